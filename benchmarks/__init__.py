@@ -1,0 +1,8 @@
+"""Measuring what ships, through the same `Classifier` that the device runs.
+
+- `latency`     model only, end to end, cold start, memory
+- `machine`     what it was measured on
+- `cold_start`  a cold `edge-ct classify` against a bare script, as ratios
+- `demo`        the whole line on phantom slices, and its report
+- `report`, `plots`  one self-contained HTML page
+"""

@@ -1,0 +1,135 @@
+"""The whole line on phantom slices, through the same commands that a user types, and a report of it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import shlex
+import shutil
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from edge_ct import cli
+from edge_ct.errors import EdgeCTError
+from edge_ct.files import refuse_existing
+from edge_ct.progress import Progress
+
+from . import report
+
+PATIENTS, SLICES, SOURCE_SIZE, SIZE = 150, 6, 128, 96
+TRAINING = ("--split", "grouped", "--size", str(SIZE), "--learning-rate", "2e-3")
+# A validation split of some hundred slices: one slice is a whole point.
+MAX_DROP = "3"
+
+
+def run(out: Path, force: bool, progress: Progress) -> Path:
+    """Run the demo into `out`; returns the path of report.html. Raises `EdgeCTError` where a step fails."""
+    refuse_existing(out, force)
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    begun = perf_counter()
+    steps = _Steps(progress)
+    phantoms, runs, model = out / "phantoms", out / "runs", out / "model-int8.tflite"
+    table, mobilenet, custom, ensemble = phantoms / "slices.csv", *(
+        runs / name for name in ("mobilenetv2", "customcnn", "ensemble")
+    )  # fmt: skip
+    shape = ("--patients", str(PATIENTS), "--slices", str(SLICES), "--size", str(SOURCE_SIZE))
+    steps.do("Phantom slices", "data", "synth", phantoms, *shape)
+    audit = steps.do("Data check", "data", "check", table, "--json")
+    trained = ("--data", table, *TRAINING)
+    steps.do(
+        "MobileNetV2",
+        "train",
+        "mobilenetv2",
+        "--alpha",
+        "0.35",
+        *trained,
+        "--epochs",
+        "30",
+        "--out",
+        mobilenet,
+        "--json",
+    )
+    steps.do("CustomCNN", "train", "customcnn", *trained, "--epochs", "8", "--out", custom, "--json")
+    steps.do("Ensemble", "ensemble", mobilenet, custom, "--out", ensemble, "--json")
+    gate = steps.do("int8", "convert", mobilenet, "--int8", "--out", model, "--max-drop", MAX_DROP, "--json")
+    float_models = {}
+    for name in (mobilenet, custom):
+        float_models[name] = out / f"{name.name}-fp32.tflite"
+        steps.do(f"fp32 {name.name}", "convert", name, "--fp32", "--out", float_models[name], "--json")
+    scores = {
+        "CustomCNN fp32": steps.do("Scores", "evaluate", custom, "--json"),
+        "MobileNetV2 fp32": steps.do("Scores", "evaluate", mobilenet, "--json"),
+        "Ensemble fp32": steps.do("Scores", "evaluate", ensemble, "--json"),
+        "MobileNetV2 int8": steps.do("Scores", "evaluate", model, "--data", table, "--json"),
+    }
+    latency = {
+        "CustomCNN fp32": steps.do("Latency", "benchmark", float_models[custom], "--quick", "--json"),
+        "MobileNetV2 fp32": steps.do("Latency", "benchmark", float_models[mobilenet], "--quick", "--json"),
+        "MobileNetV2 int8": steps.do("Latency", "benchmark", model, "--quick", "--json"),
+    }
+    shown = _test_slices(mobilenet / "split.csv", phantoms)
+    results = steps.do(
+        "Classify", "classify", *shown, "--model", model, "--json", "--heatmap", out / "heatmaps", lines=True
+    )
+    page = out / "report.html"
+    report.write(
+        page,
+        report.Story(
+            audit=audit,
+            gate=gate["gate"],
+            scores=scores,
+            latency=latency,
+            results=results,
+            heatmaps=[next((out / "heatmaps").glob(f"{path.stem}-*.png")) for path in shown],
+            runs={"MobileNetV2": mobilenet, "CustomCNN": custom},
+            commands=steps.commands,
+            seconds=perf_counter() - begun,
+        ),
+    )
+    _farewell(page, model, table, shown[0], progress)
+    return page
+
+
+class _Steps:
+    """Runs commands in this process, keeps them for the report, and hands back what they print as JSON."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.commands: list[str] = []
+        self._progress = progress
+
+    def do(self, title: str, *arguments: object, lines: bool = False) -> Any:
+        words = [str(argument) for argument in arguments]
+        self.commands.append(shlex.join(["edge-ct", *words]))
+        self._progress.say(f"\n{title}: {self.commands[-1]}")
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            code = cli.run(words)
+        if code:
+            raise EdgeCTError(f"the demo stopped at: {self.commands[-1]} (exit code {code})")
+        text = printed.getvalue()
+        if lines:
+            return [json.loads(line) for line in text.splitlines()]
+        return json.loads(text) if "--json" in words else text
+
+
+def _test_slices(split: Path, phantoms: Path) -> list[Path]:
+    """Two positive phantoms of the test split and a negative one, from mid-chest."""
+    rows = [line.split(",") for line in split.read_text().splitlines()[1:]]
+    tested = [row for row in rows if row[3] == "test" and row[0].endswith("-03.png")]
+    positive, negative = ([row[0] for row in tested if row[1] == label] for label in "10")
+    return [phantoms / name for name in (positive[0], positive[1], negative[0])]
+
+
+def _farewell(page: Path, model: Path, table: Path, one: Path, progress: Progress) -> None:
+    progress.say(
+        f"\nreport:  {page}  (open it in a browser; it needs no network)\n"
+        f"bundle:  {model}\n"
+        f"data:    {table.parent}  (synthetic)\n"
+        "\nTry next:\n"
+        f"  edge-ct classify {one} --model {model}\n"
+        f"  edge-ct bundle inspect {model}\n"
+        "  edge-ct train mobilenetv2 --help\n"
+    )

@@ -1,0 +1,6 @@
+"""The offline app: base dependencies alone, no TensorFlow, no network.
+
+- `commands`  `edge-ct classify` and `edge-ct bundle`
+- `judging`   paths, folders and standard input -> judgements, in order
+- `heatmap`   the class map over its slice, as a picture
+"""

@@ -1,0 +1,74 @@
+"""The class map over its slice: where the network found evidence for COVID-19, at no extra inference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from edge_ct.classifier import Judgement
+from edge_ct.errors import EdgeCTError
+from edge_ct.files import write_bytes
+from edge_ct.manifest import Calibration
+
+# Local evidence in log-odds; the same range for every slice, so that two pictures can be compared.
+FULL_SCALE = 6.0
+_SIDE, _MARGIN, _LEGEND = 512, 8, 56
+_COLOURS = cv2.COLORMAP_CIVIDIS  # readable by the colour-blind and in greyscale print
+
+
+def evidence(class_map: np.ndarray, calibration: Calibration) -> np.ndarray:
+    """Calibrated log-odds of each cell, float32 [h, w]; their mean is the slice's."""
+    return np.asarray(calibration.slope * (class_map[:, :, 1] - class_map[:, :, 0]) + calibration.intercept)
+
+
+def draw(pixels: np.ndarray, class_map: np.ndarray, calibration: Calibration, caption: str) -> np.ndarray:
+    """Slice and overlay side by side over a legend, BGR uint8 [h, w, 3].
+
+    pixels: uint8 [h, w]. class_map: float32 [h, w, 2], of any size.
+    """
+    scale = _SIDE / max(pixels.shape)
+    width, height = (max(1, round(side * scale)) for side in pixels.shape[::-1])
+    grey = cv2.cvtColor(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR), cv2.COLOR_GRAY2BGR)
+    local = cv2.resize(evidence(class_map, calibration), (width, height), interpolation=cv2.INTER_LINEAR)
+    strength = np.clip(local / FULL_SCALE, 0, 1)
+    colours = cv2.applyColorMap((strength * 255).astype(np.uint8), _COLOURS)
+    opacity = (0.65 * np.sqrt(strength))[:, :, np.newaxis]
+    overlay = (grey * (1 - opacity) + colours * opacity).astype(np.uint8)
+    canvas = np.full((height + _LEGEND + 2 * _MARGIN, 2 * width + 3 * _MARGIN, 3), 255, np.uint8)
+    canvas[_MARGIN : _MARGIN + height, _MARGIN : _MARGIN + width] = grey
+    canvas[_MARGIN : _MARGIN + height, 2 * _MARGIN + width : 2 * (_MARGIN + width)] = overlay
+    _legend(canvas, height + 2 * _MARGIN, caption)
+    return canvas
+
+
+def write(judgement: Judgement, calibration: Calibration, folder: Path) -> Path | None:
+    """Write the picture of a judged slice to `folder`; None, and nothing written, for a rejected one.
+
+    Named after the file and the first digits of its pixels' SHA-256, so that equal names do not collide.
+    """
+    if judgement.slice is None or judgement.outputs is None:
+        return None
+    result = judgement.result
+    caption = f"{result.decision}, P(COVID-19) = {result.probability:.2f}. Research use only."
+    picture = draw(judgement.slice.pixels, judgement.outputs.class_map, calibration, caption)
+    name = Path(result.source).stem.strip("<>.") or "slice"
+    path = folder / f"{name}-{judgement.slice.sha256[:8]}.png"
+    encoded, content = cv2.imencode(".png", picture)
+    if not encoded:
+        raise EdgeCTError(f"{path}: cannot be encoded")
+    write_bytes(path, content.tobytes())
+    return path
+
+
+def _legend(canvas: np.ndarray, top: int, caption: str) -> None:
+    bar_width = 128
+    ramp = np.linspace(0, 255, bar_width).astype(np.uint8)[np.newaxis].repeat(12, axis=0)
+    canvas[top + 2 : top + 14, _MARGIN : _MARGIN + bar_width] = cv2.applyColorMap(ramp, _COLOURS)
+    _text(canvas, f"evidence for COVID-19, log-odds 0 to {FULL_SCALE:g} and over", (2 * _MARGIN + bar_width, top + 13))
+    _text(canvas, caption, (_MARGIN, top + 38))
+
+
+def _text(canvas: np.ndarray, text: str, origin: tuple[int, int]) -> None:
+    cv2.putText(canvas, text, origin, cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)

@@ -1,0 +1,121 @@
+"""The one-file bundle: a TFLite flatbuffer with a zip appended, sealed by a SHA-256 over every byte before it.
+
+    [flatbuffer][zip: manifest.json, labels.txt, split.csv, golden/*.png][zip comment: the seal]
+
+Any TFLite tool loads the file as it is, and `unzip -l` lists it. The seal is the last thing in the file, so one
+changed byte anywhere is found before anything is parsed. It guards against damage, not against forgery.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import msgspec
+
+from .errors import ModelRejected
+from .files import write_bytes
+from .manifest import SCHEMA, Manifest
+
+_SEAL = b"edge-ct bundle 1, model %010d bytes, sha256 %064s"
+_SEAL_LENGTH = len(_SEAL % (0, b""))
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+MAX_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """A verified bundle.
+
+    model: the TFLite flatbuffer. source: the path it came from. content: the whole file.
+    """
+
+    model: bytes
+    manifest: Manifest
+    source: str
+    content: bytes
+
+    @property
+    def identity(self) -> str:
+        """Name and the first eight hex digits of the seal: what results are labelled with."""
+        return f"{self.manifest.name}@{self.content[-64:-56].decode()}"
+
+    def member(self, name: str) -> bytes:
+        """Content of one member of the appended zip. Raises `ModelRejected` where there is none of that name."""
+        try:
+            with zipfile.ZipFile(BytesIO(self.content)) as archive:
+                return archive.read(name)
+        except (KeyError, zipfile.BadZipFile) as error:
+            raise ModelRejected(f"{self.source}: no {name} in the bundle") from error
+
+
+def pack(model: bytes, manifest: Manifest, members: dict[str, bytes]) -> bytes:
+    """Return the bytes of a bundle; the same arguments give the same bytes."""
+    buffer = BytesIO(model)
+    contents = {"manifest.json": msgspec.json.format(msgspec.json.encode(manifest), indent=1)}
+    contents["labels.txt"] = "".join(f"{name}\n" for name in manifest.classes).encode()
+    contents.update(members)
+    with zipfile.ZipFile(buffer, "a") as archive:
+        for name, content in contents.items():
+            entry = zipfile.ZipInfo(name, _EPOCH)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, content, compresslevel=9)
+        archive.comment = _SEAL % (len(model), b"")
+    unsealed = buffer.getvalue()[:-64]
+    return unsealed + hashlib.sha256(unsealed).hexdigest().encode()
+
+
+def write(path: Path, model: bytes, manifest: Manifest, members: dict[str, bytes]) -> None:
+    """Pack and write a bundle, whole or not at all."""
+    write_bytes(path, pack(model, manifest, members))
+
+
+def read(path: Path | str) -> Bundle:
+    """Read and verify a bundle: the seal, the flatbuffer's mark, the schema. Raises `ModelRejected`."""
+    path = Path(path)
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ModelRejected(f"{path}: over {MAX_BYTES >> 20} MiB; not a bundle")
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise ModelRejected(f"{path}: no such bundle") from error
+    except OSError as error:
+        raise ModelRejected(f"{path}: cannot be read: {error.strerror}") from error
+    return unpack(content, str(path))
+
+
+def unpack(content: bytes, source: str) -> Bundle:
+    """As `read`, from memory."""
+    model = content[: _sealed_model_length(content, source)]
+    if model[4:8] != b"TFL3":
+        raise ModelRejected(f"{source}: not a TFLite flatbuffer")
+    try:
+        with zipfile.ZipFile(BytesIO(content)) as archive:
+            document = archive.read("manifest.json")
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise ModelRejected(f"{source}: no manifest in the bundle") from error
+    return Bundle(model, _manifest(document, source), source, content)
+
+
+def _sealed_model_length(content: bytes, source: str) -> int:
+    seal = content[-_SEAL_LENGTH:]
+    if not seal.startswith(_SEAL[:16]):
+        kind = "a TFLite file without a manifest" if content[4:8] == b"TFL3" else "not a bundle"
+        raise ModelRejected(f"{source}: {kind}, or damaged at its end; make one with edge-ct convert")
+    if hashlib.sha256(memoryview(content)[:-64]).hexdigest().encode() != content[-64:]:
+        raise ModelRejected(f"{source}: damaged: its content does not match its SHA-256 seal; copy it anew")
+    return int(seal[24:34])
+
+
+def _manifest(document: bytes, source: str) -> Manifest:
+    try:
+        schema = msgspec.json.decode(document, type=dict[str, msgspec.Raw]).get("schema", msgspec.Raw(b"0"))
+        if msgspec.json.decode(schema, type=int) > SCHEMA:
+            raise ModelRejected(f"{source}: made by a newer edge-ct (schema {bytes(schema).decode()}); update this one")
+        return msgspec.json.decode(document, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ModelRejected(f"{source}: bad manifest: {error}") from error

@@ -1,0 +1,116 @@
+"""`Classifier`: slice in, `Result` out. The device, the gate, `evaluate` and the benchmarks all call this one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+import msgspec
+import numpy as np
+
+from . import bundle as bundles
+from . import slices
+from .bundle import Bundle
+from .decision import Decision, decide, probability
+from .errors import InputRejected, ModelRejected
+from .runtime import Outputs, Runtime
+from .slices import Slice
+
+
+class Milliseconds(msgspec.Struct, frozen=True):
+    """Wall time of each step; None for a step that was not reached."""
+
+    decode: float | None = None
+    preprocess: float | None = None
+    inference: float | None = None
+
+
+class Result(msgspec.Struct, frozen=True):
+    """What `classify --json` prints for one slice. probability: calibrated P(positive), None when rejected."""
+
+    source: str
+    decision: Decision
+    probability: float | None
+    reason: str | None
+    series: str | None
+    model: str
+    ms: Milliseconds
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """A result with what it rests on: the slice and the graph's outputs; both None when the slice was rejected."""
+
+    result: Result
+    slice: Slice | None = None
+    outputs: Outputs | None = None
+
+
+class Classifier:
+    """The inference engine of one bundle. Not safe to share between threads: give each its own."""
+
+    def __init__(self, bundle: Bundle | Path | str, threads: int = 1) -> None:
+        """Open and check a bundle. Raises `ModelRejected`."""
+        self.bundle = bundle if isinstance(bundle, Bundle) else bundles.read(bundle)
+        self.manifest = self.bundle.manifest
+        self.identity = self.bundle.identity
+        self.runtime = Runtime(self.bundle.model, self.manifest.tensors, threads, self.bundle.source)
+
+    def infer(self, image: np.ndarray) -> tuple[float, Outputs]:
+        """Calibrated P(positive) and raw outputs of one preprocessed image, uint8 [size, size, 1]."""
+        self.runtime.invoke(image)
+        outputs = self.runtime.outputs()
+        return probability(outputs.logits, self.manifest.calibration), outputs
+
+    def classify(self, source: Path | str | bytes, name: str | None = None) -> Result:
+        """Classify one file, or one image held in memory as `name`. A bad slice is a rejected result, never an error.
+
+        Raises `MissingExtra` where a DICOM file is met without pydicom.
+        """
+        return self.judge(source, name).result
+
+    def judge(self, source: Path | str | bytes, name: str | None = None) -> Judgement:
+        """As `classify`, with the slice and the outputs."""
+        start = perf_counter()
+        label = name or ("<bytes>" if isinstance(source, bytes) else str(source))
+        try:
+            one = slices.decode(source, label) if isinstance(source, bytes) else slices.read(source)
+        except InputRejected as error:
+            reason = str(error).removeprefix(f"{label}: ")
+            return Judgement(Result(label, "rejected", None, reason, None, self.identity, Milliseconds()))
+        return self.judge_slice(one, 1000 * (perf_counter() - start))
+
+    def judge_slice(self, one: Slice, decode_ms: float | None = None) -> Judgement:
+        """Judge a slice that has been read already."""
+        start = perf_counter()
+        image = self.manifest.preprocess(one.pixels)
+        prepared = perf_counter()
+        p, outputs = self.infer(image)
+        verdict = decide(p, self.manifest.operating_point, self.manifest.zone)
+        times = Milliseconds(decode_ms, 1000 * (prepared - start), 1000 * (perf_counter() - prepared))
+        series = one.dicom.series if one.dicom else None
+        result = Result(one.source, verdict.decision, p, verdict.reason, series, self.identity, times)
+        return Judgement(result, one, outputs)
+
+    def check_golden(self) -> None:
+        """Run the bundle's golden slices; raise `ModelRejected` where a logit is off by more than one stored step.
+
+        Float graphs may differ by 0.001 between machines.
+        """
+        size = self.manifest.preprocess.size
+        step = 1 if self.manifest.tensors.logits.dtype != "float32" else 1e-3
+        for golden in self.manifest.golden:
+            try:
+                pixels = slices.decode(self.bundle.member(golden.input), golden.input).pixels
+            except InputRejected as error:
+                raise ModelRejected(f"{self.bundle.source}: golden slice: {error}") from error
+            if pixels.shape != (size, size):
+                raise ModelRejected(f"{self.bundle.source}: golden slice {golden.input} is not {size} x {size} px")
+            self.runtime.invoke(pixels[:, :, np.newaxis])
+            stored = self.runtime.outputs().stored
+            if np.abs(stored.astype(np.float64) - np.asarray(golden.logits)).max() > step:
+                raise ModelRejected(
+                    f"{self.bundle.source}: golden slice {golden.input} gives {stored.tolist()} instead of "
+                    f"{list(golden.logits)} on this machine; do not use it here"
+                )

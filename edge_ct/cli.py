@@ -1,0 +1,95 @@
+"""The `edge-ct` command: a table from command name to where it lives. A command's module is imported when it runs."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import NoReturn
+
+import click
+
+from . import __version__
+from .errors import EdgeCTError
+
+# name -> (module:function, what the list of commands says)
+COMMANDS = {
+    "demo": ("edge_ct.benchmarks.commands:demo", "The whole line on synthetic slices, in a few minutes."),
+    "data": ("edge_ct.train.commands:data", "Make phantom slices; check a dataset."),
+    "train": ("edge_ct.train.commands:train", "Train a network on labelled slices."),
+    "ensemble": ("edge_ct.train.commands:ensemble", "Average trained runs into one."),
+    "evaluate": ("edge_ct.train.commands:evaluate", "Score a run or a bundle on slices it has not seen."),
+    "convert": ("edge_ct.convert.commands:convert", "Turn a run into a verified TFLite bundle."),
+    "benchmark": ("edge_ct.benchmarks.commands:benchmark", "Measure a bundle's latency and memory."),
+    "classify": ("edge_ct.device_app.commands:classify", "Judge CT slices, offline."),
+    "bundle": ("edge_ct.device_app.commands:bundle", "Look into a bundle, or verify it."),
+}
+
+
+class _LazyGroup(click.Group):
+    """Lists commands from the table and imports only the one that runs."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module, _, function = COMMANDS[name][0].partition(":")
+        command = getattr(importlib.import_module(module), function)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="edge-ct")
+def edge_ct() -> None:
+    """Train CT-slice classifiers, shrink them, prove what the shrinking cost, and run them offline.
+
+    Research use only: not a medical device.
+
+    \b
+    Begin with:  edge-ct demo
+    """
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run a command and exit with its code; every error is one line on standard error."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command and return its exit code."""
+    debug = os.environ.get("EDGE_CT_DEBUG") == "1"
+    try:
+        code = edge_ct.main(arguments, prog_name="edge-ct", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("edge-ct: interrupted", err=True)
+        return 130
+    except BrokenPipeError:
+        # The reader has gone (a pager, head); the interpreter must not complain about it at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except EdgeCTError as error:
+        if debug:
+            raise
+        click.echo(f"edge-ct: {_one_line(error)}", err=True)
+        return error.exit_code
+    except Exception as error:
+        if debug:
+            raise
+        click.echo(f"edge-ct: {type(error).__name__}: {_one_line(error)} (EDGE_CT_DEBUG=1 shows where)", err=True)
+        return 1
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:500]

@@ -1,0 +1,56 @@
+"""What can go wrong, and the exit code of each.
+
+    EdgeCTError            1
+    ├── InputRejected      3   a slice cannot be read or judged
+    ├── ModelRejected      4   a bundle cannot be trusted
+    ├── GateFailed         5   a converted model lost more than allowed
+    ├── MissingExtra       6   the command needs an extra that is not installed
+    └── DataRejected       7   a dataset or a run cannot be used
+
+Exit code 2 is click's own, for wrong usage. Every message is one line: what, where, and what to do.
+"""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+
+class EdgeCTError(Exception):
+    """Base of all errors that are the input's or the machine's fault, not this code's."""
+
+    exit_code = 1
+
+
+class InputRejected(EdgeCTError):
+    """A file is unreadable, truncated, too large, not grey-convertible, or of the wrong modality."""
+
+    exit_code = 3
+
+
+class ModelRejected(EdgeCTError):
+    """A bundle is missing, damaged, of an unknown schema, or its tensors are not as its manifest says."""
+
+    exit_code = 4
+
+
+class GateFailed(EdgeCTError):
+    """The converted model lost more than allowed; nothing was written."""
+
+    exit_code = 5
+
+
+class MissingExtra(EdgeCTError):
+    """A command needs an optional dependency."""
+
+    exit_code = 6
+
+
+class DataRejected(EdgeCTError):
+    """A dataset without two classes, with a group in two splits, or a run that is not one."""
+
+    exit_code = 7
+
+
+def missing_extra(extra: str, what: str, error: ImportError) -> NoReturn:
+    """Raise `MissingExtra` with the command that installs `extra`."""
+    raise MissingExtra(f"{what} needs {error.name or 'a package'}: pip install 'edge-ct[{extra}]'") from error

@@ -1,0 +1,147 @@
+"""The schema of `manifest.json`, the bundle's account of itself. Version 1.
+
+Adding an optional field keeps the version; renaming or removing one raises it, and `bundle` keeps reading the old.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from .preprocess import Preprocess
+
+SCHEMA = 1
+INTENDED_USE = (
+    "Research use only. Not a medical device: not for diagnosis, not a substitute for a test or a radiologist. "
+    "For axial chest CT slices in a lung window."
+)
+
+Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class Estimate(msgspec.Struct, frozen=True):
+    """A measured value with its 95 % interval; None where it is undefined (no positives, say)."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+class Network(msgspec.Struct, frozen=True):
+    """What was trained. alpha: width multiplier of MobileNetV2, None elsewhere."""
+
+    architecture: str
+    alpha: float | None
+    parameters: Count
+
+
+class Tensor(msgspec.Struct, frozen=True):
+    """One input or output of the graph: real value = (stored - zero_point) * scale; scale is 1 for float tensors.
+
+    position: index among the interpreter's inputs or outputs.
+    """
+
+    position: Count
+    dtype: Literal["uint8", "int8", "int16", "float32"]
+    shape: tuple[int, ...]
+    scale: Annotated[float, msgspec.Meta(gt=0)]
+    zero_point: int
+
+
+class Tensors(msgspec.Struct, frozen=True):
+    """input [1, s, s, 1]; logits [1, 2]; class_map [1, h, w, 2], whose mean is the logits; embedding [1, e]."""
+
+    input: Tensor
+    logits: Tensor
+    class_map: Tensor
+    embedding: Tensor
+
+
+class Calibration(msgspec.Struct, frozen=True):
+    """P(positive) = sigmoid(slope * (logit[1] - logit[0]) + intercept), fitted on this file's own outputs (Platt)."""
+
+    slope: Annotated[float, msgspec.Meta(gt=0)]
+    intercept: float
+    split: str
+    positives: Count
+    negatives: Count
+
+
+class OperatingPoint(msgspec.Struct, frozen=True):
+    """Positive from `threshold` on: the highest that reaches `target_sensitivity` on the calibration split."""
+
+    threshold: Probability
+    target_sensitivity: Probability
+
+
+class Zone(msgspec.Struct, frozen=True):
+    """Class-conditional split conformal prediction at `level`.
+
+    positive_from: P at and above which COVID is among the classes that cannot be ruled out.
+    negative_to: P at and below which non-COVID is.
+    Where both or neither hold, the slice is referred.
+    """
+
+    level: Probability
+    positive_from: Probability
+    negative_to: Probability
+    positives: Count
+    negatives: Count
+
+
+class Golden(msgspec.Struct, frozen=True):
+    """A phantom slice, already preprocessed, and the stored logits that the graph gave where it was made."""
+
+    input: str
+    logits: tuple[float, ...]
+
+
+class Data(msgspec.Struct, frozen=True):
+    """Where the figures come from. fingerprint: SHA-256 over the sorted pixel hashes and labels."""
+
+    name: str
+    fingerprint: str
+    split: Literal["random", "grouped", "external"]
+    seed: int
+    counts: dict[str, Count]
+
+
+class Gate(msgspec.Struct, frozen=True):
+    """The rule stated before measuring, and how the converted model fared against fp32 on the same slices."""
+
+    max_drop: float
+    passed: bool
+    split: str
+    agreement: Probability
+    mcnemar_p: Probability
+    mcnemar_p_positives: Probability
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """Everything a reader needs to run, judge and reproduce a bundle.
+
+    metrics: variant ("fp32", "int8") -> metric name -> estimate, on the test split.
+    """
+
+    schema: Literal[1]
+    name: str
+    created: str
+    variant: Literal["fp32", "int8"]
+    network: Network
+    classes: tuple[str, str]
+    preprocess: Preprocess
+    tensors: Tensors
+    calibration: Calibration
+    operating_point: OperatingPoint
+    zone: Zone | None
+    golden: tuple[Golden, ...]
+    data: Data
+    gate: Gate | None
+    metrics: dict[str, dict[str, Estimate]]
+    metrics_n: Count
+    versions: dict[str, str]
+    licence: str
+    intended_use: str
+    model_sha256: str

@@ -1,0 +1,54 @@
+"""Near-duplicate slices by a difference hash: the groups of a set that names no patients.
+
+The hash is the sign of the horizontal differences of a 17 x 16 thumbnail (Krawetz's dHash at 256 bits). On the public
+SARS-CoV-2 set a nearest neighbour on it already scores 88.6 % on a random split: what a grouped split must take away.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .preprocess import block_mean, resize_exact
+
+# The widest at which no group of the public SARS-CoV-2 set mixes the labels: 1,985 slices fall into 1,602 groups.
+DEFAULT_DISTANCE = 45
+
+
+def difference_hash(pixels: np.ndarray) -> np.ndarray:
+    """pixels: uint8 [h, w] -> uint8 [32], 256 packed bits."""
+    thumbnail = block_mean(resize_exact(pixels, 16 * 8, 17 * 8), 8, 8).astype(np.int16)
+    return np.packbits(thumbnail[:, 1:] > thumbnail[:, :-1])
+
+
+def distances(hashes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Hamming distances. hashes: uint8 [n, 32], others: uint8 [m, 32] -> int32 [n, m]."""
+    left, right = (np.unpackbits(h, axis=1).astype(np.float32) for h in (hashes, others))
+    # |a - b| summed over bits is |a| + |b| - 2 a.b: one matrix product instead of n * m comparisons.
+    return np.asarray(left.sum(1)[:, None] + right.sum(1)[None] - 2 * left @ right.T, np.int32)
+
+
+def pairs(hashes: np.ndarray, distance: int = DEFAULT_DISTANCE) -> list[tuple[int, int, int]]:
+    """All (i, j, Hamming distance) with i < j and a distance of at most `distance`, nearest first."""
+    found = []
+    for start in range(0, len(hashes), 1024):
+        block = distances(hashes[start : start + 1024], hashes)
+        for i, j in np.argwhere(block <= distance):
+            if start + i < j:
+                found.append((start + int(i), int(j), int(block[i, j])))
+    return sorted(found, key=lambda pair: (pair[2], pair[0], pair[1]))
+
+
+def groups(hashes: np.ndarray, distance: int = DEFAULT_DISTANCE) -> tuple[str, ...]:
+    """Single-linkage groups: slices linked by a chain of near-duplicates share a name."""
+    parent = list(range(len(hashes)))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    for i, j, _ in pairs(hashes, distance):
+        first, second = sorted((root(i), root(j)))
+        parent[second] = first
+    return tuple(f"near-{root(i):05d}" for i in range(len(hashes)))

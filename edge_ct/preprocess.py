@@ -1,0 +1,74 @@
+"""The one path from a slice to a network's input: training, calibration, evaluation and the device all take it.
+
+Every step is exact integer arithmetic, so that an Arm device and an x86-64 server see the same bytes. OpenCV's
+`INTER_LINEAR`, `INTER_CUBIC` and `INTER_AREA` do not give that; `INTER_LINEAR_EXACT` does.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import cv2
+import msgspec
+import numpy as np
+
+
+class Preprocess(msgspec.Struct, frozen=True):
+    """How pixels become the input of a network; stored in the bundle.
+
+    size: side of the square input, in pixels; the aspect ratio is not kept.
+    resize: `box-linear-exact`: each side is divided by the largest power of two that leaves at least `size`, as a
+        block mean rounded half up; what remains is done by OpenCV's `INTER_LINEAR_EXACT`.
+    scale, zero_point: the network sees `(byte - zero_point) * scale`. The int8 graph carries these two as its input
+        quantisation, so a device feeds bytes and does no arithmetic on floats.
+    """
+
+    size: int
+    resize: Literal["box-linear-exact"] = "box-linear-exact"
+    scale: float = 1 / 127.5
+    zero_point: int = 128
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """pixels: uint8 [h, w] -> uint8 [size, size, 1]."""
+        return resize_exact(pixels, self.size, self.size)[:, :, np.newaxis]
+
+    def normalise(self, images: np.ndarray) -> np.ndarray:
+        """images: uint8 [...] -> float32 [...], what the graph's input quantisation does to them."""
+        return (images.astype(np.float32) - np.float32(self.zero_point)) * np.float32(self.scale)
+
+
+def resize_exact(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """pixels: uint8 [h, w] -> uint8 [height, width], by `box-linear-exact`."""
+    pixels = block_mean(pixels, _factor(pixels.shape[0], height), _factor(pixels.shape[1], width))
+    if pixels.shape != (height, width):
+        pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR_EXACT)
+    return pixels
+
+
+def block_mean(pixels: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """Mean of blocks of rows x columns pixels, rounded half up; the last row and column are repeated to fill blocks.
+
+    pixels: uint8 [h, w] -> uint8 [ceil(h / rows), ceil(w / columns)].
+    """
+    if rows == columns == 1:
+        return pixels
+    height, width = pixels.shape
+    below, right = -height % rows, -width % columns
+    if below or right:
+        pixels = np.pad(pixels, ((0, below), (0, right)), mode="edge")
+    wide: Any = np.uint16 if rows * columns <= 256 else np.uint32
+    total = pixels[::rows].astype(wide)
+    for row in range(1, rows):
+        total += pixels[row::rows]
+    block = total[:, ::columns].copy()
+    for column in range(1, columns):
+        block += total[:, column::columns]
+    # rows * columns is a power of two times a power of two; half of it rounds half up.
+    return ((block.astype(np.uint32) + (rows * columns) // 2) // (rows * columns)).astype(np.uint8)
+
+
+def _factor(side: int, size: int) -> int:
+    factor = 1
+    while side >= 2 * factor * size:
+        factor *= 2
+    return factor

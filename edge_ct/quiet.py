@@ -1,0 +1,23 @@
+"""Keeping native libraries' chatter off standard error, which is for progress and one-line errors."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def native_stderr() -> Iterator[None]:
+    """Send file descriptor 2 to nowhere: TensorFlow and LiteRT write there past Python's `sys.stderr`."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

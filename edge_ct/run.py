@@ -1,0 +1,182 @@
+"""The run folder: what `train` leaves behind, and `convert`, `evaluate` and `ensemble` read.
+
+run.json         what was trained, on which data, how           (`RunInfo`)
+split.csv        path,label,group,part,sha256: every slice and the part it fell into
+model.keras      the best weights in their network; for an ensemble, its members are named in run.json
+history.csv      one row an epoch
+predictions.csv  path,part,label,probability for validation and test
+metrics.json     scores of each part; metrics.csv the same as a table; curves.png, confusion.png
+checkpoint/      what --resume needs; gone when training has finished
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+
+from .dataset import Dataset
+from .errors import DataRejected
+from .files import write_bytes, write_text
+from .manifest import Data, Network
+from .preprocess import Preprocess
+
+MODEL = "model.keras"
+
+
+class RunInfo(msgspec.Struct, frozen=True):
+    """The content of `run.json`.
+
+    data_path: the folder or CSV that was trained on, absolute; the slices themselves are not copied.
+    options: the training options as given. members: run folders of an ensemble, relative to this one where possible.
+    """
+
+    schema: Literal[1]
+    kind: Literal["network", "ensemble"]
+    network: Network
+    preprocess: Preprocess
+    classes: tuple[str, str]
+    data: Data
+    data_path: str
+    options: dict[str, Any]
+    versions: dict[str, str]
+    members: tuple[str, ...] = ()
+    finished: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class SplitTable:
+    """split.csv in memory; every field has one entry a slice."""
+
+    paths: tuple[str, ...]
+    labels: np.ndarray
+    groups: tuple[str, ...]
+    parts: tuple[str, ...]
+    sha256: tuple[str, ...]
+
+    def where(self, part: str) -> np.ndarray:
+        """Indices of the slices in `part`."""
+        return np.flatnonzero(np.asarray(self.parts) == part)
+
+    def part_of(self) -> dict[str, str]:
+        """First 16 hex digits of a pixel identity -> the part it fell into."""
+        return {sha256[:16]: part for sha256, part in zip(self.sha256, self.parts, strict=True)}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder and its run.json."""
+
+    folder: Path
+    info: RunInfo
+
+    @property
+    def model_path(self) -> Path:
+        """Where the Keras model is."""
+        return self.folder / MODEL
+
+    @property
+    def name(self) -> str:
+        """Short name for tables: the architecture and its size, or the ensemble's."""
+        return model_name(self.info.network, self.info.preprocess.size)
+
+    def split(self) -> SplitTable:
+        """Read split.csv. Raises `DataRejected`."""
+        return read_split(self.folder / "split.csv")
+
+    def dataset(self, data: Path | None = None) -> Dataset:
+        """The slices of split.csv as a dataset; `data` where the folder has moved since training."""
+        table = self.split()
+        root = data or Path(self.info.data_path)
+        root = root.parent if root.is_file() else root
+        if not root.is_dir():
+            raise DataRejected(f"{root}: the slices of {self.folder} are not there; say where with --data")
+        groups = table.groups if any(table.groups) else None
+        paths = tuple(root / path for path in table.paths)
+        return Dataset(self.info.data.name, paths, table.labels, self.info.classes, groups)
+
+    def load_model(self, loader: Callable[[Path], Any]) -> Any:
+        """The network, through `loader`, a Keras API's `saving.load_model` with `compile=False`.
+
+        Raises `DataRejected` for an ensemble, and where the file is missing or damaged.
+        """
+        if self.info.kind != "network":
+            raise DataRejected(f"{self.folder}: an ensemble has no model of its own; name one of its members")
+        try:
+            return loader(self.model_path)
+        except Exception as error:  # zipfile, h5py and Keras raise what they like for a damaged file
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise DataRejected(f"{self.model_path}: cannot be loaded: {reason}") from error
+
+    def members(self) -> tuple[Run, ...]:
+        """The runs of an ensemble; of a network, itself."""
+        if self.info.kind == "network":
+            return (self,)
+        return tuple(load((self.folder / member).resolve()) for member in self.info.members)
+
+
+def model_name(network: Network, size: int, variant: str = "") -> str:
+    """`mobilenetv2-1.00-224-int8`, `customcnn-96`."""
+    alpha = "" if network.alpha is None else f"{network.alpha:.2f}"
+    return "-".join(part for part in (network.architecture, alpha, str(size), variant) if part)
+
+
+def load(folder: Path) -> Run:
+    """Open a finished or unfinished run. Raises `DataRejected` where `folder` is none."""
+    path = folder / "run.json"
+    try:
+        return Run(folder, msgspec.json.decode(path.read_bytes(), type=RunInfo))
+    except OSError as error:
+        raise DataRejected(f"{folder}: not a run folder (no run.json); make one with edge-ct train") from error
+    except msgspec.DecodeError as error:
+        raise DataRejected(f"{path}: damaged: {error}") from error
+
+
+def load_finished(folder: Path) -> Run:
+    """As `load`; raises `DataRejected` for a run whose training was cut short."""
+    run = load(folder)
+    if not run.info.finished:
+        raise DataRejected(f"{folder}: its training has not finished; go on with edge-ct train ... --resume")
+    return run
+
+
+def save_info(folder: Path, info: RunInfo) -> None:
+    """Write run.json, whole or not at all."""
+    write_bytes(folder / "run.json", msgspec.json.format(msgspec.json.encode(info), indent=1) + b"\n")
+
+
+def write_split(path: Path, table: SplitTable) -> None:
+    """Write split.csv."""
+    rows = zip(table.paths, table.labels.tolist(), table.groups, table.parts, table.sha256, strict=True)
+    write_text(path, to_csv(("path", "label", "group", "part", "sha256"), rows))
+
+
+def read_split(path: Path) -> SplitTable:
+    """Read split.csv. Raises `DataRejected`."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        return SplitTable(
+            paths=tuple(row["path"] for row in rows),
+            labels=np.array([int(row["label"]) for row in rows], np.int8),
+            groups=tuple(row["group"] for row in rows),
+            parts=tuple(row["part"] for row in rows),
+            sha256=tuple(row["sha256"] for row in rows),
+        )
+    except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
+        raise DataRejected(f"{path}: missing or damaged split table: {error}") from error
+
+
+def to_csv(header: Sequence[str], rows: Any) -> str:
+    """Rows as CSV text with Unix line ends."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return buffer.getvalue()

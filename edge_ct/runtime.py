@@ -1,0 +1,94 @@
+"""The seam to the TFLite interpreter: `ai-edge-litert`, or `tflite-runtime` where that has no wheel (32-bit Arm)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from . import quiet
+from .errors import ModelRejected
+from .manifest import Tensor, Tensors
+
+
+def _interpreter_class() -> Any:
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:
+        from tflite_runtime.interpreter import Interpreter
+    return Interpreter
+
+
+@dataclass(frozen=True, eq=False)
+class Outputs:
+    """What the graph says of one slice, as real numbers.
+
+    stored: the logits as the graph stores them, [2]. logits: float32 [2].
+    class_map: float32 [h, w, 2]. embedding: float32 [e].
+    """
+
+    stored: np.ndarray
+    logits: np.ndarray
+    class_map: np.ndarray
+    embedding: np.ndarray
+
+
+class Runtime:
+    """One interpreter with its tensors checked against the manifest. Not safe to share between threads."""
+
+    def __init__(self, model: bytes, tensors: Tensors, threads: int = 1, source: str = "model") -> None:
+        """Raises `ModelRejected` where the flatbuffer does not load or its tensors are not as `tensors` says."""
+        self._tensors = tensors
+        try:
+            with quiet.native_stderr():
+                self._interpreter = _interpreter_class()(model_content=model, num_threads=threads)
+                self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise ModelRejected(f"{source}: the runtime refuses it: {str(error).splitlines()[0]}") from error
+        inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        self._input = _index(inputs, tensors.input, "input", source)
+        self._logits = _index(outputs, tensors.logits, "logits", source)
+        self._class_map = _index(outputs, tensors.class_map, "class map", source)
+        self._embedding = _index(outputs, tensors.embedding, "embedding", source)
+
+    def invoke(self, image: np.ndarray) -> None:
+        """Run the graph on one image, uint8 [size, size, 1]."""
+        self._interpreter.set_tensor(self._input, image[np.newaxis])
+        self._interpreter.invoke()
+
+    def outputs(self) -> Outputs:
+        """The outputs of the last `invoke`."""
+        stored = self._interpreter.get_tensor(self._logits)[0]
+        return Outputs(
+            stored=stored,
+            logits=_real(stored, self._tensors.logits),
+            class_map=_real(self._interpreter.get_tensor(self._class_map)[0], self._tensors.class_map),
+            embedding=_real(self._interpreter.get_tensor(self._embedding)[0], self._tensors.embedding),
+        )
+
+
+def _real(stored: np.ndarray, tensor: Tensor) -> np.ndarray:
+    return (stored.astype(np.float32) - np.float32(tensor.zero_point)) * np.float32(tensor.scale)
+
+
+def _index(details: list[dict[str, Any]], tensor: Tensor, name: str, source: str) -> int:
+    if tensor.position >= len(details):
+        raise ModelRejected(f"{source}: the graph has no {name} tensor {tensor.position}")
+    detail = details[tensor.position]
+    found = describe(detail, tensor.position)
+    if found != tensor:
+        raise ModelRejected(f"{source}: {name} tensor is not as the manifest says: {found} instead of {tensor}")
+    return int(detail["index"])
+
+
+def describe(detail: dict[str, Any], position: int) -> Tensor:
+    """An interpreter's tensor detail as the manifest writes it."""
+    scale, zero_point = detail["quantization"]
+    return Tensor(
+        position=position,
+        dtype=np.dtype(detail["dtype"]).name,
+        shape=tuple(int(side) for side in detail["shape"]),
+        scale=float(scale) or 1.0,
+        zero_point=int(zero_point),
+    )

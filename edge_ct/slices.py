@@ -1,0 +1,134 @@
+"""Bytes or a path -> `Slice`: the one way in which an image enters edge-ct.
+
+Colour and alpha are dropped: in the public SARS-CoV-2 CT-scan set the PNG colour mode alone tells the label.
+Limits are checked on the header, before a decoder allocates anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from . import headers
+from .errors import InputRejected
+
+if TYPE_CHECKING:
+    from .dicom import DicomIds
+
+MAX_BYTES = 64 * 1024 * 1024
+MAX_SIDE = 4096
+MIN_SIDE = 32
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm"})
+
+
+@dataclass(frozen=True, eq=False)
+class Slice:
+    """One CT slice.
+
+    pixels: uint8 [h, w], grey, lung window.
+    source: where it came from, for people.
+    dicom: the identifiers of a DICOM object, else None.
+    """
+
+    pixels: np.ndarray
+    source: str
+    dicom: DicomIds | None = None
+
+    @cached_property
+    def sha256(self) -> str:
+        """Identity of the pixels and their shape: the same slice in another container has the same one."""
+        height, width = self.pixels.shape
+        return hashlib.sha256(b"%dx%d:" % (height, width) + self.pixels.tobytes()).hexdigest()
+
+
+def read(path: Path | str) -> Slice:
+    """Read one file. Raises `InputRejected` for whatever is not a readable CT slice."""
+    return decode(read_bytes(Path(path)), str(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a slice file of at most `MAX_BYTES`. Raises `InputRejected`."""
+    try:
+        if not path.is_file():
+            raise InputRejected(f"{path}: no such file" if not path.exists() else f"{path}: not a file")
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise InputRejected(f"{path}: {size / 2**20:.0f} MiB; the limit is {MAX_BYTES // 2**20} MiB")
+        return path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise InputRejected(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def decode(data: bytes, source: str) -> Slice:
+    """Decode a PNG, JPEG, TIFF or DICOM image held in memory.
+
+    16-bit images are scaled by 1/256. Raises `InputRejected` naming `source` for anything else, for truncated or
+    damaged data, and for sides outside `MIN_SIDE`..`MAX_SIDE` pixels; `MissingExtra` for DICOM without pydicom.
+    """
+    if len(data) > MAX_BYTES:
+        raise InputRejected(f"{source}: {len(data) / 2**20:.0f} MiB; the limit is {MAX_BYTES // 2**20} MiB")
+    if data[128:132] == b"DICM":
+        from . import dicom
+
+        pixels, ids = dicom.read_pixels(data, source, check_side=check_sides)
+        return Slice(pixels, source, ids)
+    try:
+        header = headers.parse(data)
+    except ValueError as error:
+        raise InputRejected(f"{source}: {error}") from error
+    check_sides(header.width, header.height, source)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
+    except cv2.error as error:
+        raise InputRejected(f"{source}: damaged {header.format}: {error.err}") from error
+    if image is None:
+        raise InputRejected(f"{source}: damaged or unsupported {header.format}")
+    return Slice(_to_uint8(image, source), source)
+
+
+def check_sides(width: int, height: int, source: str) -> None:
+    """Raise `InputRejected` where a side is outside `MIN_SIDE`..`MAX_SIDE`."""
+    if max(width, height) > MAX_SIDE:
+        raise InputRejected(f"{source}: {width} x {height} px; the limit is {MAX_SIDE} x {MAX_SIDE}")
+    if min(width, height) < MIN_SIDE:
+        raise InputRejected(f"{source}: {width} x {height} px; too small for a CT slice (at least {MIN_SIDE})")
+
+
+def _to_uint8(image: np.ndarray, source: str) -> np.ndarray:
+    if image.ndim == 3 and image.shape[2] == 1:
+        image = image[:, :, 0]
+    if image.ndim != 2:
+        raise InputRejected(f"{source}: not grey-convertible, shape {image.shape}")
+    if image.dtype == np.uint8:
+        return image
+    if image.dtype != np.uint16:
+        raise InputRejected(f"{source}: {image.dtype} pixels; 8 or 16 bit unsigned are read")
+    if image.max() < 4096:
+        # Twelve-bit scanner values in a 16-bit container would come out almost black and be judged as such.
+        raise InputRejected(f"{source}: 12-bit values without a window; export the slice in a lung window, or as DICOM")
+    return (image >> 8).astype(np.uint8)
+
+
+def find(folder: Path) -> list[Path]:
+    """The slice files below `folder`, sorted by path: by suffix, or DICOM without one. Hidden ones are left out."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file()
+        and (path.suffix.lower() in SUFFIXES or (not path.suffix and _is_dicom(path)))
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+
+
+def _is_dicom(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False

@@ -1,0 +1,10 @@
+"""From slices to a trained run: audit the data, build a network, fit it, score it, combine several.
+
+- `zoo`       the networks, built with any Keras API
+- `augment`   what a training slice goes through, named and serialisable
+- `fit`       the training loop: split, early stopping, checkpoints, resume
+- `evaluate`  scores of a run or a bundle on slices it has not seen
+- `ensemble`  several runs, averaged, as one
+- `audit`     what is wrong with a dataset before anything is trained on it
+- `synth`     phantom datasets
+"""
