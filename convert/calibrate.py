@@ -30,10 +30,13 @@ def fit_calibration(differences: np.ndarray, labels: np.ndarray, split: str) -> 
 
 
 def operating_point(probabilities: np.ndarray, labels: np.ndarray, target_sensitivity: float) -> OperatingPoint:
-    """The highest threshold at which at least `target_sensitivity` of the positives are called positive."""
+    """The highest threshold at which at least `target_sensitivity` of the positives are called positive.
+
+    Never above 0.5: a good network must not have its sensitivity spent down to the target.
+    """
     positives = np.sort(probabilities[labels == 1])
     misses = math.floor((1 - target_sensitivity) * len(positives) + 1e-9)
-    return OperatingPoint(float(positives[misses]), target_sensitivity)
+    return OperatingPoint(min(0.5, float(positives[misses])), target_sensitivity)
 
 
 def needed_cases(level: float) -> int:

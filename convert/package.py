@@ -23,14 +23,16 @@ from edge_ct.files import refuse_existing, write_bytes
 from edge_ct.manifest import INTENDED_USE, SCHEMA, Calibration, Gate, Golden, Manifest, Tensors
 from edge_ct.metrics import score
 from edge_ct.phantom import make_slice
+from edge_ct.preprocess import Preprocess
 from edge_ct.progress import QUIET, Progress
 from edge_ct.run import Run, SplitTable, load_finished, model_name, to_csv
 from edge_ct.runtime import Runtime
 
-from . import calibrate, gate, quantise
+from . import calibrate, gate, quantise, rounding
 
 Variant = Literal["fp32", "int8"]
 CALIBRATION_SPLIT = "validation"
+_GOLDEN_SIZE = 64
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -91,6 +93,7 @@ def convert(
     fp32 = _score(quantise.to_fp32(model, preprocess), table, parts, progress, "fp32")
     chosen = fp32
     if options.variant == "int8":
+        rounding.round_kernels(model, preprocess.normalise(parts["representative"]), options.seed)
         flatbuffer = quantise.to_int8(model, preprocess, parts["representative"])
         chosen = _score(flatbuffer, table, parts, progress, "int8")
     labels = {part: table.labels[table.where(part)] for part in ("validation", "test")}
@@ -184,7 +187,7 @@ def _pack(
             f"no indeterminate zone: {options.level:.0%} needs {calibrate.needed_cases(options.level)} calibration "
             f"cases a class, there are {chosen.calibration.positives} and {chosen.calibration.negatives}"
         )
-    golden, members = _golden(chosen, run.info.preprocess.size)
+    golden, members = _golden(chosen, run.info.preprocess)
     members["split.csv"] = to_csv(("sha256", "part"), sorted(table.part_of().items())).encode()
     manifest = Manifest(
         schema=SCHEMA,
@@ -213,14 +216,18 @@ def _pack(
     return bundles.pack(chosen.flatbuffer, manifest, members)
 
 
-def _golden(chosen: _Scored, size: int) -> tuple[tuple[Golden, ...], dict[str, bytes]]:
-    """Three phantom slices with the logits this machine gives: never patient data."""
+def _golden(chosen: _Scored, preprocess: Preprocess) -> tuple[tuple[Golden, ...], dict[str, bytes]]:
+    """Three phantom slices with the logits this machine gives: never patient data.
+
+    Drawn small and enlarged, so that they compress well: a bundle's bytes are for its weights.
+    """
     runtime, golden, members = Runtime(chosen.flatbuffer, chosen.tensors), [], {}
     for number, positive in enumerate((True, False, True)):
-        pixels = make_slice(patient=number, index=3 + number, positive=positive, size=size, seed=2024).image
+        phantom = make_slice(patient=number, index=3 + number, positive=positive, size=_GOLDEN_SIZE, seed=2024)
+        image = preprocess(phantom.image)
         name = f"golden/{number}.png"
-        _, encoded = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 9])
+        _, encoded = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 9])
         members[name] = encoded.tobytes()
-        runtime.invoke(pixels[:, :, np.newaxis])
+        runtime.invoke(image)
         golden.append(Golden(name, tuple(float(value) for value in runtime.outputs().stored)))
     return tuple(golden), members

@@ -38,11 +38,15 @@ def load_deployed(run: Run) -> Any:
     """
     if keras.backend.backend() != "tensorflow":
         raise EdgeCTError("conversion runs on Keras' TensorFlow backend: set KERAS_BACKEND=tensorflow")
-    model = run.load_model(partial(keras.saving.load_model, compile=False))
     try:
-        features, class_map = model.get_layer("features").output, model.get_layer("class_map").output
+        return with_three_outputs(run.load_model(partial(keras.saving.load_model, compile=False)))
     except ValueError as error:
         raise DataRejected(f"{run.model_path}: not a network of this zoo: no class map") from error
+
+
+def with_three_outputs(model: Any) -> Any:
+    """A network of the zoo in its deployed form. Raises ValueError where it has no layers `features`, `class_map`."""
+    features, class_map = model.get_layer("features").output, model.get_layer("class_map").output
     embedding = keras.layers.GlobalAveragePooling2D(name="embedding")(features)
     return keras.Model(model.input, [model.output, class_map, embedding])
 
@@ -91,7 +95,7 @@ def tensors_of(flatbuffer: bytes) -> Tensors:
     """Describe the input and the three outputs for the manifest."""
     interpreter = Interpreter(model_content=flatbuffer)
     outputs = interpreter.get_output_details()
-    # The converter names the results of a traced function Identity, Identity_1, ... in the function's own order.
+    # The converter numbers a traced function's results in its own order, and lists them in another.
     order = sorted(range(len(outputs)), key=lambda position: outputs[position]["name"])
     found = {name: describe(outputs[position], position) for name, position in zip(_OUTPUTS, order, strict=True)}
     if found["logits"].shape != (1, 2) or len(found["class_map"].shape) != 4 or len(found["embedding"].shape) != 2:
@@ -103,7 +107,8 @@ def _converter(serve: Any, size: int, dtype: Any) -> Any:
     signature = [tf.TensorSpec([1, size, size, 1], dtype, name="image")]
     traced = tf.function(serve, input_signature=signature).get_concrete_function()
     # Frozen first: the quantiser's calibrator cannot read resource variables.
-    return tf.lite.TFLiteConverter.from_concrete_functions([convert_variables_to_constants_v2(traced)])
+    frozen = convert_variables_to_constants_v2(traced)
+    return tf.lite.TFLiteConverter.from_concrete_functions([frozen], tf.Module())
 
 
 def _convert(converter: Any) -> bytes:

@@ -13,4 +13,12 @@ The ground floor, in the order in which a slice meets it:
 The wings are `edge_ct.train`, `edge_ct.convert`, `edge_ct.device_app` and `edge_ct.benchmarks`.
 """
 
+from pathlib import Path as _Path
+
 __version__ = "0.1.0"
+
+_here = _Path(__file__).resolve().parent
+if not (_here / "device_app").is_dir():
+    # A checkout, where the wings lie beside this package and only the wheel puts them into it: without this,
+    # `python` started in the checkout would find `edge_ct` and none of its wings.
+    __path__.append(str(_here.parent))

@@ -1,0 +1,115 @@
+"""What several rooms' tests share: phantom data, a small trained run, bundles."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_ct import bundle as bundles
+from edge_ct.manifest import (
+    INTENDED_USE,
+    Calibration,
+    Data,
+    Golden,
+    Manifest,
+    Network,
+    OperatingPoint,
+    Zone,
+)
+from edge_ct.phantom import make_slice
+from edge_ct.preprocess import Preprocess
+from edge_ct.runtime import Runtime
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked `real` are skipped, with the reason, where there are no real slices."""
+    if os.environ.get("EDGE_CT_DATA"):
+        return
+    for item in items:
+        if item.get_closest_marker("real"):
+            item.add_marker(pytest.mark.skip(reason="EDGE_CT_DATA does not point to the real slices"))
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real slices, `sars-cov-2-ct`, `dicom` and `ood` below it."""
+    return Path(os.environ["EDGE_CT_DATA"])
+
+
+@pytest.fixture(scope="session")
+def phantom_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """slices.csv of 160 phantom slices, 96 px, of 80 patients."""
+    from edge_ct.train import synth
+
+    return synth.write(tmp_path_factory.mktemp("data") / "phantoms", patients=80, slices=2, size=96, seed=5)
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory: pytest.TempPathFactory, phantom_table: Path) -> Path:
+    """A finished run: CustomCNN, 48 px, two epochs, grouped split."""
+    from edge_ct.train import fit
+
+    out = tmp_path_factory.mktemp("runs") / "customcnn"
+    options = fit.Options(
+        "customcnn", size=48, epochs=3, split="grouped", learning_rate=2e-3, batch=16, augment="flips"
+    )
+    return fit.train(phantom_table, out, options, resume=False, force=False).folder
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An int8 bundle of an untrained CustomCNN at 32 px, with a made-up calibration and zone."""
+    import keras
+    from edge_ct.convert import quantise
+    from edge_ct.train import zoo
+
+    keras.utils.set_random_seed(1)
+    preprocess = Preprocess(32)
+    network = zoo.build(keras, "customcnn", 32)
+    model = quantise.with_three_outputs(network)
+    slices = np.stack([preprocess(make_slice(i, 3, i % 2 == 0, 64).image) for i in range(8)])
+    flatbuffer = quantise.to_int8(model, preprocess, slices)
+    tensors = quantise.tensors_of(flatbuffer)
+    runtime = Runtime(flatbuffer, tensors)
+    golden, members = [], {}
+    for number, image in enumerate(slices[:2]):
+        name = f"golden/{number}.png"
+        members[name] = _png(image)
+        runtime.invoke(image)
+        golden.append(Golden(name, tuple(float(value) for value in runtime.outputs().stored)))
+    manifest = Manifest(
+        schema=1,
+        name="customcnn-32-int8",
+        created="2026-01-01T00:00:00+00:00",
+        variant="int8",
+        network=Network("customcnn", None, network.count_params()),
+        classes=("non-COVID", "COVID"),
+        preprocess=preprocess,
+        tensors=tensors,
+        calibration=Calibration(1.5, -0.25, "validation", 40, 40),
+        operating_point=OperatingPoint(0.4, 0.98),
+        zone=Zone(0.95, 0.45, 0.55, 40, 40),
+        golden=tuple(golden),
+        data=Data("phantoms", "0" * 64, "grouped", 0, {"train": 8, "validation": 0, "test": 0}),
+        gate=None,
+        metrics={},
+        metrics_n=0,
+        versions={},
+        licence="Apache-2.0",
+        intended_use=INTENDED_USE,
+        model_sha256="0" * 64,
+    )
+    members["split.csv"] = b"sha256,part\n"
+    path = tmp_path_factory.mktemp("bundle") / "tiny.tflite"
+    bundles.write(path, flatbuffer, manifest, members)
+    return path
+
+
+def _png(image: np.ndarray) -> bytes:
+    import cv2
+
+    return cv2.imencode(".png", image)[1].tobytes()

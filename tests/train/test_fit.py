@@ -1,0 +1,187 @@
+"""Training: what a run folder holds, early stopping, resume after a kill."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from edge_ct.train import fit
+from edge_ct.train.augment import POLICIES
+from edge_ct.train.checkpoint import Checkpoint
+from edge_ct.train.fit import Batches, Options
+from edge_ct.train.predict import run_probabilities
+from edge_ct.train.report import RunScores
+from sklearn.metrics import roc_auc_score
+
+from edge_ct import run as runs
+from edge_ct.dataset import load
+from edge_ct.errors import DataRejected, EdgeCTError
+from edge_ct.preprocess import Preprocess
+from edge_ct.progress import QUIET
+
+TINY = Options("customcnn", size=32, epochs=2, split="grouped", batch=16)
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_run_folder_is_complete(trained_run: Path) -> None:
+    names = {path.name for path in trained_run.iterdir()}
+    assert names == {
+        "run.json", "split.csv", "model.keras", "history.csv", "predictions.csv", "metrics.json", "metrics.csv",
+        "curves.png", "confusion.png",
+    }  # fmt: skip
+    info = runs.load(trained_run).info
+    assert info.finished
+    assert info.data.split == "grouped"
+    assert info.versions["keras"]
+    assert len(read_csv(trained_run / "history.csv")) == 3
+
+
+def test_metrics_are_those_of_the_predictions(trained_run: Path) -> None:
+    scores = msgspec.json.decode((trained_run / "metrics.json").read_bytes(), type=RunScores)
+    rows = [row for row in read_csv(trained_run / "predictions.csv") if row["part"] == "test"]
+    labels = np.array([int(row["label"]) for row in rows])
+    p = np.array([float(row["probability"]) for row in rows])
+    assert scores.parts["test"].n == len(rows)
+    assert scores.parts["test"].accuracy.value == pytest.approx(np.mean((p >= 0.5) == (labels == 1)))
+    assert scores.parts["test"].auc.value == pytest.approx(roc_auc_score(labels, p), abs=1e-4)
+
+
+def test_predictions_are_those_of_the_saved_model(trained_run: Path) -> None:
+    run = runs.load(trained_run)
+    rows = {row["path"]: float(row["probability"]) for row in read_csv(trained_run / "predictions.csv")}
+    table = run.split()
+    tested = table.where("test")[:10]
+    found = run_probabilities(run, run.dataset().take(tested))
+    assert found == pytest.approx([rows[table.paths[i]] for i in tested], abs=1e-5)
+
+
+def test_patients_stay_together(trained_run: Path) -> None:
+    table = runs.load(trained_run).split()
+    homes: dict[str, set[str]] = {}
+    for group, part in zip(table.groups, table.parts, strict=True):
+        homes.setdefault(group, set()).add(part)
+    assert len(homes) == 80
+    assert all(len(parts) == 1 for parts in homes.values())
+
+
+def test_batches_are_normalised_shuffled_and_repeatable() -> None:
+    images = np.arange(40, dtype=np.uint8)[:, None, None, None] * np.ones((1, 8, 8, 1), np.uint8)
+    labels = np.arange(40) % 2
+    plain = Batches(images, labels, Preprocess(8), 16)
+    assert len(plain) == 3
+    assert plain[2][0].shape == (8, 8, 8, 1)
+    assert plain[0][0][5, 0, 0, 0] == pytest.approx((5 - 128) / 127.5)
+    first = Batches(images, labels, Preprocess(8), 16, POLICIES["flips"], seed=1)
+    assert len(first) == 2
+    fresh = Batches(images, labels, Preprocess(8), 16, POLICIES["flips"], seed=1, epoch=1)
+    assert not np.array_equal(first[0][0], fresh[0][0])
+    first.on_epoch_end()
+    assert np.array_equal(first[1][0], fresh[1][0])
+
+
+def test_patience_runs_out(tmp_path: Path) -> None:
+    import keras
+
+    model = keras.Sequential([keras.layers.Input((1,)), keras.layers.Dense(2)])
+    model.compile("adam", "mse")
+    checkpoint = Checkpoint(tmp_path, epochs=10, patience=2, progress=QUIET)
+    checkpoint.set_model(model)
+    checkpoint.set_params({"steps": 1})
+    stopped = []
+    for epoch, loss in enumerate([1.0, 0.5, 0.6, 0.7]):
+        checkpoint.on_epoch_begin(epoch)
+        row = {"loss": 1.0, "accuracy": 0.5, "val_loss": loss, "val_accuracy": 0.5}
+        model.get_layer(index=0).set_weights([np.full((1, 2), epoch, np.float32), np.zeros(2, np.float32)])
+        checkpoint.on_epoch_end(epoch, row)
+        stopped.append(bool(model.stop_training))
+    assert stopped == [False, False, False, True]
+    assert checkpoint.best(model).get_weights()[0][0, 0] == 1
+    assert sorted(path.name for path in (tmp_path / "checkpoint").iterdir()) == [
+        "best-0002.weights.h5", "epoch-0004.keras", "state.json",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", [{"epochs": 30}, {"seed": 9}])
+def test_resume_with_other_options_is_refused(change: dict[str, int], trained_run: Path, phantom_table: Path) -> None:
+    options = msgspec.convert(runs.load(trained_run).info.options, Options)
+    with pytest.raises(DataRejected, match="other options"):
+        fit.train(phantom_table, trained_run, msgspec.structs.replace(options, **change), resume=True, force=False)
+
+
+def test_resuming_a_finished_run_changes_nothing(trained_run: Path, phantom_table: Path) -> None:
+    before = (trained_run / "run.json").stat().st_mtime_ns
+    options = msgspec.convert(runs.load(trained_run).info.options, Options)
+    assert fit.train(phantom_table, trained_run, options, resume=True, force=False).info.finished
+    assert (trained_run / "run.json").stat().st_mtime_ns == before
+
+
+def test_a_run_is_not_overwritten_without_force(trained_run: Path, phantom_table: Path) -> None:
+    with pytest.raises(EdgeCTError, match="exists already"):
+        fit.train(phantom_table, trained_run, TINY, resume=False, force=False)
+
+
+def test_unknown_policies_and_too_little_data_are_refused_before_training(tmp_path: Path, phantom_table: Path) -> None:
+    with pytest.raises(EdgeCTError, match="flips, standard"):
+        fit.train(phantom_table, tmp_path / "a", msgspec.structs.replace(TINY, augment="mad"), False, False)
+    rows = phantom_table.read_text().splitlines()
+    few = phantom_table.with_name("few.csv")
+    few.write_text("\n".join([rows[0], rows[1], rows[-1]]) + "\n")
+    with pytest.raises(DataRejected):
+        fit.train(few, tmp_path / "b", TINY, resume=False, force=False)
+    assert not (tmp_path / "b").exists()
+
+
+def test_near_duplicates_are_grouped_where_no_patient_is_named(phantom_table: Path, tmp_path: Path) -> None:
+    for label in ("COVID", "non-COVID"):
+        shutil.copytree(phantom_table.parent / label, tmp_path / label)
+    twin = next((tmp_path / "COVID").glob("*.png"))
+    shutil.copy(twin, twin.with_name("twin.png"))
+    dataset = load(tmp_path)
+    assert dataset.groups is None
+    grouped = fit.with_near_duplicate_groups(dataset)
+    home = dict(zip((path.name for path in grouped.paths), grouped.groups, strict=True))
+    assert home["twin.png"] == home[twin.name]
+    assert len(set(home.values())) > 60
+
+
+@pytest.mark.slow
+def test_a_killed_training_resumes_to_the_same_end(phantom_table: Path, tmp_path: Path) -> None:
+    def command(out: Path) -> list[str]:
+        return [
+            sys.executable, "-m", "edge_ct", "train", "customcnn", "--data", str(phantom_table), "--out", str(out),
+            "--size", "48", "--epochs", "4", "--split", "grouped", "--batch", "16", "--seed", "3", "--json",
+        ]  # fmt: skip
+
+    environment = {**os.environ, "TF_DETERMINISTIC_OPS": "1", "OMP_NUM_THREADS": "1"}
+    unbroken = subprocess.run(command(tmp_path / "a"), env=environment, capture_output=True, check=True)
+    killed = subprocess.Popen(
+        command(tmp_path / "b"), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 240
+    while not (tmp_path / "b" / "checkpoint" / "state.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert not runs.load(tmp_path / "b").info.finished
+    trained = len(json.loads((tmp_path / "b" / "checkpoint" / "state.json").read_bytes())["history"])
+    assert 1 <= trained < 4
+    resumed = subprocess.run([*command(tmp_path / "b"), "--resume"], env=environment, capture_output=True, check=True)
+    assert f"going on from epoch {trained}" in resumed.stderr.decode()
+    ends = [read_csv(tmp_path / name / "history.csv") for name in "ab"]
+    for first, second in zip(*ends, strict=True):
+        assert float(second["loss"]) == pytest.approx(float(first["loss"]), rel=1e-3)
+        assert float(second["val_loss"]) == pytest.approx(float(first["val_loss"]), rel=1e-2)
+    assert json.loads(resumed.stdout)["parts"]["test"]["n"] == json.loads(unbroken.stdout)["parts"]["test"]["n"]
+    assert not (tmp_path / "b" / "checkpoint").exists()

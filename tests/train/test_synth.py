@@ -1,0 +1,46 @@
+"""Phantom datasets on disk."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from edge_ct.train import synth
+
+from edge_ct import slices
+from edge_ct.dataset import load
+from edge_ct.errors import EdgeCTError
+from edge_ct.phantom import make_slice
+
+
+def test_the_csv_names_patients_and_the_pixels_are_the_phantoms(tmp_path: Path) -> None:
+    table = synth.write(tmp_path / "data", patients=4, slices=3, size=64, seed=3)
+    dataset = load(table)
+    assert len(dataset) == 12
+    assert dataset.labels.sum() == 6
+    assert len(set(dataset.groups)) == 4
+    path = tmp_path / "data" / "COVID" / "phantom-0001-02.png"
+    assert np.array_equal(slices.read(path).pixels, make_slice(1, 2, True, 64, seed=3, slices=3).image)
+    assert "SYNTHETIC" in (tmp_path / "data" / "SYNTHETIC.txt").read_text()
+
+
+def test_a_run_cut_short_leaves_nothing_that_looks_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = []
+
+    def full_disk(path: Path, content: bytes) -> None:
+        written.append(path)
+        if len(written) == 5:
+            raise EdgeCTError(f"{path}: cannot be written: No space left on device")
+
+    monkeypatch.setattr(synth, "write_bytes", full_disk)
+    with pytest.raises(EdgeCTError, match="No space left"):
+        synth.write(tmp_path / "data", patients=4, slices=3, size=64, seed=3)
+    assert not (tmp_path / "data").exists()
+
+
+def test_an_existing_folder_is_kept_without_force(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "mine.txt").write_text("mine")
+    with pytest.raises(EdgeCTError, match="--force"):
+        synth.write(tmp_path / "data", patients=2, slices=1, size=64, seed=0)
+    synth.write(tmp_path / "data", patients=2, slices=1, size=64, seed=0, force=True)
+    assert not (tmp_path / "data" / "mine.txt").exists()
