@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from edge_ct import bundle as bundles
+from edge_ct import quiet
 from edge_ct.classifier import Classifier, Result
 from edge_ct.errors import InputRejected, ModelRejected
 from edge_ct.progress import print_json
@@ -46,14 +47,15 @@ def classify(
         raise ModelRejected("no model is shipped with this version; name a bundle with --model")
     classifier = Classifier(model, threads)
     counts: Counter[str] = Counter()
-    for judgement in judging.judge_all(classifier, sources):
-        result = judgement.result
-        counts[result.decision] += 1
-        print_json(result) if as_json else click.echo(_row(result))
-        if heatmap:
-            from . import heatmap as pictures
+    with quiet.native_stderr():
+        for judgement in judging.judge_all(classifier, sources):
+            result = judgement.result
+            counts[result.decision] += 1
+            print_json(result) if as_json else click.echo(_row(result))
+            if heatmap:
+                from . import heatmap as pictures
 
-            pictures.write(judgement, classifier.manifest.calibration, heatmap)
+                pictures.write(judgement, classifier.manifest.calibration, heatmap)
     summary = ", ".join(f"{counts[name]} {name}" for name in _COLOURS)
     click.echo(f"{summary}. Research use only: triage, not a diagnosis.", err=True)
     if counts["rejected"]:
@@ -103,7 +105,10 @@ def inspect(path: str, as_json: bool) -> None:
     for name, text in lines:
         click.echo(f"{name:<16} {text}")
     for variant, metrics in manifest.metrics.items():
-        shown = (f"{name} {metrics[name].value:.3f}" for name in ("accuracy", "sensitivity", "specificity", "auc"))
+        shown = (
+            f"{name} {'undefined' if metrics[name].value is None else format(metrics[name].value, '.3f')}"
+            for name in ("accuracy", "sensitivity", "specificity", "auc")
+        )
         click.echo(f"{'test, ' + variant:<16} {', '.join(shown)} (n = {manifest.metrics_n}, {manifest.data.split})")
 
 

@@ -14,7 +14,7 @@ from edge_ct.manifest import Calibration
 
 # Local evidence in log-odds; the same range for every slice, so that two pictures can be compared.
 FULL_SCALE = 6.0
-_SIDE, _MARGIN, _LEGEND = 512, 8, 56
+_SIDE, _MARGIN, _LEGEND, _LEGEND_WIDTH = 512, 8, 56, 144
 _COLOURS = cv2.COLORMAP_CIVIDIS  # readable by the colour-blind and in greyscale print
 
 
@@ -36,7 +36,8 @@ def draw(pixels: np.ndarray, class_map: np.ndarray, calibration: Calibration, ca
     colours = cv2.applyColorMap((strength * 255).astype(np.uint8), _COLOURS)
     opacity = (0.65 * np.sqrt(strength))[:, :, np.newaxis]
     overlay = (grey * (1 - opacity) + colours * opacity).astype(np.uint8)
-    canvas = np.full((height + _LEGEND + 2 * _MARGIN, 2 * width + 3 * _MARGIN, 3), 255, np.uint8)
+    across = max(2 * width + 3 * _MARGIN, _LEGEND_WIDTH)
+    canvas = np.full((height + _LEGEND + 2 * _MARGIN, across, 3), 255, np.uint8)
     canvas[_MARGIN : _MARGIN + height, _MARGIN : _MARGIN + width] = grey
     canvas[_MARGIN : _MARGIN + height, 2 * _MARGIN + width : 2 * (_MARGIN + width)] = overlay
     _legend(canvas, height + 2 * _MARGIN, caption)
@@ -54,6 +55,8 @@ def write(judgement: Judgement, calibration: Calibration, folder: Path) -> Path 
     caption = f"{result.decision}, P(COVID-19) = {result.probability:.2f}. Research use only."
     picture = draw(judgement.slice.pixels, judgement.outputs.class_map, calibration, caption)
     name = Path(result.source).stem.strip("<>.") or "slice"
+    # A file name has at most 255 bytes.
+    name = name.encode()[:200].decode(errors="ignore")
     path = folder / f"{name}-{judgement.slice.sha256[:8]}.png"
     encoded, content = cv2.imencode(".png", picture)
     if not encoded:

@@ -17,10 +17,17 @@ def judge_all(classifier: Classifier, sources: Iterable[str]) -> Iterator[Judgem
     for source in sources:
         if source == STANDARD_INPUT:
             yield classifier.judge(sys.stdin.buffer.read(slices.MAX_BYTES + 1), "<stdin>")
-        elif Path(source).is_dir():
+        elif _is_folder(source):
             yield from _judge_folder(classifier, Path(source))
         else:
             yield classifier.judge(source)
+
+
+def _is_folder(source: str) -> bool:
+    try:
+        return Path(source).is_dir()
+    except OSError:  # a name that is too long, say: a rejected row, from `judge`
+        return False
 
 
 def _judge_folder(classifier: Classifier, folder: Path) -> Iterator[Judgement]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+import zlib
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -78,13 +79,15 @@ def read(path: Path | str) -> Bundle:
     """Read and verify a bundle: the seal, the flatbuffer's mark, the schema. Raises `ModelRejected`."""
     path = Path(path)
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise ModelRejected(f"{path}: cannot be read: not a file")
         if path.stat().st_size > MAX_BYTES:
             raise ModelRejected(f"{path}: over {MAX_BYTES >> 20} MiB; not a bundle")
         content = path.read_bytes()
     except FileNotFoundError as error:
         raise ModelRejected(f"{path}: no such bundle") from error
-    except OSError as error:
-        raise ModelRejected(f"{path}: cannot be read: {error.strerror}") from error
+    except (OSError, ValueError) as error:
+        raise ModelRejected(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     return unpack(content, str(path))
 
 
@@ -96,7 +99,7 @@ def unpack(content: bytes, source: str) -> Bundle:
     try:
         with zipfile.ZipFile(BytesIO(content)) as archive:
             document = archive.read("manifest.json")
-    except (KeyError, zipfile.BadZipFile) as error:
+    except (KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
         raise ModelRejected(f"{source}: no manifest in the bundle") from error
     return Bundle(model, _manifest(document, source), source, content)
 
@@ -108,6 +111,8 @@ def _sealed_model_length(content: bytes, source: str) -> int:
         raise ModelRejected(f"{source}: {kind}, or damaged at its end; make one with edge-ct convert")
     if hashlib.sha256(memoryview(content)[:-64]).hexdigest().encode() != content[-64:]:
         raise ModelRejected(f"{source}: damaged: its content does not match its SHA-256 seal; copy it anew")
+    if not seal[24:34].isdigit():
+        raise ModelRejected(f"{source}: not a bundle: its seal names no length")
     return int(seal[24:34])
 
 
@@ -117,5 +122,5 @@ def _manifest(document: bytes, source: str) -> Manifest:
         if msgspec.json.decode(schema, type=int) > SCHEMA:
             raise ModelRejected(f"{source}: made by a newer edge-ct (schema {bytes(schema).decode()}); update this one")
         return msgspec.json.decode(document, type=Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ModelRejected(f"{source}: bad manifest: {error}") from error

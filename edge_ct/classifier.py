@@ -55,6 +55,11 @@ class Classifier:
         self.bundle = bundle if isinstance(bundle, Bundle) else bundles.read(bundle)
         self.manifest = self.bundle.manifest
         self.identity = self.bundle.identity
+        size = self.manifest.preprocess.size
+        if self.manifest.tensors.input.shape != (1, size, size, 1):
+            raise ModelRejected(
+                f"{self.bundle.source}: the graph does not take {size} x {size} px, as its manifest says"
+            )
         self.runtime = Runtime(self.bundle.model, self.manifest.tensors, threads, self.bundle.source)
 
     def infer(self, image: np.ndarray) -> tuple[float, Outputs]:
@@ -75,7 +80,8 @@ class Classifier:
         start = perf_counter()
         label = name or ("<bytes>" if isinstance(source, bytes) else str(source))
         try:
-            one = slices.decode(source, label) if isinstance(source, bytes) else slices.read(source)
+            data = source if isinstance(source, bytes) else slices.read_bytes(Path(source), label)
+            one = slices.decode(data, label)
         except InputRejected as error:
             reason = str(error).removeprefix(f"{label}: ")
             return Judgement(Result(label, "rejected", None, reason, None, self.identity, Milliseconds()))
@@ -109,7 +115,10 @@ class Classifier:
                 raise ModelRejected(f"{self.bundle.source}: golden slice {golden.input} is not {size} x {size} px")
             self.runtime.invoke(pixels[:, :, np.newaxis])
             stored = self.runtime.outputs().stored
-            if np.abs(stored.astype(np.float64) - np.asarray(golden.logits)).max() > step:
+            if (
+                stored.shape != (len(golden.logits),)
+                or np.abs(stored.astype(np.float64) - np.asarray(golden.logits)).max() > step
+            ):
                 raise ModelRejected(
                     f"{self.bundle.source}: golden slice {golden.input} gives {stored.tolist()} instead of "
                     f"{list(golden.logits)} on this machine; do not use it here"

@@ -66,9 +66,13 @@ def run(arguments: list[str]) -> int:
     """Run a command and return its exit code."""
     debug = os.environ.get("EDGE_CT_DEBUG") == "1"
     try:
-        code = edge_ct.main(arguments, prog_name="edge-ct", standalone_mode=False)
+        # Not `edge_ct.main`: it turns a reader that has gone into SystemExit(1), whatever standalone_mode says.
+        with edge_ct.make_context("edge-ct", list(arguments)) as context:
+            edge_ct.invoke(context)
         sys.stdout.flush()
-        return code if isinstance(code, int) else 0
+        return 0
+    except click.exceptions.Exit as error:
+        return error.exit_code
     except click.ClickException as error:
         error.show()
         return error.exit_code

@@ -67,9 +67,13 @@ def load(data: Path, positive: str = "COVID", one_class: bool = False) -> Datase
 
     one_class: accept data with slices of one class only (an external set, say).
     """
-    if data.is_dir():
+    try:
+        kind = data.is_dir(), data.is_file()
+    except OSError as error:
+        raise DataRejected(f"{data}: cannot be read: {error.strerror}") from error
+    if kind[0]:
         dataset = _from_folder(data, positive)
-    elif data.is_file():
+    elif kind[1]:
         dataset = _from_csv(data, positive)
     else:
         raise DataRejected(f"{data}: no such folder or CSV file")
@@ -139,7 +143,9 @@ def split(dataset: Dataset, kind: SplitKind, seed: int, validation: float = 0.15
             # Whole groups, dealt into twentieths; the first ones are the test part, the next the validation part.
             groups = np.asarray(dataset.groups)
             per_class = min(len(set(groups[dataset.labels == label])) for label in (0, 1))
-            folds = max(2, min(20, per_class))
+            if per_class < len(PARTS):
+                raise DataRejected(f"{dataset.name}: {per_class} groups of one class; three parts need three")
+            folds = min(20, per_class)
             splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
             dealt = [fold for _, fold in splitter.split(everything, dataset.labels, groups)]
             first = max(1, round(test * folds))
@@ -188,6 +194,9 @@ def _from_csv(table: Path, positive: str) -> Dataset:
         raise DataRejected(f"{table}: cannot be read as CSV: {error}") from error
     if not rows or not {"path", "label"} <= set(rows[0]):
         raise DataRejected(f"{table}: a CSV with the columns path,label[,group] and at least one row is needed")
+    for number, row in enumerate(rows, 2):
+        if not row["path"] or not row["label"]:
+            raise DataRejected(f"{table}: row {number} has no path or no label")
     names = Counter(row["label"] for row in rows)
     if len(names) > 2:
         raise DataRejected(f"{table}: {len(names)} labels ({', '.join(sorted(names)[:4])}, ...); two are needed")

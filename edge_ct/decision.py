@@ -40,6 +40,8 @@ def probability(logits: np.ndarray, calibration: Calibration) -> float:
 
 def decide(p: float, operating_point: OperatingPoint, zone: Zone | None) -> Verdict:
     """Decide by the conformal zone; without one, by the operating point alone."""
+    if math.isnan(p):
+        return Verdict("refer", "the model gave no number")
     if zone is None:
         return Verdict("positive" if p >= operating_point.threshold else "negative")
     may_be_positive, may_be_negative = p >= zone.positive_from, p <= zone.negative_to

@@ -5,6 +5,9 @@ Rescale and window as in PS3.3, C.11.1 and C.11.2.1.2.1 (linear exact).
 
 from __future__ import annotations
 
+import math
+import struct
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
@@ -16,6 +19,7 @@ from .errors import EdgeCTError, InputRejected, missing_extra
 
 LUNG_CENTRE_HU = -600.0
 LUNG_WIDTH_HU = 1500.0
+MAX_INFLATED = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -39,11 +43,14 @@ def read_pixels(data: bytes, source: str, check_side: Callable[[int, int, str], 
     except ImportError as error:
         missing_extra("dicom", "reading DICOM", error)
     try:
+        _refuse_bomb(data, source)
         dataset = pydicom.dcmread(BytesIO(data))
         _check(dataset, source)
         check_side(int(dataset.Columns), int(dataset.Rows), source)
         raw = dataset.pixel_array
         slope, intercept = float(dataset.RescaleSlope), float(dataset.RescaleIntercept)
+        if not (math.isfinite(slope) and math.isfinite(intercept)) or slope == 0:
+            raise InputRejected(f"{source}: DICOM rescale {slope:g}, {intercept:g} gives no Hounsfield units")
         ids = DicomIds(
             *(
                 str(dataset.get(name, ""))
@@ -53,7 +60,7 @@ def read_pixels(data: bytes, source: str, check_side: Callable[[int, int, str], 
     except EdgeCTError:
         raise
     except Exception as error:  # pydicom raises whatever a damaged object provokes, RecursionError included
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = _quoted(error) or type(error).__name__
         raise InputRejected(f"{source}: damaged or unsupported DICOM: {reason}") from error
     return lung_window(raw.astype(np.float64) * slope + intercept), ids
 
@@ -64,10 +71,28 @@ def lung_window(hounsfield: np.ndarray) -> np.ndarray:
     return np.floor(np.clip((hounsfield - low) * (255 / LUNG_WIDTH_HU), 0, 255) + 0.5).astype(np.uint8)
 
 
+def _quoted(text: object) -> str:
+    """Text of a file for a message: one line, printable, short."""
+    return " ".join("".join(c if c.isprintable() else " " for c in str(text)[:200]).split())[:100]
+
+
+def _refuse_bomb(data: bytes, source: str) -> None:
+    """Deflated objects are inflated whole by pydicom; refuse one that would not fit."""
+    from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+    (length,) = struct.unpack_from("<I", data, 140)
+    if DeflatedExplicitVRLittleEndian.encode() not in data[132 : 144 + length]:
+        return
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    inflater.decompress(data[144 + length :], MAX_INFLATED)
+    if inflater.unconsumed_tail:
+        raise InputRejected(f"{source}: deflated DICOM of over {MAX_INFLATED >> 20} MiB")
+
+
 def _check(dataset: Any, source: str) -> None:
     modality = dataset.get("Modality", "")
     if modality != "CT":
-        raise InputRejected(f"{source}: DICOM modality {modality or 'unknown'}; CT is read")
+        raise InputRejected(f"{source}: DICOM modality {_quoted(modality) or 'unknown'}; CT is read")
     if "LOCALIZER" in (dataset.get("ImageType") or []):
         raise InputRejected(f"{source}: a localiser, not an axial slice")
     if "PixelData" not in dataset:
@@ -76,5 +101,9 @@ def _check(dataset: Any, source: str) -> None:
         raise InputRejected(f"{source}: DICOM with {dataset.NumberOfFrames} frames; one slice a file is read")
     if int(dataset.get("SamplesPerPixel") or 1) != 1:
         raise InputRejected(f"{source}: a colour DICOM; CT slices are grey")
+    if not str(dataset.get("PhotometricInterpretation", "")).startswith("MONOCHROME"):
+        raise InputRejected(f"{source}: a DICOM that is not monochrome; CT slices are grey")
+    if dataset.get("RescaleType", "HU") not in ("HU", "", None):
+        raise InputRejected(f"{source}: DICOM rescale to {_quoted(dataset.RescaleType)}, not to Hounsfield units")
     if "RescaleSlope" not in dataset or "RescaleIntercept" not in dataset:
         raise InputRejected(f"{source}: DICOM without rescale to Hounsfield units")

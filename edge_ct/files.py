@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import EdgeCTError
@@ -16,7 +17,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
     The content reaches the disk before the name does, so that neither a crash nor a full disk leaves half a file.
     """
-    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    # Where a name fits, the temporary one must fit too; it keeps the ending, by which writers know the format.
+    short = hashlib.sha256(path.name.encode()).hexdigest()[:8]
+    temporary = path.with_name(f".tmp-{os.getpid()}-{short}-{path.name[-24:]}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -26,7 +29,8 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise EdgeCTError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -42,8 +46,9 @@ def write_text(path: Path, content: str) -> None:
 
 def refuse_existing(path: Path, force: bool) -> None:
     """Raise where `path` holds something and the user did not say `--force`."""
-    if force or not path.exists():
-        return
-    if path.is_dir() and not any(path.iterdir()):
-        return
+    try:
+        if force or not path.exists() or (path.is_dir() and not any(path.iterdir())):
+            return
+    except OSError as error:
+        raise EdgeCTError(f"{path}: cannot be written: {error.strerror}") from error
     raise EdgeCTError(f"{path}: exists already; give another name, or --force to overwrite it")

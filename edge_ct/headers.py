@@ -25,6 +25,7 @@ class Header:
     height: int
     channels: int
     bits: int
+    white_is_zero: bool = False
 
 
 def parse(data: bytes) -> Header:
@@ -90,9 +91,14 @@ def _tiff(data: bytes) -> Header:
     order = "<" if data[:2] == b"II" else ">"
     (directory,) = struct.unpack_from(order + "I", data, 4)
     (count,) = struct.unpack_from(order + "H", data, directory)
-    tags = {}
+    tags: dict[int, int] = {}
+    seen: set[int] = set()
     for position in range(directory + 2, directory + 2 + 12 * count, 12):
         tag, kind, values = struct.unpack_from(order + "HHI", data, position)
+        if tag in seen:
+            # libtiff takes the first, others the last: nobody could say which size was checked.
+            raise ValueError("damaged TIFF (a tag twice)")
+        seen.add(tag)
         if kind in _TIFF_TYPES:
             letter = _TIFF_TYPES[kind]
             at = position + 8
@@ -101,4 +107,4 @@ def _tiff(data: bytes) -> Header:
             (tags[tag],) = struct.unpack_from(order + letter, data, at)
     if 256 not in tags or 257 not in tags:
         raise ValueError("damaged TIFF (no size)")
-    return Header("TIFF", tags[256], tags[257], tags.get(277, 1), tags.get(258, 1))
+    return Header("TIFF", tags[256], tags[257], tags.get(277, 1), tags.get(258, 1), tags.get(262) == 0)

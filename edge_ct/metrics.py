@@ -8,10 +8,10 @@ wider.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 import numpy as np
-from sklearn.metrics import brier_score_loss, f1_score, roc_auc_score
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.proportion import proportion_confint
 
@@ -19,6 +19,9 @@ from .manifest import Estimate
 
 BOOTSTRAPS = 1000
 ECE_BINS = 15
+
+# (labels [n], probabilities [n], weights [b, n]) -> [b]: a metric of b samples at once, each slice counted by weight.
+Statistic = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 class Confusion(msgspec.Struct, frozen=True):
@@ -64,9 +67,10 @@ def confusion(labels: np.ndarray, probabilities: np.ndarray, threshold: float = 
 def score(labels: np.ndarray, probabilities: np.ndarray, threshold: float = 0.5, seed: int = 0) -> Scores:
     """Score P(positive), float [n], against labels, 0 or 1 [n]."""
     counts = confusion(labels, probabilities, threshold)
+    weights = resamples(labels, seed)
 
-    def resampled(statistic: Callable[[np.ndarray, np.ndarray], float], both_classes: bool) -> Estimate:
-        return bootstrap(statistic, labels, probabilities, seed, both_classes)
+    def bootstrapped(statistic: Statistic) -> Estimate:
+        return bootstrap(statistic, labels, probabilities, weights)
 
     return Scores(
         n=len(labels),
@@ -76,10 +80,10 @@ def score(labels: np.ndarray, probabilities: np.ndarray, threshold: float = 0.5,
         sensitivity=wilson(counts.tp, counts.tp + counts.fn),
         specificity=wilson(counts.tn, counts.tn + counts.fp),
         precision=wilson(counts.tp, counts.tp + counts.fp),
-        f1=resampled(lambda y, p: float(f1_score(y, p >= threshold, zero_division=0)), both_classes=True),
-        auc=resampled(lambda y, p: float(roc_auc_score(y, p)), both_classes=True),
-        ece=resampled(expected_calibration_error, both_classes=False),
-        brier=resampled(lambda y, p: float(brier_score_loss(y, p, pos_label=1)), both_classes=False),
+        f1=bootstrapped(partial(_f1, threshold=threshold)),
+        auc=bootstrapped(_auc),
+        ece=bootstrapped(_ece),
+        brier=bootstrapped(_brier),
     )
 
 
@@ -88,34 +92,13 @@ def wilson(successes: int, n: int) -> Estimate:
     if n == 0:
         return Estimate(None, None, None)
     low, high = proportion_confint(successes, n, method="wilson")
-    return Estimate(successes / n, max(0.0, float(low)), min(1.0, float(high)))
-
-
-def bootstrap(
-    statistic: Callable[[np.ndarray, np.ndarray], float],
-    labels: np.ndarray,
-    probabilities: np.ndarray,
-    seed: int,
-    both_classes: bool,
-) -> Estimate:
-    """A statistic with its 95 % percentile interval over `BOOTSTRAPS` resamples, stratified by label."""
-    by_class = [np.flatnonzero(labels == label) for label in (0, 1)]
-    if len(labels) == 0 or (both_classes and min(map(len, by_class)) == 0):
-        return Estimate(None, None, None)
-    generator = np.random.default_rng(seed)
-    values = []
-    for _ in range(BOOTSTRAPS):
-        drawn = np.concatenate([generator.choice(own, len(own)) for own in by_class if len(own)])
-        values.append(statistic(labels[drawn], probabilities[drawn]))
-    low, high = np.percentile(values, [2.5, 97.5])
-    return Estimate(statistic(labels, probabilities), float(low), float(high))
+    value = successes / n
+    return Estimate(value, min(value, max(0.0, float(low))), max(value, min(1.0, float(high))))
 
 
 def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray, bins: int = ECE_BINS) -> float:
     """Mean gap between P(positive) and the share of positives over equal-width bins (Naeini et al. 2015)."""
-    index = np.minimum((probabilities * bins).astype(int), bins - 1)
-    gaps = np.bincount(index, probabilities - labels, bins)
-    return float(np.abs(gaps).sum() / len(labels))
+    return float(_ece(labels, probabilities, np.ones((1, len(labels))), bins)[0])
 
 
 def mcnemar_p(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> float:
@@ -123,6 +106,62 @@ def mcnemar_p(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> floa
     right, other = first == (labels == 1), second == (labels == 1)
     table = [[(right & other).sum(), (right & ~other).sum()], [(~right & other).sum(), (~right & ~other).sum()]]
     return float(mcnemar(table, exact=True).pvalue)
+
+
+def resamples(labels: np.ndarray, seed: int) -> np.ndarray:
+    """How often each slice is drawn, float [BOOTSTRAPS, n]; within each class as many as there are."""
+    generator = np.random.default_rng(seed)
+    weights = np.zeros((BOOTSTRAPS, len(labels)))
+    for label in (0, 1):
+        own = np.flatnonzero(labels == label)
+        if len(own):
+            weights[:, own] = generator.multinomial(len(own), np.full(len(own), 1 / len(own)), BOOTSTRAPS)
+    return weights
+
+
+def bootstrap(statistic: Statistic, labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> Estimate:
+    """A statistic with the 2.5th and 97.5th percentile of its resamples, widened where need be to hold the value.
+
+    (Resampling biases the ECE upwards, so that a percentile interval can miss it.)
+    """
+    if len(labels) == 0:
+        return Estimate(None, None, None)
+    value = float(statistic(labels, probabilities, np.ones((1, len(labels))))[0])
+    if np.isnan(value):
+        return Estimate(None, None, None)
+    low, high = np.percentile(statistic(labels, probabilities, weights), [2.5, 97.5])
+    return Estimate(value, min(value, float(low)), max(value, float(high)))
+
+
+def _f1(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray, threshold: float) -> np.ndarray:
+    called, truth = probabilities >= threshold, labels == 1
+    if truth.all() or not truth.any():
+        return np.full(len(weights), np.nan)
+    hits, calls, positives = weights @ (called & truth), weights @ called, weights @ truth
+    return np.asarray(2 * hits / (calls + positives))
+
+
+def _auc(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The share of pairs of a positive and a negative that are ranked rightly; ties count half."""
+    truth = labels == 1
+    if truth.all() or not truth.any():
+        return np.full(len(weights), np.nan)
+    _, rank = np.unique(probabilities, return_inverse=True)
+    order = np.argsort(rank, kind="stable")
+    starts = np.flatnonzero(np.diff(rank[order], prepend=-1))
+    positives, negatives = (np.add.reduceat((weights * own)[:, order], starts, axis=1) for own in (truth, ~truth))
+    below = np.cumsum(negatives, axis=1) - negatives / 2
+    return np.asarray((positives * below).sum(1) / (positives.sum(1) * negatives.sum(1)))
+
+
+def _ece(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray, bins: int = ECE_BINS) -> np.ndarray:
+    index = np.minimum((probabilities * bins).astype(int), bins - 1)
+    gaps = weights @ ((probabilities - labels)[:, np.newaxis] * np.eye(bins)[index])
+    return np.asarray(np.abs(gaps).sum(1) / weights.sum(1))
+
+
+def _brier(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    return np.asarray(weights @ (probabilities - labels) ** 2 / weights.sum(1))
 
 
 def _fields(struct: msgspec.Struct) -> list[tuple[str, object]]:

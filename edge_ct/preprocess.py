@@ -6,7 +6,7 @@ Every step is exact integer arithmetic, so that an Arm device and an x86-64 serv
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import cv2
 import msgspec
@@ -23,7 +23,7 @@ class Preprocess(msgspec.Struct, frozen=True):
         quantisation, so a device feeds bytes and does no arithmetic on floats.
     """
 
-    size: int
+    size: Annotated[int, msgspec.Meta(ge=1, le=4096)]
     resize: Literal["box-linear-exact"] = "box-linear-exact"
     scale: float = 1 / 127.5
     zero_point: int = 128

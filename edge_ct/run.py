@@ -21,7 +21,7 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 
-from .dataset import Dataset
+from .dataset import PARTS, Dataset
 from .errors import DataRejected
 from .files import write_bytes, write_text
 from .manifest import Data, Network
@@ -134,7 +134,7 @@ def load(folder: Path) -> Run:
         return Run(folder, msgspec.json.decode(path.read_bytes(), type=RunInfo))
     except OSError as error:
         raise DataRejected(f"{folder}: not a run folder (no run.json); make one with edge-ct train") from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DataRejected(f"{path}: damaged: {error}") from error
 
 
@@ -162,6 +162,11 @@ def read_split(path: Path) -> SplitTable:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
+        if not rows:
+            raise ValueError("no rows")
+        for row in rows:
+            if row["label"] not in ("0", "1") or row["part"] not in PARTS or len(row["sha256"]) != 64:
+                raise ValueError(f"bad row for {row['path']}")
         return SplitTable(
             paths=tuple(row["path"] for row in rows),
             labels=np.array([int(row["label"]) for row in rows], np.int8),

@@ -49,20 +49,21 @@ class Slice:
 
 def read(path: Path | str) -> Slice:
     """Read one file. Raises `InputRejected` for whatever is not a readable CT slice."""
-    return decode(read_bytes(Path(path)), str(path))
+    return decode(read_bytes(Path(path), str(path)), str(path))
 
 
-def read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path, name: str | None = None) -> bytes:
     """The content of a slice file of at most `MAX_BYTES`. Raises `InputRejected`."""
+    name = name or str(path)
     try:
         if not path.is_file():
-            raise InputRejected(f"{path}: no such file" if not path.exists() else f"{path}: not a file")
+            raise InputRejected(f"{name}: no such file" if not path.exists() else f"{name}: not a file")
         size = path.stat().st_size
         if size > MAX_BYTES:
-            raise InputRejected(f"{path}: {size / 2**20:.0f} MiB; the limit is {MAX_BYTES // 2**20} MiB")
+            raise InputRejected(f"{name}: {size / 2**20:.0f} MiB; the limit is {MAX_BYTES // 2**20} MiB")
         return path.read_bytes()
     except (OSError, ValueError) as error:
-        raise InputRejected(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        raise InputRejected(f"{name}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 def decode(data: bytes, source: str) -> Slice:
@@ -83,12 +84,17 @@ def decode(data: bytes, source: str) -> Slice:
     except ValueError as error:
         raise InputRejected(f"{source}: {error}") from error
     check_sides(header.width, header.height, source)
+    if header.format == "TIFF" and header.channels == 4:
+        raise InputRejected(f"{source}: TIFF with alpha, which libtiff multiplies into the grey; save it without")
+    if header.white_is_zero and header.bits == 16:
+        raise InputRejected(f"{source}: 16-bit TIFF whose zero is white; save it with zero as black")
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
     except cv2.error as error:
         raise InputRejected(f"{source}: damaged {header.format}: {error.err}") from error
     if image is None:
         raise InputRejected(f"{source}: damaged or unsupported {header.format}")
+    check_sides(image.shape[1], image.shape[0], source)
     return Slice(_to_uint8(image, source), source)
 
 
@@ -121,9 +127,14 @@ def find(folder: Path) -> list[Path]:
         path
         for path in folder.rglob("*")
         if path.is_file()
-        and (path.suffix.lower() in SUFFIXES or (not path.suffix and _is_dicom(path)))
+        and (path.suffix.lower() in SUFFIXES or (_no_suffix(path) and _is_dicom(path)))
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
+
+
+def _no_suffix(path: Path) -> bool:
+    """Archives name DICOM files by their UID: what follows its last dot is a number, not a suffix."""
+    return path.suffix[1:].isdigit() or not path.suffix
 
 
 def _is_dicom(path: Path) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from edge_ct import bundle as bundles
 from edge_ct.manifest import (
@@ -23,6 +24,10 @@ from edge_ct.manifest import (
 from edge_ct.phantom import make_slice
 from edge_ct.preprocess import Preprocess
 from edge_ct.runtime import Runtime
+
+# The same examples on every machine and every run; no deadline, as two cores may be shared.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -64,6 +69,7 @@ def trained_run(tmp_path_factory: pytest.TempPathFactory, phantom_table: Path) -
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An int8 bundle of an untrained CustomCNN at 32 px, with a made-up calibration and zone."""
     import keras
+
     from edge_ct.convert import quantise
     from edge_ct.train import zoo
 

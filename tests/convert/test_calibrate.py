@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from edge_ct.convert import calibrate
 from scipy.optimize import minimize
 from scipy.special import expit
 
+from edge_ct.convert import calibrate
 from edge_ct.errors import DataRejected
 
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from edge_ct.convert import gate
 from scipy.stats import binomtest
 
+from edge_ct.convert import gate
 from edge_ct.errors import GateFailed
 
 LABELS = np.array([1] * 100 + [0] * 100)

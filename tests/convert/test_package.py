@@ -6,16 +6,16 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from edge_ct.convert import package, quantise
-from edge_ct.convert.package import Options
-from edge_ct.train.predict import run_probabilities
 
 from edge_ct import bundle as bundles
 from edge_ct import run as runs
 from edge_ct.classifier import Classifier
+from edge_ct.convert import package, quantise
+from edge_ct.convert.package import Options
 from edge_ct.dataset import load_images
 from edge_ct.decision import probability
 from edge_ct.errors import DataRejected, EdgeCTError, GateFailed
+from edge_ct.train.predict import run_probabilities
 
 pytestmark = pytest.mark.slow
 LENIENT = Options(max_drop=100)

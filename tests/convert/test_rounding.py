@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+
 from edge_ct.convert import rounding
 from edge_ct.train import zoo
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from edge_ct.train import audit, synth
 
 from edge_ct.errors import DataRejected
 from edge_ct.phantom import make_slice
+from edge_ct.train import audit, synth
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@
 import msgspec
 import numpy as np
 import pytest
-from edge_ct.train.augment import POLICIES, Augment
 
 from edge_ct.phantom import make_slice
+from edge_ct.train.augment import POLICIES, Augment
 
 IMAGE = make_slice(1, 4, True, 96).image[:, :, np.newaxis]
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from edge_ct.convert import package
-from edge_ct.train import ensemble, evaluate, fit, synth
-from edge_ct.train.report import RunScores
 
 from edge_ct import run as runs
 from edge_ct.classifier import Classifier
+from edge_ct.convert import package
 from edge_ct.dataset import load
 from edge_ct.errors import DataRejected, ModelRejected
+from edge_ct.train import ensemble, evaluate, fit, synth
+from edge_ct.train.report import RunScores
 
 KNOWN = {"a" * 16: "train", "b" * 16: "validation", "c" * 16: "test"}
 TRAIN, VALIDATION, TEST, NEW = (letter * 64 for letter in "abcd")

@@ -13,12 +13,6 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from edge_ct.train import fit
-from edge_ct.train.augment import POLICIES
-from edge_ct.train.checkpoint import Checkpoint
-from edge_ct.train.fit import Batches, Options
-from edge_ct.train.predict import run_probabilities
-from edge_ct.train.report import RunScores
 from sklearn.metrics import roc_auc_score
 
 from edge_ct import run as runs
@@ -26,6 +20,12 @@ from edge_ct.dataset import load
 from edge_ct.errors import DataRejected, EdgeCTError
 from edge_ct.preprocess import Preprocess
 from edge_ct.progress import QUIET
+from edge_ct.train import fit
+from edge_ct.train.augment import POLICIES
+from edge_ct.train.checkpoint import Checkpoint
+from edge_ct.train.fit import Batches, Options
+from edge_ct.train.predict import run_probabilities
+from edge_ct.train.report import RunScores
 
 TINY = Options("customcnn", size=32, epochs=2, split="grouped", batch=16)
 

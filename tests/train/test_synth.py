@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from edge_ct.train import synth
 
 from edge_ct import slices
 from edge_ct.dataset import load
 from edge_ct.errors import EdgeCTError
 from edge_ct.phantom import make_slice
+from edge_ct.train import synth
 
 
 def test_the_csv_names_patients_and_the_pixels_are_the_phantoms(tmp_path: Path) -> None:

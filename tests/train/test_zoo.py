@@ -5,9 +5,9 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from edge_ct.train import zoo
 
 from edge_ct.errors import DataRejected, EdgeCTError
+from edge_ct.train import zoo
 
 
 def test_mobilenetv2_has_the_published_parameters_less_two_input_channels() -> None:

@@ -1,0 +1,409 @@
+"""The command line: exit codes, one line for every error, and help for every command."""
+
+import json
+import os
+import subprocess
+import sys
+import types
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+
+import click
+import msgspec
+import numpy as np
+import pytest
+from PIL import Image
+
+from edge_ct import __version__, cli
+from edge_ct import bundle as bundles
+from edge_ct.errors import DataRejected, EdgeCTError, GateFailed, InputRejected, MissingExtra, ModelRejected
+from edge_ct.manifest import Estimate
+from edge_ct.phantom import make_slice
+
+Install = Callable[[Callable[[], object]], None]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch) -> Install:
+    """Puts a function into the table as the command `boom`."""
+
+    def install(function: Callable[[], object]) -> None:
+        module = types.ModuleType("boom_commands")
+        module.boom = click.command()(function)  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "boom_commands", module)
+        monkeypatch.setitem(cli.COMMANDS, "boom", ("boom_commands:boom", "Boom."))
+
+    return install
+
+
+@pytest.fixture
+def slices_folder(tmp_path: Path) -> Path:
+    """Three files: a phantom, the same cut short, and a text with a picture's name."""
+    folder = tmp_path / "slices"
+    folder.mkdir()
+    buffer = BytesIO()
+    Image.fromarray(make_slice(5, 4, True, 96).image).save(buffer, "PNG")
+    (folder / "a-good.png").write_bytes(buffer.getvalue())
+    (folder / "b-cut.png").write_bytes(buffer.getvalue()[:-30])
+    (folder / "c-text.png").write_text("not a picture")
+    return folder
+
+
+def subcommands() -> list[tuple[str, ...]]:
+    found: list[tuple[str, ...]] = []
+    context = click.Context(cli.edge_ct)
+    for name in cli.COMMANDS:
+        own = cli.edge_ct.get_command(context, name)
+        inner = tuple((name, sub) for sub in own.commands) if isinstance(own, click.Group) else ((name,),)
+        found.extend(inner)
+    return found
+
+
+def one_error_line(capsys: pytest.CaptureFixture[str]) -> str:
+    out, err = capsys.readouterr()
+    assert out == ""
+    (line,) = err.splitlines()
+    assert line.startswith("edge-ct: ")
+    assert "Traceback" not in line
+    return line
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["no-such-command"],
+        ["classify"],
+        ["classify", "--no-such-option", "x"],
+        ["classify", "x.png", "--threads", "0"],
+        ["train", "no-such-network", "--data", "x", "--out", "y"],
+        ["train", "customcnn"],
+        ["data"],
+        ["data", "no-such-subcommand"],
+        ["bundle", "inspect"],
+        ["convert", "run"],
+    ],
+)
+def test_wrong_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("Usage: edge-ct ")
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["classify", "x.png"], 4, "name a bundle with --model"),
+        (["classify", "x.png", "--model", "none.tflite"], 4, "none.tflite: no such bundle"),
+        (["classify", "x.png", "--model", "."], 4, "cannot be read"),
+        (["classify", "x.png", "--model", "empty.tflite"], 4, "not a bundle"),
+        (["bundle", "inspect", "none.tflite"], 4, "no such bundle"),
+        (["bundle", "verify", "text.tflite"], 4, "not a bundle"),
+        (["data", "check", "."], 7, "two sub-folders with slices are needed"),
+        (["data", "check", "none"], 7, "no such folder or CSV"),
+        (["data", "check", "text.tflite"], 7, "columns path,label"),
+        (["evaluate", "none.tflite", "--data", "."], 4, "no such bundle"),
+        (["data", "synth", "full", "--patients", "2", "--slices", "1"], 1, "exists already"),
+    ],
+)
+def test_every_error_is_one_line_and_its_code(
+    arguments: list[str],
+    code: int,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.tflite").touch()
+    (tmp_path / "text.tflite").write_text("some text\n")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    assert cli.run(arguments) == code
+    assert message in one_error_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (EdgeCTError("what"), 1),
+        (InputRejected("what"), 3),
+        (ModelRejected("what"), 4),
+        (GateFailed("what"), 5),
+        (MissingExtra("what"), 6),
+        (DataRejected("what"), 7),
+    ],
+)
+def test_each_class_of_error_has_its_code(
+    command: Install, capsys: pytest.CaptureFixture[str], error: EdgeCTError, code: int
+) -> None:
+    def boom() -> None:
+        raise error
+
+    command(boom)
+    assert cli.run(["boom"]) == code
+    assert one_error_line(capsys) == "edge-ct: what"
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("two\nlines"), KeyError("name"), RuntimeError(), MemoryError(), OSError(5, "bad")]
+)
+def test_unknown_exception_is_one_line_and_exit_1(
+    command: Install, capsys: pytest.CaptureFixture[str], error: Exception
+) -> None:
+    def boom() -> None:
+        raise error
+
+    command(boom)
+    assert cli.run(["boom"]) == 1
+    line = one_error_line(capsys)
+    assert line.startswith(f"edge-ct: {type(error).__name__}: ")
+    assert line.endswith("(EDGE_CT_DEBUG=1 shows where)")
+
+
+def test_long_message_is_cut(command: Install, capsys: pytest.CaptureFixture[str]) -> None:
+    def boom() -> None:
+        raise EdgeCTError("word\n" * 10_000)
+
+    command(boom)
+    assert cli.run(["boom"]) == 1
+    assert len(one_error_line(capsys)) < 600
+
+
+@pytest.mark.parametrize("error", [ValueError("mine"), DataRejected("mine")])
+def test_debug_shows_where(command: Install, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def boom() -> None:
+        raise error
+
+    command(boom)
+    monkeypatch.setenv("EDGE_CT_DEBUG", "1")
+    with pytest.raises(type(error), match="mine"):
+        cli.run(["boom"])
+    monkeypatch.setenv("EDGE_CT_DEBUG", "0")
+    assert cli.run(["boom"]) in (1, 7)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), click.Abort()])
+def test_interruption_exits_with_130(
+    command: Install, capsys: pytest.CaptureFixture[str], error: BaseException
+) -> None:
+    def boom() -> None:
+        raise error
+
+    command(boom)
+    assert cli.run(["boom"]) == 130
+    out, err = capsys.readouterr()
+    assert (out, err.strip()) == ("", "edge-ct: interrupted")
+
+
+def test_success_exits_with_0(command: Install, capsys: pytest.CaptureFixture[str]) -> None:
+    command(lambda: click.echo("done"))
+    assert cli.run(["boom"]) == 0
+    assert capsys.readouterr() == ("done\n", "")
+
+
+def test_main_exits_with_the_code(command: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    def boom() -> None:
+        raise DataRejected("mine")
+
+    command(boom)
+    monkeypatch.setattr(sys, "argv", ["edge-ct", "boom"])
+    for arguments in (None, ["boom"]):
+        with pytest.raises(SystemExit) as caught:
+            cli.main(arguments)
+        assert caught.value.code == 7
+
+
+def test_reader_that_has_gone_is_no_error(tiny_bundle: Path) -> None:
+    """`edge-ct ... | head`: exit 141 as the shell has it for SIGPIPE, and nothing on standard error."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "edge_ct", "bundle", "inspect", str(tiny_bundle), "--json"]
+    try:
+        ended = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    finally:
+        os.close(writing)
+    assert (ended.returncode, ended.stderr) == (141, "")
+
+
+def test_version_and_the_list_of_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["--version"]) == 0
+    assert __version__ in capsys.readouterr().out
+    assert cli.run(["--help"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "not a medical device" in out
+    for name, (_, text) in cli.COMMANDS.items():
+        assert f"{name} {text}" in out
+
+
+def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run([]) in (0, 2)
+    assert "Usage: edge-ct" in "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize("path", subcommands(), ids=" ".join)
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_help_of_every_command_has_an_example(
+    path: tuple[str, ...], option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run([*path, option]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.startswith(f"Usage: edge-ct {' '.join(path)}")
+    assert "Example:" in out
+    assert f"edge-ct {' '.join(path)}" in out.split("Example:")[1]
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_table_says_what_the_command_says(name: str) -> None:
+    found = cli.edge_ct.get_command(click.Context(cli.edge_ct), name)
+    assert found is not None
+    assert found.name == name
+    assert found.short_help == cli.COMMANDS[name][1]
+    if isinstance(found, click.Group):
+        assert all(sub.short_help for sub in found.commands.values())
+
+
+@pytest.mark.parametrize("path", subcommands(), ids=" ".join)
+def test_every_option_of_every_command_has_a_help(path: tuple[str, ...]) -> None:
+    found: click.Command | None = cli.edge_ct
+    for name in path:
+        assert isinstance(found, click.Group)
+        found = found.get_command(click.Context(found), name)
+    assert found is not None
+    for option in found.params:
+        if isinstance(option, click.Option):
+            assert option.help, option.name
+
+
+@pytest.mark.parametrize("path", subcommands(), ids=" ".join)
+def test_options_mean_the_same_in_every_command(path: tuple[str, ...]) -> None:
+    """Design, section 7."""
+    found: click.Command | None = cli.edge_ct
+    for name in path:
+        assert isinstance(found, click.Group)
+        found = found.get_command(click.Context(found), name)
+    assert found is not None
+    options = {name: option for option in found.params if isinstance(option, click.Option) for name in option.opts}
+    for name in options.keys() & {"--force", "--json"}:
+        assert options[name].is_flag
+    for name in options.keys() & {"--seed", "--size", "--threads"}:
+        assert options[name].type.name.startswith("integer")
+
+
+def test_classify_table(slices_folder: Path, tiny_bundle: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["classify", str(slices_folder), "--model", str(tiny_bundle)]) == 3
+    out, err = capfd.readouterr()
+    rows = out.splitlines()
+    assert [str(slices_folder / name) in row for name, row in zip(("a-good.png", "b-cut", "c-text"), rows, strict=True)]
+    assert [row.split()[0] == "rejected" for row in rows] == [False, True, True]
+    assert "truncated" in rows[1]
+    (line,) = err.splitlines()
+    assert "2 rejected. Research use only" in line
+
+
+def test_classify_json(slices_folder: Path, tiny_bundle: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    good = str(slices_folder / "a-good.png")
+    assert cli.run(["classify", good, str(slices_folder), "--model", str(tiny_bundle), "--json"]) == 3
+    out, err = capfd.readouterr()
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert [Path(row["source"]).name for row in rows] == ["a-good.png", "a-good.png", "b-cut.png", "c-text.png"]
+    assert rows[0]["probability"] == rows[1]["probability"]
+    assert [row["probability"] is None for row in rows] == [False, False, True, True]
+    assert [row["reason"] for row in rows[2:]] == ["truncated", "not a PNG, JPEG, TIFF or DICOM image"]
+    assert "Research use only" in err
+
+
+def test_classify_of_good_slices_exits_with_0(
+    slices_folder: Path, tiny_bundle: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["classify", str(slices_folder / "a-good.png"), "--model", str(tiny_bundle)]) == 0
+    assert "0 rejected" in capfd.readouterr().err
+
+
+def test_classify_keeps_decoders_off_standard_error(
+    tmp_path: Path, tiny_bundle: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """libpng, libtiff and libjpeg print what they dislike; standard error is for people."""
+    noise = Image.fromarray(np.random.default_rng(1).integers(0, 256, (64, 64), dtype=np.uint8))
+    noise.save(tmp_path / "cut.tif")
+    noise.save(tmp_path / "short.jpg")
+    content = (tmp_path / "cut.tif").read_bytes()
+    (tmp_path / "cut.tif").write_bytes(content[: len(content) // 2])
+    content = (tmp_path / "short.jpg").read_bytes()
+    (tmp_path / "short.jpg").write_bytes(content[: len(content) // 2] + content[-2:])
+    cli.run(["classify", str(tmp_path), "--model", str(tiny_bundle)])
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "Research use only" in line
+
+
+def test_heat_maps_are_written_for_judged_slices(
+    slices_folder: Path, tiny_bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    maps = tmp_path / "maps"
+    assert cli.run(["classify", str(slices_folder), "--model", str(tiny_bundle), "--heatmap", str(maps)]) == 3
+    assert [path.name[:7] for path in maps.iterdir()] == ["a-good-"]
+    capfd.readouterr()
+
+
+def test_data_check_of_unreadable_files_exits_with_3(
+    slices_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data"
+    for name, label in (("a-good.png", "COVID"), ("b-cut.png", "COVID"), ("a-good.png", "non-COVID")):
+        (data / label).mkdir(parents=True, exist_ok=True)
+        (data / label / name).write_bytes((slices_folder / name).read_bytes())
+    assert cli.run(["data", "check", str(data), "--json"]) == 3
+    found = json.loads(capfd.readouterr().out)
+    assert found["unreadable"] == [{"path": "COVID/b-cut.png", "reason": "truncated"}]
+    assert found["n"] == 2
+
+
+def test_bundle_inspect_and_verify(tiny_bundle: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    manifest = bundles.read(tiny_bundle).manifest
+    assert cli.run(["bundle", "inspect", str(tiny_bundle), "--json"]) == 0
+    assert json.loads(capfd.readouterr().out) == json.loads(msgspec.json.encode(manifest))
+    assert cli.run(["bundle", "inspect", str(tiny_bundle)]) == 0
+    assert "Not a medical device" in capfd.readouterr().out
+    assert cli.run(["bundle", "verify", str(tiny_bundle)]) == 0
+    out, err = capfd.readouterr()
+    assert "good (2 golden slices as expected)" in out
+    assert err == ""
+
+
+def test_bundle_inspect_of_undefined_metrics(
+    tiny_bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The schema has None for a metric that is undefined; `inspect` must print it, not fail on it."""
+    tiny = bundles.read(tiny_bundle)
+    names = ("accuracy", "sensitivity", "specificity", "precision", "f1", "auc", "ece", "brier")
+    metrics = {"int8": {name: Estimate(0.5, 0.4, 0.6) for name in names} | {"auc": Estimate(None, None, None)}}
+    path = tmp_path / "b.tflite"
+    bundles.write(path, tiny.model, msgspec.structs.replace(tiny.manifest, metrics=metrics, metrics_n=3), {})
+    assert cli.run(["bundle", "inspect", str(path)]) == 0
+    assert "sensitivity 0.500" in capfd.readouterr().out
+
+
+def test_damaged_bundle_exits_with_4(tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = bytearray(tiny_bundle.read_bytes())
+    content[len(content) // 2] ^= 1
+    path = tmp_path / "damaged.tflite"
+    path.write_bytes(content)
+    for arguments in (["bundle", "verify", str(path)], ["classify", "x.png", "--model", str(path)]):
+        assert cli.run(arguments) == 4
+        assert "does not match its SHA-256 seal" in one_error_line(capsys)
+
+
+def test_missing_extra_exits_with_6(
+    tmp_path: Path,
+    tiny_bundle: Path,
+    write_ct: Callable[..., bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "a.dcm").write_bytes(write_ct(np.zeros((40, 40), np.int16)))
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    assert cli.run(["classify", str(tmp_path / "a.dcm"), "--model", str(tiny_bundle)]) == 6
+    assert "pip install 'edge-ct[dicom]'" in one_error_line(capsys)
