@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from edge_ct.errors import missing_extra
 from edge_ct.progress import Progress, print_json
 
 
@@ -58,9 +57,6 @@ def demo(out: Path, force: bool) -> None:
     Example:
       edge-ct demo --out demo
     """  # fmt: skip
-    try:
-        from . import demo as demonstration
-    except ImportError as error:
-        missing_extra("all", "the demo", error)
+    from . import demo as demonstration
 
     demonstration.run(out, force, Progress())

@@ -21,8 +21,8 @@ h2 { font-size: 1.2rem; margin: 2rem 0 .5rem; border-bottom: 1px solid #bbb }
 .verdict { font-size: 1.15rem; border-left: 4px solid #111; padding: .3rem 1rem; margin: 1rem 0 }
 .notice { border: 1px solid #111; padding: .5rem 1rem; margin: 1rem 0 }
 .wide { overflow-x: auto }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
-th, td { text-align: right; padding: .3rem .6rem; border-bottom: 1px solid #ddd; vertical-align: top;
+table { border-collapse: collapse; width: 100%; font-size: .92rem; font-variant-numeric: tabular-nums }
+th, td { text-align: right; padding: .3rem .4rem; border-bottom: 1px solid #ddd; vertical-align: top;
   white-space: nowrap }
 th:first-child, td:first-child { text-align: left }
 tr.shipped td { font-weight: 600 }
@@ -31,7 +31,7 @@ img, svg { max-width: 100%; height: auto }
 pre { background: #f3f3f3; padding: .8rem; overflow-x: auto; font-size: .85rem }
 figure { margin: 1rem 0 }
 figcaption { font-size: .9rem; color: #333 }
-.pair { display: flex; flex-wrap: wrap; gap: 1rem }
+.pair { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start }
 .pair > * { flex: 1 1 20rem; min-width: 0 }
 @media print {
   body { max-width: none; padding: 0; font-size: 11pt }

@@ -13,20 +13,17 @@ from typing import Any
 import numpy as np
 
 from edge_ct import quiet
-from edge_ct.errors import DataRejected, EdgeCTError, missing_extra
+from edge_ct.errors import DataRejected, EdgeCTError
 from edge_ct.manifest import Tensors
 from edge_ct.preprocess import Preprocess
 from edge_ct.run import Run
 from edge_ct.runtime import describe
 
-try:
-    with quiet.native_stderr():
-        import keras
-        import tensorflow as tf
-        from ai_edge_litert.interpreter import Interpreter
-        from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
-except ImportError as error:
-    missing_extra("convert", "conversion", error)
+with quiet.native_stderr():
+    import keras
+    import tensorflow as tf
+    from ai_edge_litert.interpreter import Interpreter
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 _OUTPUTS = ("logits", "class_map", "embedding")
 

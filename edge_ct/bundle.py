@@ -31,13 +31,19 @@ MAX_BYTES = 1 << 30
 class Bundle:
     """A verified bundle.
 
-    model: the TFLite flatbuffer. source: the path it came from. content: the whole file.
+    content: the whole file; the runtime takes it as it is, as a flatbuffer says where it ends. model_bytes: the
+    flatbuffer's length. source: the path it came from.
     """
 
-    model: bytes
+    content: bytes
+    model_bytes: int
     manifest: Manifest
     source: str
-    content: bytes
+
+    @property
+    def model(self) -> bytes:
+        """The TFLite flatbuffer alone."""
+        return self.content[: self.model_bytes]
 
     @property
     def identity(self) -> str:
@@ -93,18 +99,18 @@ def read(path: Path | str) -> Bundle:
 
 def unpack(content: bytes, source: str) -> Bundle:
     """As `read`, from memory."""
-    model = content[: _sealed_model_length(content, source)]
-    if model[4:8] != b"TFL3":
+    model_bytes = _sealed_model_bytes(content, source)
+    if model_bytes > len(content) or content[4:8] != b"TFL3":
         raise ModelRejected(f"{source}: not a TFLite flatbuffer")
     try:
         with zipfile.ZipFile(BytesIO(content)) as archive:
             document = archive.read("manifest.json")
     except (KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
         raise ModelRejected(f"{source}: no manifest in the bundle") from error
-    return Bundle(model, _manifest(document, source), source, content)
+    return Bundle(content, model_bytes, _manifest(document, source), source)
 
 
-def _sealed_model_length(content: bytes, source: str) -> int:
+def _sealed_model_bytes(content: bytes, source: str) -> int:
     seal = content[-_SEAL_LENGTH:]
     if not seal.startswith(_SEAL[:16]):
         kind = "a TFLite file without a manifest" if content[4:8] == b"TFL3" else "not a bundle"

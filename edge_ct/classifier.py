@@ -60,7 +60,7 @@ class Classifier:
             raise ModelRejected(
                 f"{self.bundle.source}: the graph does not take {size} x {size} px, as its manifest says"
             )
-        self.runtime = Runtime(self.bundle.model, self.manifest.tensors, threads, self.bundle.source)
+        self.runtime = Runtime(self.bundle.content, self.manifest.tensors, threads, self.bundle.source)
 
     def infer(self, image: np.ndarray) -> tuple[float, Outputs]:
         """Calibrated P(positive) and raw outputs of one preprocessed image, uint8 [size, size, 1]."""

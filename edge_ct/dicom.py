@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import EdgeCTError, InputRejected, missing_extra
+from .errors import EdgeCTError, InputRejected, MissingExtra
 
 LUNG_CENTRE_HU = -600.0
 LUNG_WIDTH_HU = 1500.0
@@ -41,7 +41,7 @@ def read_pixels(data: bytes, source: str, check_side: Callable[[int, int, str], 
     try:
         import pydicom
     except ImportError as error:
-        missing_extra("dicom", "reading DICOM", error)
+        raise MissingExtra(f"reading DICOM needs {error.name}: pip install 'edge-ct[dicom]'") from error
     try:
         _refuse_bomb(data, source)
         dataset = pydicom.dcmread(BytesIO(data))

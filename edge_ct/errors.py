@@ -12,8 +12,6 @@ Exit code 2 is click's own, for wrong usage. Every message is one line: what, wh
 
 from __future__ import annotations
 
-from typing import NoReturn
-
 
 class EdgeCTError(Exception):
     """Base of all errors that are the input's or the machine's fault, not this code's."""
@@ -49,8 +47,3 @@ class DataRejected(EdgeCTError):
     """A dataset without two classes, with a group in two splits, or a run that is not one."""
 
     exit_code = 7
-
-
-def missing_extra(extra: str, what: str, error: ImportError) -> NoReturn:
-    """Raise `MissingExtra` with the command that installs `extra`."""
-    raise MissingExtra(f"{what} needs {error.name or 'a package'}: pip install 'edge-ct[{extra}]'") from error

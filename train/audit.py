@@ -18,6 +18,8 @@ from edge_ct.progress import QUIET, Progress
 
 # Above this, something other than the picture tells the label better than chance would on a set of some hundred slices.
 SHORTCUT_AUC = 0.6
+# Bits of 256 that two copies of one slice differ in at most, after another window or compression.
+SAME = 20
 
 
 class Unreadable(msgspec.Struct, frozen=True):
@@ -40,8 +42,8 @@ class Audit(msgspec.Struct, frozen=True):
 
     classes, formats, channels: counts. sides: smallest, median and largest side in pixels.
     duplicates: sets of files with the same pixels. near_duplicate_groups: groups of two and more, none of them exact.
-    conflicts: near-duplicates of different labels. shortcuts: cross-validated AUC of predicting the label from the
-    container alone, from one property at a time and from all; 0.5 is chance, None where it does not vary.
+    conflicts: the nearest of them, where their labels differ. shortcuts: cross-validated AUC of predicting the label
+    from the container alone, from one property at a time and from all; 0.5 is chance, None where it does not vary.
     """
 
     n: int
@@ -83,7 +85,7 @@ def check(data: Path, positive: str, progress: Progress = QUIET) -> Audit:
     stacked = np.stack(hashes) if hashes else np.empty((0, 32), np.uint8)
     pairs = near_duplicates.pairs(stacked)
     near = [pair for pair in pairs if identities[pair[0]] != identities[pair[1]]]
-    groups = Counter(near_duplicates.groups(stacked))
+    groups = Counter(near_duplicates.groups(stacked, near_duplicates.ALIKE))
     sides = [side for row in properties for side in (row["width"], row["height"])]
     audit = Audit(
         n=len(names),
@@ -96,7 +98,11 @@ def check(data: Path, positive: str, progress: Progress = QUIET) -> Audit:
         near_duplicate_pairs=len(near),
         near_duplicate_groups=sum(size > 1 for size in groups.values()),
         slices_in_near_duplicate_groups=sum(size for size in groups.values() if size > 1),
-        conflicts=[Pair(names[i], names[j], distance) for i, j, distance in pairs if labels[i] != labels[j]],
+        conflicts=[
+            Pair(names[i], names[j], distance)
+            for i, j, distance in pairs
+            if labels[i] != labels[j] and distance <= SAME
+        ],
         shortcuts=_shortcuts(properties, truth),
         warnings=[],
     )

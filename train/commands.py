@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import click
 import msgspec
 
-from edge_ct.errors import InputRejected, missing_extra
+from edge_ct.errors import InputRejected
 from edge_ct.manifest import Estimate
 from edge_ct.progress import Progress, print_json
 
@@ -62,8 +63,8 @@ def check(context: click.Context, path: Path, positive: str, as_json: bool) -> N
     Example:
       edge-ct data check slices/
     """
-    with _extra("data check"):
-        from . import audit
+    from . import audit
+
     found = audit.check(path, positive, Progress())
     if as_json:
         print_json(found)
@@ -194,8 +195,8 @@ def evaluate(target: Path, data: Path | None, part: Any, positive: str, as_json:
       edge-ct evaluate model.tflite --data slices/
     """  # fmt: skip
     _quiet_tensorflow()
-    with _extra("evaluate"):
-        from . import evaluate as evaluation
+    from . import evaluate as evaluation
+
     found = evaluation.evaluate(target, data, part, positive, Progress())
     if as_json:
         print_json(found)
@@ -231,19 +232,6 @@ def _show(estimate: Estimate) -> str:
     return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
 
 
-class _extra:
-    """Turns an import error into `MissingExtra`."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, ImportError):
-            missing_extra("train", self._what, error)
-
-
 def _quiet_tensorflow() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)

@@ -18,7 +18,7 @@ import numpy as np
 from edge_ct import near_duplicates, quiet, slices
 from edge_ct import run as runs
 from edge_ct.dataset import Dataset, Images, SplitKind, load, load_images, split
-from edge_ct.errors import DataRejected, EdgeCTError, missing_extra
+from edge_ct.errors import DataRejected, EdgeCTError
 from edge_ct.files import refuse_existing, replacing
 from edge_ct.manifest import Data, Network
 from edge_ct.preprocess import Preprocess
@@ -29,11 +29,8 @@ from . import predict, report, zoo
 from .augment import POLICIES, Augment
 from .checkpoint import Checkpoint
 
-try:
-    with quiet.native_stderr():
-        import keras
-except ImportError as error:
-    missing_extra("train", "training", error)
+with quiet.native_stderr():
+    import keras
 
 
 class Options(msgspec.Struct, frozen=True):

@@ -9,16 +9,12 @@ import numpy as np
 
 from edge_ct import quiet
 from edge_ct.dataset import Dataset, load_images
-from edge_ct.errors import missing_extra
 from edge_ct.preprocess import Preprocess
 from edge_ct.progress import QUIET, Progress
 from edge_ct.run import Run
 
-try:
-    with quiet.native_stderr():
-        import keras
-except ImportError as error:
-    missing_extra("train", "scoring a run", error)
+with quiet.native_stderr():
+    import keras
 
 BATCH = 64
 

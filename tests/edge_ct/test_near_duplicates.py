@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_ct import slices
-from edge_ct.near_duplicates import DEFAULT_DISTANCE, difference_hash, distances, groups, pairs
+from edge_ct.near_duplicates import GROUP_DISTANCE, difference_hash, distances, groups, pairs
 from edge_ct.phantom import make_slice
 
 HASH = st.binary(min_size=32, max_size=32)
@@ -136,17 +136,17 @@ def larger(image: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("change", [shifted, noisy, brighter, larger])
 def test_tampered_phantom_stays_near(phantoms: list[np.ndarray], change: Callable[..., np.ndarray]) -> None:
     found = [distance(image, change(image)) for image in phantoms]
-    assert np.median(found) <= 2 * DEFAULT_DISTANCE / 3
-    assert max(found) <= DEFAULT_DISTANCE
+    assert np.median(found) <= 2 * GROUP_DISTANCE / 3
+    assert max(found) <= GROUP_DISTANCE
 
 
 def test_jpeg_of_a_phantom_stays_near(phantoms: list[np.ndarray], encode: Callable[..., bytes]) -> None:
     for image in phantoms:
-        assert distance(image, slices.decode(encode(image, "JPEG", quality=60), "x").pixels) <= DEFAULT_DISTANCE
+        assert distance(image, slices.decode(encode(image, "JPEG", quality=60), "x").pixels) <= GROUP_DISTANCE
 
 
 def test_other_phantoms_are_far(phantoms: list[np.ndarray]) -> None:
     hashes = np.stack([difference_hash(image) for image in phantoms])
     apart = distances(hashes, hashes)[np.triu_indices(len(phantoms), 1)]
-    assert np.median(apart) > 1.5 * DEFAULT_DISTANCE
-    assert (apart <= DEFAULT_DISTANCE).mean() < 0.01
+    assert np.median(apart) > 1.5 * GROUP_DISTANCE
+    assert (apart <= GROUP_DISTANCE).mean() < 0.01
