@@ -43,7 +43,7 @@ _FORMATS = ("int8", "fp32")
 )
 @click.option("--licence", default="not stated", help="Licence of the weights, for the manifest.")
 @click.option("--data", type=click.Path(path_type=Path), help="Where the run's slices are, if they have moved.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Draws the representative slices.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Draws the representative slices.")
 @click.option("--force", is_flag=True, help="Overwrite what is there.")
 @click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
 def convert(run: Path, out: Path, data: Path | None, force: bool, as_json: bool, **options: object) -> None:

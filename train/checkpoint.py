@@ -24,11 +24,11 @@ class State(msgspec.Struct):
 class Checkpoint(keras.callbacks.Callback):
     """Saves the model and the best weights after each epoch; stops when validation loss has not fallen for a while."""
 
-    def __init__(self, run: Path, epochs: int, patience: int, progress: Progress) -> None:
-        """run: the run folder. patience: epochs without a lower validation loss."""
+    def __init__(self, run: Path, epochs: int, patience: int, seed: int, progress: Progress) -> None:
+        """run: the run folder. patience: epochs without a lower validation loss. seed: of dropout."""
         super().__init__()
         self._run, self._folder = run, run / "checkpoint"
-        self._epochs, self._patience, self._progress = epochs, patience, progress
+        self._epochs, self._patience, self._seed, self._progress = epochs, patience, seed, progress
         self._state = State()
         if (self._folder / "state.json").exists():
             self._state = msgspec.json.decode((self._folder / "state.json").read_bytes(), type=State)
@@ -58,6 +58,11 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Called by Keras."""
+        for index, layer in enumerate(self.model.layers):
+            # Keras does not save where dropout's random numbers are; drawn anew each epoch, a resumed training has
+            # the same ones as an unbroken one.
+            if hasattr(layer, "seed_generator"):
+                layer.seed_generator.state.assign([self._seed + index, epoch])
         self._started = perf_counter()
         self._bar = self._progress.bar(f"epoch {epoch + 1}/{self._epochs}", self.params["steps"])
         self._advance = self._bar.__enter__()

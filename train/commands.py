@@ -18,7 +18,9 @@ _PATH = click.Path(path_type=Path)
 _data = click.option("--data", type=_PATH, required=True, help="Folder with a sub-folder a class, or a CSV "
                      "path,label[,group].")  # fmt: skip
 _positive = click.option("--positive", default="COVID", show_default=True, help="Name of the positive class.")
-_seed = click.option("--seed", type=int, default=0, show_default=True, help="Fixes everything drawn at random.")
+_seed = click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Fixes everything drawn at random."
+)
 _force = click.option("--force", is_flag=True, help="Overwrite what is there.")
 _json = click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
 

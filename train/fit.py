@@ -212,7 +212,7 @@ def versions() -> dict[str, str]:
 
 
 def _fit(run: Run, prepared: _Prepared, options: Options, progress: Progress) -> Any:
-    checkpoint = Checkpoint(run.folder, options.epochs, options.patience, progress)
+    checkpoint = Checkpoint(run.folder, options.epochs, options.patience, options.seed, progress)
     preprocess, images, labels = run.info.preprocess, prepared.images.images, prepared.dataset.labels
     train_part, validation_part = prepared.table.where("train"), prepared.table.where("validation")
     batch = min(options.batch, len(train_part))
@@ -242,6 +242,7 @@ def _fit(run: Run, prepared: _Prepared, options: Options, progress: Progress) ->
             epochs=options.epochs,
             initial_epoch=checkpoint.next_epoch,
             callbacks=[checkpoint],
+            shuffle=False,  # `Batches` does, repeatably; Keras would shuffle them once more, and otherwise each time
             verbose=0,
         )
     return checkpoint.best(model)

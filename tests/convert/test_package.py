@@ -78,11 +78,14 @@ def test_the_manifest_says_where_the_figures_come_from(int8: Path, trained_run: 
     assert calibrated.positives + calibrated.negatives == len(table.where("validation"))
 
 
-def test_too_few_calibration_cases_give_no_zone(int8: Path, trained_run: Path) -> None:
-    labels = runs.load(trained_run).split()
-    smallest = np.bincount(labels.labels[labels.where("validation")]).min()
-    assert smallest < 19
-    assert bundles.read(int8).manifest.zone is None
+def test_a_level_that_the_cases_do_not_carry_gives_no_zone(int8: Path, trained_run: Path, tmp_path: Path) -> None:
+    table = runs.load(trained_run).split()
+    smallest = np.bincount(table.labels[table.where("validation")]).min()
+    assert 19 <= smallest < 99
+    zone = bundles.read(int8).manifest.zone
+    assert (zone.level, min(zone.positives, zone.negatives)) == (0.95, smallest)
+    package.convert(trained_run, tmp_path / "model.tflite", msgspec.structs.replace(LENIENT, level=0.99))
+    assert bundles.read(tmp_path / "model.tflite").manifest.zone is None
 
 
 def test_golden_slices_pass_where_they_were_made(int8: Path) -> None:

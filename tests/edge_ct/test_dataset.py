@@ -312,7 +312,7 @@ def test_unreadable_files_are_named_and_counted(tmp_path: Path, encode: Callable
 
 def test_phantom_table_is_a_grouped_dataset(phantom_table: Path) -> None:
     dataset = load(phantom_table)
-    assert (len(dataset), dataset.classes) == (160, ("non-COVID", "COVID"))
+    assert (len(dataset), dataset.classes) == (300, ("non-COVID", "COVID"))
     assert dataset.groups is not None
     assert set(Counter(dataset.groups).values()) == {2}
     assert len(set(dataset.groups)) == 80

@@ -45,7 +45,7 @@ def test_the_run_folder_is_complete(trained_run: Path) -> None:
     assert info.finished
     assert info.data.split == "grouped"
     assert info.versions["keras"]
-    assert len(read_csv(trained_run / "history.csv")) == 3
+    assert len(read_csv(trained_run / "history.csv")) == 10
 
 
 def test_metrics_are_those_of_the_predictions(trained_run: Path) -> None:
@@ -72,7 +72,7 @@ def test_patients_stay_together(trained_run: Path) -> None:
     homes: dict[str, set[str]] = {}
     for group, part in zip(table.groups, table.parts, strict=True):
         homes.setdefault(group, set()).add(part)
-    assert len(homes) == 80
+    assert len(homes) == 150
     assert all(len(parts) == 1 for parts in homes.values())
 
 
@@ -96,7 +96,7 @@ def test_patience_runs_out(tmp_path: Path) -> None:
 
     model = keras.Sequential([keras.layers.Input((1,)), keras.layers.Dense(2)])
     model.compile("adam", "mse")
-    checkpoint = Checkpoint(tmp_path, epochs=10, patience=2, progress=QUIET)
+    checkpoint = Checkpoint(tmp_path, epochs=10, patience=2, seed=0, progress=QUIET)
     checkpoint.set_model(model)
     checkpoint.set_params({"steps": 1})
     stopped = []
@@ -153,7 +153,7 @@ def test_near_duplicates_are_grouped_where_no_patient_is_named(phantom_table: Pa
     grouped = fit.with_near_duplicate_groups(dataset)
     home = dict(zip((path.name for path in grouped.paths), grouped.groups, strict=True))
     assert home["twin.png"] == home[twin.name]
-    assert len(set(home.values())) > 60
+    assert len(set(home.values())) > 100
 
 
 @pytest.mark.slow
@@ -181,7 +181,7 @@ def test_a_killed_training_resumes_to_the_same_end(phantom_table: Path, tmp_path
     assert f"going on from epoch {trained}" in resumed.stderr.decode()
     ends = [read_csv(tmp_path / name / "history.csv") for name in "ab"]
     for first, second in zip(*ends, strict=True):
-        assert float(second["loss"]) == pytest.approx(float(first["loss"]), rel=1e-3)
-        assert float(second["val_loss"]) == pytest.approx(float(first["val_loss"]), rel=1e-2)
+        assert float(second["loss"]) == pytest.approx(float(first["loss"]), rel=1e-5)
+        assert float(second["val_loss"]) == pytest.approx(float(first["val_loss"]), rel=1e-4)
     assert json.loads(resumed.stdout)["parts"]["test"]["n"] == json.loads(unbroken.stdout)["parts"]["test"]["n"]
     assert not (tmp_path / "b" / "checkpoint").exists()
