@@ -7,6 +7,8 @@ Builders take the Keras API as a parameter; weights move between twins by layer 
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +64,8 @@ def _mobilenetv2(api: Any, size: int, alpha: float, weights: str | Path | None) 
     grey = backbone(1, None)
     if weights is not None:
         try:
-            colour = backbone(3, str(weights))
+            with contextlib.redirect_stdout(sys.stderr):  # Keras prints its downloads
+                colour = backbone(3, str(weights))
         except Exception as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             if weights == "imagenet":

@@ -315,5 +315,5 @@ def test_phantom_table_is_a_grouped_dataset(phantom_table: Path) -> None:
     assert (len(dataset), dataset.classes) == (300, ("non-COVID", "COVID"))
     assert dataset.groups is not None
     assert set(Counter(dataset.groups).values()) == {2}
-    assert len(set(dataset.groups)) == 80
+    assert len(set(dataset.groups)) == 150
     assert dataset.labels.mean() == 0.5
