@@ -6,14 +6,13 @@ import contextlib
 import io
 import json
 import shlex
-import shutil
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from edge_ct import cli
 from edge_ct.errors import EdgeCTError
-from edge_ct.files import refuse_existing
+from edge_ct.files import fresh_folder, refuse_existing
 from edge_ct.progress import Progress
 
 from . import report
@@ -31,8 +30,7 @@ MAX_DROP = "3"
 def run(out: Path, force: bool, progress: Progress) -> Path:
     """Run the demo into `out`; returns the path of report.html. Raises `EdgeCTError` where a step fails."""
     refuse_existing(out, force)
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
+    fresh_folder(out, "phantoms")
     begun = perf_counter()
     steps = _Steps(progress)
     phantoms, runs, model = out / "phantoms", out / "runs", out / "model-int8.tflite"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -52,3 +53,18 @@ def refuse_existing(path: Path, force: bool) -> None:
     except OSError as error:
         raise EdgeCTError(f"{path}: cannot be written: {error.strerror}") from error
     raise EdgeCTError(f"{path}: exists already; give another name, or --force to overwrite it")
+
+
+def fresh_folder(path: Path, marker: str) -> None:
+    """Make an empty folder, in the place of one that this program made: it holds `marker`.
+
+    Raises `EdgeCTError` for any other folder that is not empty: `--force` must not empty somebody's home.
+    """
+    try:
+        if path.exists():
+            if any(path.iterdir()) and not (path / marker).exists():
+                raise EdgeCTError(f"{path}: holds something else (no {marker}); --force does not delete that")
+            shutil.rmtree(path)
+        path.mkdir(parents=True)
+    except OSError as error:
+        raise EdgeCTError(f"{path}: cannot be made anew: {error.strerror or error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def check(data: Path, positive: str, progress: Progress = QUIET) -> Audit:
     unreadable, names, labels, hashes, identities, properties = [], [], [], [], [], []
     with progress.bar("reading slices", len(dataset)) as on_done:
         for path, label in zip(dataset.paths, dataset.labels, strict=True):
-            name = str(path.relative_to(root))
+            name = os.path.relpath(path, root)
             try:
                 content = slices.read_bytes(path)
                 one = slices.decode(content, name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import msgspec
 
 from edge_ct import run as runs
 from edge_ct.errors import DataRejected
-from edge_ct.files import refuse_existing
+from edge_ct.files import fresh_folder, refuse_existing
 from edge_ct.manifest import Network
 from edge_ct.progress import QUIET, Progress
 from edge_ct.run import Run
@@ -35,9 +34,7 @@ def create(members: Sequence[Path], out: Path, force: bool = False, progress: Pr
             raise DataRejected(f"{other.folder}: classes {other.info.classes}, not {first.info.classes}")
         if other.split().part_of() != table.part_of():
             raise DataRejected(f"{other.folder}: another split than {first.folder}; train both with the same seed")
-    if out.exists():
-        shutil.rmtree(out)
-    out.mkdir(parents=True)
+    fresh_folder(out, "run.json")
     info = msgspec.structs.replace(
         first.info,
         kind="ensemble",

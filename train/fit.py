@@ -6,6 +6,7 @@ training that was killed and resumed sees what an unbroken one sees.
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -19,7 +20,7 @@ from edge_ct import near_duplicates, quiet, slices
 from edge_ct import run as runs
 from edge_ct.dataset import Dataset, Images, SplitKind, load, load_images, split
 from edge_ct.errors import DataRejected, EdgeCTError
-from edge_ct.files import refuse_existing, replacing
+from edge_ct.files import fresh_folder, refuse_existing, replacing
 from edge_ct.manifest import Data, Network
 from edge_ct.preprocess import Preprocess
 from edge_ct.progress import QUIET, Progress
@@ -128,12 +129,10 @@ def train(data: Path, out: Path, options: Options, resume: bool, force: bool, pr
         refuse_existing(out, force)
         model = _build(options)  # a wrong size or weights file is found before the slices are read
         prepared = _prepare(data, options, progress)
-        if out.exists():
-            shutil.rmtree(out)
-        out.mkdir(parents=True)
+        fresh_folder(out, "run.json")
         info = _info(data, options, prepared, model.count_params())
-        runs.write_split(out / "split.csv", prepared.table)
         runs.save_info(out, info)
+        runs.write_split(out / "split.csv", prepared.table)
         run = Run(out, info)
     model = _fit(run, prepared, options, progress)
     return finish(run, model, prepared, options, progress)
@@ -154,7 +153,7 @@ def _prepare(data: Path, options: Options, progress: Progress) -> _Prepared:
     parts = split(dataset, options.split, options.seed, options.validation, options.test)
     root = data if data.is_dir() else data.parent
     table = SplitTable(
-        paths=tuple(str(path.relative_to(root)) for path in dataset.paths),
+        paths=tuple(os.path.relpath(path, root) for path in dataset.paths),
         labels=dataset.labels,
         groups=dataset.groups or ("",) * len(dataset),
         parts=parts,

@@ -8,13 +8,14 @@ from pathlib import Path
 import cv2
 
 from edge_ct.errors import EdgeCTError
-from edge_ct.files import refuse_existing, write_bytes, write_text
+from edge_ct.files import fresh_folder, refuse_existing, write_bytes, write_text
 from edge_ct.phantom import make_patients
 from edge_ct.progress import QUIET, Progress
 from edge_ct.run import to_csv
 
 CLASSES = ("non-COVID", "COVID")
 TABLE = "slices.csv"
+NOTE = "SYNTHETIC.txt"
 
 
 def write(
@@ -41,8 +42,8 @@ def write(
             on_done(1)
     write_text(unfinished / TABLE, to_csv(("path", "label", "group"), rows))
     note = "SYNTHETIC: phantom slices drawn by edge-ct from random numbers. They show no person.\n"
-    write_text(unfinished / "SYNTHETIC.txt", note)
-    if out.exists():
-        shutil.rmtree(out)
+    write_text(unfinished / NOTE, note)
+    fresh_folder(out, NOTE)
+    out.rmdir()
     unfinished.rename(out)
     return out / TABLE

@@ -143,6 +143,21 @@ def test_unknown_policies_and_too_little_data_are_refused_before_training(tmp_pa
     assert not (tmp_path / "b").exists()
 
 
+def test_force_empties_no_folder_that_is_not_a_run(phantom_table: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(EdgeCTError, match="does not delete that"):
+        fit.train(phantom_table, tmp_path, TINY, resume=False, force=True)
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+
+def test_a_csv_may_point_anywhere(phantom_table: Path, tmp_path: Path) -> None:
+    rows = phantom_table.read_text().splitlines()
+    absolute = [rows[0], *(f"{phantom_table.parent}/{row}" for row in rows[1:])]
+    (tmp_path / "set.csv").write_text("\n".join(absolute) + "\n")
+    run = fit.train(tmp_path / "set.csv", tmp_path / "run", msgspec.structs.replace(TINY, epochs=1), False, False)
+    assert all(path.is_file() for path in run.dataset().paths)
+
+
 def test_near_duplicates_are_grouped_where_no_patient_is_named(phantom_table: Path, tmp_path: Path) -> None:
     for label in ("COVID", "non-COVID"):
         shutil.copytree(phantom_table.parent / label, tmp_path / label)

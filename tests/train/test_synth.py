@@ -42,5 +42,12 @@ def test_an_existing_folder_is_kept_without_force(tmp_path: Path) -> None:
     (tmp_path / "data" / "mine.txt").write_text("mine")
     with pytest.raises(EdgeCTError, match="--force"):
         synth.write(tmp_path / "data", patients=2, slices=1, size=64, seed=0)
+    with pytest.raises(EdgeCTError, match="does not delete that"):
+        synth.write(tmp_path / "data", patients=2, slices=1, size=64, seed=0, force=True)
+    assert (tmp_path / "data" / "mine.txt").read_text() == "mine"
+
+
+def test_force_replaces_what_synth_wrote(tmp_path: Path) -> None:
+    synth.write(tmp_path / "data", patients=4, slices=1, size=64, seed=0)
     synth.write(tmp_path / "data", patients=2, slices=1, size=64, seed=0, force=True)
-    assert not (tmp_path / "data" / "mine.txt").exists()
+    assert len(list((tmp_path / "data").rglob("*.png"))) == 2
