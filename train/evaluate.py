@@ -21,35 +21,24 @@ from edge_ct import slices
 from edge_ct.classifier import Classifier
 from edge_ct.dataset import Dataset, load
 from edge_ct.errors import DataRejected, InputRejected
-from edge_ct.manifest import Estimate
-from edge_ct.metrics import Confusion, Scores, score
+from edge_ct.metrics import Scores, score
 from edge_ct.progress import QUIET, Progress
 
 Part = Literal["auto", "train", "validation", "test", "all"]
 
 
-class Evaluation(msgspec.Struct, frozen=True):
-    """What `evaluate --json` prints.
+class Evaluation(Scores, frozen=True, kw_only=True):
+    """What `evaluate --json` prints: the scores at probability 0.5, and where they come from.
 
     split: how the scored slices relate to those of the training. part: which of them were scored. left_out: slices of
-    the data that were not. Accuracy and its kin are at probability 0.5; operating_point repeats them at the bundle's
-    threshold; decisions counts the four outcomes. The last two are None for a run: its probabilities are uncalibrated.
+    the data that were not. operating_point: the scores at the bundle's threshold; decisions: counts of the four
+    outcomes. The last two are None for a run: its probabilities are uncalibrated.
     """
 
     model: str
-    n: int
     split: str
     part: str
     left_out: int
-    accuracy: Estimate
-    sensitivity: Estimate
-    specificity: Estimate
-    precision: Estimate
-    f1: Estimate
-    auc: Estimate
-    ece: Estimate
-    brier: Estimate
-    confusion: Confusion
     operating_point: Scores | None
     decisions: dict[str, int] | None
 
@@ -71,22 +60,31 @@ def _evaluate_run(folder: Path, data: Path | None, part: Part, positive: str, pr
     from .predict import run_probabilities
 
     run = runs.load_finished(folder)
+    table = run.split()
     dataset = run.dataset() if data is None else load(data, positive, one_class=True)
-    hashes = run.split().sha256 if data is None else _hashes(dataset, progress)
-    chosen, split, scored = select(hashes, run.split().part_of(), run.info.data.split, part)
+    hashes = table.sha256 if data is None else _hashes(dataset, progress)
+    chosen, split, scored = select(hashes, table.part_of(), run.info.data.split, part)
     dataset = dataset.take(chosen)
     scores = score(dataset.labels, run_probabilities(run, dataset, progress))
-    return _evaluation(run.name, scores, split, scored, len(hashes) - len(chosen), None, None)
+    return Evaluation(
+        **msgspec.structs.asdict(scores),
+        model=run.name,
+        split=split,
+        part=scored,
+        left_out=len(hashes) - len(chosen),
+        operating_point=None,
+        decisions=None,
+    )
 
 
 def _evaluate_bundle(path: Path, data: Path, part: Part, positive: str, progress: Progress) -> Evaluation:
     classifier = Classifier(path)
     manifest = classifier.manifest
     table = DictReader(StringIO(classifier.bundle.member("split.csv").decode()))
-    dataset = load(data, positive, one_class=True)
     known = {row["sha256"]: row["part"] for row in table}
-    chosen, split, scored = select(_hashes(dataset, progress), known, manifest.data.split, part)
-    dataset = dataset.take(chosen)
+    everything = load(data, positive, one_class=True)
+    chosen, split, scored = select(_hashes(everything, progress), known, manifest.data.split, part)
+    dataset = everything.take(chosen)
     decisions = Counter(dict.fromkeys(("positive", "negative", "refer", "rejected"), 0))
     labels, found = [], []
     with progress.bar("scoring", len(dataset)) as on_done:
@@ -98,9 +96,15 @@ def _evaluate_bundle(path: Path, data: Path, part: Part, positive: str, progress
                 found.append(result.probability)
             on_done(1)
     truth, p = np.array(labels), np.array(found)
-    at_threshold = score(truth, p, manifest.operating_point.threshold)
-    left_out = len(load(data, positive, one_class=True)) - len(chosen)
-    return _evaluation(classifier.identity, score(truth, p), split, scored, left_out, at_threshold, dict(decisions))
+    return Evaluation(
+        **msgspec.structs.asdict(score(truth, p)),
+        model=classifier.identity,
+        split=split,
+        part=scored,
+        left_out=len(everything) - len(dataset),
+        operating_point=score(truth, p, manifest.operating_point.threshold),
+        decisions=dict(decisions),
+    )
 
 
 def select(hashes: Sequence[str | None], known: dict[str, str], kind: str, part: Part) -> tuple[list[int], str, str]:
@@ -127,25 +131,3 @@ def _hashes(dataset: Dataset, progress: Progress) -> list[str | None]:
                 found.append(None)
             on_done(1)
     return found
-
-
-def _evaluation(
-    model: str,
-    scores: Scores,
-    split: str,
-    part: str,
-    left_out: int,
-    operating_point: Scores | None,
-    decisions: dict[str, int] | None,
-) -> Evaluation:
-    return Evaluation(
-        model=model,
-        n=scores.n,
-        split=split,
-        part=part,
-        left_out=left_out,
-        confusion=scores.confusion,
-        operating_point=operating_point,
-        decisions=decisions,
-        **scores.estimates(),
-    )
