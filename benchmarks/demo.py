@@ -6,6 +6,8 @@ import contextlib
 import io
 import json
 import shlex
+import shutil
+import sys
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -114,12 +116,13 @@ def _test_slices(split: Path, phantoms: Path) -> list[Path]:
 
 
 def _farewell(page: Path, model: Path, table: Path, one: Path, progress: Progress) -> None:
+    program = "edge-ct" if shutil.which("edge-ct") else sys.argv[0]  # `make demo` leaves its environment inactive
     progress.say(
         f"\nreport:  {page}  (open it in a browser; it needs no network)\n"
         f"bundle:  {model}\n"
         f"data:    {table.parent}  (synthetic)\n"
         "\nTry next:\n"
-        f"  edge-ct classify {one} --model {model}\n"
-        f"  edge-ct bundle inspect {model}\n"
-        "  edge-ct train mobilenetv2 --help\n"
+        f"  {program} classify {one} --model {model}\n"
+        f"  {program} bundle inspect {model}\n"
+        f"  {program} train mobilenetv2 --help\n"
     )
