@@ -14,8 +14,9 @@ from typing import Any
 
 from edge_ct import cli
 from edge_ct.errors import EdgeCTError
-from edge_ct.files import fresh_folder, refuse_existing
+from edge_ct.files import fresh_folder, refuse_existing, write_text
 from edge_ct.progress import Progress
+from edge_ct.run import read_split
 
 from . import report
 
@@ -27,12 +28,14 @@ MOBILENET = ("--alpha", "0.35", "--epochs", "16", "--learning-rate", "2e-2", "--
 CUSTOM = ("--epochs", "4", "--learning-rate", "2e-3")
 # On a validation split of 270 slices one positive slice is most of a point.
 MAX_DROP = "3"
+NOTE = "SYNTHETIC.txt"
 
 
 def run(out: Path, force: bool, progress: Progress) -> Path:
     """Run the demo into `out`; returns the path of report.html. Raises `EdgeCTError` where a step fails."""
     refuse_existing(out, force)
-    fresh_folder(out, "phantoms")
+    fresh_folder(out, NOTE)
+    write_text(out / NOTE, "SYNTHETIC: made by edge-ct demo. Nothing here shows, or was learnt from, a person.\n")
     begun = perf_counter()
     steps = _Steps(progress)
     phantoms, runs, model = out / "phantoms", out / "runs", out / "model-int8.tflite"
@@ -108,11 +111,11 @@ class _Steps:
 
 
 def _test_slices(split: Path, phantoms: Path) -> list[Path]:
-    """Two positive phantoms of the test split and a negative one."""
-    rows = [line.split(",") for line in split.read_text().splitlines()[1:]]
-    tested = [row for row in rows if row[3] == "test" and row[0].endswith("-01.png")]
-    positive, negative = ([row[0] for row in tested if row[1] == label] for label in "10")
-    return [phantoms / name for name in (positive[0], positive[1], negative[0])]
+    """Two positive phantoms of the test split and a negative one, from the lower half of the chest."""
+    table = read_split(split)
+    tested = [i for i in table.where("test") if table.paths[i].endswith("-01.png")]
+    positive, negative = ([table.paths[i] for i in tested if table.labels[i] == label] for label in (1, 0))
+    return [phantoms / name for name in (*positive[:2], *negative[:1])]
 
 
 def _farewell(page: Path, model: Path, table: Path, one: Path, progress: Progress) -> None:
