@@ -14,6 +14,8 @@ from edge_ct.errors import InputRejected
 from edge_ct.manifest import Estimate
 from edge_ct.progress import Progress, print_json
 
+from .zoo import NETWORKS
+
 _PATH = click.Path(path_type=Path)
 _data = click.option("--data", type=_PATH, required=True, help="Folder with a sub-folder a class, or a CSV "
                      "path,label[,group].")  # fmt: skip
@@ -99,7 +101,7 @@ def _print_audit(found: Any) -> None:
 
 
 @click.command(short_help="Train a network on labelled slices.")
-@click.argument("network", type=click.Choice(["mobilenetv2", "customcnn"]))
+@click.argument("network", type=click.Choice(NETWORKS))
 @_data
 @click.option("--out", type=_PATH, required=True, help="The run folder to write.")
 @click.option(
