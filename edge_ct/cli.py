@@ -17,10 +17,14 @@ from .errors import EdgeCTError, MissingExtra
 # name -> (module:function, what the list of commands says, the extra it needs)
 COMMANDS = {
     "demo": ("edge_ct.benchmarks.commands:demo", "The whole line on synthetic slices, in a few minutes.", "all"),
-    "data": ("edge_ct.train.commands:data", "Make phantom slices; check a dataset.", "train"),
+    "data": ("edge_ct.train.data_commands:data", "Make phantom slices; check a dataset.", "train"),
     "train": ("edge_ct.train.commands:train", "Train a network on labelled slices.", "train"),
-    "ensemble": ("edge_ct.train.commands:ensemble", "Average trained runs into one.", "train"),
-    "evaluate": ("edge_ct.train.commands:evaluate", "Score a run or a bundle on slices it has not seen.", "train"),
+    "ensemble": ("edge_ct.train.score_commands:ensemble", "Average trained runs into one.", "train"),
+    "evaluate": (
+        "edge_ct.train.score_commands:evaluate",
+        "Score a run or a bundle on slices it has not seen.",
+        "train",
+    ),
     "convert": ("edge_ct.convert.commands:convert", "Turn a run into a verified TFLite bundle.", "convert"),
     "benchmark": ("edge_ct.benchmarks.commands:benchmark", "Measure a bundle's latency and memory.", ""),
     "classify": ("edge_ct.device_app.commands:classify", "Judge CT slices, offline.", ""),

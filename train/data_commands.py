@@ -1,0 +1,86 @@
+"""`edge-ct data`: parse, call, print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edge_ct.errors import InputRejected
+from edge_ct.progress import Progress, print_json
+
+from .command_options import PATH, force_option, json_option, positive_option, seed_option
+
+
+@click.group(short_help="Make phantom slices; check a dataset.")
+def data() -> None:
+    """Make phantom slices; check a dataset."""
+
+
+@data.command(short_help="Write a phantom dataset.")
+@click.argument("out", type=PATH)
+@click.option("--patients", type=click.IntRange(2, 100_000), default=60, show_default=True, help="Half are positive.")
+@click.option("--slices", type=click.IntRange(1, 500), default=8, show_default=True, help="Slices a patient.")
+@click.option("--size", type=click.IntRange(32, 1024), default=224, show_default=True, help="Side in pixels.")
+@seed_option
+@force_option
+def synth(out: Path, patients: int, slices: int, size: int, seed: int, force: bool) -> None:
+    """Write synthetic chest CT slices, labelled, by patient; slices.csv in the folder names the patients as groups.
+
+    \b
+    Example:
+      edge-ct data synth phantoms --patients 60
+      edge-ct train mobilenetv2 --data phantoms/slices.csv --split grouped --size 96 --out runs/phantom
+    """
+    from . import synth as synthesis
+
+    table = synthesis.write(out, patients, slices, size, seed, force, Progress())
+    click.echo(f"{patients * slices} synthetic slices of {patients} phantom patients: {table}")
+
+
+@data.command(short_help="Look for what is wrong with a dataset.")
+@click.argument("path", type=PATH, metavar="DIR_OR_CSV")
+@positive_option
+@json_option
+@click.pass_context
+def check(context: click.Context, path: Path, positive: str, as_json: bool) -> None:
+    """Look for unreadable files, duplicates, contradicting labels, and properties that give the label away.
+
+    Exit code 3 where a file cannot be read, 7 where there are not two classes.
+
+    \b
+    Example:
+      edge-ct data check slices/
+    """
+    from . import audit
+
+    found = audit.check(path, positive, Progress())
+    if as_json:
+        print_json(found)
+    else:
+        _print_audit(found)
+    if found.unreadable:
+        context.exit(InputRejected.exit_code)
+
+
+def _print_audit(found: Any) -> None:
+    smallest, median, largest = found.sides
+    click.echo(f"{found.n} slices: {', '.join(f'{count} {name}' for name, count in found.classes.items())}")
+    click.echo(
+        f"formats {found.formats}, channels {found.channels}, sides {smallest} to {largest} px (median {median:g})"
+    )
+    click.echo(
+        f"near-duplicates: {found.near_duplicate_pairs} pairs; {found.slices_in_near_duplicate_groups} slices in "
+        f"{found.near_duplicate_groups} groups"
+    )
+    shown = (f"{name} {'constant' if auc is None else f'{auc:.2f}'}" for name, auc in found.shortcuts.items())
+    click.echo(f"label predicted from the container alone (AUC): {', '.join(shown)}")
+    for item in found.unreadable[:20]:
+        click.echo(f"unreadable: {item.path}: {item.reason}")
+    for pair in found.conflicts[:20]:
+        click.echo(f"contradicting labels: {pair.first} and {pair.second} (distance {pair.distance})")
+    for warning in found.warnings:
+        click.echo(f"{click.style('warning', fg='yellow')}: {warning}")
+    if not found.warnings:
+        click.echo("nothing to warn of")
