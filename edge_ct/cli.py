@@ -22,7 +22,7 @@ COMMANDS = {
     "ensemble": ("edge_ct.train.score_commands:ensemble", "Average trained runs into one.", "train"),
     "evaluate": (
         "edge_ct.train.score_commands:evaluate",
-        "Score a run or a bundle on slices it has not seen.",
+        "Score a run or a bundle on unseen slices.",
         "train",
     ),
     "convert": ("edge_ct.convert.commands:convert", "Turn a run into a verified TFLite bundle.", "convert"),
