@@ -1,4 +1,4 @@
-"""`edge-ct train`: parse, call, print."""
+"""`edge-ct models` and `edge-ct train`: parse, call, print."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Any
 
 import click
 
-from edge_ct.progress import Progress
+from edge_ct.errors import EdgeCTError
+from edge_ct.progress import Progress, print_json
 
+from . import zoo
 from .command_options import (
     PATH,
     data_option,
@@ -19,11 +21,56 @@ from .command_options import (
     quiet_tensorflow,
     seed_option,
 )
-from .zoo import NETWORKS
+
+
+class NetworkName(click.ParamType[str]):
+    """A network of the zoo; an unknown name is answered with the nearest ones."""
+
+    name = "network"
+
+    def convert(self, value: str, param: click.Parameter | None, context: click.Context | None) -> str:
+        """Called by click."""
+        try:
+            return zoo.find(value.lower()).name
+        except EdgeCTError as error:
+            self.fail(str(error), param, context)
+
+
+@click.command(short_help="List the networks that can be trained.")
+@click.argument("names", type=NetworkName(), nargs=-1, metavar="[NETWORK]...")
+@click.option(
+    "--size",
+    type=click.IntRange(1, 1024),
+    default=zoo.DEFAULT_SIZE,
+    show_default=True,
+    help=f"Side in pixels at which multiply-accumulates are counted; Garg et al. use {zoo.PAPER_SIZE}.",
+)
+@json_option
+def models(names: tuple[str, ...], size: int, as_json: bool) -> None:
+    """List the networks of both studies (all of them takes about a minute: each is built to be counted).
+
+    \b
+    Example:
+      edge-ct models
+      edge-ct models mobilenetv2 resnet50 --size 380 --json
+    """
+    quiet_tensorflow()
+    from . import describe
+
+    found = describe.describe(names, size, Progress())
+    if as_json:
+        print_json(found)
+        return
+    click.echo(f"{'network':<28}{'parameters':>12}{'MACs':>10}{'size':>6}{'least':>7}  class map  int8  QAT")
+    for one in found:
+        click.echo(
+            f"{one.name:<28}{one.params / 1e6:>10.2f} M{one.macs / 1e9:>8.2f} G{one.size:>6}{one.minimum:>7}  "
+            f"{'yes' if one.class_map else 'no':<9}  {'yes' if one.int8 else 'no':<4}  {one.qat}"
+        )
 
 
 @click.command(short_help="Train a network on labelled slices.")
-@click.argument("network", type=click.Choice(NETWORKS))
+@click.argument("network", type=NetworkName())
 @data_option
 @click.option("--out", type=PATH, required=True, help="The run folder to write.")
 @click.option(
