@@ -77,7 +77,7 @@ def models(names: tuple[str, ...], size: int, as_json: bool) -> None:
     "--weights",
     default="none",
     show_default=True,
-    help="none, imagenet (downloaded), or a file of Keras MobileNetV2 weights without top.",
+    help="none, imagenet (downloaded), or a file of Keras' three-channel weights without top.",
 )
 @click.option("--size", type=click.IntRange(1, 1024), default=224, show_default=True, help="Side of the input, pixels.")
 @click.option("--alpha", type=click.FloatRange(0.1, 2), default=1.0, show_default=True, help="Width of MobileNetV2.")
@@ -106,15 +106,56 @@ def models(names: tuple[str, ...], size: int, as_json: bool) -> None:
     show_default=True,
     help="Peak, after warm-up and before cosine decay.",
 )
-@click.option("--dropout", type=click.FloatRange(0, 0.9), default=0.2, show_default=True, help="Before the class map.")
+@click.option(
+    "--schedule",
+    type=click.Choice(["cosine", "plateau", "constant"]),
+    default="cosine",
+    show_default=True,
+    help="Of the learning rate: warm-up and half a cosine; cut when validation loss stalls; or neither.",
+)
+@click.option(
+    "--freeze",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Epochs at the start in which only the head is trained.",
+)
+@click.option("--dropout", type=click.FloatRange(0, 0.9), default=0.2, show_default=True, help="In the head.")
 @click.option("--augment", default="standard", show_default=True, help="Policy: none, flips or standard.")
+@click.option("--class-weights", is_flag=True, help="Weigh a slice by how rare its class is.")
+@click.option("--label-smoothing", type=click.FloatRange(0, 0.5), default=0.0, show_default=True)
+@click.option(
+    "--clip", type=click.FloatRange(0), default=0.0, show_default=True, help="Largest norm of the gradient; 0: any."
+)
+@click.option(
+    "--ema",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.0,
+    show_default=True,
+    help="Decay of a moving average of the weights, which is validated and kept; 0: none.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "mixed_bfloat16", "mixed_float16"]),
+    default="float32",
+    show_default=True,
+    help="To compute in; weights stay float32.",
+)
+@click.option("--tensorboard", is_flag=True, help="Logs for TensorBoard in the run folder.")
+@click.option("--teacher", default="", help="A run or ensemble whose soft targets are learned too: distillation.")
+@click.option(
+    "--temperature", type=click.FloatRange(0.1, 20), default=2.0, show_default=True, help="Of the soft targets."
+)
+@click.option(
+    "--mixing", type=click.FloatRange(0, 1), default=0.7, show_default=True, help="Share of the soft targets."
+)
 @positive_option
 @seed_option
 @click.option("--resume", is_flag=True, help="Go on with the run at --out after its last finished epoch.")
 @force_option
 @json_option
 def train(data: Path, out: Path, resume: bool, force: bool, as_json: bool, **options: Any) -> None:
-    """Train a network: mobilenetv2 or customcnn. The best weights by validation loss are kept and scored.
+    """Train a network; edge-ct models lists them. The best weights by validation loss are kept and scored.
 
     \b
     Example:
@@ -123,6 +164,7 @@ def train(data: Path, out: Path, resume: bool, force: bool, as_json: bool, **opt
     """  # fmt: skip
     quiet_tensorflow()
     from . import fit
+    from .options import Options
 
-    run = fit.train(data, out, fit.Options(**options), resume, force, Progress())
+    run = fit.train(data, out, Options(**options), resume, force, Progress())
     print_run(run.folder, as_json)

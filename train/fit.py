@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -18,94 +19,33 @@ import numpy as np
 
 from edge_ct import near_duplicates, quiet, slices
 from edge_ct import run as runs
-from edge_ct.dataset import Dataset, Images, SplitKind, load, load_images, split
-from edge_ct.errors import DataRejected, EdgeCTError
+from edge_ct.dataset import PARTS, Dataset, Images, load, load_images, split
+from edge_ct.errors import DataRejected
 from edge_ct.files import fresh_folder, refuse_existing, replacing
 from edge_ct.manifest import Data, Network
 from edge_ct.preprocess import Preprocess
 from edge_ct.progress import QUIET, Progress
 from edge_ct.run import Run, RunInfo, SplitTable
 
-from . import predict, report, zoo
-from .augment import POLICIES, Augment
+from . import optimise, predict, report, zoo
+from .augment import POLICIES
+from .batches import Batches, Targets
 from .checkpoint import Checkpoint
+from .distil import Teacher
+from .options import Options
 
 with quiet.native_stderr():
     import keras
 
 
-class Options(msgspec.Struct, frozen=True):
-    """What `train` was asked to do; stored in run.json. weights: "none", "imagenet" or a file."""
-
-    network: str
-    size: int = 224
-    alpha: float = 1.0
-    weights: str = "none"
-    split: SplitKind = "random"
-    seed: int = 0
-    validation: float = 0.15
-    test: float = 0.2
-    epochs: int = 24
-    batch: int = 32
-    learning_rate: float = 5e-4
-    patience: int = 8
-    dropout: float = 0.2
-    augment: str = "standard"
-    positive: str = "COVID"
-
-
-class Batches(keras.utils.PyDataset):
-    """Normalised batches of preprocessed slices; with a policy, shuffled and augmented anew each epoch."""
-
-    def __init__(
-        self,
-        images: np.ndarray,
-        labels: np.ndarray,
-        preprocess: Preprocess,
-        batch: int,
-        augment: Augment | None = None,
-        seed: int = 0,
-        epoch: int = 0,
-    ) -> None:
-        """images: uint8 [n, s, s, 1]; labels: [n]. epoch: the first epoch to draw."""
-        super().__init__()
-        self._images, self._labels, self._preprocess = images, labels, preprocess
-        self._batch, self._augment, self._seed = batch, augment, seed
-        self._start(epoch)
-
-    def __len__(self) -> int:
-        # A training epoch leaves an incomplete last batch out: batch statistics over a slice or two would be noise.
-        n = len(self._labels)
-        return max(1, n // self._batch) if self._augment else -(-n // self._batch)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        chosen = self._order[index * self._batch : (index + 1) * self._batch]
-        images = self._images[chosen]
-        if self._augment:
-            images = np.stack(
-                [
-                    self._augment(image, np.random.default_rng((self._seed, self._epoch, int(i))))
-                    for i, image in zip(chosen, images, strict=True)
-                ]
-            )
-        return self._preprocess.normalise(images), self._labels[chosen].astype(np.int32)
-
-    def on_epoch_end(self) -> None:
-        """Called by Keras."""
-        self._start(self._epoch + 1)
-
-    def _start(self, epoch: int) -> None:
-        self._epoch = epoch
-        self._order = np.arange(len(self._labels))
-        if self._augment:
-            np.random.default_rng((self._seed, epoch)).shuffle(self._order)
-
-
 @dataclass(frozen=True, eq=False)
-class _Prepared:
+class Prepared:
+    """Slices in memory and the part each fell into. root: the folder that the table's paths are relative to."""
+
     dataset: Dataset
     images: Images
     table: SplitTable
+    root: Path
 
 
 def train(data: Path, out: Path, options: Options, resume: bool, force: bool, progress: Progress = QUIET) -> Run:
@@ -114,52 +54,89 @@ def train(data: Path, out: Path, options: Options, resume: bool, force: bool, pr
     resume: go on from the last finished epoch of the run at `out`; `data` and `options` must be what it was made with.
     Raises `DataRejected` for data that cannot be used, `EdgeCTError` where `out` holds something else.
     """
-    if options.augment not in POLICIES:
-        raise EdgeCTError(f"no augmentation named {options.augment!r}; there are: {', '.join(POLICIES)}")
-    keras.utils.set_random_seed(options.seed)
+    options.check()
     if resume and (out / "run.json").exists():
-        run = runs.load(out)
-        if msgspec.convert(run.info.options, Options) != options:
-            raise DataRejected(f"{out}: was started with other options; resume it with the same, or begin anew")
-        if run.info.finished:
-            progress.say(f"{out}: has finished already")
+        if run := _finished(out, options, progress):
             return run
-        prepared = _reload(run, data, progress)
-    else:
-        refuse_existing(out, force)
-        model = _build(options)  # a wrong size or weights file is found before the slices are read
-        prepared = _prepare(data, options, progress)
+        return train_prepared(_reload(runs.load(out), data, progress), out, options, progress)
+    refuse_existing(out, force)
+    _build(options)  # a wrong weights file is found before the slices are read
+    prepared = prepare(data, options, progress)
+    if (out / "run.json").exists():
         fresh_folder(out, "run.json")
-        info = _info(data, options, prepared, model.count_params())
-        runs.save_info(out, info)
+    return train_prepared(prepared, out, options, progress)
+
+
+def prepare(data: Path, options: Options, progress: Progress = QUIET) -> Prepared:
+    """Read the slices and split them as the options say."""
+    dataset = load(data, options.positive)
+    images = read_images(dataset, options.size, progress)
+    if options.split == "grouped" and dataset.groups is None:
+        dataset = with_near_duplicate_groups(dataset, progress)
+    parts = split(dataset, options.split, options.seed, options.validation, options.test)
+    return with_parts(dataset, images, data if data.is_dir() else data.parent, parts)
+
+
+def read_images(dataset: Dataset, size: int, progress: Progress = QUIET) -> Images:
+    """Every slice of a dataset, as the networks of that size see it."""
+    with progress.bar("reading slices", len(dataset)) as on_done:
+        return load_images(dataset, Preprocess(size), on_done)
+
+
+def with_parts(dataset: Dataset, images: Images, root: Path, parts: Sequence[str]) -> Prepared:
+    """A dataset in memory, split: parts has one of `dataset.PARTS` a slice."""
+    table = SplitTable(
+        paths=tuple(os.path.relpath(path, root) for path in dataset.paths),
+        labels=dataset.labels,
+        groups=dataset.groups or ("",) * len(dataset),
+        parts=tuple(parts),
+        sha256=images.sha256,
+    )
+    return Prepared(dataset, images, table, root)
+
+
+def train_prepared(
+    prepared: Prepared,
+    out: Path,
+    options: Options,
+    progress: Progress = QUIET,
+    start: Callable[[], Any] | None = None,
+) -> Run:
+    """Train on slices in memory; a run at `out` that was begun with the same options and slices is gone on with.
+
+    start: makes the network to begin with; by default it is built from the options. Raises as `train`.
+    """
+    options.check()
+    if (out / "run.json").exists():
+        if run := _finished(out, options, progress):
+            return run
+        run = runs.load(out)
+        if run.split().part_of() != prepared.table.part_of():
+            raise DataRejected(f"{out}: was started on other slices, or on another split of them")
+    else:
+        fresh_folder(out, "run.json")
+        run = Run(out, _info(options, prepared))
         runs.write_split(out / "split.csv", prepared.table)
-        run = Run(out, info)
-    model = _fit(run, prepared, options, progress)
+        runs.save_info(out, run.info)  # last: a folder with a run.json can be resumed
+    keras.utils.set_random_seed(options.seed)
+    model = _fit(run, prepared, options, progress, start or (lambda: _build(options)))
     return finish(run, model, prepared, options, progress)
+
+
+def _finished(out: Path, options: Options, progress: Progress) -> Run | None:
+    """The run at `out` if it has finished; raises `DataRejected` where it was started with other options."""
+    run = runs.load(out)
+    if msgspec.convert(run.info.options, Options) != options:
+        raise DataRejected(f"{out}: was started with other options; resume it with the same, or begin anew")
+    if run.info.finished:
+        progress.say(f"{out}: has finished already")
+        return run
+    return None
 
 
 def _build(options: Options) -> Any:
     weights = None if options.weights == "none" else options.weights
     return zoo.build(keras, options.network, options.size, options.alpha, weights, options.dropout)
-
-
-def _prepare(data: Path, options: Options, progress: Progress) -> _Prepared:
-    dataset = load(data, options.positive)
-    preprocess = Preprocess(options.size)
-    with progress.bar("reading slices", len(dataset)) as on_done:
-        images = load_images(dataset, preprocess, on_done)
-    if options.split == "grouped" and dataset.groups is None:
-        dataset = with_near_duplicate_groups(dataset, progress)
-    parts = split(dataset, options.split, options.seed, options.validation, options.test)
-    root = data if data.is_dir() else data.parent
-    table = SplitTable(
-        paths=tuple(os.path.relpath(path, root) for path in dataset.paths),
-        labels=dataset.labels,
-        groups=dataset.groups or ("",) * len(dataset),
-        parts=parts,
-        sha256=images.sha256,
-    )
-    return _Prepared(dataset, images, table)
 
 
 def with_near_duplicate_groups(dataset: Dataset, progress: Progress = QUIET) -> Dataset:
@@ -174,21 +151,21 @@ def with_near_duplicate_groups(dataset: Dataset, progress: Progress = QUIET) -> 
     return Dataset(dataset.name, dataset.paths, dataset.labels, dataset.classes, groups)
 
 
-def _reload(run: Run, data: Path, progress: Progress) -> _Prepared:
+def _reload(run: Run, data: Path, progress: Progress) -> Prepared:
     table, dataset = run.split(), run.dataset(data)
-    with progress.bar("reading slices", len(dataset)) as on_done:
-        images = load_images(dataset, run.info.preprocess, on_done)
+    images = read_images(dataset, run.info.preprocess.size, progress)
     if images.fingerprint != run.info.data.fingerprint:
         raise DataRejected(f"{data}: not the slices that {run.folder} was started with")
-    return _Prepared(dataset, images, table)
+    return Prepared(dataset, images, table, data if data.is_dir() else data.parent)
 
 
-def _info(data: Path, options: Options, prepared: _Prepared, parameters: int) -> RunInfo:
+def _info(options: Options, prepared: Prepared) -> RunInfo:
     parts = prepared.table.parts
     return RunInfo(
         schema=1,
         kind="network",
-        network=Network(options.network, options.alpha if options.network == "mobilenetv2" else None, parameters),
+        # Parameters are counted when there is a network.
+        network=Network(options.network, options.alpha if options.network == "mobilenetv2" else None, 0),
         preprocess=Preprocess(options.size),
         classes=prepared.dataset.classes,
         data=Data(
@@ -196,9 +173,9 @@ def _info(data: Path, options: Options, prepared: _Prepared, parameters: int) ->
             fingerprint=prepared.images.fingerprint,
             split=options.split,
             seed=options.seed,
-            counts={part: parts.count(part) for part in ("train", "validation", "test")},
+            counts={part: parts.count(part) for part in PARTS},
         ),
-        data_path=str(data.resolve()),
+        data_path=str(prepared.root.resolve()),
         options=msgspec.to_builtins(options),
         versions=versions(),
     )
@@ -210,23 +187,22 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in names}
 
 
-def _fit(run: Run, prepared: _Prepared, options: Options, progress: Progress) -> Any:
-    checkpoint = Checkpoint(run.folder, options.epochs, options.patience, options.seed, progress)
+def _fit(run: Run, prepared: Prepared, options: Options, progress: Progress, start: Callable[[], Any]) -> Any:
+    checkpoint = Checkpoint(run.folder, options, progress)
     preprocess, images, labels = run.info.preprocess, prepared.images.images, prepared.dataset.labels
     train_part, validation_part = prepared.table.where("train"), prepared.table.where("validation")
     batch = min(options.batch, len(train_part))
+    steps = max(1, len(train_part) // batch)
+    learn, judge = _targets(run, prepared, options)
+    weights = optimise.balanced_weights(labels[train_part]) if options.class_weights else None
     model = checkpoint.restore()
     if model is None:
-        model = _build(options)
-        steps = max(1, len(train_part) // batch) * options.epochs
-        model.compile(
-            optimizer=keras.optimizers.Adam(_schedule(options.learning_rate, steps)),
-            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
-            # On CPU, XLA is eight times slower than TensorFlow's own kernels (MobileNetV2, 224 px).
-            jit_compile=False if keras.backend.backend() == "tensorflow" and not _gpu() else "auto",
-        )
-    if not checkpoint.done:
+        model = optimise.in_precision(start(), options.precision)
+    for begin, end, frozen in ((0, min(options.freeze, options.epochs), True), (options.freeze, options.epochs, False)):
+        if checkpoint.done or checkpoint.next_epoch >= end:
+            continue
+        if checkpoint.next_epoch == begin:
+            optimise.compile_model(model, options, steps * (options.epochs - begin), frozen)
         model.fit(
             Batches(
                 images[train_part],
@@ -236,42 +212,44 @@ def _fit(run: Run, prepared: _Prepared, options: Options, progress: Progress) ->
                 POLICIES[options.augment],
                 options.seed,
                 checkpoint.next_epoch,
+                learn,
+                weights,
             ),
-            validation_data=Batches(images[validation_part], labels[validation_part], preprocess, 64),
-            epochs=options.epochs,
+            validation_data=Batches(images[validation_part], labels[validation_part], preprocess, 64, targets=judge),
+            epochs=end,
             initial_epoch=checkpoint.next_epoch,
-            callbacks=[checkpoint],
+            callbacks=checkpoint.callbacks(),
             shuffle=False,  # `Batches` does, repeatably; Keras would shuffle them once more, and otherwise each time
             verbose=0,
         )
-    return checkpoint.best(model)
+    return optimise.in_precision(checkpoint.best(model), "float32")
 
 
-def _schedule(learning_rate: float, steps: int) -> Any:
-    """Linear warm-up over a twentieth of the steps, then half a cosine to a hundredth."""
-    warmup = max(1, steps // 20)
-    return keras.optimizers.schedules.CosineDecay(
-        learning_rate / 10,
-        max(1, steps - warmup),
-        alpha=0.01,
-        warmup_target=learning_rate,
-        warmup_steps=warmup,
-    )
+def _targets(run: Run, prepared: Prepared, options: Options) -> tuple[Targets | None, Targets | None]:
+    """What training and validation slices are compared with; None is the label."""
+    if not options.soft_targets:
+        return None, None
+    smoothing = options.label_smoothing
+    if not options.teacher:
+        return lambda labels, images: optimise.targets(labels, smoothing), lambda labels, images: optimise.targets(
+            labels
+        )
+    teacher = Teacher(Path(options.teacher), run.info.classes, prepared.table)
+
+    def learn(labels: np.ndarray, images: np.ndarray) -> np.ndarray:
+        return optimise.targets(labels, smoothing, teacher(images), options.mixing, options.temperature)
+
+    return learn, lambda labels, images: optimise.targets(labels)
 
 
-def _gpu() -> bool:
-    import tensorflow
-
-    return bool(tensorflow.config.list_physical_devices("GPU"))
-
-
-def finish(run: Run, model: Any, prepared: _Prepared, options: Options, progress: Progress) -> Run:
+def finish(run: Run, model: Any, prepared: Prepared, options: Options, progress: Progress) -> Run:
     """Save the best model, its predictions and scores, and mark the run as finished."""
     with replacing(run.model_path) as temporary:
         model.save(temporary)
+    network = msgspec.structs.replace(run.info.network, parameters=model.count_params())
+    info = msgspec.structs.replace(run.info, network=network, finished=True)
     probabilities = predict.probabilities(model, run.info.preprocess, prepared.images.images, progress)
-    report.write(run.folder, prepared.table, probabilities, run.info)
-    info = msgspec.structs.replace(run.info, finished=True)
+    report.write(run.folder, prepared.table, probabilities, info)
     runs.save_info(run.folder, info)
     shutil.rmtree(run.folder / "checkpoint", ignore_errors=True)
     return Run(run.folder, info)

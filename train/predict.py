@@ -32,11 +32,16 @@ def probabilities(model: Any, preprocess: Preprocess, images: np.ndarray, progre
 
 
 def run_probabilities(run: Run, dataset: Dataset, progress: Progress = QUIET) -> np.ndarray:
-    """P(positive), float64 [n], of a run; of an ensemble, the mean of its members' softmax (seed study)."""
+    """P(positive), float64 [n], of a run; of an ensemble, its members' combined."""
     members = []
     for member in run.members():
         model = member.load_model(partial(keras.saving.load_model, compile=False))
         with progress.bar("reading slices", len(dataset)) as on_done:
             images = load_images(dataset, member.info.preprocess, on_done)
         members.append(probabilities(model, member.info.preprocess, images.images, progress))
-    return np.mean(members, axis=0)
+    return combine(run, np.stack(members))
+
+
+def combine(run: Run, members: np.ndarray) -> np.ndarray:
+    """P(positive), float64 [n], of a run whose members gave these, float [m, n]: the mean of their softmax."""
+    return np.asarray(members.mean(axis=0))

@@ -22,8 +22,9 @@ from edge_ct.preprocess import Preprocess
 from edge_ct.progress import QUIET
 from edge_ct.train import fit
 from edge_ct.train.augment import POLICIES
+from edge_ct.train.batches import Batches
 from edge_ct.train.checkpoint import Checkpoint
-from edge_ct.train.fit import Batches, Options
+from edge_ct.train.options import Options
 from edge_ct.train.predict import run_probabilities
 from edge_ct.train.report import RunScores
 
@@ -96,7 +97,7 @@ def test_patience_runs_out(tmp_path: Path) -> None:
 
     model = keras.Sequential([keras.layers.Input((1,)), keras.layers.Dense(2)])
     model.compile("adam", "mse")
-    checkpoint = Checkpoint(tmp_path, epochs=10, patience=2, seed=0, progress=QUIET)
+    checkpoint = Checkpoint(tmp_path, Options("customcnn", epochs=10, patience=2), QUIET)
     checkpoint.set_model(model)
     checkpoint.set_params({"steps": 1})
     stopped = []

@@ -1,0 +1,65 @@
+"""What `train` is asked to do; stored in run.json, and compared when a run is resumed."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from edge_ct.dataset import SplitKind
+from edge_ct.errors import EdgeCTError
+
+from . import zoo
+from .augment import POLICIES
+
+Schedule = Literal["cosine", "plateau", "constant"]
+Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
+
+
+class Options(msgspec.Struct, frozen=True):
+    """All that a training depends on, besides the slices.
+
+    weights: "none", "imagenet" or a file. validation, test: shares of the slices. schedule: of the learning rate, whose
+    peak is `learning_rate`. freeze: epochs at the start in which the backbone stays as it is. class_weights: weigh a
+    slice by how rare its class is. clip: largest norm of the gradient. ema: decay of the moving average of the weights
+    that is validated and kept. clip and ema: 0 switches them off. teacher: run folder whose soft targets are learned
+    too, "" for none; mixing: their share in the loss; temperature: by which both sides' logits are divided.
+    """
+
+    network: str
+    size: int = 224
+    alpha: float = 1.0
+    weights: str = "none"
+    split: SplitKind = "random"
+    seed: int = 0
+    validation: float = 0.15
+    test: float = 0.2
+    epochs: int = 24
+    batch: int = 32
+    learning_rate: float = 5e-4
+    patience: int = 8
+    dropout: float = 0.2
+    augment: str = "standard"
+    positive: str = "COVID"
+    schedule: Schedule = "cosine"
+    freeze: int = 0
+    class_weights: bool = False
+    label_smoothing: float = 0.0
+    clip: float = 0.0
+    ema: float = 0.0
+    precision: Precision = "float32"
+    tensorboard: bool = False
+    teacher: str = ""
+    temperature: float = 2.0
+    mixing: float = 0.7
+
+    def check(self) -> None:
+        """Raise `EdgeCTError` for a network, a size or a policy that there is not."""
+        zoo.check_size(zoo.find(self.network), self.size)
+        if self.augment not in POLICIES:
+            raise EdgeCTError(f"no augmentation named {self.augment!r}; there are: {', '.join(POLICIES)}")
+
+    @property
+    def soft_targets(self) -> bool:
+        """Whether the network learns from probabilities rather than from labels."""
+        return bool(self.teacher) or self.label_smoothing > 0
