@@ -292,6 +292,11 @@ def test_grain_is_white_or_coarse_and_has_the_stated_spread(side: int) -> None:
         assert 10.5 < max(found) < 12.6
 
 
+def test_coarse_grain_at_the_end_of_its_range_has_just_the_stated_spread() -> None:
+    grey = np.full((256, 256, 1), 128, np.uint8)
+    assert Augment(grain=12)(grey, Largest()).std() == pytest.approx(12, rel=0.03)  # type: ignore[arg-type]
+
+
 def test_tone_changes_keep_the_order_of_greys() -> None:
     for seed in range(20):
         tones = Augment(window=0.3, level=0.2, gamma=0.4)
@@ -328,7 +333,7 @@ def test_downsampling_removes_what_a_smaller_picture_cannot_hold() -> None:
     fastest = np.maximum(frequency[:, np.newaxis], frequency)
     above, low = fastest > 0.25, (fastest < 0.08) & (fastest > 0)  # 0.25 cycles a pixel: Nyquist of 48 px
     assert after[above].sum() < 0.05 * before[above].sum()
-    assert after[low].sum() > 0.7 * before[low].sum()
+    assert 0.7 < after[low].sum() / before[low].sum() < 1.3  # nor is anything folded into what it can
     untouched = sum(np.array_equal(draw(Augment(downsample=0.5), seed, noise), noise) for seed in range(100))
     assert 35 < untouched < 65
 
