@@ -17,7 +17,7 @@ from .errors import EdgeCTError, MissingExtra
 # name -> (module:function, what the list of commands says, the extra it needs)
 COMMANDS = {
     "demo": ("edge_ct.benchmarks.commands:demo", "The whole line on synthetic slices, in a few minutes.", "all"),
-    "data": ("edge_ct.train.data_commands:data", "Make phantom slices; check a dataset.", "train"),
+    "data": ("edge_ct.train.data_commands:data", "Make, check, group and preview slices.", "train"),
     "models": ("edge_ct.train.commands:models", "List the networks that can be trained.", "train"),
     "train": ("edge_ct.train.commands:train", "Train a network on labelled slices.", "train"),
     "ensemble": ("edge_ct.train.score_commands:ensemble", "Average trained runs into one.", "train"),

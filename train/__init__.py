@@ -2,6 +2,7 @@
 
 - `zoo`       the networks, built with any Keras API
 - `augment`   what a training slice goes through, named and serialisable
+- `preview`   a contact sheet of what that makes of slices
 - `fit`       the training loop: split, early stopping, checkpoints, resume
 - `evaluate`  scores of a run or a bundle on slices it has not seen
 - `ensemble`  several runs, averaged, as one

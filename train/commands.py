@@ -121,9 +121,20 @@ def models(names: tuple[str, ...], size: int, as_json: bool) -> None:
     help="Epochs at the start in which only the head is trained.",
 )
 @click.option("--dropout", type=click.FloatRange(0, 0.9), default=0.2, show_default=True, help="In the head.")
-@click.option("--augment", default="standard", show_default=True, help="Policy: none, flips or standard.")
+@click.option(
+    "--augment",
+    default="standard",
+    show_default=True,
+    help="Policy: none, flips, standard, paper, travel, or a .json file (edge-ct data preview --json shows one).",
+)
 @click.option("--class-weights", is_flag=True, help="Weigh a slice by how rare its class is.")
-@click.option("--label-smoothing", type=click.FloatRange(0, 0.5), default=0.0, show_default=True)
+@click.option(
+    "--label-smoothing",
+    type=click.FloatRange(0, 0.5),
+    default=0.0,
+    show_default=True,
+    help="Share of a label that is spread over both classes.",
+)
 @click.option(
     "--clip", type=click.FloatRange(0), default=0.0, show_default=True, help="Largest norm of the gradient; 0: any."
 )
@@ -164,7 +175,10 @@ def train(data: Path, out: Path, resume: bool, force: bool, as_json: bool, **opt
     """  # fmt: skip
     quiet_tensorflow()
     from . import fit
+    from .augment import policy
     from .options import Options
 
+    if options["augment"].endswith(".json"):  # its values, not its name, are what a resumed run must agree on
+        options["policy"] = policy(options["augment"])
     run = fit.train(data, out, Options(**options), resume, force, Progress())
     print_run(run.folder, as_json)

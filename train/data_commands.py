@@ -13,9 +13,9 @@ from edge_ct.progress import Progress, print_json
 from .command_options import PATH, force_option, json_option, positive_option, seed_option
 
 
-@click.group(short_help="Make phantom slices; check a dataset.")
+@click.group(short_help="Make, check, group and preview slices.")
 def data() -> None:
-    """Make phantom slices; check a dataset."""
+    """Make, check, group and preview slices."""
 
 
 @data.command(short_help="Write a phantom dataset.")
@@ -62,6 +62,44 @@ def check(context: click.Context, path: Path, positive: str, as_json: bool) -> N
         _print_audit(found)
     if found.unreadable:
         context.exit(InputRejected.exit_code)
+
+
+@data.command(short_help="Draw what augmentation makes of slices.")
+@click.argument("path", type=PATH, metavar="DIR_OR_CSV")
+@click.option("--out", type=PATH, required=True, help="The contact sheet to write, a PNG.")
+@click.option(
+    "--augment",
+    default="standard",
+    show_default=True,
+    help="Policy: none, flips, standard, paper, travel, or a .json file of one.",
+)
+@click.option("--slices", type=click.IntRange(2, 1000), default=6, show_default=True, help="Rows; half are positive.")
+@click.option("--per-slice", type=click.IntRange(1, 100), default=6, show_default=True, help="Versions of each slice.")
+@click.option("--size", type=click.IntRange(32, 1024), default=224, show_default=True, help="Side in pixels.")
+@positive_option
+@seed_option
+@force_option
+@json_option
+def preview(path: Path, out: Path, force: bool, as_json: bool, **options: Any) -> None:
+    """Draw slices, each as it is and as training draws it in its first epochs, on a contact sheet.
+
+    A policy of your own is a JSON object of ranges, such as {"rotate": 10, "flip": 0.5}; what it leaves out is off.
+    With --json the policy is printed in full, to begin from.
+
+    \b
+    Example:
+      edge-ct data preview slices/ --augment travel --out sheet.png
+      edge-ct data preview slices/ --augment mine.json --slices 4 --per-slice 10 --out sheet.png
+    """
+    from . import preview as previews
+
+    sheet = previews.write(path, out, previews.Options(**options), force, Progress())
+    if as_json:
+        print_json(sheet)
+    else:
+        click.echo(
+            f"{out}: {len(sheet.slices)} slices through {sheet.policy}, versions of each: {options['per_slice']}"
+        )
 
 
 def _print_audit(found: Any) -> None:

@@ -28,7 +28,6 @@ from edge_ct.progress import QUIET, Progress
 from edge_ct.run import Run, RunInfo, SplitTable
 
 from . import optimise, predict, report, zoo
-from .augment import POLICIES
 from .batches import Batches, Targets
 from .checkpoint import Checkpoint
 from .distil import Teacher
@@ -209,7 +208,7 @@ def _fit(run: Run, prepared: Prepared, options: Options, progress: Progress, sta
                 labels[train_part],
                 preprocess,
                 batch,
-                POLICIES[options.augment],
+                options.augmentation(),
                 options.seed,
                 checkpoint.next_epoch,
                 learn,

@@ -7,10 +7,9 @@ from typing import Literal
 import msgspec
 
 from edge_ct.dataset import SplitKind
-from edge_ct.errors import EdgeCTError
 
 from . import zoo
-from .augment import POLICIES
+from .augment import Augment, policy
 
 Schedule = Literal["cosine", "plateau", "constant"]
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
@@ -20,10 +19,11 @@ class Options(msgspec.Struct, frozen=True):
     """All that a training depends on, besides the slices.
 
     weights: "none", "imagenet" or a file. validation, test: shares of the slices. schedule: of the learning rate, whose
-    peak is `learning_rate`. freeze: epochs at the start in which the backbone stays as it is. class_weights: weigh a
-    slice by how rare its class is. clip: largest norm of the gradient. ema: decay of the moving average of the weights
-    that is validated and kept. clip and ema: 0 switches them off. teacher: run folder whose soft targets are learned
-    too, "" for none; mixing: their share in the loss; temperature: by which both sides' logits are divided.
+    peak is `learning_rate`. freeze: epochs at the start in which the backbone stays as it is. augment: a policy's name,
+    or the .json file that `policy` was read from. class_weights: weigh a slice by how rare its class is. clip: largest
+    norm of the gradient. ema: decay of the moving average of the weights that is validated and kept. clip and ema: 0
+    switches them off. teacher: run folder whose soft targets are learned too, "" for none; mixing: their share in the
+    loss; temperature: by which both sides' logits are divided.
     """
 
     network: str
@@ -40,6 +40,7 @@ class Options(msgspec.Struct, frozen=True):
     patience: int = 8
     dropout: float = 0.2
     augment: str = "standard"
+    policy: Augment | None = None
     positive: str = "COVID"
     schedule: Schedule = "cosine"
     freeze: int = 0
@@ -56,8 +57,11 @@ class Options(msgspec.Struct, frozen=True):
     def check(self) -> None:
         """Raise `EdgeCTError` for a network, a size or a policy that there is not."""
         zoo.check_size(zoo.find(self.network), self.size)
-        if self.augment not in POLICIES:
-            raise EdgeCTError(f"no augmentation named {self.augment!r}; there are: {', '.join(POLICIES)}")
+        self.augmentation()
+
+    def augmentation(self) -> Augment:
+        """The changes that training slices go through."""
+        return self.policy or policy(self.augment)
 
     @property
     def soft_targets(self) -> bool:
