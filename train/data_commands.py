@@ -42,9 +42,11 @@ def synth(out: Path, patients: int, slices: int, size: int, seed: int, force: bo
 @data.command(short_help="Look for what is wrong with a dataset.")
 @click.argument("path", type=PATH, metavar="DIR_OR_CSV")
 @positive_option
+@click.option("--sheet", type=PATH, help="Draw the pairs to look at: a PNG to write.")
+@force_option
 @json_option
 @click.pass_context
-def check(context: click.Context, path: Path, positive: str, as_json: bool) -> None:
+def check(context: click.Context, path: Path, positive: str, sheet: Path | None, force: bool, as_json: bool) -> None:
     """Look for unreadable files, duplicates, contradicting labels, and properties that give the label away.
 
     Exit code 3 where a file cannot be read, 7 where there are not two classes.
@@ -52,10 +54,11 @@ def check(context: click.Context, path: Path, positive: str, as_json: bool) -> N
     \b
     Example:
       edge-ct data check slices/
+      edge-ct data check slices/ --sheet pairs.png
     """
     from . import audit
 
-    found = audit.check(path, positive, Progress())
+    found = audit.check(path, positive, Progress(), sheet, force)
     if as_json:
         print_json(found)
     else:
@@ -105,20 +108,29 @@ def preview(path: Path, out: Path, force: bool, as_json: bool, **options: Any) -
 def _print_audit(found: Any) -> None:
     smallest, median, largest = found.sides
     click.echo(f"{found.n} slices: {', '.join(f'{count} {name}' for name, count in found.classes.items())}")
-    click.echo(
-        f"formats {found.formats}, channels {found.channels}, sides {smallest} to {largest} px (median {median:g})"
-    )
+    click.echo(f"formats {found.formats}, modes {found.modes}, sides {smallest} to {largest} px (median {median:g})")
     click.echo(
         f"near-duplicates: {found.near_duplicate_pairs} pairs; {found.slices_in_near_duplicate_groups} slices in "
         f"{found.near_duplicate_groups} groups"
     )
+    click.echo(
+        f"like one patient's: {found.neighbour_pairs} pairs; with the near-duplicates "
+        f"{found.slices_in_neighbour_groups} slices in {found.neighbour_groups} groups"
+    )
     shown = (f"{name} {'constant' if auc is None else f'{auc:.2f}'}" for name, auc in found.shortcuts.items())
-    click.echo(f"label predicted from the container alone (AUC): {', '.join(shown)}")
+    click.echo(f"label predicted without the lungs (AUC): {', '.join(shown)}")
     for item in found.unreadable[:20]:
         click.echo(f"unreadable: {item.path}: {item.reason}")
-    for pair in found.conflicts[:20]:
-        click.echo(f"contradicting labels: {pair.first} and {pair.second} (distance {pair.distance})")
-    for warning in found.warnings:
+    for pair in (*found.conflicts, *found.neighbour_conflicts)[:20]:
+        click.echo(
+            f"contradicting labels: {pair.first} and {pair.second} "
+            f"(distance {pair.distance}, similarity {pair.similarity:.2f})"
+        )
+    _print_warnings(found.warnings)
+
+
+def _print_warnings(warnings: list[str]) -> None:
+    for warning in warnings:
         click.echo(f"{click.style('warning', fg='yellow')}: {warning}")
-    if not found.warnings:
+    if not warnings:
         click.echo("nothing to warn of")
