@@ -67,6 +67,78 @@ def check(context: click.Context, path: Path, positive: str, sheet: Path | None,
         context.exit(InputRejected.exit_code)
 
 
+@data.command(short_help="Group slices by patient, as far as it can be told.")
+@click.argument("path", type=PATH, metavar="DIR_OR_CSV")
+@click.option("--out", type=PATH, required=True, help="The table to write, a CSV path,label,group.")
+@positive_option
+@click.option(
+    "--distance",
+    type=click.IntRange(0, 256),
+    default=30,
+    show_default=True,
+    help="Link slices whose difference hashes differ in so many of 256 bits at most.",
+)
+@click.option(
+    "--overlap",
+    type=click.FloatRange(0, 1),
+    default=0.85,
+    show_default=True,
+    help="Link slices whose registered lungs overlap at least so much (intersection over union) ...",
+)
+@click.option(
+    "--similarity",
+    type=click.FloatRange(0, 1),
+    default=0.87,
+    show_default=True,
+    help="... and whose gradients are at least so similar (cosine). More makes more, smaller groups.",
+)
+@click.option("--sheet", type=PATH, help="Draw the largest groups and the weakest links: a PNG to write.")
+@click.option("--regroup", is_flag=True, help="Leave the groups of a CSV that has some out of account.")
+@force_option
+@json_option
+def group(
+    path: Path,
+    out: Path,
+    positive: str,
+    distance: int,
+    overlap: float,
+    similarity: float,
+    sheet: Path | None,
+    regroup: bool,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Group slices that are likely to be one patient's, for splits that keep them together.
+
+    DICOM: PatientID, else SeriesInstanceUID, is the group. Other slices are linked where their difference hashes agree,
+    or where lung shape and gradients do; linked slices, and what they are linked with, are a group. Look at the groups,
+    edit the table, and train on it.
+
+    \b
+    Example:
+      edge-ct data group slices/ --out groups.csv --sheet groups.png
+      edge-ct train mobilenetv2 --data groups.csv --split grouped --out runs/grouped
+    """
+    from . import grouping
+    from .likeness import Limits
+
+    limits = Limits(distance, overlap, similarity)
+    found = grouping.write(path, out, positive, limits, sheet, regroup, force, Progress())
+    if as_json:
+        print_json(found)
+        return
+    click.echo(
+        f"{out}: {found.n} slices in {found.groups} groups; the largest has {found.largest}, {found.alone} have 1"
+    )
+    click.echo(
+        f"{found.by_dicom} grouped by DICOM identifiers, {found.n - found.by_dicom} compared "
+        f"({found.without_lungs} without lungs): {found.links} links, {found.discordant_links} between two labels"
+    )
+    if found.precision is not None and found.recall is not None:
+        click.echo(f"against the groups it had: pairwise precision {found.precision:.3f}, recall {found.recall:.3f}")
+    _print_warnings(found.warnings)
+
+
 @data.command(short_help="Draw what augmentation makes of slices.")
 @click.argument("path", type=PATH, metavar="DIR_OR_CSV")
 @click.option("--out", type=PATH, required=True, help="The contact sheet to write, a PNG.")
