@@ -63,6 +63,8 @@ def check(context: click.Context, path: Path, positive: str, sheet: Path | None,
         print_json(found)
     else:
         _print_audit(found)
+        if sheet:
+            click.echo(f"{sheet}: {len(found.worst)} pairs to look at" if found.worst else "no pairs to draw")
     if found.unreadable:
         context.exit(InputRejected.exit_code)
 
@@ -136,6 +138,8 @@ def group(
     )
     if found.precision is not None and found.recall is not None:
         click.echo(f"against the groups it had: pairwise precision {found.precision:.3f}, recall {found.recall:.3f}")
+    if sheet:
+        click.echo(f"{sheet}: the largest groups and the weakest links")
     _print_warnings(found.warnings)
 
 

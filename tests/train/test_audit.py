@@ -4,10 +4,12 @@ import shutil
 from pathlib import Path
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image
 
+from edge_ct import cli
 from edge_ct.errors import DataRejected, EdgeCTError
 from edge_ct.phantom import make_slice
 from edge_ct.train import audit, contact_sheet, shortcuts, synth
@@ -170,6 +172,15 @@ def test_a_sheet_is_not_written_over_something_or_as_something_else(folder: Path
         audit.check(folder, "COVID", sheet=tmp_path / "mine.jpg")
     audit.check(folder, "COVID", sheet=tmp_path / "mine.png", force=True)
     assert cv2.imread(str(tmp_path / "mine.png")) is not None
+
+
+def test_the_command_draws_and_prints(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["data", "check", str(folder), "--sheet", str(tmp_path / "pairs.png")]
+    assert cli.run(arguments) == 0
+    assert f"{tmp_path / 'pairs.png'}: " in capsys.readouterr().out
+    assert cli.run([*arguments, "--json", "--force"]) == 0
+    found = msgspec.json.decode(capsys.readouterr().out, type=audit.Audit)
+    assert found == audit.check(folder, "COVID")
 
 
 def test_a_set_of_unreadable_files_is_audited_all_the_same(tmp_path: Path) -> None:

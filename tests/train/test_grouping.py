@@ -308,8 +308,13 @@ def test_the_command_prints_its_summary_as_json(
     assert set(json.loads(said)) == set(grouping.Summary.__struct_fields__)
     assert summary.limits == Limits(similarity=0.9)
     assert summary.groups == len({row["group"] for row in rows_of(out)})
-    assert cli.run(["data", "group", str(phantoms), "--out", str(out), "--force"]) == 0
+    sheet = ["--sheet", str(tmp_path / "groups.png")]
+    assert (
+        cli.run(["data", "group", str(phantoms / "slices.csv"), "--regroup", "--out", str(out), "--force", *sheet]) == 0
+    )
     text = capsys.readouterr().out
+    assert "groups.png: the largest groups" in text
+    assert "pairwise precision" in text
     assert f"72 slices in {len({row['group'] for row in rows_of(out)})} groups" in text
 
 
