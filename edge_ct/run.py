@@ -180,8 +180,10 @@ def read_split(path: Path) -> SplitTable:
 
 def to_csv(header: Sequence[str], rows: Any) -> str:
     """Rows as CSV text with Unix line ends."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return buffer.getvalue()
+    lines = []
+    for row in (header, *rows):
+        # A writer of Unix line ends would leave a lone carriage return, which a reader takes for one, unquoted.
+        buffer = io.StringIO()
+        csv.writer(buffer).writerow(row)
+        lines.append(buffer.getvalue().removesuffix("\r\n") + "\n")
+    return "".join(lines)

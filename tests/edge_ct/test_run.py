@@ -8,6 +8,8 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edge_ct import run as runs
 from edge_ct.errors import DataRejected
@@ -234,3 +236,9 @@ def test_csv_text_is_read_back_by_the_standard_library() -> None:
     text = runs.to_csv(("x", "y", "z"), rows)
     assert "\r" not in text
     assert list(csv.reader(io.StringIO(text))) == [["x", "y", "z"], ["a,b", "1", 'say "no"'], ["two\nlines", "2.5", ""]]
+
+
+@given(st.lists(st.tuples(*(st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0")),) * 2)))
+def test_any_text_survives_csv(rows: list[tuple[str, str]]) -> None:
+    text = runs.to_csv(("x", "y"), rows)
+    assert [tuple(row) for row in csv.reader(io.StringIO(text, newline=""))] == [("x", "y"), *rows]
