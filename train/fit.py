@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from edge_ct import near_duplicates, quiet, slices
+from edge_ct import quiet
 from edge_ct import run as runs
 from edge_ct.dataset import PARTS, Dataset, Images, load, load_images, split
 from edge_ct.errors import DataRejected
@@ -27,7 +27,7 @@ from edge_ct.preprocess import Preprocess
 from edge_ct.progress import QUIET, Progress
 from edge_ct.run import Run, RunInfo, SplitTable
 
-from . import optimise, predict, report, zoo
+from . import grouping, optimise, predict, report, zoo
 from .batches import Batches, Targets
 from .checkpoint import Checkpoint
 from .distil import Teacher
@@ -71,7 +71,7 @@ def prepare(data: Path, options: Options, progress: Progress = QUIET) -> Prepare
     dataset = load(data, options.positive)
     images = read_images(dataset, options.size, progress)
     if options.split == "grouped" and dataset.groups is None:
-        dataset = with_near_duplicate_groups(dataset, progress)
+        dataset = grouping.grouped(dataset, progress=progress)
     parts = split(dataset, options.split, options.seed, options.validation, options.test)
     return with_parts(dataset, images, data if data.is_dir() else data.parent, parts)
 
@@ -136,18 +136,6 @@ def _finished(out: Path, options: Options, progress: Progress) -> Run | None:
 def _build(options: Options) -> Any:
     weights = None if options.weights == "none" else options.weights
     return zoo.build(keras, options.network, options.size, options.alpha, weights, options.dropout)
-
-
-def with_near_duplicate_groups(dataset: Dataset, progress: Progress = QUIET) -> Dataset:
-    """The dataset with groups of near-duplicates, for a set that names no patients."""
-    with progress.bar("grouping slices", len(dataset)) as on_done:
-        hashes = []
-        for path in dataset.paths:
-            hashes.append(near_duplicates.difference_hash(slices.read(path).pixels))
-            on_done(1)
-    groups = near_duplicates.groups(np.stack(hashes))
-    progress.say(f"{len(dataset)} slices without patient names fall into {len(set(groups))} groups of near-duplicates")
-    return Dataset(dataset.name, dataset.paths, dataset.labels, dataset.classes, groups)
 
 
 def _reload(run: Run, data: Path, progress: Progress) -> Prepared:

@@ -159,17 +159,18 @@ def test_a_csv_may_point_anywhere(phantom_table: Path, tmp_path: Path) -> None:
     assert all(path.is_file() for path in run.dataset().paths)
 
 
-def test_near_duplicates_are_grouped_where_no_patient_is_named(phantom_table: Path, tmp_path: Path) -> None:
+def test_slices_are_grouped_where_no_patient_is_named(phantom_table: Path, tmp_path: Path) -> None:
     for label in ("COVID", "non-COVID"):
         shutil.copytree(phantom_table.parent / label, tmp_path / label)
     twin = next((tmp_path / "COVID").glob("*.png"))
     shutil.copy(twin, twin.with_name("twin.png"))
-    dataset = load(tmp_path)
-    assert dataset.groups is None
-    grouped = fit.with_near_duplicate_groups(dataset)
-    home = dict(zip((path.name for path in grouped.paths), grouped.groups, strict=True))
+    assert load(tmp_path).groups is None
+    table = fit.prepare(tmp_path, TINY).table
+    home = dict(
+        zip((Path(path).name for path in table.paths), zip(table.groups, table.parts, strict=True), strict=True)
+    )
     assert home["twin.png"] == home[twin.name]
-    assert len(set(home.values())) > 100
+    assert len({group for group, _ in home.values()}) > 100
 
 
 @pytest.mark.slow
