@@ -275,7 +275,7 @@ def test_no_positive_call_leaves_the_precision_undefined() -> None:
 
 
 def test_estimates_are_all_metrics_in_the_order_of_the_class() -> None:
-    names = ["accuracy", "sensitivity", "specificity", "precision", "f1", "auc", "ece", "brier"]
+    names = ["accuracy", "sensitivity", "specificity", "precision", "f1", "auc", "ece", "brier", "loss"]
     assert list(score(*sample(20, 7)).estimates()) == names
 
 
