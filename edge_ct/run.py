@@ -103,7 +103,11 @@ class Run:
 
         Raises `DataRejected`.
         """
-        return {**_read_seen(self.folder / SEEN), **self.split().part_of()}
+        return {**self.seen(), **self.split().part_of()}
+
+    def seen(self) -> dict[str, str]:
+        """As `known`, of those slices alone that are not in split.csv."""
+        return _read_seen(self.folder / SEEN)
 
     def dataset(self, data: Path | None = None) -> Dataset:
         """The slices of split.csv as a dataset; `data` where the folder has moved since training."""
