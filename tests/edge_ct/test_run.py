@@ -196,6 +196,25 @@ def test_missing_split_is_refused(tmp_path: Path) -> None:
         runs.read_split(tmp_path / "split.csv")
 
 
+def test_slices_seen_before_are_known(folder: Path, table: SplitTable) -> None:
+    run = runs.load(folder)
+    runs.write_seen(folder, {})
+    assert not (folder / "seen.csv").exists()
+    assert run.known() == table.part_of()
+    # What the run itself says of a slice goes before what those before it said.
+    runs.write_seen(folder, {"f" * 16: "validation", "0" * 16: "test"})
+    assert run.seen() == {"f" * 16: "validation", "0" * 16: "test"}
+    assert run.known() == {"f" * 16: "validation", **table.part_of()}
+    assert run.known()["0" * 16] == "train"
+
+
+@pytest.mark.parametrize("content", [b"x\n1\n", b"sha256,part\nabc,train\n", b"sha256,part\n%b,new\n" % (b"0" * 16)])
+def test_damaged_table_of_slices_seen_is_refused(folder: Path, content: bytes) -> None:
+    (folder / "seen.csv").write_bytes(content)
+    with pytest.raises(DataRejected, match=r"seen\.csv: damaged"):
+        runs.load(folder).known()
+
+
 def test_members_of_a_network_are_itself_and_of_an_ensemble_its_runs(tmp_path: Path) -> None:
     for name in ("a", "b"):
         runs.save_info(tmp_path / name, info_of())

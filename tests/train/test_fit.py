@@ -108,10 +108,30 @@ def test_patience_runs_out(tmp_path: Path) -> None:
         checkpoint.on_epoch_end(epoch, row)
         stopped.append(bool(model.stop_training))
     assert stopped == [False, False, False, True]
-    assert checkpoint.best(model).get_weights()[0][0, 0] == 1
+    assert checkpoint.best().get_weights()[0][0, 0] == 1
     assert sorted(path.name for path in (tmp_path / "checkpoint").iterdir()) == [
         "best-0002.weights.h5", "epoch-0004.keras", "state.json",
     ]  # fmt: skip
+
+
+def test_a_loss_that_is_no_number_ends_the_training_and_is_not_saved(tmp_path: Path) -> None:
+    import keras
+
+    model = keras.Sequential([keras.layers.Input((1,)), keras.layers.Dense(2)])
+    model.compile("adam", "mse")
+    checkpoint = Checkpoint(tmp_path, Options("customcnn", epochs=10, tensorboard=True), QUIET)
+    checkpoint.set_model(model)
+    checkpoint.set_params({"steps": 1})
+    row = {"loss": 1.0, "accuracy": 0.5, "val_loss": 1.0, "val_accuracy": 0.5}
+    checkpoint.on_epoch_begin(0)
+    checkpoint.on_epoch_end(0, row)
+    for broken in ("loss", "val_loss"):
+        checkpoint.on_epoch_begin(1)
+        with pytest.raises(EdgeCTError, match=r"epoch 2 is no number any more.*--learning-rate"):
+            checkpoint.on_epoch_end(1, {**row, broken: float("nan")})
+    again = Checkpoint(tmp_path, Options("customcnn", epochs=10, tensorboard=True), QUIET)
+    assert again.next_epoch == 1
+    assert again.restore() is not None
 
 
 @pytest.mark.parametrize("change", [{"epochs": 30}, {"seed": 9}])
