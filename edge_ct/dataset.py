@@ -158,14 +158,73 @@ def split(dataset: Dataset, kind: SplitKind, seed: int, validation: float = 0.15
     return tuple(parts.tolist())
 
 
-def check_split(dataset: Dataset, parts: Sequence[str], whole_groups: bool) -> None:
-    """Raise `DataRejected` where a part lacks a class or, with `whole_groups`, a group is in two parts."""
+def folds(
+    dataset: Dataset, kind: SplitKind, count: int, seed: int, validation: float = 0.15
+) -> tuple[tuple[str, ...], ...]:
+    """Cross-validation: `count` splits, each slice in the test part of exactly one; stratified by label.
+
+    Each is as `split` gives it. validation: share of all slices, drawn from those outside the fold, by whole groups
+    where kind is `grouped`. Raises `DataRejected` where a part would lack a class.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train_test_split
+
+    if kind == "grouped" and dataset.groups is None:
+        raise DataRejected(f"{dataset.name}: grouped folds need groups: a CSV with a group column")
+    grouped = kind == "grouped"
+    groups = np.asarray(dataset.groups) if grouped else np.arange(len(dataset))
+    share = validation * count / (count - 1)  # of what is left outside a fold
+    if share >= 1:
+        raise DataRejected(f"{count} folds and a validation share of {validation:g} leave nothing to train on")
+    for label, name in enumerate(dataset.classes):
+        units = len(set(groups[dataset.labels == label].tolist()))
+        if units < max(count, len(PARTS)):
+            what = "groups with slices" if grouped else "slices"
+            raise DataRejected(
+                f"{dataset.name}: {units} {what} of class {name!r}; {count} folds need {max(count, len(PARTS))}"
+            )
+    splitter = (StratifiedGroupKFold if grouped else StratifiedKFold)(count, shuffle=True, random_state=seed)
+    found = []
+    try:
+        dealt = splitter.split(groups, dataset.labels, groups if grouped else None)
+        for number, (rest, tested) in enumerate(dealt, 1):
+            labels = dataset.labels[rest]
+            if grouped:
+                validated = rest[_some_groups(labels, groups[rest], share, seed)]
+            else:
+                _, validated = train_test_split(rest, test_size=share, stratify=labels, random_state=seed)
+            parts = np.full(len(dataset), "train", dtype=object)
+            parts[tested], parts[validated] = "test", "validation"
+            check_split(dataset, parts.tolist(), grouped, f", fold {number} of {count}")
+            found.append(tuple(parts.tolist()))
+    except ValueError as error:
+        raise DataRejected(f"{dataset.name}: too few slices for {count} folds: {error}") from error
+    return tuple(found)
+
+
+def _some_groups(labels: np.ndarray, groups: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Indices of whole groups that hold about `share` of the slices, stratified by label."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    per_class = min(len(set(groups[labels == label].tolist())) for label in (0, 1))
+    if per_class < 2:
+        raise DataRejected(f"{per_class} groups of one class outside a fold; training and validation need two")
+    deals = min(20, per_class)
+    splitter = StratifiedGroupKFold(deals, shuffle=True, random_state=seed)
+    dealt = [own for _, own in splitter.split(groups, labels, groups)]
+    return np.concatenate(dealt[: min(deals - 1, max(1, round(share * deals)))])
+
+
+def check_split(dataset: Dataset, parts: Sequence[str], whole_groups: bool, where: str = "") -> None:
+    """Raise `DataRejected` where a part lacks a class or, with `whole_groups`, a group is in two parts.
+
+    where: said after the part's name.
+    """
     for part in PARTS:
         present = {int(label) for label, own in zip(dataset.labels, parts, strict=True) if own == part}
         for label, name in enumerate(dataset.classes):
             if label not in present:
                 raise DataRejected(
-                    f"{dataset.name}: no slice of class {name!r} in the {part} split; more data is needed"
+                    f"{dataset.name}: no slice of class {name!r} in the {part} split{where}; more data is needed"
                 )
     if whole_groups and dataset.groups is not None:
         home: dict[str, str] = {}

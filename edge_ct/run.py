@@ -131,6 +131,8 @@ class Run:
             return loader(self.model_path)
         except Exception as error:  # zipfile, h5py and Keras raise what they like for a damaged file
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            if not self.model_path.exists():
+                reason = "there is none (the runs of a study with folds have one where --keep-models was given)"
             raise DataRejected(f"{self.model_path}: cannot be loaded: {reason}") from error
 
     def members(self) -> tuple[Run, ...]:

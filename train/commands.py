@@ -21,6 +21,7 @@ from .command_options import (
     quiet_tensorflow,
     seed_option,
 )
+from .study_commands import NetworkNames, is_study, run_study, study_options, take
 
 
 class NetworkName(click.ParamType[str]):
@@ -70,14 +71,15 @@ def models(names: tuple[str, ...], size: int, as_json: bool) -> None:
 
 
 @click.command(short_help="Train a network on labelled slices.")
-@click.argument("network", type=NetworkName())
+@click.argument("networks", type=NetworkNames(), nargs=-1, required=True, metavar="NETWORK...")
 @data_option
-@click.option("--out", type=PATH, required=True, help="The run folder to write.")
+@click.option("--out", type=PATH, required=True, help="The run folder to write; of a study, the folder of its runs.")
 @click.option(
     "--weights",
     default="none",
     show_default=True,
-    help="none, imagenet (downloaded), or a file of Keras' three-channel weights without top.",
+    help="none, imagenet (downloaded), or a file of Keras' three-channel weights without top; for several networks, "
+    "{network} in its path stands for their names.",
 )
 @click.option("--size", type=click.IntRange(1, 1024), default=224, show_default=True, help="Side of the input, pixels.")
 @click.option("--alpha", type=click.FloatRange(0.1, 2), default=1.0, show_default=True, help="Width of MobileNetV2.")
@@ -161,18 +163,39 @@ def models(names: tuple[str, ...], size: int, as_json: bool) -> None:
     "--mixing", type=click.FloatRange(0, 1), default=0.7, show_default=True, help="Share of the soft targets."
 )
 @positive_option
+@study_options
 @seed_option
-@click.option("--resume", is_flag=True, help="Go on with the run at --out after its last finished epoch.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with the run at --out after its last finished epoch. (A study does so without being asked.)",
+)
 @force_option
 @json_option
-def train(data: Path, out: Path, resume: bool, force: bool, as_json: bool, **options: Any) -> None:
+def train(
+    networks: tuple[tuple[str, ...], ...],
+    data: Path,
+    out: Path,
+    resume: bool,
+    force: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Train a network; edge-ct models lists them. The best weights by validation loss are kept and scored.
+
+    Several networks (or all, garg: the 40 of Garg et al., seed-study: four), folds or rounds make a study: one run
+    folder a training below --out, and tables with the papers' figures beside ours. The same command again goes on with
+    a study that was cut short.
 
     \b
     Example:
       edge-ct train mobilenetv2 --data slices/ --weights weights.h5 --out runs/mobilenetv2
       edge-ct train mobilenetv2 --data slices/ --weights weights.h5 --out runs/mobilenetv2 --resume
+      edge-ct train resnet50 modified-resnet50 --data slices/ --folds 5 --rounds 10 --out study
+      edge-ct train garg --data slices/ --folds 5 --rounds 10 --cluster auto --out study
     """  # fmt: skip
+    names, asked = tuple(dict.fromkeys(name for group in networks for name in group)), take(options)
+    study = is_study(names, asked)
     quiet_tensorflow()
     from . import fit
     from .augment import policy
@@ -180,5 +203,7 @@ def train(data: Path, out: Path, resume: bool, force: bool, as_json: bool, **opt
 
     if options["augment"].endswith(".json"):  # its values, not its name, are what a resumed run must agree on
         options["policy"] = policy(options["augment"])
-    run = fit.train(data, out, Options(**options), resume, force, Progress())
-    print_run(run.folder, as_json)
+    if study:
+        return run_study(names, data, out, Options("", **options), force and not resume, as_json, asked)
+    run = fit.train(data, out, Options(*names, **options), resume, force, Progress())
+    return print_run(run.folder, as_json)

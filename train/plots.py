@@ -54,6 +54,27 @@ def confusion_matrix(scores: Scores, classes: tuple[str, str], path: Path) -> No
     _save(figure, path)
 
 
+def boxes(values: dict[str, dict[str, list[float]]], title: str, path: Path) -> None:
+    """values: metric -> network -> one value a run. A panel a metric: median, quartiles, whiskers, and every run."""
+    networks = list(next(iter(values.values())))
+    height = 0.34 * len(networks) + 1.3
+    figure, axes = plt.subplots(1, len(values), figsize=(2.6 * len(values), height), sharey=True, layout="constrained")
+    for axis, (metric, runs) in zip(np.atleast_1d(axes), values.items(), strict=True):
+        places = [place for place, name in enumerate(networks) if runs[name]]
+        drawn = [runs[networks[place]] for place in places]
+        if drawn:
+            axis.boxplot(drawn, positions=places, orientation="horizontal", widths=0.6, showfliers=False,
+                         medianprops={"color": "black"}, boxprops={"color": "0.45"}, whiskerprops={"color": "0.45"},
+                         capprops={"color": "0.45"}, manage_ticks=False)  # fmt: skip
+        for place, own in zip(places, drawn, strict=True):
+            axis.plot(own, [place] * len(own), "o", color="black", alpha=0.35, markersize=3, markeredgewidth=0)
+        axis.set(title=metric, yticks=range(len(networks)), yticklabels=networks)
+        axis.grid(alpha=0.3, axis="x")
+    np.atleast_1d(axes)[0].invert_yaxis()
+    figure.suptitle(title, fontsize=10)
+    _save(figure, path)
+
+
 def check_sheet(rows: int, columns: int, side: int) -> None:
     """Raise `EdgeCTError` where a contact sheet of that many tiles would be too large to be drawn and looked at."""
     width, height = _sheet_size(rows, columns, side)

@@ -58,7 +58,7 @@ def _csv(rows: Sequence[Row]) -> str:
             estimate = row.parts[part].estimates()[metric]
             line += map(_number, (estimate.value, estimate.low, estimate.high))
         published = SEED_STUDY.get(row.network, {})
-        lines.append(line + [published.get(metric, "") for metric in _METRICS])
+        lines.append(line + [published[metric].value if metric in published else "" for metric in _METRICS])
     return to_csv(header, lines)
 
 
@@ -81,8 +81,8 @@ def _markdown(rows: Sequence[Row], caption: str) -> str:
         cells += [_percent(test.sensitivity), _percent(test.specificity)]
         published = SEED_STUDY.get(row.network)
         if published:
-            cells += [f"{published['accuracy']:.0%}", f"{published['loss']:.2f}"]
-            cells += [f"{published['sensitivity']:.0%}", f"{published['specificity']:.0%}"]
+            cells += [f"{published['accuracy'].value:.0%}", f"{published['loss'].value:.2f}"]
+            cells += [f"{published['sensitivity'].value:.0%}", f"{published['specificity'].value:.0%}"]
         else:
             cells += [""] * 4
         lines.append(f"| {' | '.join(cells)} |")

@@ -77,6 +77,7 @@ ARCHITECTURES = _table()
 NETWORKS = tuple(ARCHITECTURES)
 GARG = tuple(name for name in NETWORKS if name not in ("customcnn", "mobilenetv2"))
 SEED_STUDY = ("customcnn", "mobilenetv2", "densenet169", "resnet50")
+GROUPS = {"all": NETWORKS, "garg": GARG, "seed-study": SEED_STUDY}
 
 
 def find(name: str) -> Architecture:
@@ -86,6 +87,11 @@ def find(name: str) -> Architecture:
         hint = f"did you mean {' or '.join(near)}?" if near else "edge-ct models lists them"
         raise EdgeCTError(f"no network named {name!r}; {hint}")
     return ARCHITECTURES[name]
+
+
+def expand(name: str) -> tuple[str, ...]:
+    """The networks that a name or a group of them (`GROUPS`) stands for. Raises `EdgeCTError` as `find`."""
+    return GROUPS[name] if name in GROUPS else (find(name).name,)
 
 
 def check_size(architecture: Architecture, size: int) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from edge_ct import slices
-from edge_ct.dataset import PARTS, Dataset, check_split, fingerprint, load, load_images, split
+from edge_ct.dataset import PARTS, Dataset, check_split, fingerprint, folds, load, load_images, split
 from edge_ct.errors import DataRejected
 from edge_ct.preprocess import Preprocess
 
@@ -247,6 +247,87 @@ def test_random_split_of_few_slices_is_whole_or_refused(labels: list[int], seed:
 def test_grouped_split_needs_groups() -> None:
     with pytest.raises(DataRejected, match="needs groups"):
         split(dataset_of([0, 1] * 50), "grouped", seed=0)
+
+
+def test_folds_test_each_slice_once_with_the_shares_and_the_strata() -> None:
+    dataset = dataset_of([0] * 300 + [1] * 200)
+    dealt = folds(dataset, "random", 5, seed=3, validation=0.16)
+    assert len(dealt) == 5
+    assert (np.sum([np.array(parts) == "test" for parts in dealt], axis=0) == 1).all()
+    for parts in dealt:
+        assert Counter(parts) == {"train": 320, "validation": 80, "test": 100}
+        positives = Counter(part for part, label in zip(parts, dataset.labels, strict=True) if label == 1)
+        assert positives == {"train": 128, "validation": 32, "test": 40}
+
+
+def test_grouped_folds_have_about_the_shares_and_the_strata() -> None:
+    sizes = np.random.default_rng(5).integers(1, 8, 240)
+    labels = [int(group % 3 == 0) for group, size in enumerate(sizes) for _ in range(size)]
+    groups = [f"g{group}" for group, size in enumerate(sizes) for _ in range(size)]
+    dealt = [np.array(parts) for parts in folds(dataset_of(labels, groups), "grouped", 5, seed=1)]
+    assert (np.sum([parts == "test" for parts in dealt], axis=0) == 1).all()
+    for parts in dealt:
+        for part, share in (("train", 0.65), ("validation", 0.15), ("test", 0.2)):
+            assert (parts == part).mean() == pytest.approx(share, abs=0.03)
+            assert np.array(labels)[parts == part].mean() == pytest.approx(np.mean(labels), abs=0.06)
+
+
+@pytest.mark.parametrize("kind", ["random", "grouped"])
+def test_folds_follow_from_the_seed(kind: str) -> None:
+    dataset = dataset_of([index % 2 for index in range(200)], [f"g{index // 2}" for index in range(200)])
+    assert folds(dataset, kind, 4, seed=4) == folds(dataset, kind, 4, seed=4)
+    assert len({folds(dataset, kind, 4, seed=seed) for seed in range(5)}) == 5
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 4), st.sampled_from(["negative", "positive", "mixed"])), min_size=2, max_size=40),
+    st.integers(2, 6),
+    st.sampled_from(["random", "grouped"]),
+    st.floats(0.01, 0.5),
+    st.integers(0, 2**31),
+)
+@settings(max_examples=80, deadline=None)
+def test_folds_are_whole_or_refused(
+    structure: list[tuple[int, str]], count: int, kind: str, validation: float, seed: int
+) -> None:
+    """Each slice is tested once; every part has both classes; no group straddles: or the data are refused."""
+    labels, groups = [], []
+    for number, (size, label) in enumerate(structure):
+        for index in range(size):
+            labels.append({"negative": 0, "positive": 1, "mixed": index % 2}[label])
+            groups.append(f"g{number}")
+    try:
+        dealt = folds(dataset_of(labels, groups), kind, count, seed, validation)
+    except DataRejected as error:
+        assert "\n" not in str(error)
+        return
+    assert len(dealt) == count
+    assert (np.sum([np.array(parts) == "test" for parts in dealt], axis=0) == 1).all()
+    for parts in dealt:
+        homes, classes = defaultdict(set), defaultdict(set)
+        for group, label, part in zip(groups, labels, parts, strict=True):
+            homes[group].add(part)
+            classes[part].add(label)
+        assert dict(classes) == {part: {0, 1} for part in PARTS}
+        if kind == "grouped":
+            assert all(len(own) == 1 for own in homes.values())
+
+
+@pytest.mark.parametrize(
+    ("labels", "groups", "kind", "count", "validation", "message"),
+    [
+        ([0, 1] * 50, None, "grouped", 5, 0.15, "need groups"),
+        ([0, 1] * 50, None, "random", 2, 0.5, "2 folds and a validation share of 0.5 leave nothing to train on"),
+        ([0] * 50 + [1] * 4, None, "random", 5, 0.15, "4 slices of class 'COVID'; 5 folds need 5"),
+        ([0] * 50 + [1] * 2, None, "random", 2, 0.15, "2 slices of class 'COVID'; 2 folds need 3"),
+        ([0, 1] * 50, ["a", "b", "c", "d"] * 25, "grouped", 3, 0.15, "2 groups .* class .*; 3 folds need 3"),
+    ],
+)
+def test_folds_that_cannot_be_are_refused(
+    labels: list[int], groups: list[str] | None, kind: str, count: int, validation: float, message: str
+) -> None:
+    with pytest.raises(DataRejected, match=message):
+        folds(dataset_of(labels, groups), kind, count, 0, validation)
 
 
 def test_check_split_finds_a_torn_group() -> None:

@@ -144,7 +144,7 @@ def test_the_published_figures_are_those_of_the_seed_study() -> None:
         "loss": (20, 18, 15, 13, 5),
     }  # fmt: skip
     for metric, percent in columns.items():
-        assert [round(100 * SEED_STUDY[name][metric]) for name in order] == list(percent)
+        assert [round(100 * SEED_STUDY[name][metric].value) for name in order] == list(percent)
 
 
 def test_weights_are_fitted_on_the_validation_part_alone(members: Folders, tmp_path: Path) -> None:
