@@ -8,30 +8,7 @@ import numpy as np
 import pytest
 
 from edge_ct.train import zoo
-
-# Garg et al. 2020, in millions: base and Modified.
-PARAMETERS = {
-    "densenet121": (7.0, 7.2),
-    "densenet169": (12.6, 12.9),
-    "densenet201": (18.3, 18.6),
-    "efficientnetb0": (4.0, 4.2),
-    "efficientnetb1": (6.5, 6.7),
-    "efficientnetb2": (7.7, 8.0),
-    "efficientnetb3": (10.8, 11.0),
-    "efficientnetb4": (17.7, 17.9),
-    "efficientnetb5": (28.5, 28.8),
-    "efficientnetb6": (41.0, 41.3),
-    "efficientnetb7": (64.1, 64.4),
-    "inceptionresnetv2": (54.3, 54.5),
-    "inceptionv3": (21.8, 22.1),
-    "resnet101v2": (42.6, 42.9),
-    "resnet152v2": (58.3, 58.6),
-    "resnet50": (23.6, 23.9),
-    "resnet50v2": (23.6, 23.8),
-    "vgg16": (14.7, 14.8),
-    "vgg19": (20.0, 20.1),
-    "xception": (20.9, 21.1),
-}
+from edge_ct.train.paper import PARAMETERS
 
 
 def test_all_networks_of_both_papers_are_there() -> None:
