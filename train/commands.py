@@ -10,6 +10,7 @@ import click
 from edge_ct.errors import EdgeCTError
 from edge_ct.progress import Progress, print_json
 
+from . import continual_commands as continual
 from . import zoo
 from .command_options import (
     PATH,
@@ -70,7 +71,7 @@ def models(names: tuple[str, ...], size: int, as_json: bool) -> None:
 
 
 @click.command(short_help="Train a network on labelled slices.")
-@click.argument("network", type=NetworkName())
+@click.argument("network", type=NetworkName(), required=False)
 @data_option
 @click.option("--out", type=PATH, required=True, help="The run folder to write.")
 @click.option(
@@ -160,6 +161,7 @@ def models(names: tuple[str, ...], size: int, as_json: bool) -> None:
 @click.option(
     "--mixing", type=click.FloatRange(0, 1), default=0.7, show_default=True, help="Share of the soft targets."
 )
+@continual.continual_options
 @positive_option
 @seed_option
 @click.option("--resume", is_flag=True, help="Go on with the run at --out after its last finished epoch.")
@@ -172,7 +174,11 @@ def train(data: Path, out: Path, resume: bool, force: bool, as_json: bool, **opt
     Example:
       edge-ct train mobilenetv2 --data slices/ --weights weights.h5 --out runs/mobilenetv2
       edge-ct train mobilenetv2 --data slices/ --weights weights.h5 --out runs/mobilenetv2 --resume
+      edge-ct train --from runs/mobilenetv2 --data new/ --out runs/mobilenetv2-2
     """  # fmt: skip
+    start, replay = continual.take(options)
+    if (start is None) == (options["network"] is None):
+        raise click.UsageError("name a NETWORK to train, or a run to train further with --from")
     quiet_tensorflow()
     from . import fit
     from .augment import policy
@@ -180,5 +186,7 @@ def train(data: Path, out: Path, resume: bool, force: bool, as_json: bool, **opt
 
     if options["augment"].endswith(".json"):  # its values, not its name, are what a resumed run must agree on
         options["policy"] = policy(options["augment"])
+    if start:
+        return continual.go_on(start, replay, data, out, options, resume, force, as_json)
     run = fit.train(data, out, Options(**options), resume, force, Progress())
-    print_run(run.folder, as_json)
+    return print_run(run.folder, as_json)

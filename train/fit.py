@@ -62,7 +62,7 @@ def train(data: Path, out: Path, options: Options, resume: bool, force: bool, pr
     if resume and (out / "run.json").exists():
         if run := _finished(out, options, progress):
             return run
-        return train_prepared(_reload(runs.load(out), data, progress), out, options, progress)
+        return train_prepared(reload(runs.load(out), data, progress), out, options, progress)
     refuse_existing(out, force)
     _build(options)  # a wrong weights file is found before the slices are read
     return train_prepared(prepare(data, options, progress), out, options, progress, anew=True)
@@ -162,7 +162,8 @@ def with_near_duplicate_groups(dataset: Dataset, progress: Progress = QUIET) -> 
     return Dataset(dataset.name, dataset.paths, dataset.labels, dataset.classes, groups)
 
 
-def _reload(run: Run, data: Path, progress: Progress) -> Prepared:
+def reload(run: Run, data: Path, progress: Progress) -> Prepared:
+    """The slices and the split that a run was begun with. Raises `DataRejected` where they are others by now."""
     table, dataset = run.split(), run.dataset(data)
     images = read_images(dataset, run.info.preprocess.size, progress)
     if images.fingerprint != run.info.data.fingerprint:
