@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -10,7 +11,7 @@ from edge_ct.progress import Progress, print_json
 
 
 @click.command(short_help="Measure a bundle's latency and memory.")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=click.Path(path_type=Path), metavar="BUNDLE_OR_RUN")
 @click.option("--data", type=click.Path(path_type=Path), help="Slices to measure on; 512 px phantoms by default.")
 @click.option("--threads", type=click.IntRange(1, 64), default=1, show_default=True, help="Threads of the interpreter.")
 @click.option("--quick", is_flag=True, help="200 queries instead of at least 1,024 and 60 s; marked so.")
@@ -18,13 +19,22 @@ from edge_ct.progress import Progress, print_json
 def benchmark(bundle: Path, data: Path | None, threads: int, quick: bool, as_json: bool) -> None:
     """Measure a bundle on this machine: model only, end to end, cold start, memory.
 
+    A run or an ensemble too, in Keras: what its bundle is to be compared with.
+
     \b
     Example:
       edge-ct benchmark model.tflite --threads 2
+      edge-ct benchmark runs/ensemble --quick
     """
     from . import latency
 
-    found = latency.benchmark(bundle, data, threads, quick, Progress())
+    if bundle.is_dir():
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        from . import run_latency
+
+        found = run_latency.benchmark(bundle, data, threads, quick, Progress())
+    else:
+        found = latency.benchmark(bundle, data, threads, quick, Progress())
     if as_json:
         print_json(found)
         return

@@ -69,25 +69,22 @@ def benchmark(bundle: Path, data: Path | None, threads: int, quick: bool, progre
     """
     classifier = Classifier(bundle, threads)
     classifier.check_golden()
-    contents = phantom_files() if data is None else _readable(data)
+    contents = phantom_files() if data is None else readable(data)
     images = [classifier.manifest.preprocess(slices.decode(content, "slice").pixels) for content in contents]
-    queries, seconds = (QUICK_QUERIES, 0.0) if quick else (REPORT_QUERIES, REPORT_SECONDS)
-    model_only, _ = measure(
-        lambda i: classifier.infer(images[i % len(images)]), queries, seconds, "model only", progress
-    )
+    count, seconds = queries(quick)
+    model_only, _ = measure(lambda i: classifier.infer(images[i % len(images)]), count, seconds, "model only", progress)
     end_to_end, rate = measure(
-        lambda i: classifier.classify(contents[i % len(contents)]), queries, seconds, "end to end", progress
+        lambda i: classifier.classify(contents[i % len(contents)]), count, seconds, "end to end", progress
     )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "slice.png"
         path.write_bytes(contents[0])
         command = [sys.executable, "-m", "edge_ct", "classify", str(path), "--model", str(bundle), "--json"]
-        with progress.bar("cold starts", COLD_STARTS) as on_done:
-            starts = [cold_run(command, on_done) for _ in range(COLD_STARTS)]
+        starts = cold_starts(command, COLD_STARTS, progress)
     return Benchmark(
         model=classifier.identity,
         bytes=len(classifier.bundle.content),
-        slices=f"{len(contents)} phantoms of {PHANTOM_SIZE} px" if data is None else f"{len(contents)} of {data.name}",
+        slices=named(contents, data),
         quick=quick,
         model_only=summarise(model_only, threads),
         end_to_end=summarise(end_to_end, threads),
@@ -96,6 +93,16 @@ def benchmark(bundle: Path, data: Path | None, threads: int, quick: bool, progre
         slices_per_second=rate,
         machine=describe(),
     )
+
+
+def queries(quick: bool) -> tuple[int, float]:
+    """How many queries at the least, and for how many seconds."""
+    return (QUICK_QUERIES, 0.0) if quick else (REPORT_QUERIES, REPORT_SECONDS)
+
+
+def named(contents: Sequence[bytes], data: Path | None) -> str:
+    """What was measured on, for people."""
+    return f"{len(contents)} phantoms of {PHANTOM_SIZE} px" if data is None else f"{len(contents)} of {data.name}"
 
 
 def measure(
@@ -145,6 +152,12 @@ print(1000 * (time.perf_counter() - start), usage.ru_maxrss, os.waitstatus_to_ex
 """
 
 
+def cold_starts(command: list[str], count: int, progress: Progress = QUIET) -> list[tuple[float, float]]:
+    """`cold_run` several times."""
+    with progress.bar("cold starts", count) as on_done:
+        return [cold_run(command, on_done) for _ in range(count)]
+
+
 def cold_run(command: list[str], on_done: Callable[[int], None] = lambda steps: None) -> tuple[float, float]:
     """Run a command to its end. Returns its wall time in milliseconds and its peak resident memory in MB."""
     launched = subprocess.run(
@@ -166,7 +179,7 @@ def phantom_files(count: int = 16) -> list[bytes]:
     return [content.tobytes() for content in encoded]
 
 
-def _readable(data: Path) -> list[bytes]:
+def readable(data: Path) -> list[bytes]:
     """Up to 256 slice files of a folder, spread over it."""
     found = slices.find(data) if data.is_dir() else [data]
     contents = []

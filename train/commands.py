@@ -10,6 +10,7 @@ import click
 from edge_ct.errors import EdgeCTError
 from edge_ct.progress import Progress, print_json
 
+from . import continual_commands as continual
 from . import zoo
 from .command_options import (
     PATH,
@@ -71,7 +72,7 @@ def models(names: tuple[str, ...], size: int, as_json: bool) -> None:
 
 
 @click.command(short_help="Train a network on labelled slices.")
-@click.argument("networks", type=NetworkNames(), nargs=-1, required=True, metavar="NETWORK...")
+@click.argument("networks", type=NetworkNames(), nargs=-1, metavar="NETWORK...")
 @data_option
 @click.option("--out", type=PATH, required=True, help="The run folder to write; of a study, the folder of its runs.")
 @click.option(
@@ -162,6 +163,7 @@ def models(names: tuple[str, ...], size: int, as_json: bool) -> None:
 @click.option(
     "--mixing", type=click.FloatRange(0, 1), default=0.7, show_default=True, help="Share of the soft targets."
 )
+@continual.continual_options
 @positive_option
 @study_options
 @seed_option
@@ -193,9 +195,15 @@ def train(
       edge-ct train mobilenetv2 --data slices/ --weights weights.h5 --out runs/mobilenetv2 --resume
       edge-ct train resnet50 modified-resnet50 --data slices/ --folds 5 --rounds 10 --out study
       edge-ct train garg --data slices/ --folds 5 --rounds 10 --cluster auto --out study
+      edge-ct train --from runs/mobilenetv2 --data new/ --out runs/mobilenetv2-2
     """  # fmt: skip
     names, asked = tuple(dict.fromkeys(name for group in networks for name in group)), take(options)
+    start, replay = continual.take(options)
+    if (start is None) == (not names):
+        raise click.UsageError("name a NETWORK to train, or a run to train further with --from")
     study = is_study(names, asked)
+    if start and study:
+        raise click.UsageError("--from trains one run further; folds, rounds and clusters are a study's")
     quiet_tensorflow()
     from . import fit
     from .augment import policy
@@ -205,5 +213,7 @@ def train(
         options["policy"] = policy(options["augment"])
     if study:
         return run_study(names, data, out, Options("", **options), force and not resume, as_json, asked)
+    if start:
+        return continual.go_on(start, replay, data, out, {**options, "network": None}, resume, force, as_json)
     run = fit.train(data, out, Options(*names, **options), resume, force, Progress())
     return print_run(run.folder, as_json)

@@ -62,7 +62,7 @@ def train(data: Path, out: Path, options: Options, resume: bool, force: bool, pr
     if resume and (out / "run.json").exists():
         if run := _finished(out, options, progress):
             return run
-        return train_prepared(_reload(runs.load(out), data, progress), out, options, progress)
+        return train_prepared(reload(runs.load(out), data, progress), out, options, progress)
     refuse_existing(out, force)
     _build(options)  # a wrong weights file is found before the slices are read
     return train_prepared(prepare(data, options, progress), out, options, progress, anew=True)
@@ -150,7 +150,8 @@ def _build(options: Options) -> Any:
     return zoo.build(keras, options.network, options.size, options.alpha, weights, options.dropout)
 
 
-def _reload(run: Run, data: Path, progress: Progress) -> Prepared:
+def reload(run: Run, data: Path, progress: Progress) -> Prepared:
+    """The slices and the split that a run was begun with. Raises `DataRejected` where they are others by now."""
     table, dataset = run.split(), run.dataset(data)
     images = read_images(dataset, run.info.preprocess.size, progress)
     if images.fingerprint != run.info.data.fingerprint:

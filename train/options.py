@@ -23,7 +23,8 @@ class Options(msgspec.Struct, frozen=True):
     or the .json file that `policy` was read from. class_weights: weigh a slice by how rare its class is. clip: largest
     norm of the gradient. ema: decay of the moving average of the weights that is validated and kept. clip and ema: 0
     switches them off. teacher: run folder whose soft targets are learned too, "" for none; mixing: their share in the
-    loss; temperature: by which both sides' logits are divided.
+    loss; temperature: by which both sides' logits are divided. start: run folder whose network is trained further, ""
+    for a new one; replay_share: of the slices that it then learns from, those that it knows already.
     """
 
     network: str
@@ -53,6 +54,8 @@ class Options(msgspec.Struct, frozen=True):
     teacher: str = ""
     temperature: float = 2.0
     mixing: float = 0.7
+    start: str = ""
+    replay_share: float = 0.5
 
     def check(self) -> None:
         """Raise `EdgeCTError` for a network, a size or a policy that there is not."""

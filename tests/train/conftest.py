@@ -1,11 +1,14 @@
-"""A small study, trained once, that others are compared with: unbroken, in this process."""
+"""What others are compared with: a small study, and runs to combine, to learn from and to go on with."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from edge_ct import run as runs
+from edge_ct.run import Run
 from edge_ct.train import study, synth
 from edge_ct.train.options import Options
 
@@ -54,3 +57,33 @@ def tables_of(out: Path) -> dict[str, bytes]:
     """Every table and picture of a study that two runs of it must share."""
     paths = [*(out / "tables").iterdir(), *(out / "plots").iterdir()]
     return {path.name: path.read_bytes() for path in paths if path.name != "times.csv"}
+
+
+@pytest.fixture(scope="session")
+def untrained() -> Callable[[Path, Path, Options], Run]:
+    """Data, run folder, options -> a finished run of random weights."""
+    import keras
+
+    from edge_ct.train import fit, zoo
+
+    def make(table: Path, out: Path, options: Options) -> Run:
+        keras.utils.set_random_seed(options.seed + options.size)
+        prepared = fit.prepare(table, options)
+        run = Run(out, fit._info(options, prepared))
+        runs.write_split(out / "split.csv", prepared.table)
+        return fit.finish(run, zoo.build(keras, options.network, options.size), prepared, fit.QUIET)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def members(
+    trained_run: Path,
+    untrained: Callable[[Path, Path, Options], Run],
+    phantom_table: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, Path]:
+    """A trained network of 48 px and a random one of 32, on the same split."""
+    options = msgspec.convert(runs.load(trained_run).info.options, Options)
+    out = tmp_path_factory.mktemp("members") / "small"
+    return trained_run, untrained(phantom_table, out, msgspec.structs.replace(options, size=32)).folder

@@ -2,9 +2,9 @@
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 
-import keras
 import msgspec
 import numpy as np
 import pytest
@@ -15,28 +15,12 @@ from edge_ct import cli
 from edge_ct import run as runs
 from edge_ct.errors import DataRejected, EdgeCTError
 from edge_ct.run import Run
-from edge_ct.train import ensemble, evaluate, fit, predict, seed_table, zoo
+from edge_ct.train import ensemble, evaluate, predict, seed_table
 from edge_ct.train.options import Options
 from edge_ct.train.paper import SEED_STUDY
 
 Folders = tuple[Path, Path]
-
-
-def untrained(table: Path, out: Path, options: Options) -> Run:
-    """A finished run of random weights: combining takes no training."""
-    keras.utils.set_random_seed(options.seed + options.size)
-    prepared = fit.prepare(table, options)
-    run = Run(out, fit._info(options, prepared))
-    runs.write_split(out / "split.csv", prepared.table)
-    return fit.finish(run, zoo.build(keras, options.network, options.size), prepared, fit.QUIET)
-
-
-@pytest.fixture(scope="module")
-def members(trained_run: Path, phantom_table: Path, tmp_path_factory: pytest.TempPathFactory) -> Folders:
-    """A trained network of 48 px and a random one of 32, on the same split."""
-    options = msgspec.convert(runs.load(trained_run).info.options, Options)
-    out = tmp_path_factory.mktemp("members") / "small"
-    return trained_run, untrained(phantom_table, out, msgspec.structs.replace(options, size=32)).folder
+Untrained = Callable[[Path, Path, Options], Run]
 
 
 def predictions(folder: Path) -> dict[str, float]:
@@ -174,7 +158,9 @@ def test_a_vote_of_two_is_positive_where_one_is(members: Folders, tmp_path: Path
     assert printed["parts"]["test"]["confusion"]["tp"] == hits
 
 
-def test_what_does_not_combine_is_refused(members: Folders, phantom_table: Path, tmp_path: Path) -> None:
+def test_what_does_not_combine_is_refused(
+    members: Folders, untrained: Untrained, phantom_table: Path, tmp_path: Path
+) -> None:
     options = msgspec.convert(runs.load(members[0]).info.options, Options)
     small = msgspec.structs.replace(options, size=32)
     other = untrained(phantom_table, tmp_path / "b", msgspec.structs.replace(small, seed=1)).folder
