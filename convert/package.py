@@ -188,7 +188,7 @@ def _pack(
             f"cases a class, there are {chosen.calibration.positives} and {chosen.calibration.negatives}"
         )
     golden, members = _golden(chosen, run.info.preprocess)
-    members["split.csv"] = to_csv(("sha256", "part"), sorted(table.part_of().items())).encode()
+    members["split.csv"] = to_csv(("sha256", "part"), sorted(run.known().items())).encode()
     manifest = Manifest(
         schema=SCHEMA,
         name=model_name(run.info.network, run.info.preprocess.size, options.variant),

@@ -20,7 +20,7 @@ COMMANDS = {
     "data": ("edge_ct.train.data_commands:data", "Make, check, group and preview slices.", "train"),
     "models": ("edge_ct.train.commands:models", "List the networks that can be trained.", "train"),
     "train": ("edge_ct.train.commands:train", "Train a network on labelled slices.", "train"),
-    "ensemble": ("edge_ct.train.score_commands:ensemble", "Average trained runs into one.", "train"),
+    "ensemble": ("edge_ct.train.score_commands:ensemble", "Combine trained runs into one.", "train"),
     "evaluate": (
         "edge_ct.train.score_commands:evaluate",
         "Score a run or a bundle on unseen slices.",

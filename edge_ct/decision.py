@@ -50,13 +50,26 @@ def decide(p: float, operating_point: OperatingPoint, zone: Zone | None) -> Verd
     return Verdict("positive" if may_be_positive else "negative")
 
 
+def series_probability(probabilities: Sequence[float]) -> float:
+    """P(positive) of a series or patient: the mean of its slices' (Garg et al. 2020)."""
+    return sum(probabilities) / len(probabilities)
+
+
+def k_of_n(probabilities: Sequence[float], k: int) -> float:
+    """The k-th highest of the slices' probabilities: at least k of n are positive at each threshold up to it.
+
+    Of a series of fewer than k slices, the lowest: all of them must be positive.
+    """
+    return sorted(probabilities, reverse=True)[min(k, len(probabilities)) - 1]
+
+
 def decide_series(
     probabilities: Sequence[float], operating_point: OperatingPoint, zone: Zone | None
 ) -> SeriesVerdict | None:
     """Decide a series by the mean of its judged slices; None where none was judged."""
     if not probabilities:
         return None
-    mean = sum(probabilities) / len(probabilities)
+    mean = series_probability(probabilities)
     verdict = decide(mean, operating_point, zone)
     positive = sum(p >= operating_point.threshold for p in probabilities)
     return SeriesVerdict(verdict.decision, verdict.reason, mean, len(probabilities), positive)

@@ -18,7 +18,7 @@ _TIFF_TYPES = {1: "B", 3: "H", 4: "I"}
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself. channels counts alpha; a PNG palette counts as 3."""
+    """What a file says of itself. channels counts alpha; a PNG palette counts as 3, a TIFF's as 1."""
 
     format: str
     width: int
@@ -26,6 +26,7 @@ class Header:
     channels: int
     bits: int
     white_is_zero: bool = False
+    palette: bool = False
 
 
 def parse(data: bytes) -> Header:
@@ -57,7 +58,7 @@ def _png(data: bytes) -> Header:
             if name != b"IHDR" or length != 13:
                 raise ValueError("damaged PNG (no header)")
             width, height, bits, colour = struct.unpack_from(">IIBB", data, position + 8)
-            header = Header("PNG", width, height, _PNG_CHANNELS.get(colour, 0), bits)
+            header = Header("PNG", width, height, _PNG_CHANNELS.get(colour, 0), bits, palette=colour == 3)
         if name == b"IEND":
             return header
         position = end + 4
@@ -107,4 +108,5 @@ def _tiff(data: bytes) -> Header:
             (tags[tag],) = struct.unpack_from(order + letter, data, at)
     if 256 not in tags or 257 not in tags:
         raise ValueError("damaged TIFF (no size)")
-    return Header("TIFF", tags[256], tags[257], tags.get(277, 1), tags.get(258, 1), tags.get(262) == 0)
+    bits, photometric = tags.get(258, 1), tags.get(262)
+    return Header("TIFF", tags[256], tags[257], tags.get(277, 1), bits, photometric == 0, photometric == 3)

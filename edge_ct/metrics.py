@@ -1,8 +1,8 @@
 """Accuracy and its kin, each with a 95 % interval. Not imported by the device.
 
-Proportions have Wilson intervals; F1, AUC, expected calibration error (ECE) and Brier score have percentile bootstrap
-intervals, resampled within each class. Slices count as independent; where groups are large the true intervals are
-wider.
+Proportions have Wilson intervals; F1, AUC, expected calibration error (ECE), Brier score and log loss have percentile
+bootstrap intervals, resampled within each class. Slices count as independent; where groups are large the true intervals
+are wider.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from .manifest import Estimate
 
 BOOTSTRAPS = 1000
 ECE_BINS = 15
+# Of the log loss, as Keras has it: a slice that is wrong for certain costs 16 nats, not infinitely many.
+SMALLEST = 1e-7
+UNDEFINED = Estimate(None, None, None)
 
 # (labels [n], probabilities [n], weights [b, n]) -> [b]: a metric of b samples at once, each slice counted by weight.
 Statistic = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
@@ -34,7 +37,7 @@ class Confusion(msgspec.Struct, frozen=True):
 
 
 class Scores(msgspec.Struct, frozen=True):
-    """All metrics of one model on one set of slices, at one threshold."""
+    """All metrics of one model on one set of slices, at one threshold. loss: mean log loss, in nats."""
 
     n: int
     threshold: float
@@ -47,6 +50,7 @@ class Scores(msgspec.Struct, frozen=True):
     auc: Estimate
     ece: Estimate
     brier: Estimate
+    loss: Estimate = UNDEFINED  # runs of earlier versions have none
 
     def estimates(self) -> dict[str, Estimate]:
         """Metric name -> estimate, in the order of the class."""
@@ -84,13 +88,14 @@ def score(labels: np.ndarray, probabilities: np.ndarray, threshold: float = 0.5,
         auc=bootstrapped(_auc),
         ece=bootstrapped(_ece),
         brier=bootstrapped(_brier),
+        loss=bootstrapped(_log_loss),
     )
 
 
 def wilson(successes: int, n: int) -> Estimate:
     """A proportion with its 95 % Wilson interval; undefined for n = 0."""
     if n == 0:
-        return Estimate(None, None, None)
+        return UNDEFINED
     low, high = proportion_confint(successes, n, method="wilson")
     value = successes / n
     return Estimate(value, min(value, max(0.0, float(low))), max(value, min(1.0, float(high))))
@@ -125,10 +130,10 @@ def bootstrap(statistic: Statistic, labels: np.ndarray, probabilities: np.ndarra
     (Resampling biases the ECE upwards, so that a percentile interval can miss it.)
     """
     if len(labels) == 0:
-        return Estimate(None, None, None)
+        return UNDEFINED
     value = float(statistic(labels, probabilities, np.ones((1, len(labels))))[0])
     if np.isnan(value):
-        return Estimate(None, None, None)
+        return UNDEFINED
     low, high = np.percentile(statistic(labels, probabilities, weights), [2.5, 97.5])
     return Estimate(value, min(value, float(low)), max(value, float(high)))
 
@@ -162,6 +167,11 @@ def _ece(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray, bin
 
 def _brier(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return np.asarray(weights @ (probabilities - labels) ** 2 / weights.sum(1))
+
+
+def _log_loss(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    losses = -np.log(np.clip(np.where(labels == 1, probabilities, 1 - probabilities), SMALLEST, 1))
+    return np.asarray(weights @ losses / weights.sum(1))
 
 
 def _fields(struct: msgspec.Struct) -> list[tuple[str, object]]:

@@ -2,6 +2,7 @@
 
 run.json         what was trained, on which data, how           (`RunInfo`)
 split.csv        path,label,group,part,sha256: every slice and the part it fell into
+seen.csv         sha256,part of slices that are not in split.csv, but which a network this one was trained from had seen
 model.keras      the best weights in their network; for an ensemble, its members are named in run.json
 history.csv      one row an epoch
 predictions.csv  path,part,label,probability for validation and test
@@ -28,13 +29,18 @@ from .manifest import Data, Network
 from .preprocess import Preprocess
 
 MODEL = "model.keras"
+SEEN = "seen.csv"
+
+# mean of the members' softmax outputs; share of their votes.
+Rule = Literal["mean", "vote"]
 
 
 class RunInfo(msgspec.Struct, frozen=True):
     """The content of `run.json`.
 
     data_path: the folder or CSV that was trained on, absolute; the slices themselves are not copied.
-    options: the training options as given. members: run folders of an ensemble, relative to this one where possible.
+    options: the training options as given. members: run folders of an ensemble, relative to this one where possible;
+    rule: how their probabilities become one; weights: of the members in a mean, all alike where there are none.
     """
 
     schema: Literal[1]
@@ -47,6 +53,8 @@ class RunInfo(msgspec.Struct, frozen=True):
     options: dict[str, Any]
     versions: dict[str, str]
     members: tuple[str, ...] = ()
+    rule: Rule = "mean"
+    weights: tuple[float, ...] = ()
     finished: bool = False
 
 
@@ -89,6 +97,17 @@ class Run:
     def split(self) -> SplitTable:
         """Read split.csv. Raises `DataRejected`."""
         return read_split(self.folder / "split.csv")
+
+    def known(self) -> dict[str, str]:
+        """First 16 hex digits of a pixel identity -> part, of all slices that this run or one before it was made with.
+
+        Raises `DataRejected`.
+        """
+        return {**self.seen(), **self.split().part_of()}
+
+    def seen(self) -> dict[str, str]:
+        """As `known`, of those slices alone that are not in split.csv."""
+        return _read_seen(self.folder / SEEN)
 
     def dataset(self, data: Path | None = None) -> Dataset:
         """The slices of split.csv as a dataset; `data` where the folder has moved since training."""
@@ -180,10 +199,31 @@ def read_split(path: Path) -> SplitTable:
         raise DataRejected(f"{path}: missing or damaged split table: {error}") from error
 
 
+def write_seen(folder: Path, known: dict[str, str]) -> None:
+    """Write seen.csv. known: first 16 hex digits of a pixel identity -> part; nothing is written where it is empty."""
+    if known:
+        write_text(folder / SEEN, to_csv(("sha256", "part"), sorted(known.items())))
+
+
+def _read_seen(path: Path) -> dict[str, str]:
+    if not path.exists():
+        return {}
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            found = {row["sha256"]: row["part"] for row in csv.DictReader(file)}
+        if not all(len(sha256) == 16 and part in PARTS for sha256, part in found.items()):
+            raise ValueError("bad row")
+    except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
+        raise DataRejected(f"{path}: damaged: {error}") from error
+    return found
+
+
 def to_csv(header: Sequence[str], rows: Any) -> str:
     """Rows as CSV text with Unix line ends."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return buffer.getvalue()
+    lines = []
+    for row in (header, *rows):
+        # A writer of Unix line ends would leave a lone carriage return, which a reader takes for one, unquoted.
+        buffer = io.StringIO()
+        csv.writer(buffer).writerow(row)
+        lines.append(buffer.getvalue().removesuffix("\r\n") + "\n")
+    return "".join(lines)

@@ -1,10 +1,13 @@
-"""What several rooms' tests share: phantom data, a small trained run, bundles."""
+"""What several rooms' tests share: phantom data, DICOM objects, a small trained run, bundles."""
 
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,6 +46,44 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def real_data() -> Path:
     """The folder of real slices, `sars-cov-2-ct`, `dicom` and `ood` below it."""
     return Path(os.environ["EDGE_CT_DATA"])
+
+
+@pytest.fixture
+def write_ct() -> Callable[..., bytes]:
+    """pydicom as the writer: stored pixels, slope, intercept, further attributes (None removes one) -> bytes."""
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+
+    def written(
+        stored: np.ndarray, slope: Any = 1, intercept: Any = -1024, syntax: str = ExplicitVRLittleEndian, **others: Any
+    ) -> bytes:
+        dataset = Dataset()
+        dataset.file_meta = FileMetaDataset()
+        dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = CTImageStorage
+        dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = "1.2.826.0.1.3680043.8.498.4"
+        dataset.file_meta.TransferSyntaxUID = syntax
+        dataset.StudyInstanceUID = "1.2.826.0.1.3680043.8.498.2"
+        dataset.SeriesInstanceUID = "1.2.826.0.1.3680043.8.498.3"
+        dataset.PatientID = "patient-17"
+        dataset.Modality = "CT"
+        dataset.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+        dataset.Rows, dataset.Columns = stored.shape[:2]
+        dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+        dataset.BitsAllocated = dataset.BitsStored = 8 * stored.dtype.itemsize
+        dataset.HighBit = dataset.BitsStored - 1
+        dataset.PixelRepresentation = int(stored.dtype.kind == "i")
+        dataset.RescaleSlope, dataset.RescaleIntercept = slope, intercept
+        dataset.PixelData = stored.tobytes()
+        for name, value in others.items():
+            if value is None:
+                delattr(dataset, name)
+            else:
+                setattr(dataset, name, value)
+        buffer = BytesIO()
+        dataset.save_as(buffer, enforce_file_format=True)
+        return buffer.getvalue()
+
+    return written
 
 
 @pytest.fixture(scope="session")

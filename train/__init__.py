@@ -7,5 +7,6 @@
 - `evaluate`  scores of a run or a bundle on slices it has not seen
 - `ensemble`  several runs, averaged, as one
 - `audit`     what is wrong with a dataset before anything is trained on it
+- `grouping`  which slices are one patient's, as far as can be told
 - `synth`     phantom datasets
 """

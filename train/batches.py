@@ -15,7 +15,7 @@ from .augment import Augment
 with quiet.native_stderr():
     import keras
 
-# Labels int8 [n] and the uint8 slices [n, s, s, 1] as the network will see them -> what the loss compares with.
+# Labels int8 [n] and the uint8 slices [n, s, s, 1], augmented -> what the loss compares with.
 Targets = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -34,7 +34,7 @@ class Batches(keras.utils.PyDataset):
         targets: Targets | None = None,
         class_weights: np.ndarray | None = None,
     ) -> None:
-        """images: uint8 [n, s, s, 1]; labels: [n]. epoch: the first epoch to draw.
+        """images: uint8 [n, s, s, 1], as `preprocess` gives them or larger; labels: [n]. epoch: the first to draw.
 
         targets: what to learn instead of the label itself. class_weights: [2], how much a slice of each class counts.
         """
@@ -60,6 +60,8 @@ class Batches(keras.utils.PyDataset):
                 ]
             )
         targets: Any = labels.astype(np.int32) if self._targets is None else self._targets(labels, images)
+        if images.shape[1] != self._preprocess.size:
+            images = np.stack([self._preprocess(image[:, :, 0]) for image in images])
         if self._class_weights is None:
             return self._preprocess.normalise(images), targets
         return self._preprocess.normalise(images), targets, self._class_weights[labels]

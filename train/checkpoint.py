@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, time
 from typing import Any
 
-import keras
 import msgspec
+import numpy as np
 
+from edge_ct import quiet
 from edge_ct.errors import EdgeCTError
 from edge_ct.files import replacing, write_bytes, write_text
 from edge_ct.progress import Progress
 from edge_ct.run import to_csv
 
-from . import optimise
+from . import optimise, tensorboard
 from .options import Options
+
+with quiet.native_stderr():
+    import keras
 
 
 class State(msgspec.Struct):
@@ -25,6 +30,42 @@ class State(msgspec.Struct):
 
     history: list[dict[str, float]] = []
     best_epoch: int = -1
+
+
+@contextmanager
+def saving(path: Path) -> Iterator[Path]:
+    """As `replacing`, for what Keras writes: on a full disk h5py raises more than OSError."""
+    try:
+        with replacing(path) as temporary:
+            yield temporary
+    except (RuntimeError, ValueError) as error:
+        raise EdgeCTError(f"{path}: cannot be written: {error}") from error
+
+
+class Average(keras.callbacks.Callback):
+    """Puts the moving averages that the optimiser keeps in the place of the weights, to validate and to save them.
+
+    (Keras' own `SwapEMAWeights` swaps by adding and subtracting, which leaves the weights changed by a rounding: a
+    resumed training would end elsewhere than an unbroken one.)
+    """
+
+    def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Called by Keras before validation."""
+        self.swap()
+
+    def on_test_end(self, logs: dict[str, float] | None = None) -> None:
+        """Called by Keras after validation."""
+        self.swap()
+
+    def swap(self) -> None:
+        """Exchange the weights that are trained and their averages."""
+        optimizer = self.model.optimizer
+        optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of one that scales the loss
+        pairs = zip(optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=True)
+        for variable, average in pairs:
+            value = np.array(keras.ops.convert_to_numpy(variable))
+            variable.assign(average)
+            average.assign(value)
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -36,17 +77,19 @@ class Checkpoint(keras.callbacks.Callback):
         self._run, self._folder = run, run / "checkpoint"
         self._options, self._progress = options, progress
         # Validated and kept are the averaged weights; the plain ones go on being trained.
-        self._average = keras.callbacks.SwapEMAWeights() if options.ema else None
+        self._average = Average() if options.ema else None
         self._state = State()
         if (self._folder / "state.json").exists():
             self._state = msgspec.json.decode((self._folder / "state.json").read_bytes(), type=State)
+            progress.say(f"going on from epoch {self.next_epoch}")
+        if options.tensorboard:  # from the history: a training that was killed may have left half an entry
+            tensorboard.begin(run / "tensorboard", time())
+            for row in self._state.history:
+                tensorboard.add(run / "tensorboard", row, time())
 
     def callbacks(self) -> list[Any]:
         """All that `fit` must call back: this, and what the options ask for."""
-        others = [self._average] if self._average else []
-        if self._options.tensorboard:
-            others.append(keras.callbacks.TensorBoard(self._run / "tensorboard"))
-        return [*others, self]
+        return [self._average, self] if self._average else [self]
 
     @property
     def next_epoch(self) -> int:
@@ -59,16 +102,23 @@ class Checkpoint(keras.callbacks.Callback):
         return self.next_epoch >= self._options.epochs or self._exhausted()
 
     def restore(self) -> Any | None:
-        """The model, compiled and with its optimiser, as it was after the last finished epoch; None at the start."""
+        """The model as it was after the last finished epoch, not compiled; None at the start."""
         if self.next_epoch == 0:
             return None
-        self._progress.say(f"going on from epoch {self.next_epoch}")
-        return keras.saving.load_model(self._model_file(self.next_epoch - 1))
+        return keras.saving.load_model(self._model_file(self.next_epoch - 1), compile=False)
 
-    def best(self, model: Any) -> Any:
-        """`model` with the weights of its best epoch."""
-        if self._state.best_epoch >= 0:
-            model.load_weights(self._weights_file(self._state.best_epoch))
+    def restore_optimizer(self, model: Any) -> None:
+        """Put the optimiser of a restored and compiled model where it was after the last finished epoch.
+
+        (Keras would compile the model by itself, but has forgotten by then which layers were frozen.)
+        """
+        model.optimizer.build(model.trainable_variables)
+        model.load_weights(self._model_file(self.next_epoch - 1))
+
+    def best(self) -> Any:
+        """The model, not compiled, with the weights of its best epoch."""
+        model = self.restore()
+        model.load_weights(self._weights_file(self._state.best_epoch))
         return model
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -95,6 +145,11 @@ class Checkpoint(keras.callbacks.Callback):
         row = {"epoch": float(epoch + 1), **{name: float(value) for name, value in (logs or {}).items()}}
         row["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         row["seconds"] = perf_counter() - self._started
+        if not math.isfinite(row["loss"] + row["val_loss"]):
+            raise EdgeCTError(
+                f"{self._run}: the loss of epoch {epoch + 1} is no number any more: begin anew with a lower "
+                "--learning-rate, or with --clip 1"
+            )
         history = self._state.history
         best = min((earlier["val_loss"] for earlier in history), default=float("inf"))
         improved = row["val_loss"] < best
@@ -109,17 +164,14 @@ class Checkpoint(keras.callbacks.Callback):
     def _save(self, epoch: int, row: dict[str, float], improved: bool) -> None:
         previous_best = self._state.best_epoch
         try:
-            with replacing(self._model_file(epoch)) as temporary:
+            with saving(self._model_file(epoch)) as temporary:
                 self.model.save(temporary)
             if improved:
-                with self._averaged(), replacing(self._weights_file(epoch)) as temporary:
+                with self._averaged(), saving(self._weights_file(epoch)) as temporary:
                     self.model.save_weights(temporary)
-        except (EdgeCTError, OSError, RuntimeError, ValueError) as error:  # h5py raises what it likes on a full disk
-            kept = f"epoch {epoch} is kept" if epoch else "there was none before"
-            raise EdgeCTError(
-                f"{self._folder}: the checkpoint of epoch {epoch + 1} cannot be written ({error}); {kept}: "
-                "make room and go on with --resume"
-            ) from error
+        except EdgeCTError as error:
+            kept = f"the checkpoint of epoch {epoch} is kept" if epoch else "there is no checkpoint yet"
+            raise EdgeCTError(f"{error}; {kept}: make room and go on with --resume") from error
         self._state.best_epoch = epoch if improved else previous_best
         self._state.history.append(row)
         write_bytes(self._folder / "state.json", msgspec.json.encode(self._state))
@@ -129,17 +181,19 @@ class Checkpoint(keras.callbacks.Callback):
             self._weights_file(previous_best).unlink(missing_ok=True)
         rows = ([f"{value:.6g}" for value in entry.values()] for entry in self._state.history)
         write_text(self._run / "history.csv", to_csv(tuple(row), rows))
+        if self._options.tensorboard:
+            tensorboard.add(self._run / "tensorboard", row, time())
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
         """Inside, the model has its averaged weights, where there are some."""
         if self._average:
-            self._average.on_test_begin()
+            self._average.swap()
         try:
             yield
         finally:
             if self._average:
-                self._average.on_test_end()
+                self._average.swap()
 
     def _exhausted(self) -> bool:
         # Patience begins when the whole network is trained.

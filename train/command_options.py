@@ -23,12 +23,12 @@ force_option = click.option("--force", is_flag=True, help="Overwrite what is the
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
 
 
-def print_run(folder: Path, as_json: bool) -> None:
+def print_run(folder: Path, as_json: bool, **more: object) -> None:
     from .report import RunScores
 
     scores = msgspec.json.decode((folder / "metrics.json").read_bytes(), type=RunScores)
     if as_json:
-        print_json({"run": str(folder), **msgspec.to_builtins(scores)})
+        print_json({"run": str(folder), **msgspec.to_builtins(scores), **more})
         return
     click.echo(f"{folder}: {scores.model}, {scores.split} split, test n = {scores.parts['test'].n}")
     for name, estimate in scores.parts["test"].estimates().items():

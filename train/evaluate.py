@@ -20,9 +20,12 @@ from edge_ct import run as runs
 from edge_ct import slices
 from edge_ct.classifier import Classifier
 from edge_ct.dataset import Dataset, load
+from edge_ct.decision import decide_series
 from edge_ct.errors import DataRejected, InputRejected
 from edge_ct.metrics import Scores, score
 from edge_ct.progress import QUIET, Progress
+
+from .group_scores import GroupScores, score_groups
 
 Part = Literal["auto", "train", "validation", "test", "all"]
 
@@ -32,7 +35,8 @@ class Evaluation(Scores, frozen=True, kw_only=True):
 
     split: how the scored slices relate to those of the training. part: which of them were scored. left_out: slices of
     the data that were not. operating_point: the scores at the bundle's threshold; decisions: counts of the four
-    outcomes. The last two are None for a run: its probabilities are uncalibrated.
+    outcomes. The last two are None for a run: its probabilities are uncalibrated. groups: scores of patients or series,
+    where they were asked for; a bundle's at its operating point, as the device decides on a series.
     """
 
     model: str
@@ -41,31 +45,45 @@ class Evaluation(Scores, frozen=True, kw_only=True):
     left_out: int
     operating_point: Scores | None
     decisions: dict[str, int] | None
+    groups: GroupScores | None = None
 
 
-def evaluate(target: Path, data: Path | None, part: Part, positive: str, progress: Progress = QUIET) -> Evaluation:
+def evaluate(
+    target: Path,
+    data: Path | None,
+    part: Part,
+    positive: str,
+    progress: Progress = QUIET,
+    ks: Sequence[int] = (),
+) -> Evaluation:
     """Score a run folder or a bundle file.
 
     data: a folder or CSV; None takes the slices a run was made with. part: `auto` takes the test split where the data
-    holds it, else what the model never saw. Raises `DataRejected` where nothing is left to score.
+    holds it, else what the model never saw. ks: score groups of slices too, by the mean and by each k of n; groups are
+    those of the data or else, for a run, of its split table. Raises `DataRejected` where nothing is left to score.
     """
     if target.is_dir():
-        return _evaluate_run(target, data, part, positive, progress)
+        return _evaluate_run(target, data, part, positive, progress, ks)
     if data is None:
         raise DataRejected(f"{target}: a bundle does not know where slices are; say so with --data")
-    return _evaluate_bundle(target, data, part, positive, progress)
+    return _evaluate_bundle(target, data, part, positive, progress, ks)
 
 
-def _evaluate_run(folder: Path, data: Path | None, part: Part, positive: str, progress: Progress) -> Evaluation:
+def _evaluate_run(
+    folder: Path, data: Path | None, part: Part, positive: str, progress: Progress, ks: Sequence[int]
+) -> Evaluation:
     from .predict import run_probabilities
 
     run = runs.load_finished(folder)
     table = run.split()
     dataset = run.dataset() if data is None else load(data, positive, one_class=True)
     hashes = table.sha256 if data is None else _hashes(dataset, progress)
-    chosen, split, scored = select(hashes, table.part_of(), run.info.data.split, part)
+    chosen, split, scored = select(hashes, run.known(), run.info.data.split, part)
+    home = dict(zip(table.sha256, table.groups, strict=True))
+    groups = _groups(dataset, hashes, home, chosen) if ks else []
     dataset = dataset.take(chosen)
-    scores = score(dataset.labels, run_probabilities(run, dataset, progress))
+    found = run_probabilities(run, dataset, progress)
+    scores = score(dataset.labels, found)
     return Evaluation(
         **msgspec.structs.asdict(scores),
         model=run.name,
@@ -74,36 +92,48 @@ def _evaluate_run(folder: Path, data: Path | None, part: Part, positive: str, pr
         left_out=len(hashes) - len(chosen),
         operating_point=None,
         decisions=None,
+        groups=score_groups(groups, dataset.labels, found, ks) if ks else None,
     )
 
 
-def _evaluate_bundle(path: Path, data: Path, part: Part, positive: str, progress: Progress) -> Evaluation:
+def _evaluate_bundle(
+    path: Path, data: Path, part: Part, positive: str, progress: Progress, ks: Sequence[int]
+) -> Evaluation:
     classifier = Classifier(path)
     manifest = classifier.manifest
     table = DictReader(StringIO(classifier.bundle.member("split.csv").decode()))
     known = {row["sha256"]: row["part"] for row in table}
     everything = load(data, positive, one_class=True)
-    chosen, split, scored = select(_hashes(everything, progress), known, manifest.data.split, part)
+    hashes = _hashes(everything, progress)
+    chosen, split, scored = select(hashes, known, manifest.data.split, part)
+    groups = _groups(everything, hashes, {}, chosen) if ks else [""] * len(chosen)
     dataset = everything.take(chosen)
     decisions = Counter(dict.fromkeys(("positive", "negative", "refer", "rejected"), 0))
-    labels, found = [], []
+    labels, found, judged = [], [], []
     with progress.bar("scoring", len(dataset)) as on_done:
-        for source, label in zip(dataset.paths, dataset.labels, strict=True):
+        for source, label, group in zip(dataset.paths, dataset.labels, groups, strict=True):
             result = classifier.classify(source)
             decisions[result.decision] += 1
             if result.probability is not None:
                 labels.append(label)
                 found.append(result.probability)
+                judged.append(group)
             on_done(1)
-    truth, p = np.array(labels), np.array(found)
+    truth, p, threshold = np.array(labels), np.array(found), manifest.operating_point.threshold
+
+    def decide(slices: Sequence[float]) -> str:
+        verdict = decide_series(slices, manifest.operating_point, manifest.zone)
+        return verdict.decision if verdict else "rejected"
+
     return Evaluation(
         **msgspec.structs.asdict(score(truth, p)),
         model=classifier.identity,
         split=split,
         part=scored,
         left_out=len(everything) - len(dataset),
-        operating_point=score(truth, p, manifest.operating_point.threshold),
+        operating_point=score(truth, p, threshold),
         decisions=dict(decisions),
+        groups=score_groups(judged, truth, p, ks, threshold, decide) if ks else None,
     )
 
 
@@ -119,6 +149,17 @@ def select(hashes: Sequence[str | None], known: dict[str, str], kind: str, part:
     if not chosen:
         raise DataRejected(f"no slice to score: of {len(hashes)}, all were used in training, or none is in {scored!r}")
     return chosen, "external" if all(parts[index] == "new" for index in chosen) else kind, scored
+
+
+def _groups(dataset: Dataset, hashes: Sequence[str | None], home: dict[str, str], chosen: Sequence[int]) -> list[str]:
+    """The groups of the chosen slices: the data's, else by pixel identity. Raises `DataRejected` where one has none."""
+    found = [dataset.groups[i] if dataset.groups else home.get(hashes[i] or "", "") for i in chosen]
+    if not all(found):
+        raise DataRejected(
+            f"{dataset.name}: {found.count('')} slices are of no known group (patient or series); "
+            "name theirs in a CSV path,label,group"
+        )
+    return found
 
 
 def _hashes(dataset: Dataset, progress: Progress) -> list[str | None]:

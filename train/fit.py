@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,19 +17,19 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from edge_ct import near_duplicates, quiet, slices
+from edge_ct import quiet
 from edge_ct import run as runs
 from edge_ct.dataset import PARTS, Dataset, Images, load, load_images, split
-from edge_ct.errors import DataRejected
-from edge_ct.files import fresh_folder, refuse_existing, replacing
+from edge_ct.errors import DataRejected, EdgeCTError
+from edge_ct.files import fresh_folder, refuse_existing
 from edge_ct.manifest import Data, Network
 from edge_ct.preprocess import Preprocess
 from edge_ct.progress import QUIET, Progress
 from edge_ct.run import Run, RunInfo, SplitTable
 
-from . import optimise, predict, report, zoo
+from . import grouping, optimise, predict, report, zoo
 from .batches import Batches, Targets
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, saving
 from .distil import Teacher
 from .options import Options
 
@@ -39,12 +39,17 @@ with quiet.native_stderr():
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """Slices in memory and the part each fell into. root: the folder that the table's paths are relative to."""
+    """Slices in memory and the part each fell into. root: the folder that the table's paths are relative to.
+
+    seen: first 16 hex digits of a pixel identity -> part, of slices that are not among these, but that a network which
+    the training starts from was made with.
+    """
 
     dataset: Dataset
     images: Images
     table: SplitTable
     root: Path
+    seen: dict[str, str] = field(default_factory=dict)
 
 
 def train(data: Path, out: Path, options: Options, resume: bool, force: bool, progress: Progress = QUIET) -> Run:
@@ -60,10 +65,7 @@ def train(data: Path, out: Path, options: Options, resume: bool, force: bool, pr
         return train_prepared(_reload(runs.load(out), data, progress), out, options, progress)
     refuse_existing(out, force)
     _build(options)  # a wrong weights file is found before the slices are read
-    prepared = prepare(data, options, progress)
-    if (out / "run.json").exists():
-        fresh_folder(out, "run.json")
-    return train_prepared(prepared, out, options, progress)
+    return train_prepared(prepare(data, options, progress), out, options, progress, anew=True)
 
 
 def prepare(data: Path, options: Options, progress: Progress = QUIET) -> Prepared:
@@ -71,7 +73,7 @@ def prepare(data: Path, options: Options, progress: Progress = QUIET) -> Prepare
     dataset = load(data, options.positive)
     images = read_images(dataset, options.size, progress)
     if options.split == "grouped" and dataset.groups is None:
-        dataset = with_near_duplicate_groups(dataset, progress)
+        dataset = grouping.grouped(dataset, progress=progress)
     parts = split(dataset, options.split, options.seed, options.validation, options.test)
     return with_parts(dataset, images, data if data.is_dir() else data.parent, parts)
 
@@ -100,26 +102,36 @@ def train_prepared(
     options: Options,
     progress: Progress = QUIET,
     start: Callable[[], Any] | None = None,
+    anew: bool = False,
 ) -> Run:
     """Train on slices in memory; a run at `out` that was begun with the same options and slices is gone on with.
 
-    start: makes the network to begin with; by default it is built from the options. Raises as `train`.
+    start: makes the network to begin with; by default it is built from the options. anew: in the place of a run at
+    `out`, whatever it was. Raises as `train`.
     """
     options.check()
-    if (out / "run.json").exists():
+    resumed = not anew and (out / "run.json").exists()
+    if resumed:
         if run := _finished(out, options, progress):
             return run
         run = runs.load(out)
         if run.split().part_of() != prepared.table.part_of():
             raise DataRejected(f"{out}: was started on other slices, or on another split of them")
-    else:
+    teacher = None
+    if options.teacher:  # before anything is written or overwritten
+        if Path(options.teacher).resolve() == out.resolve():
+            raise EdgeCTError(f"{out}: is the teacher; give the student another --out")
+        teacher = Teacher(Path(options.teacher), prepared.dataset.classes, prepared.table)
+    if not resumed:
         fresh_folder(out, "run.json")
         run = Run(out, _info(options, prepared))
         runs.write_split(out / "split.csv", prepared.table)
+        runs.write_seen(out, prepared.seen)
         runs.save_info(out, run.info)  # last: a folder with a run.json can be resumed
-    keras.utils.set_random_seed(options.seed)
-    model = _fit(run, prepared, options, progress, start or (lambda: _build(options)))
-    return finish(run, model, prepared, options, progress)
+    with quiet.native_stderr():  # it imports TensorFlow, whichever backend there is
+        keras.utils.set_random_seed(options.seed)
+    model = _fit(run, prepared, options, progress, start or (lambda: _build(options)), teacher)
+    return finish(run, model, prepared, progress)
 
 
 def _finished(out: Path, options: Options, progress: Progress) -> Run | None:
@@ -136,18 +148,6 @@ def _finished(out: Path, options: Options, progress: Progress) -> Run | None:
 def _build(options: Options) -> Any:
     weights = None if options.weights == "none" else options.weights
     return zoo.build(keras, options.network, options.size, options.alpha, weights, options.dropout)
-
-
-def with_near_duplicate_groups(dataset: Dataset, progress: Progress = QUIET) -> Dataset:
-    """The dataset with groups of near-duplicates, for a set that names no patients."""
-    with progress.bar("grouping slices", len(dataset)) as on_done:
-        hashes = []
-        for path in dataset.paths:
-            hashes.append(near_duplicates.difference_hash(slices.read(path).pixels))
-            on_done(1)
-    groups = near_duplicates.groups(np.stack(hashes))
-    progress.say(f"{len(dataset)} slices without patient names fall into {len(set(groups))} groups of near-duplicates")
-    return Dataset(dataset.name, dataset.paths, dataset.labels, dataset.classes, groups)
 
 
 def _reload(run: Run, data: Path, progress: Progress) -> Prepared:
@@ -186,25 +186,37 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in names}
 
 
-def _fit(run: Run, prepared: Prepared, options: Options, progress: Progress, start: Callable[[], Any]) -> Any:
+def _fit(
+    run: Run,
+    prepared: Prepared,
+    options: Options,
+    progress: Progress,
+    start: Callable[[], Any],
+    teacher: Teacher | None,
+) -> Any:
     checkpoint = Checkpoint(run.folder, options, progress)
     preprocess, images, labels = run.info.preprocess, prepared.images.images, prepared.dataset.labels
     train_part, validation_part = prepared.table.where("train"), prepared.table.where("validation")
     batch = min(options.batch, len(train_part))
     steps = max(1, len(train_part) // batch)
-    learn, judge = _targets(run, prepared, options)
+    learn, judge = _targets(options, teacher)
+    views = images[train_part]
+    if teacher and teacher.size > options.size:
+        views = read_images(prepared.dataset.take(train_part), teacher.size, progress).images
     weights = optimise.balanced_weights(labels[train_part]) if options.class_weights else None
-    model = checkpoint.restore()
-    if model is None:
-        model = optimise.in_precision(start(), options.precision)
     for begin, end, frozen in ((0, min(options.freeze, options.epochs), True), (options.freeze, options.epochs, False)):
         if checkpoint.done or checkpoint.next_epoch >= end:
             continue
-        if checkpoint.next_epoch == begin:
-            optimise.compile_model(model, options, steps * (options.epochs - begin), frozen)
+        # Between the two phases as well: Keras leaves the averaged weights behind, where there are some.
+        model = checkpoint.restore()
+        if model is None:
+            model = optimise.in_precision(start(), options.precision)
+        optimise.compile_model(model, options, steps * (options.epochs - begin), frozen)
+        if checkpoint.next_epoch > begin:
+            checkpoint.restore_optimizer(model)
         model.fit(
             Batches(
-                images[train_part],
+                views,
                 labels[train_part],
                 preprocess,
                 batch,
@@ -221,29 +233,25 @@ def _fit(run: Run, prepared: Prepared, options: Options, progress: Progress, sta
             shuffle=False,  # `Batches` does, repeatably; Keras would shuffle them once more, and otherwise each time
             verbose=0,
         )
-    return optimise.in_precision(checkpoint.best(model), "float32")
+    return optimise.in_precision(checkpoint.best(), "float32")
 
 
-def _targets(run: Run, prepared: Prepared, options: Options) -> tuple[Targets | None, Targets | None]:
+def _targets(options: Options, teacher: Teacher | None) -> tuple[Targets | None, Targets | None]:
     """What training and validation slices are compared with; None is the label."""
     if not options.soft_targets:
         return None, None
-    smoothing = options.label_smoothing
-    if not options.teacher:
-        return lambda labels, images: optimise.targets(labels, smoothing), lambda labels, images: optimise.targets(
-            labels
-        )
-    teacher = Teacher(Path(options.teacher), run.info.classes, prepared.table)
 
     def learn(labels: np.ndarray, images: np.ndarray) -> np.ndarray:
-        return optimise.targets(labels, smoothing, teacher(images), options.mixing, options.temperature)
+        soft = teacher(images) if teacher else None
+        return optimise.targets(labels, options.label_smoothing, soft, options.mixing, options.temperature)
 
+    # Validation is by the labels, so that its loss means the same whatever is learned from.
     return learn, lambda labels, images: optimise.targets(labels)
 
 
-def finish(run: Run, model: Any, prepared: Prepared, options: Options, progress: Progress) -> Run:
+def finish(run: Run, model: Any, prepared: Prepared, progress: Progress) -> Run:
     """Save the best model, its predictions and scores, and mark the run as finished."""
-    with replacing(run.model_path) as temporary:
+    with saving(run.model_path) as temporary:
         model.save(temporary)
     network = msgspec.structs.replace(run.info.network, parameters=model.count_params())
     info = msgspec.structs.replace(run.info, network=network, finished=True)

@@ -67,12 +67,14 @@ def targets(
 def compile_model(model: Any, options: Options, steps: int, frozen: bool) -> None:
     """Give the model its optimiser and loss. steps: of all epochs ahead. frozen: of a backbone that is not trained."""
     rate = options.learning_rate
-    optimizer = keras.optimizers.Adam(
+    optimizer: Any = keras.optimizers.Adam(
         _cosine(rate, steps) if options.schedule == "cosine" and not frozen else rate,
         global_clipnorm=options.clip or None,
         use_ema=options.ema > 0,
         ema_momentum=options.ema or 0.99,
     )
+    if options.precision == "mixed_float16":  # Keras does so by itself only where the model as a whole has that policy
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     for layer in model.layers[: _end_of_backbone(model)]:
         layer.trainable = not frozen
     if options.soft_targets:

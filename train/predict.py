@@ -33,15 +33,26 @@ def probabilities(model: Any, preprocess: Preprocess, images: np.ndarray, progre
 
 def run_probabilities(run: Run, dataset: Dataset, progress: Progress = QUIET) -> np.ndarray:
     """P(positive), float64 [n], of a run; of an ensemble, its members' combined."""
+    return combine(run, member_probabilities(run, dataset, progress))
+
+
+def member_probabilities(run: Run, dataset: Dataset, progress: Progress = QUIET) -> np.ndarray:
+    """P(positive), float64 [m, n], of each member of an ensemble; m is 1 for a network."""
     members = []
     for member in run.members():
         model = member.load_model(partial(keras.saving.load_model, compile=False))
         with progress.bar("reading slices", len(dataset)) as on_done:
             images = load_images(dataset, member.info.preprocess, on_done)
         members.append(probabilities(model, member.info.preprocess, images.images, progress))
-    return combine(run, np.stack(members))
+    return np.stack(members)
 
 
 def combine(run: Run, members: np.ndarray) -> np.ndarray:
-    """P(positive), float64 [n], of a run whose members gave these, float [m, n]: the mean of their softmax."""
-    return np.asarray(members.mean(axis=0))
+    """P(positive), float64 [n], of a run whose members gave these, float [m, n].
+
+    The mean of their softmax outputs, weighted where the run has weights; or the share of those that say positive. Of
+    an even number, half is enough: a missed case is worse than a false alarm.
+    """
+    if run.info.rule == "vote":
+        return np.asarray((members >= 0.5).mean(axis=0))
+    return np.asarray(np.average(members, axis=0, weights=run.info.weights or None))

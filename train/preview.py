@@ -9,12 +9,10 @@ import msgspec
 import numpy as np
 
 from edge_ct.dataset import Dataset, load, load_images
-from edge_ct.errors import EdgeCTError
-from edge_ct.files import refuse_existing
 from edge_ct.preprocess import Preprocess
 from edge_ct.progress import QUIET, Progress
 
-from . import plots
+from . import contact_sheet, plots
 from .augment import Augment, policy
 
 
@@ -45,9 +43,7 @@ def write(data: Path, out: Path, options: Options, force: bool = False, progress
     dataset (in a training, its place in the training part). Raises `DataRejected` for data that cannot be used,
     `EdgeCTError` for an unknown policy, a sheet too large, and where `out` cannot be written.
     """
-    if out.suffix.lower() != ".png":
-        raise EdgeCTError(f"{out}: a contact sheet is a PNG; give it a name that ends in .png")
-    refuse_existing(out, force)
+    contact_sheet.check_path(out, force)
     augment = policy(options.augment)
     dataset = load(data, options.positive)
     chosen = choose(dataset.labels, options.slices, options.seed)

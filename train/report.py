@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from edge_ct.dataset import PARTS
 from edge_ct.files import write_bytes, write_text
 from edge_ct.manifest import Estimate
 from edge_ct.metrics import Scores, score
@@ -27,12 +28,11 @@ class RunScores(msgspec.Struct, frozen=True):
 
 def write(folder: Path, table: SplitTable, probabilities: np.ndarray, info: RunInfo) -> RunScores:
     """Write metrics.json, metrics.csv, predictions.csv and the pictures. probabilities: float [n], in table order."""
-    indices = {part: table.where(part) for part in ("train", "validation", "test")}
-    scores = {part: score(table.labels[own], probabilities[own]) for part, own in indices.items()}
+    scores = score_parts(table, probabilities)
     result = RunScores(info.network.architecture, info.data.split, info.data.seed, scores)
     write_bytes(folder / "metrics.json", msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
     write_text(folder / "metrics.csv", _metrics_csv(result))
-    kept = [i for part in ("validation", "test") for i in indices[part]]
+    kept = [i for part in ("validation", "test") for i in table.where(part)]
     rows = ((table.paths[i], table.parts[i], int(table.labels[i]), f"{probabilities[i]:.6f}") for i in kept)
     write_text(folder / "predictions.csv", to_csv(("path", "part", "label", "probability"), rows))
     history = folder / "history.csv"
@@ -41,6 +41,12 @@ def write(folder: Path, table: SplitTable, probabilities: np.ndarray, info: RunI
             plots.learning_curves(list(csv.DictReader(file)), folder / "curves.png")
     plots.confusion_matrix(scores["test"], info.classes, folder / "confusion.png")
     return result
+
+
+def score_parts(table: SplitTable, probabilities: np.ndarray) -> dict[str, Scores]:
+    """Scores at probability 0.5 of each part of a split. probabilities: float [n], in table order."""
+    indices = {part: table.where(part) for part in PARTS}
+    return {part: score(table.labels[own], probabilities[own]) for part, own in indices.items()}
 
 
 def _metrics_csv(result: RunScores) -> str:

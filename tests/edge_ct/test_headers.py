@@ -66,6 +66,13 @@ def test_png_as_pillow_has_it(encode: Encode, mode: str, width: int, height: int
     assert header.bits == {"1": 1, "I;16": 16, "P": 1}.get(mode, 8)
 
 
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_palettes_as_pillow_has_them(encode: Encode, kind: str, mode: str) -> None:
+    data = encode(Image.new(mode, (47, 33)), kind)
+    assert headers.parse(data).palette == (Image.open(BytesIO(data)).mode == "P")
+
+
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
 @pytest.mark.parametrize(
     "options", [{}, {"progressive": True}, {"exif": b"Exif\0\0" + bytes(500)}, {"comment": b"\xff\xd9"}]

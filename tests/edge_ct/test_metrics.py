@@ -91,6 +91,7 @@ def test_scores_against_scikit_learn(threshold: float) -> None:
         "precision": sklearn_metrics.precision_score(labels, called),
         "f1": 2 * tp / (2 * tp + fp + fn),
         "brier": np.mean((labels - probabilities) ** 2),
+        "loss": sklearn_metrics.log_loss(labels, probabilities),
     }
     assert {name: scores.estimates()[name].value for name in expected} == pytest.approx(expected)
 
@@ -193,7 +194,15 @@ def test_intervals_contain_their_values(n: int, sharpness: float) -> None:
         assert estimate.value is not None
         assert estimate.low is not None
         assert estimate.high is not None
-        assert 0 <= estimate.low <= estimate.value <= estimate.high <= 1, name
+        assert 0 <= estimate.low <= estimate.value <= estimate.high, name
+        assert name == "loss" or estimate.high <= 1, name
+
+
+def test_log_loss_by_hand_and_of_the_certain() -> None:
+    # -(ln .8 + ln .5) / 2; a certainty that is right costs next to nothing, one that is wrong -ln 1e-7.
+    assert score(np.array([1, 0]), np.array([0.8, 0.5])).loss.value == pytest.approx((0.2231435 + 0.6931472) / 2)
+    assert score(np.array([1, 0]), np.array([1.0, 0.0])).loss.value == pytest.approx(0, abs=1e-6)
+    assert score(np.array([1, 0, 1, 0]), np.array([1.0, 1.0, 1.0, 0.0])).loss.value == pytest.approx(16.118096 / 4)
 
 
 def test_interval_of_a_perfectly_calibrated_model_contains_nought() -> None:
@@ -236,6 +245,7 @@ def test_resampled_metrics_are_those_of_the_repeated_slices(seed: int) -> None:
     y, p = labels[again], probabilities[again]
     assert metrics._auc(labels, probabilities, weights)[0] == pytest.approx(roc_auc_score(y, p))
     assert metrics._f1(labels, probabilities, weights, 0.5)[0] == pytest.approx(f1_score(y, p >= 0.5))
+    assert metrics._log_loss(labels, probabilities, weights)[0] == pytest.approx(sklearn_metrics.log_loss(y, p))
     assert metrics._brier(labels, probabilities, weights)[0] == pytest.approx(brier_score_loss(y, p, pos_label=1))
     assert metrics._ece(labels, probabilities, weights)[0] == pytest.approx(expected_calibration_error(y, p))
 
@@ -275,7 +285,7 @@ def test_no_positive_call_leaves_the_precision_undefined() -> None:
 
 
 def test_estimates_are_all_metrics_in_the_order_of_the_class() -> None:
-    names = ["accuracy", "sensitivity", "specificity", "precision", "f1", "auc", "ece", "brier"]
+    names = ["accuracy", "sensitivity", "specificity", "precision", "f1", "auc", "ece", "brier", "loss"]
     assert list(score(*sample(20, 7)).estimates()) == names
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_ct import slices
-from edge_ct.near_duplicates import GROUP_DISTANCE, difference_hash, distances, groups, pairs
+from edge_ct.near_duplicates import GROUP_DISTANCE, difference_hash, distances, groups, pairs, single_linkage
 from edge_ct.phantom import make_slice
 
 HASH = st.binary(min_size=32, max_size=32)
@@ -150,3 +150,19 @@ def test_other_phantoms_are_far(phantoms: list[np.ndarray]) -> None:
     apart = distances(hashes, hashes)[np.triu_indices(len(phantoms), 1)]
     assert np.median(apart) > 1.5 * GROUP_DISTANCE
     assert (apart <= GROUP_DISTANCE).mean() < 0.01
+
+
+@given(
+    st.integers(1, 30).flatmap(
+        lambda n: st.tuples(st.just(n), st.lists(st.tuples(*(st.integers(0, n - 1),) * 2), max_size=40))
+    )
+)
+def test_single_linkage_is_connected_components(graph: tuple[int, list[tuple[int, int]]]) -> None:
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    count, links = graph
+    ends = np.array(links, int).reshape(-1, 2).T
+    _, expected = connected_components(coo_matrix((np.ones(len(links)), ends), (count, count)), directed=False)
+    found = single_linkage(count, links)
+    assert found == [int(np.flatnonzero(expected == own)[0]) for own in expected]

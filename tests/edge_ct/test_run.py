@@ -8,6 +8,8 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edge_ct import run as runs
 from edge_ct.errors import DataRejected
@@ -194,6 +196,25 @@ def test_missing_split_is_refused(tmp_path: Path) -> None:
         runs.read_split(tmp_path / "split.csv")
 
 
+def test_slices_seen_before_are_known(folder: Path, table: SplitTable) -> None:
+    run = runs.load(folder)
+    runs.write_seen(folder, {})
+    assert not (folder / "seen.csv").exists()
+    assert run.known() == table.part_of()
+    # What the run itself says of a slice goes before what those before it said.
+    runs.write_seen(folder, {"f" * 16: "validation", "0" * 16: "test"})
+    assert run.seen() == {"f" * 16: "validation", "0" * 16: "test"}
+    assert run.known() == {"f" * 16: "validation", **table.part_of()}
+    assert run.known()["0" * 16] == "train"
+
+
+@pytest.mark.parametrize("content", [b"x\n1\n", b"sha256,part\nabc,train\n", b"sha256,part\n%b,new\n" % (b"0" * 16)])
+def test_damaged_table_of_slices_seen_is_refused(folder: Path, content: bytes) -> None:
+    (folder / "seen.csv").write_bytes(content)
+    with pytest.raises(DataRejected, match=r"seen\.csv: damaged"):
+        runs.load(folder).known()
+
+
 def test_members_of_a_network_are_itself_and_of_an_ensemble_its_runs(tmp_path: Path) -> None:
     for name in ("a", "b"):
         runs.save_info(tmp_path / name, info_of())
@@ -234,3 +255,9 @@ def test_csv_text_is_read_back_by_the_standard_library() -> None:
     text = runs.to_csv(("x", "y", "z"), rows)
     assert "\r" not in text
     assert list(csv.reader(io.StringIO(text))) == [["x", "y", "z"], ["a,b", "1", 'say "no"'], ["two\nlines", "2.5", ""]]
+
+
+@given(st.lists(st.tuples(*(st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0")),) * 2)))
+def test_any_text_survives_csv(rows: list[tuple[str, str]]) -> None:
+    text = runs.to_csv(("x", "y"), rows)
+    assert [tuple(row) for row in csv.reader(io.StringIO(text, newline=""))] == [("x", "y"), *rows]

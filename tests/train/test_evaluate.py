@@ -1,6 +1,5 @@
 """Scores of runs, ensembles and bundles: which slices count, and that the figures are right."""
 
-import csv
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -13,7 +12,7 @@ from edge_ct.classifier import Classifier
 from edge_ct.convert import package
 from edge_ct.dataset import load
 from edge_ct.errors import DataRejected, ModelRejected
-from edge_ct.train import ensemble, evaluate, fit, synth
+from edge_ct.train import evaluate, synth
 from edge_ct.train.report import RunScores
 
 KNOWN = {"a" * 16: "train", "b" * 16: "validation", "c" * 16: "test"}
@@ -107,37 +106,6 @@ def test_what_is_no_model_is_refused(tmp_path: Path, phantom_table: Path) -> Non
         evaluate.evaluate(tmp_path, None, "auto", "COVID")
     with pytest.raises(ModelRejected, match="no such bundle"):
         evaluate.evaluate(tmp_path / "none.tflite", phantom_table, "auto", "COVID")
-
-
-@pytest.mark.slow
-def test_an_ensemble_averages_its_members(trained_run: Path, phantom_table: Path, tmp_path: Path) -> None:
-    options = msgspec.convert(runs.load(trained_run).info.options, fit.Options)
-    other = fit.train(phantom_table, tmp_path / "b", msgspec.structs.replace(options, epochs=1, size=32), False, False)
-    combined = ensemble.create([trained_run, other.folder], tmp_path / "both")
-    means = {}
-    for folder in (trained_run, other.folder, combined.folder):
-        with (folder / "predictions.csv").open(newline="") as file:
-            for row in csv.DictReader(file):
-                means.setdefault(row["path"], []).append(float(row["probability"]))
-    assert len(means) > 40
-    for first, second, mean in means.values():
-        assert mean == pytest.approx((first + second) / 2, abs=2e-6)
-    found = evaluate.evaluate(combined.folder, None, "auto", "COVID")
-    assert found.model == "ensemble-48"
-    assert combined.info.network.parameters == sum(
-        runs.load(folder).info.network.parameters for folder in (trained_run, other.folder)
-    )
-
-
-@pytest.mark.slow
-def test_runs_of_another_split_do_not_combine(trained_run: Path, phantom_table: Path, tmp_path: Path) -> None:
-    options = msgspec.convert(runs.load(trained_run).info.options, fit.Options)
-    other = fit.train(phantom_table, tmp_path / "b", msgspec.structs.replace(options, epochs=1, seed=1), False, False)
-    with pytest.raises(DataRejected, match="another split"):
-        ensemble.create([trained_run, other.folder], tmp_path / "both")
-    with pytest.raises(DataRejected, match="at least two"):
-        ensemble.create([trained_run], tmp_path / "both")
-    assert not (tmp_path / "both").exists()
 
 
 def test_the_dataset_of_a_run_can_move(trained_run: Path, phantom_table: Path, tmp_path: Path) -> None:

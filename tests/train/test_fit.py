@@ -108,10 +108,30 @@ def test_patience_runs_out(tmp_path: Path) -> None:
         checkpoint.on_epoch_end(epoch, row)
         stopped.append(bool(model.stop_training))
     assert stopped == [False, False, False, True]
-    assert checkpoint.best(model).get_weights()[0][0, 0] == 1
+    assert checkpoint.best().get_weights()[0][0, 0] == 1
     assert sorted(path.name for path in (tmp_path / "checkpoint").iterdir()) == [
         "best-0002.weights.h5", "epoch-0004.keras", "state.json",
     ]  # fmt: skip
+
+
+def test_a_loss_that_is_no_number_ends_the_training_and_is_not_saved(tmp_path: Path) -> None:
+    import keras
+
+    model = keras.Sequential([keras.layers.Input((1,)), keras.layers.Dense(2)])
+    model.compile("adam", "mse")
+    checkpoint = Checkpoint(tmp_path, Options("customcnn", epochs=10, tensorboard=True), QUIET)
+    checkpoint.set_model(model)
+    checkpoint.set_params({"steps": 1})
+    row = {"loss": 1.0, "accuracy": 0.5, "val_loss": 1.0, "val_accuracy": 0.5}
+    checkpoint.on_epoch_begin(0)
+    checkpoint.on_epoch_end(0, row)
+    for broken in ("loss", "val_loss"):
+        checkpoint.on_epoch_begin(1)
+        with pytest.raises(EdgeCTError, match=r"epoch 2 is no number any more.*--learning-rate"):
+            checkpoint.on_epoch_end(1, {**row, broken: float("nan")})
+    again = Checkpoint(tmp_path, Options("customcnn", epochs=10, tensorboard=True), QUIET)
+    assert again.next_epoch == 1
+    assert again.restore() is not None
 
 
 @pytest.mark.parametrize("change", [{"epochs": 30}, {"seed": 9}])
@@ -159,17 +179,18 @@ def test_a_csv_may_point_anywhere(phantom_table: Path, tmp_path: Path) -> None:
     assert all(path.is_file() for path in run.dataset().paths)
 
 
-def test_near_duplicates_are_grouped_where_no_patient_is_named(phantom_table: Path, tmp_path: Path) -> None:
+def test_slices_are_grouped_where_no_patient_is_named(phantom_table: Path, tmp_path: Path) -> None:
     for label in ("COVID", "non-COVID"):
         shutil.copytree(phantom_table.parent / label, tmp_path / label)
     twin = next((tmp_path / "COVID").glob("*.png"))
     shutil.copy(twin, twin.with_name("twin.png"))
-    dataset = load(tmp_path)
-    assert dataset.groups is None
-    grouped = fit.with_near_duplicate_groups(dataset)
-    home = dict(zip((path.name for path in grouped.paths), grouped.groups, strict=True))
+    assert load(tmp_path).groups is None
+    table = fit.prepare(tmp_path, TINY).table
+    home = dict(
+        zip((Path(path).name for path in table.paths), zip(table.groups, table.parts, strict=True), strict=True)
+    )
     assert home["twin.png"] == home[twin.name]
-    assert len(set(home.values())) > 100
+    assert len({group for group, _ in home.values()}) > 100
 
 
 @pytest.mark.slow
