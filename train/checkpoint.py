@@ -82,6 +82,7 @@ class Checkpoint(keras.callbacks.Callback):
         if (self._folder / "state.json").exists():
             self._state = msgspec.json.decode((self._folder / "state.json").read_bytes(), type=State)
             progress.say(f"going on from epoch {self.next_epoch}")
+            self._write_history()  # a training that was killed may have left it one epoch short
         if options.tensorboard:  # from the history: a training that was killed may have left half an entry
             tensorboard.begin(run / "tensorboard", time())
             for row in self._state.history:
@@ -179,10 +180,13 @@ class Checkpoint(keras.callbacks.Callback):
         self._model_file(epoch - 1).unlink(missing_ok=True)
         if improved and previous_best >= 0:
             self._weights_file(previous_best).unlink(missing_ok=True)
-        rows = ([f"{value:.6g}" for value in entry.values()] for entry in self._state.history)
-        write_text(self._run / "history.csv", to_csv(tuple(row), rows))
+        self._write_history()
         if self._options.tensorboard:
             tensorboard.add(self._run / "tensorboard", row, time())
+
+    def _write_history(self) -> None:
+        rows = ([f"{value:.6g}" for value in entry.values()] for entry in self._state.history)
+        write_text(self._run / "history.csv", to_csv(tuple(self._state.history[0]), rows))
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:

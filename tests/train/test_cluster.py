@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -28,21 +29,22 @@ def two_nodes(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     pytest.importorskip("ray", reason="Ray is not installed (pip install 'edge-ct[cluster]')")
     (tmp_path / "scratch").mkdir()
     script = Path(__file__).with_name("two_nodes.py")
-    process = subprocess.Popen(
-        [sys.executable, str(script), str(study.processors())],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env={**os.environ, "TMPDIR": str(tmp_path / "scratch")},
-    )
-    yield process
-    assert process.stdin is not None
-    process.stdin.close()
-    try:
-        process.wait(60)
-    finally:
-        process.kill()
+    with tempfile.TemporaryDirectory(prefix="r", ignore_cleanup_errors=True) as sockets:  # whose paths must be short
+        process = subprocess.Popen(
+            [sys.executable, str(script), str(study.processors())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, "TMPDIR": str(tmp_path / "scratch"), "RAY_TMPDIR": sockets},
+        )
+        yield process
+        assert process.stdin is not None
+        process.stdin.close()
+        try:
+            process.wait(60)
+        finally:
+            process.kill()
 
 
 def children(pid: int) -> set[int]:
@@ -69,7 +71,7 @@ def test_a_node_lost_in_the_middle_changes_nothing(
         sys.executable, "-m", "edge_ct", *small_study.arguments, "--out", str(out), "--cluster", address, "--json",
     ]  # fmt: skip
     begun = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    lost, deadline = None, time.monotonic() + 500
+    lost, deadline = None, time.monotonic() + 900
     while lost is None and begun.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
         workers = children(int(raylet))
@@ -79,7 +81,7 @@ def test_a_node_lost_in_the_middle_changes_nothing(
     two_nodes.stdin.write("now\n")
     two_nodes.stdin.flush()
     assert two_nodes.stdout.readline() == "killed\n"
-    printed, said = begun.communicate(timeout=500)
+    printed, said = begun.communicate(timeout=900)
     assert begun.returncode == 0, said
     assert lost is not None, said
     assert lost.exists()  # the job never came to its end there: a finished one leaves no checkpoint, nor its scratch

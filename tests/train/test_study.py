@@ -205,6 +205,7 @@ def test_killed_between_any_two_writes_it_ends_the_same(
         shutil.move(steps[step], out)
         small_study.run(out)
         assert tables_of(out) == expected, step
+        assert len(read_csv(out / last / "history.csv")) == 2, step
         assert not list(out.rglob(".tmp-*")), step
         assert not list(out.rglob("checkpoint")), step
 
