@@ -125,7 +125,7 @@ def _prepare(base: Run, data: Path, replay: Path | None, options: Options, progr
     new, new_images = new.take(fresh), _take(new_images, fresh)
     everything = _together(old, old_images, new, new_images)
     if options.split == "grouped" and new.groups is None:
-        everything = grouping.grouped(everything, progress=progress)
+        everything = grouping.grouped(replace(everything, groups=None), progress=progress)
     parts = _parts(base, everything, old_parts, options, progress)
     images = Images(np.concatenate([old_images.images, new_images.images]), old_images.sha256 + new_images.sha256, "")
     kept = _kept(everything.labels, parts, len(old), options)
