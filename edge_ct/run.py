@@ -38,7 +38,7 @@ Rule = Literal["mean", "vote"]
 class RunInfo(msgspec.Struct, frozen=True):
     """The content of `run.json`.
 
-    data_path: the folder or CSV that was trained on, absolute; the slices themselves are not copied.
+    data_path: the folder that the paths of split.csv are relative to, absolute; the slices themselves are not copied.
     options: the training options as given. members: run folders of an ensemble, relative to this one where possible;
     rule: how their probabilities become one; weights: of the members in a mean, all alike where there are none.
     """

@@ -143,7 +143,7 @@ def test_damaged_runs_are_refused(damage: object, message: str, trained_run: Pat
 def test_changed_slices_are_noticed(trained_run: Path, tmp_path: Path) -> None:
     run = runs.load(trained_run)
     data = tmp_path / "data"
-    shutil.copytree(Path(run.info.data_path).parent, data)
+    shutil.copytree(Path(run.info.data_path), data)
     table = run.split()
     first, second = (data / table.paths[i] for i in table.where("test")[:2])
     shutil.copy(first, second)
