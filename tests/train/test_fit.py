@@ -110,7 +110,7 @@ def test_patience_runs_out(tmp_path: Path) -> None:
     assert stopped == [False, False, False, True]
     assert checkpoint.best().get_weights()[0][0, 0] == 1
     assert sorted(path.name for path in (tmp_path / "checkpoint").iterdir()) == [
-        "best-0002.weights.h5", "epoch-0004.keras", "state.json",
+        "best-0002.npz", "epoch-0004.npz", "state.json",
     ]  # fmt: skip
 
 
@@ -262,7 +262,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(phantom_table: Path, tmp_path: P
     assert error.endswith("the checkpoint of epoch 1 is kept: make room and go on with --resume")
     assert "Traceback" not in broken.stderr
     left = {path.name for path in (tmp_path / "b" / "checkpoint").iterdir()}
-    assert left == {"state.json", "epoch-0001.keras", "best-0001.weights.h5"}
+    assert left == {"state.json", "epoch-0001.npz", "best-0001.npz"}
     assert not list((tmp_path / "b").glob("**/.tmp-*"))
     resumed = train("b", "--resume")
     assert "going on from epoch 1" in resumed.stderr
