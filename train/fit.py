@@ -70,12 +70,18 @@ def train(data: Path, out: Path, options: Options, resume: bool, force: bool, pr
 
 def prepare(data: Path, options: Options, progress: Progress = QUIET) -> Prepared:
     """Read the slices and split them as the options say."""
+    dataset, images = read(data, options, progress)
+    parts = split(dataset, options.split, options.seed, options.validation, options.test)
+    return with_parts(dataset, images, data if data.is_dir() else data.parent, parts)
+
+
+def read(data: Path, options: Options, progress: Progress = QUIET) -> tuple[Dataset, Images]:
+    """The slices in memory, and with groups where the split wants some and none are named."""
     dataset = load(data, options.positive)
     images = read_images(dataset, options.size, progress)
     if options.split == "grouped" and dataset.groups is None:
         dataset = grouping.grouped(dataset, progress=progress)
-    parts = split(dataset, options.split, options.seed, options.validation, options.test)
-    return with_parts(dataset, images, data if data.is_dir() else data.parent, parts)
+    return dataset, images
 
 
 def read_images(dataset: Dataset, size: int, progress: Progress = QUIET) -> Images:

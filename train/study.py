@@ -26,7 +26,6 @@ import msgspec
 
 from edge_ct import quiet
 from edge_ct import run as runs
-from edge_ct.dataset import load
 from edge_ct.errors import DataRejected, EdgeCTError
 from edge_ct.progress import QUIET, Progress
 
@@ -101,10 +100,7 @@ def run(
 
 def _prepare(data: Path, options: Options, progress: Progress) -> Prepared:
     """The slices in memory, once for all jobs, in no parts yet."""
-    dataset = load(data, options.positive)
-    images = fit.read_images(dataset, options.size, progress)
-    if options.split == "grouped" and dataset.groups is None:
-        dataset = fit.with_near_duplicate_groups(dataset, progress)
+    dataset, images = fit.read(data, options, progress)
     root = data if data.is_dir() else data.parent
     # The paths in the table are made here, and so is `root`: where a job is done may be another machine.
     return replace(fit.with_parts(dataset, images, root, ("train",) * len(dataset)), root=root.resolve())

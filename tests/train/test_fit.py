@@ -110,7 +110,7 @@ def test_patience_runs_out(tmp_path: Path) -> None:
     assert stopped == [False, False, False, True]
     assert checkpoint.best().get_weights()[0][0, 0] == 1
     assert sorted(path.name for path in (tmp_path / "checkpoint").iterdir()) == [
-        "best-0002.weights.h5", "epoch-0004.keras", "state.json",
+        "best-0002.npz", "epoch-0004.npz", "network.json", "state.json",
     ]  # fmt: skip
 
 

@@ -150,6 +150,28 @@ def test_jobs_are_done_in_order_and_a_failed_one_keeps_the_others(
     assert plan.begun_at(tmp_path / "out", plan.wanted(["customcnn"], options, 0, 1, 0), False) is not None
 
 
+@pytest.mark.parametrize("kind", ["random", "grouped"])
+def test_slices_of_nobody_are_grouped_where_the_split_wants_it(
+    kind: str, small_study_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = []
+
+    def do(shared: fit.Prepared, parts: tuple[str, ...], *others: object) -> None:
+        tables.append((shared.table, parts))
+        raise DataRejected("enough")
+
+    monkeypatch.setattr(study, "do", do)
+    with pytest.raises(DataRejected, match="enough"):
+        study.run(small_study_data.parent, tmp_path, ["customcnn"], fit.Options("", size=32, split=kind), folds=2)
+    ((table, parts),) = tables
+    homes: dict[str, set[str]] = {}
+    for group, part in zip(table.groups, parts, strict=True):
+        homes.setdefault(group, set()).add(part)
+    assert len(parts) == 60
+    assert (homes.keys() == {""}) == (kind == "random")
+    assert kind == "random" or all(len(own) == 1 for own in homes.values())
+
+
 class States:
     """Copies of a study's folder as it was before each step of writing to it: what a kill can leave behind."""
 
@@ -192,7 +214,7 @@ def test_killed_between_any_two_writes_it_ends_the_same(
     )
     chosen = [
         f"replace {last}/split.csv",
-        f"replace {last}/checkpoint/epoch-0001.keras",
+        f"replace {last}/checkpoint/epoch-0001.npz",
         f"replace {last}/checkpoint/state.json",
         f"replace {last}/history.csv",
         f"replace {last}/model.keras",
