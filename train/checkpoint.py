@@ -27,7 +27,7 @@ with quiet.native_stderr():
 
 
 class State(msgspec.Struct):
-    """checkpoint/state.json: written last, it names the files that belong together."""
+    """checkpoint/state.json: written last, it names the files that belong together. network.json is that of all epochs."""
 
     history: list[dict[str, float]] = []
     best_epoch: int = -1
@@ -107,10 +107,10 @@ class Checkpoint(keras.callbacks.Callback):
         """The model as it was after the last finished epoch, not compiled; None at the start."""
         if self.next_epoch == 0:
             return None
+        network = json.loads(self._network_file.read_bytes())
+        network.pop("compile_config", None)
+        model = keras.saving.deserialize_keras_object(network)
         with np.load(self._state_file(self.next_epoch - 1)) as saved:
-            network = json.loads(saved["network"].item())
-            network.pop("compile_config", None)
-            model = keras.saving.deserialize_keras_object(network)
             _assign(model.variables, saved, "model")
         return model
 
@@ -173,13 +173,11 @@ class Checkpoint(keras.callbacks.Callback):
     def _save(self, epoch: int, row: dict[str, float], improved: bool) -> None:
         previous_best = self._state.best_epoch
         try:
+            if not self._network_file.exists():
+                write_text(self._network_file, self.model.to_json())
+            weights = _values(self.model.variables, "model")
             with saving(self._state_file(epoch)) as temporary:
-                np.savez(
-                    temporary,
-                    network=self.model.to_json(),
-                    **_values(self.model.variables, "model"),
-                    **_values(self.model.optimizer.variables, "optimizer"),
-                )
+                np.savez(temporary, **weights, **_values(self.model.optimizer.variables, "optimizer"))
             if improved:
                 with self._averaged(), saving(self._weights_file(epoch)) as temporary:
                     np.savez(temporary, **_values(self.model.variables, "model"))
@@ -216,6 +214,10 @@ class Checkpoint(keras.callbacks.Callback):
         # Patience begins when the whole network is trained.
         since = max(self._state.best_epoch, self._options.freeze - 1)
         return self.next_epoch > self._options.freeze and self.next_epoch - 1 - since >= self._options.patience
+
+    @property
+    def _network_file(self) -> Path:
+        return self._folder / "network.json"
 
     def _state_file(self, epoch: int) -> Path:
         return self._folder / f"epoch-{epoch + 1:04d}.npz"

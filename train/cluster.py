@@ -13,9 +13,10 @@ import logging
 import os
 import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,8 @@ def _connected(ray: Any, address: str | None, size: int) -> Iterator[None]:
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise EdgeCTError(f"Ray cannot be {'joined' if address else 'started'}: {error}") from error
     try:
-        yield
+        with redirect_stdout(sys.stderr):  # Ray prints what it hears of lost nodes
+            yield
     finally:
         ray.shutdown()
 
