@@ -27,7 +27,7 @@ with quiet.native_stderr():
 
 
 class State(msgspec.Struct):
-    """checkpoint/state.json: written last, it names the files that belong together. network.json is that of all epochs."""
+    """checkpoint/state.json: written last, it names the files that belong together; network.json is of all epochs."""
 
     history: list[dict[str, float]] = []
     best_epoch: int = -1

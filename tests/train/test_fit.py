@@ -23,7 +23,7 @@ from edge_ct.progress import QUIET
 from edge_ct.train import fit
 from edge_ct.train.augment import POLICIES
 from edge_ct.train.batches import Batches
-from edge_ct.train.checkpoint import Checkpoint
+from edge_ct.train.checkpoint import Checkpoint, saving
 from edge_ct.train.options import Options
 from edge_ct.train.predict import run_probabilities
 from edge_ct.train.report import RunScores
@@ -222,3 +222,65 @@ def test_a_killed_training_resumes_to_the_same_end(phantom_table: Path, tmp_path
         assert float(second["val_loss"]) == pytest.approx(float(first["val_loss"]), rel=1e-4)
     assert json.loads(resumed.stdout)["parts"]["test"]["n"] == json.loads(unbroken.stdout)["parts"]["test"]["n"]
     assert not (tmp_path / "b" / "checkpoint").exists()
+
+
+# As `edge-ct train`, on a disk that is full from the end of the first epoch on: no file may pass 8 KB any more.
+FULL_DISK = """
+import resource, sys
+from edge_ct import cli, progress
+
+def say(self, line):
+    print(line, file=sys.stderr)
+    if "validation loss" in line:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8192, resource.RLIM_INFINITY))
+
+progress.Progress.say = say
+cli.main(sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+def test_a_full_disk_leaves_the_last_checkpoint(phantom_table: Path, tmp_path: Path) -> None:
+    rows = phantom_table.read_text().splitlines()
+    few = phantom_table.with_name("sixty.csv")
+    few.write_text("\n".join(rows[:61]) + "\n")
+    environment = {**os.environ, "TF_DETERMINISTIC_OPS": "1", "OMP_NUM_THREADS": "1"}
+
+    def train(out: str, *more: str, code: str = "from edge_ct import cli; cli.main()") -> subprocess.CompletedProcess:
+        command = [
+            sys.executable, "-c", code, "train", "customcnn", "--data", str(few), "--out", str(tmp_path / out),
+            "--size", "32", "--epochs", "3", "--split", "grouped", "--batch", "8", "--ema", "0.5", "--json", *more,
+        ]  # fmt: skip
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    unbroken = train("a")
+    assert unbroken.returncode == 0, unbroken.stderr
+    broken = train("b", code=FULL_DISK)
+    assert (broken.returncode, broken.stdout) == (1, "")
+    (error,) = [line for line in broken.stderr.splitlines() if line.startswith("edge-ct: ")]
+    assert "cannot be written: File too large" in error
+    assert error.endswith("the checkpoint of epoch 1 is kept: make room and go on with --resume")
+    assert "Traceback" not in broken.stderr
+    left = {path.name for path in (tmp_path / "b" / "checkpoint").iterdir()}
+    assert left == {"state.json", "network.json", "epoch-0001.npz", "best-0001.npz"}
+    assert not list((tmp_path / "b").glob("**/.tmp-*"))
+    resumed = train("b", "--resume")
+    assert "going on from epoch 1" in resumed.stderr
+    ends = [json.loads(done.stdout) for done in (unbroken, resumed)]
+    assert ends[0]["parts"] == ends[1]["parts"]
+    histories = [read_csv(tmp_path / name / "history.csv") for name in "ab"]
+    assert [row["val_loss"] for row in histories[0]] == [row["val_loss"] for row in histories[1]]
+    assert len(histories[0]) == 3
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("unable to extend file")])
+def test_whatever_h5py_raises_is_one_error_and_leaves_no_file(error: Exception, tmp_path: Path) -> None:
+    (tmp_path / "a.keras").write_text("before")
+    with (
+        pytest.raises(EdgeCTError, match=r"a\.keras: cannot be written: (No space|unable)"),
+        saving(tmp_path / "a.keras") as temporary,
+    ):
+        temporary.write_text("half")
+        raise error
+    assert [path.name for path in tmp_path.iterdir()] == ["a.keras"]
+    assert (tmp_path / "a.keras").read_text() == "before"
