@@ -46,8 +46,7 @@ def saving(path: Path) -> Iterator[Path]:
 class Average(keras.callbacks.Callback):
     """Puts the moving averages that the optimiser keeps in the place of the weights, to validate and to save them.
 
-    (Keras' own `SwapEMAWeights` swaps by adding and subtracting, which leaves the weights changed by a rounding: a
-    resumed training would end elsewhere than an unbroken one.)
+    (Keras' own `SwapEMAWeights` adds and subtracts on TensorFlow, which gives back other weights by a rounding.)
     """
 
     def on_test_begin(self, logs: dict[str, float] | None = None) -> None:

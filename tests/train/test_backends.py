@@ -27,6 +27,7 @@ from pathlib import Path
 import msgspec, numpy as np
 from edge_ct.progress import Progress
 from edge_ct.train import fit, optimise
+from edge_ct.train.checkpoint import Checkpoint
 from edge_ct.train.options import Options
 
 class Killed(BaseException): pass
@@ -39,8 +40,16 @@ class Killing(Progress):
 table, out, options, pieces = map(msgspec.json.decode, sys.argv[1:])
 table, out, options = Path(table), Path(out), Options(**options)
 optimise.PLATEAU_PATIENCE = 1
+last, ended = [], Checkpoint.on_epoch_end
+
+def on_epoch_end(self, epoch, logs=None):
+    ended(self, epoch, logs)
+    last[:] = self.model.get_weights()  # those that are kept may be of an earlier epoch
+
+Checkpoint.on_epoch_end = on_epoch_end
 prepared = fit.prepare(table, options)
 whole = fit.train_prepared(prepared, out / "whole", options)
+unbroken = list(last)
 for piece in range(pieces):
     try:
         fit.train_prepared(prepared, out / "pieces", options, Killing(quiet=True))
@@ -48,8 +57,8 @@ for piece in range(pieces):
         assert (out / "pieces" / "checkpoint" / "state.json").exists()
 pieced = fit.train_prepared(prepared, out / "pieces", options)
 import keras
-models = [run.load_model(lambda path: keras.saving.load_model(path, compile=False)) for run in (whole, pieced)]
-pairs = zip(*(model.get_weights() for model in models), strict=True)
+kept = [run.load_model(lambda path: keras.saving.load_model(path, compile=False)) for run in (whole, pieced)]
+pairs = [*zip(unbroken, last, strict=True), *zip(*(model.get_weights() for model in kept), strict=True)]
 print(json.dumps([keras.backend.backend(), max(float(np.abs(a - b).max()) for a, b in pairs)]))
 """
 WAYS = {
