@@ -1,4 +1,4 @@
-"""Near-duplicate slices by a difference hash: the groups of a set that names no patients.
+"""Near-duplicate slices by a difference hash, and the groups that links of any kind make.
 
 The hash is the sign of the horizontal differences of a 17 x 16 thumbnail (Krawetz's dHash at 256 bits). On the public
 SARS-CoV-2 set a nearest neighbour on it already scores 88.6 % on a random split: what a grouped split must take away.
@@ -14,9 +14,6 @@ from .preprocess import block_mean, resize_exact
 
 # Pairs up to here look like the same slice; of 1,800 unrelated phantoms three pairs do.
 ALIKE = 30
-# For splits, rather too wide than too narrow: the widest at which no group of the public SARS-CoV-2 set mixes the
-# labels. Its 1,985 slices fall into 1,591 groups.
-GROUP_DISTANCE = 45
 
 
 def difference_hash(pixels: np.ndarray) -> np.ndarray:
@@ -30,23 +27,6 @@ def distances(hashes: np.ndarray, others: np.ndarray) -> np.ndarray:
     left, right = (np.unpackbits(h, axis=1).astype(np.float32) for h in (hashes, others))
     # |a - b| summed over bits is |a| + |b| - 2 a.b: one matrix product instead of n * m comparisons.
     return np.asarray(left.sum(1)[:, None] + right.sum(1)[None] - 2 * left @ right.T, np.int32)
-
-
-def pairs(hashes: np.ndarray, distance: int = ALIKE) -> list[tuple[int, int, int]]:
-    """All (i, j, Hamming distance) with i < j and a distance of at most `distance`, nearest first."""
-    found = []
-    for start in range(0, len(hashes), 1024):
-        block = distances(hashes[start : start + 1024], hashes)
-        for i, j in np.argwhere(block <= distance):
-            if start + i < j:
-                found.append((start + int(i), int(j), int(block[i, j])))
-    return sorted(found, key=lambda pair: (pair[2], pair[0], pair[1]))
-
-
-def groups(hashes: np.ndarray, distance: int = GROUP_DISTANCE) -> tuple[str, ...]:
-    """Single-linkage groups: slices linked by a chain of near-duplicates share a name."""
-    found = single_linkage(len(hashes), ((i, j) for i, j, _ in pairs(hashes, distance)))
-    return tuple(f"near-{first:05d}" for first in found)
 
 
 def single_linkage(count: int, links: Iterable[tuple[int, int]]) -> list[int]:

@@ -127,6 +127,7 @@ class Checkpoint(keras.callbacks.Callback):
         model = self.restore()
         with np.load(self._weights_file(self._state.best_epoch)) as saved:
             _assign(model.variables, saved, "model")
+        model.trainable = True  # network.json may be of an epoch in which the backbone was not
         return model
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:

@@ -89,7 +89,7 @@ def models(names: tuple[str, ...], size: int, as_json: bool) -> None:
     type=click.Choice(["random", "grouped"]),
     default="random",
     show_default=True,
-    help="grouped keeps patients, or else near-duplicates, together.",
+    help="grouped keeps patients together, or else slices that look like one patient's.",
 )
 @click.option("--validation", type=click.FloatRange(0.01, 0.5), default=0.15, show_default=True, help="Share.")
 @click.option("--test", type=click.FloatRange(0.01, 0.5), default=0.2, show_default=True, help="Share.")
@@ -214,6 +214,6 @@ def train(
     if study:
         return run_study(names, data, out, Options("", **options), force and not resume, as_json, asked)
     if start:
-        return continual.go_on(start, replay, data, out, {**options, "network": None}, resume, force, as_json)
+        return continual.go_on(start, replay, data, out, options, resume, force, as_json)
     run = fit.train(data, out, Options(*names, **options), resume, force, Progress())
     return print_run(run.folder, as_json)

@@ -7,7 +7,6 @@ intervals, n being the number of slices, however often each was tested.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,6 @@ from .paper import METRICS
 from .report import RunScores
 
 POOLED = ("accuracy", "sensitivity", "precision", "specificity")
-_SMALLEST = 1e-6  # predictions.csv has six decimals
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -49,7 +47,7 @@ class Result(msgspec.Struct, frozen=True):
     precision: float | None
     specificity: float | None
     auc: float | None
-    loss: float
+    loss: float | None
     train_accuracy: float | None
     validation_accuracy: float | None
 
@@ -118,17 +116,10 @@ def of_run(folder: Path, network: str, number: int, fold: int) -> Result:
         counts.fn,
         *(getattr(tested, name).value for name in METRICS),
         tested.auc.value,
-        _loss(folder / "predictions.csv"),
+        tested.loss.value,
         scores.parts["train"].accuracy.value,
         scores.parts["validation"].accuracy.value,
     )
-
-
-def _loss(predictions: Path) -> float:
-    with predictions.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["part"] == "test"]
-    positive = np.array([float(row["probability"]) for row in rows]).clip(_SMALLEST, 1 - _SMALLEST)
-    return float(-np.mean(np.log([p if row["label"] == "1" else 1 - p for p, row in zip(positive, rows, strict=True)])))
 
 
 def mean(values: Iterable[float | None]) -> Mean:

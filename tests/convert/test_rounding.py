@@ -47,7 +47,7 @@ def test_inputs_that_never_change_are_no_trouble() -> None:
     assert np.isfinite(rounding.round_rows(np.zeros((3, 6)), np.zeros((6, 6)))).all()
 
 
-@pytest.mark.parametrize("network", zoo.NETWORKS)
+@pytest.mark.parametrize("network", ["customcnn", "mobilenetv2"])
 def test_a_whole_network_keeps_its_outputs_better_than_by_nearest(network: str) -> None:
     keras.utils.set_random_seed(5)
     images = np.random.default_rng(5).uniform(-1, 1, (24, 64, 64, 1)).astype(np.float32)
