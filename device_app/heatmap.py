@@ -45,11 +45,11 @@ def draw(pixels: np.ndarray, class_map: np.ndarray, calibration: Calibration, ca
 
 
 def write(judgement: Judgement, calibration: Calibration, folder: Path) -> Path | None:
-    """Write the picture of a judged slice to `folder`; None, and nothing written, for a rejected one.
+    """Write the picture of a judged slice to `folder`; None, and nothing written, for a rejected one or without a map.
 
     Named after the file and the first digits of its pixels' SHA-256, so that equal names do not collide.
     """
-    if judgement.slice is None or judgement.outputs is None:
+    if judgement.slice is None or judgement.outputs is None or judgement.outputs.class_map is None:
         return None
     result = judgement.result
     caption = f"{result.decision}, P(COVID-19) = {result.probability:.2f}. Research use only."
