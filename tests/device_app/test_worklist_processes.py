@@ -32,7 +32,7 @@ def test_processes_that_begin_and_fill_a_worklist_at_once(tmp_path: Path, tiny_b
     folder = tmp_path / "state"
     spans = [(0, 20), (10, 30), (20, 40), (30, 50)]
     command = [sys.executable, "-c", WRITER, str(folder), str(tiny_bundle)]
-    pipes = {name: subprocess.PIPE for name in ("stdin", "stdout", "stderr")}
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     writers = [subprocess.Popen([*command, str(first), str(last)], text=True, **pipes) for first, last in spans]
     for writer in writers:
         assert writer.stdout is not None
