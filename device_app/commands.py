@@ -46,6 +46,9 @@ def classify(
     if model is None:
         raise ModelRejected("no model is shipped with this version; name a bundle with --model")
     classifier = Classifier(model, threads)
+    if heatmap and classifier.manifest.tensors.class_map is None:
+        click.echo(f"no heat maps: {classifier.manifest.network.architecture} has no class map", err=True)
+        heatmap = None
     counts: Counter[str] = Counter()
     with quiet.native_stderr():
         for judgement in judging.judge_all(classifier, sources):
