@@ -42,7 +42,7 @@ class _MeasureByDefault(click.Group):
         return super().parse_args(context, arguments)
 
 
-@click.group(cls=_MeasureByDefault, short_help="Measure bundles and runs; compare measurements; report.")
+@click.group(cls=_MeasureByDefault, short_help="Measure bundles and runs; compare; report.")
 def benchmark() -> None:
     """Measure a bundle or run on this machine, compare two measurements, set accuracy beside latency.
 

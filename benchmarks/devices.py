@@ -9,7 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from edge_ct import quiet
-from edge_ct.errors import EdgeCTError
+from edge_ct.errors import EdgeCTError, MissingExtra
 
 from .machine import describe, usable_cores
 
@@ -34,8 +34,10 @@ def choose(wanted: Wanted, threads: int) -> Device:
     Raises `EdgeCTError` where a GPU is asked for by name and the backend finds none.
     """
     with quiet.native_stderr():
-        import keras
-
+        try:
+            import keras
+        except ModuleNotFoundError as error:
+            raise MissingExtra("measuring a run needs Keras: pip install 'edge-ct[train]'") from error
         framework = str(keras.backend.backend())
         gpu = None if wanted == "cpu" else find_gpu(framework)
         backend = f"keras {version('keras')} on {framework} {version(framework)}"
