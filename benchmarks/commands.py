@@ -18,7 +18,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="JSON on stan
 class Numbers(click.ParamType):
     """`1,2,4` or `1-4`: positive numbers, as a tuple."""
 
-    name = "numbers"
+    name = "integers"
 
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> tuple[int, ...]:
         """Raises click's usage error."""
