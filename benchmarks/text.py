@@ -29,10 +29,10 @@ def lines(found: Benchmark) -> Iterator[str]:
     yield f"  cold start  {found.cold_start_ms:.0f} ms, peak memory {found.peak_rss_mb:.0f} MB{_resident(found)}"
     yield f"  sustained   {found.slices_per_second:.0f} slices a second, one worker"
     for own in found.by_workers:
-        grown = "" if own.growth_mb is None else f", memory grew by {own.growth_mb:.1f} MB"
         yield (
             f"  {own.workers} workers   {own.slices_per_second:.0f} slices a second over {own.slices}, "
-            f"{own.of_possible:.2f} of cores / model-only time{grown}"
+            f"{own.of_possible:.2f} of cores / model-only time; peak {own.peak_rss_mb:.0f} MB, "
+            f"{own.growth_mb:+.1f} MB against 200 slices"
         )
     share = found.timer_ns / 1e4 / found.model_only.p50_ms
     yield f"  timer       {found.timer_ns:.0f} ns a query, {share:.4f} % of a model-only one; not subtracted"
