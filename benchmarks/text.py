@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from .compare import Comparison
 from .latency import Benchmark
 from .machine import throttled_since
 from .operators import Profile
@@ -73,3 +74,25 @@ def _operators(profile: Profile) -> Iterator[str]:
     for operator in sorted(timed, key=lambda one: -(one.ms or 0.0))[:_SHOWN_OPERATORS]:
         shape = " x ".join(map(str, operator.output))
         yield f"    {operator.name:<20} {shape:<18} {operator.macs / 1e6:7.2f} M  {operator.ms or 0.0:8.3f} ms"
+
+
+def comparison_lines(found: Comparison) -> Iterator[str]:
+    """What `edge-ct benchmark compare` prints."""
+    for note in found.notes:
+        yield f"note: {note}"
+    width = max(len(change.measure) for change in found.changes)
+    models = dict.fromkeys(change.model for change in found.changes)
+    for model in models:
+        yield model
+        for change in found.changes:
+            if change.model != model:
+                continue
+            interval = "" if change.low is None else f"  [{_per_cent(change.low)}, {_per_cent(change.high or 1)}]"
+            yield (
+                f"  {change.measure:<{width}}  {change.before:>12,.3f} -> {change.after:>12,.3f}  "
+                f"{_per_cent(change.ratio)}{interval}  {change.verdict}"
+            )
+
+
+def _per_cent(ratio: float) -> str:
+    return f"{100 * (ratio - 1):+.1f} %"
