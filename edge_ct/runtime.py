@@ -12,7 +12,8 @@ from .errors import ModelRejected
 from .manifest import Tensor, Tensors
 
 
-def _interpreter_class() -> Any:
+def interpreter_class() -> Any:
+    """The `Interpreter` of whichever runtime is installed."""
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError:
@@ -42,7 +43,7 @@ class Runtime:
         self._tensors = tensors
         try:
             with quiet.native_stderr():
-                self._interpreter = _interpreter_class()(model_content=model, num_threads=threads)
+                self._interpreter = interpreter_class()(model_content=model, num_threads=threads)
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise ModelRejected(f"{source}: the runtime refuses it: {str(error).splitlines()[0]}") from error

@@ -128,7 +128,7 @@ def test_the_device_imports_nothing_heavy() -> None:
     """By importing it, in a fresh interpreter."""
     modules = ["commands", "judging", "heatmap", "worklist", "worklist_commands", "explanation", "watch", "doctor"]
     code = "".join(f"import edge_ct.device_app.{name}\n" for name in modules) + "import edge_ct.classifier, sys\n"
-    code += "from edge_ct.runtime import _interpreter_class\n_interpreter_class()\nprint(*sys.modules)"
+    code += "from edge_ct.runtime import interpreter_class\ninterpreter_class()\nprint(*sys.modules)"
     listed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     loaded = {name.split(".")[0] for name in listed.stdout.split()}
     assert {"edge_ct", "ai_edge_litert", "cv2"} <= loaded
