@@ -160,7 +160,9 @@ def _step(network: Any, optimizer: Any) -> Any:
         variables = network.trainable_variables
         gradients = tape.gradient(loss, variables)
         optimizer.apply_gradients(
-            (gradient, variable) for gradient, variable in zip(gradients, variables, strict=True) if gradient is not None
+            (gradient, variable)
+            for gradient, variable in zip(gradients, variables, strict=True)
+            if gradient is not None
         )
         return loss
 

@@ -1,4 +1,4 @@
-"""Magnitude pruning (Zhu & Gupta 2017): the smallest weights become zero, more of them step by step, while training goes on.
+"""Magnitude pruning (Zhu & Gupta 2017): the smallest weights become zero, more of them step by step, in training.
 
 It makes files compress better. It makes inference faster only where kernels for sparse weights exist for the layer, the
 type and the target at hand.

@@ -19,16 +19,14 @@ import numpy as np
 from edge_ct import quiet
 from edge_ct.errors import EdgeCTError
 from edge_ct.preprocess import Preprocess
+from edge_ct.progress import QUIET, Progress
 
-from . import twin
+from . import finetune, twin
 
 with quiet.native_stderr(), warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import tensorflow as tf
     import tensorflow_model_optimization as tfmot
-    from tensorflow_model_optimization.python.core.quantization.keras.default_8bit.default_8bit_quantize_registry import (
-        Default8BitQuantizeRegistry,
-    )
 
 _quantization = tfmot.quantization.keras
 # What tfmot's rule for `Activation` knows.
@@ -41,7 +39,7 @@ class Taken(msgspec.Struct, frozen=True):
     """What quantisation-aware training takes of a network. full: all of it; partial: all but `left`; none.
 
     folded: layers that tfmot refuses as they are, and takes in another form that computes the same. ruled: layers that
-    it has no rule for, and that have one here. left: layers that stay as they are, so that no full-integer file results.
+    it has no rule for, and that have one here. left: layers that stay as they are, and so no full-integer file results.
     """
 
     qat: str
@@ -49,6 +47,13 @@ class Taken(msgspec.Struct, frozen=True):
     ruled: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
     reason: str = ""
+
+
+class Account(msgspec.Struct, frozen=True):
+    """What was taken, and how training went."""
+
+    taken: Taken
+    epochs: list[finetune.Epoch]
 
 
 class OutputRule(_quantization.QuantizeConfig):  # type: ignore[misc]
@@ -104,14 +109,12 @@ def prepare(model: Any, keep_zeros: bool = False) -> tuple[Any, Taken]:
         rule = OutputRule() if layer.name in ruled else None
         return _quantization.quantize_annotate_layer(layer, rule)
 
-    scheme = tfmot.experimental.combine.Default8BitPrunePreserveQuantizeScheme() if keep_zeros else None
-    options = {"scheme": scheme} if scheme else {}
     with _quantization.quantize_scope({"OutputRule": OutputRule}), warnings.catch_warnings(), quiet.native_stderr():
         warnings.simplefilter("ignore")
         try:
             annotated = twin.api.models.clone_model(base, clone_function=annotate)
             annotated.set_weights(base.get_weights())
-            quantised = _quantization.quantize_apply(annotated, **options)
+            quantised = _quantization.quantize_apply(annotated, _scheme(keep_zeros))
         except (RuntimeError, ValueError) as error:
             raise EdgeCTError(f"tfmot takes none of {model.name}: {str(error).splitlines()[0]}") from error
     return quantised, Taken("partial" if left else "full", folded, ruled, left)
@@ -129,6 +132,13 @@ def set_ranges(quantised: Any, preprocess: Preprocess, images: np.ndarray) -> No
     for layer in quantised.layers:
         if type(layer).__name__ == "QuantizeLayer":
             pin(layer, preprocess)
+
+
+def train(
+    quantised: Any, taken: Taken, lessons: finetune.Lessons, recipe: finetune.Recipe, progress: Progress = QUIET
+) -> Account:
+    """Train what `prepare` gave, its ranges set."""
+    return Account(taken, finetune.fit(quantised, lessons, recipe, progress, "with roundings"))
 
 
 @contextmanager
@@ -164,9 +174,15 @@ def pin(entry: Any, preprocess: Preprocess) -> None:
     entry.quantizer_vars["max_var"].assign(float(high))
 
 
+def _scheme(keep_zeros: bool) -> Any:
+    if keep_zeros:
+        return tfmot.experimental.combine.Default8BitPrunePreserveQuantizeScheme()
+    return _quantization.default_8bit.Default8BitQuantizeScheme()
+
+
 def _untaken(base: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Names of the layers that tfmot's scheme refuses: those that `OutputRule` serves, and those that nothing does."""
-    registry = Default8BitQuantizeRegistry()
+    registry = _scheme(keep_zeros=False).get_quantize_registry()
     ruled, left = [], []
     for layer in base.layers:
         kind = type(layer).__name__

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from edge_ct import quiet
+from edge_ct.counting import macs
 from edge_ct.errors import EdgeCTError
 from edge_ct.progress import QUIET, Progress
 
@@ -125,16 +126,6 @@ def account(before: Any, after: Any, epochs: list[finetune.Epoch]) -> Account:
         macs=(macs(before), macs(after)),
         epochs=epochs,
     )
-
-
-def macs(model: Any) -> int:
-    """Multiply-accumulates of one slice through the convolutions of a MobileNetV2."""
-    total = 0
-    for layer in model.layers:
-        if type(layer).__name__ in ("Conv2D", "DepthwiseConv2D"):
-            _, height, width, _ = layer.output.shape
-            total += int(height) * int(width) * int(np.prod(layer.weights[0].shape))
-    return total
 
 
 def _kept(channels: int, fraction: float) -> int:

@@ -1,4 +1,4 @@
-"""What can be done to a network before it is quantised, in its order: slim, prune, then learn with the roundings in place.
+"""What can be done to a network before it is quantised, in its order: slim, prune, learn with the roundings in place.
 
 Slimming makes it faster, pruning makes its file compress better, quantisation-aware training makes its int8 file lose
 less. Each trains on the run's training part, judges by its validation part, and never sees its test part.
@@ -13,21 +13,13 @@ import msgspec
 from edge_ct.errors import EdgeCTError
 from edge_ct.manifest import Variant
 
-from . import prune, qat, quantise, slim
-from .finetune import Epoch, Lessons, Recipe, fit
+from . import quantise
 from .material import Material
 from .shrinking import Shrunk
 
-# Of Adam at the start. A slimmed network has most to recover from; with the roundings in place little is to be learned.
-_SLIM_RATE, _PRUNE_RATE, _QAT_RATE = 2e-4, 2e-4, 2e-5
+# Of Adam at the start, after slimming and while pruning; with the roundings in place little is to be learned.
+_RATE, _QAT_RATE = 2e-4, 2e-5
 _REPRESENTATIVE = 128
-
-
-class QatAccount(msgspec.Struct, frozen=True):
-    """What quantisation-aware training took, and how it went."""
-
-    taken: qat.Taken
-    epochs: list[Epoch]
 
 
 class Steps(msgspec.Struct, frozen=True):
@@ -61,29 +53,32 @@ class Steps(msgspec.Struct, frozen=True):
         training. Raises `EdgeCTError` for a network that a step cannot be done to."""
         if not self.label:
             return Shrunk(model)
+        # Here, as tf_keras and tfmot take seconds to import, which a plain conversion need not wait for.
+        from . import prune, qat, slim
+        from .finetune import Lessons, Recipe
+
+        slow, quick = Recipe(self.epochs, _RATE, seed=self.seed), Recipe(self.qat, _QAT_RATE, seed=self.seed)
         progress = material.progress
         if self.slim:
             slim.blocks(model)  # before anything takes time
         lessons = Lessons.of(model, material)
         account: dict[str, Any] = {}
+        parameters = None
         if self.slim:
             progress.say(f"slimming by {self.slim:g}")
             [images] = material.representative(_REPRESENTATIVE, self.seed)
             model, account["slim"] = slim.slim_and_train(
-                model, self.slim, material.preprocess.normalise(images), lessons, self._recipe(_SLIM_RATE), progress
+                model, self.slim, material.preprocess.normalise(images), lessons, slow, progress
             )
+            parameters = model.count_params()
         if self.prune:
             progress.say(f"pruning to {self.prune:g}")
-            account["prune"] = prune.prune(model, self.prune, lessons, self._recipe(_PRUNE_RATE), progress)
+            account["prune"] = prune.prune(model, self.prune, lessons, slow, progress)
         if not self.qat:
-            return Shrunk(model, self.label, account=account)
+            return Shrunk(model, self.label, parameters=parameters, account=account)
         progress.say("training with roundings in place")
         quantised, taken = qat.prepare(quantise.deployed(model), keep_zeros=bool(self.prune))
         [images] = material.representative(_REPRESENTATIVE, self.seed)
         qat.set_ranges(quantised, material.preprocess, images)
-        recipe = Recipe(self.qat, _QAT_RATE, seed=self.seed)
-        account["qat"] = QatAccount(taken, fit(quantised, lessons, recipe, progress, "qat"))
-        return Shrunk(quantised, self.label, exact=True, account=account)
-
-    def _recipe(self, rate: float) -> Recipe:
-        return Recipe(self.epochs, rate, seed=self.seed)
+        account["qat"] = qat.train(quantised, taken, lessons, quick, progress)
+        return Shrunk(quantised, self.label, exact=True, parameters=parameters, account=account)

@@ -35,8 +35,8 @@ def for_quantisation(model: Any) -> tuple[Any, tuple[str, ...]]:
     """As `of`, in a form that tfmot takes, and the names of the layers that it takes in another form.
 
     tfmot rounds a batch normalisation only together with a convolution before it. Where there is none of its own
-    (DenseNet, ResNetV2), a depthwise 1x1 convolution of weights one is put in front: the network computes what it did, and in the
-    converted file the two are one operation.
+    (DenseNet, ResNetV2), a depthwise 1x1 convolution of weights one is put in front: the network computes what it did,
+    and in the converted file the two are one operation.
     """
     return _rebuild(model, units=True)
 
@@ -119,19 +119,13 @@ def _layer(layer: Any, kind: str, name: str) -> Any:
     if twin is None:
         raise EdgeCTError(f"layer {name!r}: a {kind} has no twin in tf_keras, so tfmot cannot take this network")
     known = set(inspect.signature(twin.__init__).parameters)
-    settings = {
-        key: value
-        for key, value in layer.get_config().items()
-        if key in known and not key.endswith(_LEFT_OUT)
-    }
+    settings = {key: value for key, value in layer.get_config().items() if key in known and not key.endswith(_LEFT_OUT)}
     settings = {key: _activation(value) if key == "activation" else value for key, value in settings.items()}
     return twin(**{**settings, "name": name})
 
 
 def _unit(name: str) -> Any:
-    return tf_keras.layers.DepthwiseConv2D(
-        1, use_bias=False, depthwise_initializer="ones", trainable=False, name=name
-    )
+    return tf_keras.layers.DepthwiseConv2D(1, use_bias=False, depthwise_initializer="ones", trainable=False, name=name)
 
 
 def _activation(value: Any) -> Any:
