@@ -136,10 +136,10 @@ def fit(
                 step += 1
                 on_done(1)
         on_epoch()
-        history.append(_judged(judge, lessons, epoch + 1, float(np.mean(losses)), begun))
-        last = history[-1]
-        if not math.isfinite(last.loss + last.validation_loss):
+        if not math.isfinite(loss := float(np.mean(losses))):
             raise EdgeCTError(f"{name}: the loss is no number any more in epoch {epoch + 1}")
+        history.append(_judged(judge, lessons, epoch + 1, loss, begun))
+        last = history[-1]
         if epoch >= eligible and last.validation_loss < best:
             best, weights = last.validation_loss, network.get_weights()
         progress.say(
