@@ -30,18 +30,26 @@ def draw(pixels: np.ndarray, class_map: np.ndarray, calibration: Calibration, ca
     """
     scale = _SIDE / max(pixels.shape)
     width, height = (max(1, round(side * scale)) for side in pixels.shape[::-1])
-    grey = cv2.cvtColor(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR), cv2.COLOR_GRAY2BGR)
-    local = cv2.resize(evidence(class_map, calibration), (width, height), interpolation=cv2.INTER_LINEAR)
-    strength = np.clip(local / FULL_SCALE, 0, 1)
-    colours = cv2.applyColorMap((strength * 255).astype(np.uint8), _COLOURS)
-    opacity = (0.65 * np.sqrt(strength))[:, :, np.newaxis]
-    overlay = (grey * (1 - opacity) + colours * opacity).astype(np.uint8)
+    grey = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
+    overlay = blend(grey, evidence(class_map, calibration))
     across = max(2 * width + 3 * _MARGIN, _LEGEND_WIDTH)
     canvas = np.full((height + _LEGEND + 2 * _MARGIN, across, 3), 255, np.uint8)
-    canvas[_MARGIN : _MARGIN + height, _MARGIN : _MARGIN + width] = grey
+    canvas[_MARGIN : _MARGIN + height, _MARGIN : _MARGIN + width] = grey[:, :, np.newaxis]
     canvas[_MARGIN : _MARGIN + height, 2 * _MARGIN + width : 2 * (_MARGIN + width)] = overlay
     _legend(canvas, height + 2 * _MARGIN, caption)
     return canvas
+
+
+def blend(pixels: np.ndarray, local: np.ndarray) -> np.ndarray:
+    """The heat map over a slice, BGR uint8 [h, w, 3]; grey where there is no evidence.
+
+    pixels: uint8 [h, w]. local: calibrated log-odds, float32 of any size.
+    """
+    height, width = pixels.shape
+    strength = np.clip(cv2.resize(local, (width, height), interpolation=cv2.INTER_LINEAR) / FULL_SCALE, 0, 1)
+    colours = cv2.applyColorMap((strength * 255).astype(np.uint8), _COLOURS)
+    opacity = (0.65 * np.sqrt(strength))[:, :, np.newaxis]
+    return np.asarray((pixels[:, :, np.newaxis] * (1 - opacity) + colours * opacity).astype(np.uint8))
 
 
 def write(judgement: Judgement, calibration: Calibration, folder: Path) -> Path | None:
