@@ -34,6 +34,17 @@ COMMANDS = {
         "Look at, review, export and verify stored results.",
         "",
     ),
+    "listen": (
+        "edge_ct.device_app.dicom.commands:listen",
+        "Receive CT series over DICOM, judge them, send results back.",
+        "dicom",
+    ),
+    "send": (
+        "edge_ct.device_app.dicom.commands:send",
+        "Send DICOM objects, or what still waits to be sent.",
+        "dicom",
+    ),
+    "export": ("edge_ct.device_app.dicom.commands:export", "De-identify CT objects for research.", "dicom"),
     "bundle": ("edge_ct.device_app.commands:bundle", "Look into a bundle, or verify it.", ""),
 }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -47,27 +47,32 @@ def read_pixels(data: bytes, source: str, check_side: CheckSide) -> tuple[np.nda
     units; `MissingExtra` without pydicom.
     """
     dataset = read_dataset(data, source)
+    return frame_pixels(dataset, source, check_side), ids_of(dataset)
+
+
+def frame_pixels(dataset: Any, source: str, check_side: CheckSide) -> np.ndarray:
+    """As `read_pixels`, of a parsed object of one frame: uint8 [h, w]."""
     with refusing(source):
         check(dataset, source, check_side)
         if frame_count(dataset) != 1:
             raise InputRejected(f"{source}: DICOM with {dataset.NumberOfFrames} frames; one slice a file is read")
         check_pixels(dataset, source)
         raw = dataset.pixel_array
-        return windowed(raw.reshape(raw.shape[-2:]), _slope(dataset, 0), _intercept(dataset, 0)), ids_of(dataset)
+        return windowed(raw.reshape(raw.shape[-2:]), _slope(dataset, 0), _intercept(dataset, 0))
 
 
-def read_frames(path: Path, source: str, check_side: CheckSide) -> Iterator[np.ndarray]:
+def read_frames(path: Path, source: str, check_side: CheckSide) -> Generator[np.ndarray, None, None]:
     """The frames of an object, one by one and each read when it is asked for: uint8 [h, w] in the lung window.
 
     Raises as `read_pixels`, but takes several frames; a damaged one ends the iteration with `InputRejected`.
     """
-    import pydicom.pixels
+    from pydicom.pixels.utils import iter_pixels
 
     with path.open("rb") as file:
         header = read_dataset(file, source, pixels=False)
         check(header, source, check_side)
         with refusing(source):
-            for index, raw in enumerate(pydicom.pixels.iter_pixels(file, raw=True)):
+            for index, raw in enumerate(iter_pixels(file, raw=True)):
                 yield windowed(raw, _slope(header, index), _intercept(header, index))
 
 
@@ -116,6 +121,13 @@ def frame_count(dataset: Any) -> int:
     return int(dataset.get("NumberOfFrames") or 1)
 
 
+def check_frame_count(dataset: Any, source: str) -> None:
+    """Raise `InputRejected` where an object says that it has no frame, or more than anybody scans."""
+    count = frame_count(dataset)
+    if not 1 <= count <= MAX_FRAMES:
+        raise InputRejected(f"{source}: DICOM with {count} frames; 1 to {MAX_FRAMES} are read")
+
+
 def attribute(dataset: Any, index: int, group: str, name: str, default: Any = None) -> Any:
     """An attribute of one frame: of its functional groups, of the shared ones (PS3.3, C.7.6.16), else of the object."""
     for functional in (dataset.get("PerFrameFunctionalGroupsSequence"), dataset.get("SharedFunctionalGroupsSequence")):
@@ -155,8 +167,7 @@ def check(dataset: Any, source: str, check_side: CheckSide) -> None:
         if "LOCALIZER" in (dataset.get("ImageType") or []):
             raise InputRejected(f"{source}: a localiser, not an axial slice")
         check_side(int(dataset.Columns), int(dataset.Rows), source)
-        if frame_count(dataset) not in range(1, MAX_FRAMES + 1):
-            raise InputRejected(f"{source}: DICOM with {frame_count(dataset)} frames; 1 to {MAX_FRAMES} are read")
+        check_frame_count(dataset, source)
         if int(dataset.get("SamplesPerPixel") or 1) != 1:
             raise InputRejected(f"{source}: a colour DICOM; CT slices are grey")
         if not str(dataset.get("PhotometricInterpretation", "")).startswith("MONOCHROME"):
@@ -247,7 +258,7 @@ def _refuse_depth(dataset: Any, source: str) -> None:
     waiting = [(dataset, 1)]
     while waiting:
         level, depth = waiting.pop()
-        for tag in level.keys():  # noqa: SIM118: iterating over a dataset itself would convert every element
+        for tag in list(level.keys()):  # a dataset itself would give elements, all of them converted
             vr = level.get_item(tag).VR or (dictionary_VR(tag) if dictionary_has_tag(tag) else "UN")
             if vr != "SQ":
                 continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edge_ct import dicom, slices
-from edge_ct.errors import InputRejected
+from edge_ct.errors import EdgeCTError, InputRejected
 
 from . import header
 from .header import Facts
@@ -33,7 +33,7 @@ TRANSFER_SYNTAXES = (
 )
 
 
-class Refused(Exception):
+class Refused(EdgeCTError):
     """An object that is not taken: the DICOM status, and why in words that hold nothing of a patient's."""
 
     def __init__(self, status: int, reason: str) -> None:
@@ -58,6 +58,7 @@ def admit(data: bytes, sop_class: str, instance: str) -> list[Facts]:
             if "PixelData" not in dataset:
                 raise Refused(NOT_OF_ITS_CLASS, "no pixel data")
             slices.check_sides(int(dataset.Columns), int(dataset.Rows), "object")
+            dicom.check_frame_count(dataset, "object")
             frames = header.read(dataset)
         if not all(is_uid(uid) for uid in (frames[0].instance, frames[0].study, frames[0].series)):
             raise Refused(NOT_OF_ITS_CLASS, "instance, study or series UID missing or malformed")

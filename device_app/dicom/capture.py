@@ -28,7 +28,7 @@ def draw(pixels: np.ndarray, local: np.ndarray, lines: list[str]) -> np.ndarray:
     The first h rows are the slice; where there is no evidence they are grey and the slice's own bytes.
     """
     picture = heatmap.blend(pixels, local)
-    height, width = pixels.shape
+    width = pixels.shape[1]
     wrapped = [part for line in lines for part in textwrap.wrap(line, max(16, width // 7)) or [""]]
     band = np.zeros((_LINE * len(wrapped) + 2 * _MARGIN, width, 3), np.uint8)
     for number, text in enumerate(wrapped):
@@ -107,7 +107,9 @@ def _series_line(result: SeriesResult) -> str:
     verdict = result.verdict
     if verdict is None:
         return result.decision
-    return f"{verdict.decision}, P = {_percent(verdict.probability)}, {verdict.positive_slices} of {verdict.slices} slices"
+    return (
+        f"{verdict.decision}, P = {_percent(verdict.probability)}, {verdict.positive_slices} of {verdict.slices} slices"
+    )
 
 
 def _percent(p: float | None) -> str:

@@ -79,7 +79,7 @@ def read(dataset: Any) -> list[Facts]:
             body_part=_body_part(dataset, index),
             position=_floats(attribute(dataset, index, "PlanePositionSequence", "ImagePositionPatient"), 3),
             orientation=_floats(attribute(dataset, index, "PlaneOrientationSequence", "ImageOrientationPatient"), 6),
-            thickness=(_floats([attribute(dataset, index, "PixelMeasuresSequence", "SliceThickness")], 1) or (None,))[0],
+            thickness=_positive(attribute(dataset, index, "PixelMeasuresSequence", "SliceThickness")),
             spacing=_floats(attribute(dataset, index, "PixelMeasuresSequence", "PixelSpacing"), 2),
             **common,
         )
@@ -98,7 +98,9 @@ def why_skipped(facts: Facts) -> str | None:
     if facts.orientation is not None and not _axial(facts.orientation):
         return "not an axial slice"
     words = facts.body_part.upper()
-    if not any(name in words for name in _CHEST) and any(name in words.replace("_", " ").split() for name in _ELSEWHERE):
+    if not any(name in words for name in _CHEST) and any(
+        name in words.replace("_", " ").split() for name in _ELSEWHERE
+    ):
         return f"body part {quoted(facts.body_part)}, not the chest"
     return None
 
@@ -128,6 +130,11 @@ def _floats(values: Any, count: int) -> tuple[float, ...] | None:
     except (TypeError, ValueError):
         return None
     return floats if len(floats) == count and all(map(math.isfinite, floats)) else None
+
+
+def _positive(value: Any) -> float | None:
+    one = _floats([value], 1)
+    return one[0] if one and one[0] > 0 else None
 
 
 def _whole(value: Any) -> int | None:

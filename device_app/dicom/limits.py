@@ -1,7 +1,7 @@
 """How much a peer may send: limits on one object, on all that are on their way, and on a protocol unit.
 
-pynetdicom holds an object in memory until it is complete. What goes over a limit is received and dropped as it comes, so
-that memory stays bounded and the request still gets its status.
+pynetdicom holds an object in memory until it is complete. What goes over a limit is received and dropped as it comes,
+so that memory stays bounded and the request still gets its status.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ class Listener:
         entity.add_supported_context("1.2.840.10008.1.1")
         for sop_class in ACCEPTED:
             entity.add_supported_context(sop_class, list(TRANSFER_SYNTAXES))
-        handlers = [
+        handlers: Any = [
             (evt.EVT_CONN_OPEN, bound_units),
             (evt.EVT_REQUESTED, self._requested),
             (evt.EVT_REJECTED, self._rejected),
@@ -82,7 +82,10 @@ class Listener:
         address = (options.host, options.port)
         try:
             server: Any = entity.start_server(
-                address, block=False, evt_handlers=handlers, ssl_context=options.context  # type: ignore[arg-type]
+                address,
+                block=False,
+                evt_handlers=handlers,
+                ssl_context=options.context,
             )
         except OSError as error:
             raise EdgeCTError(f"{options.host}:{options.port}: cannot listen: {error.strerror or error}") from error
@@ -116,7 +119,8 @@ class Listener:
         refused = sorted({_uid(str(context.abstract_syntax)) for context in event.assoc.rejected_contexts})
         LOG.info("association from %s", _who(event))
         if refused:
-            LOG.warning("%s offers what is not taken here: SOP class %s", _who(event), ", ".join(refused))
+            shown = ", ".join(refused[:3]) + (f" and {len(refused) - 3} more" if len(refused) > 3 else "")
+            LOG.warning("%s offers what is not taken here: SOP class %s", _who(event), shown)
 
     def _ended(self, event: Any) -> None:
         self._in_flight.taken(event.assoc)

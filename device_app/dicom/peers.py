@@ -84,5 +84,7 @@ def tls(certificate: Path, key: Path, authority: Path, server: bool) -> ssl.SSLC
         context.load_cert_chain(certificate, key)
         context.load_verify_locations(authority)
     except (OSError, ssl.SSLError) as error:
-        raise EdgeCTError(f"TLS: {certificate}, {key} or {authority} cannot be used: {error.strerror or error}") from error
+        raise EdgeCTError(
+            f"TLS: {certificate}, {key} or {authority} cannot be used: {error.strerror or error}"
+        ) from error
     return context

@@ -58,7 +58,7 @@ def name_patient(made: Any, source: Any) -> None:
     made.PatientName = name
 
 
-def equipment() -> dict[str, str]:
+def equipment() -> dict[str, Any]:
     """Who made an object (PS3.3, C.7.5.1), as arguments of highdicom's constructors."""
     return {
         "manufacturer": MANUFACTURER,

@@ -26,7 +26,9 @@ _DECISIONS = {
 }
 
 
-def build(source: Any, judged: Sequence[Judged], result: SeriesResult, telling: Sequence[Judged], bundle: Bundle) -> Any:
+def build(
+    source: Any, judged: Sequence[Judged], result: SeriesResult, telling: Sequence[Judged], bundle: Bundle
+) -> Any:
     """The report. source: the dataset of an object of the series; telling: slices that get a line of their own."""
     from highdicom.sr import ComprehensiveSR, MeasurementReport, ObservationContext, ObserverContext
     from highdicom.sr.coding import CodedConcept
@@ -39,25 +41,26 @@ def build(source: Any, judged: Sequence[Judged], result: SeriesResult, telling: 
     device = ObserverContext(
         codes.DCM.Device,
         DeviceObserverIdentifyingAttributes(
-            uid=derived("device", seal), name=MANUFACTURER, manufacturer_name=MANUFACTURER, model_name=bundle.manifest.name
+            uid=derived("device", seal),
+            name=MANUFACTURER,
+            manufacturer_name=MANUFACTURER,
+            model_name=bundle.manifest.name,
         ),
     )
     voting = [one for one in judged if one.row.probability is not None]
-    groups = []
-    if voting:
-        groups.append(_series_group(voting, result, bundle, seal))
-        groups.extend(_slice_group(one, bundle, seal) for one in telling)
+    shown = voting or judged[:1]
+    groups = [_series_group(shown, result, bundle, seal), *(_slice_group(one, bundle, seal) for one in telling)]
     content = MeasurementReport(
         observation_context=ObservationContext(observer_device_context=device),
         procedure_reported=CodedConcept("169069000", "SCT", "CT of chest"),
-        imaging_measurements=groups or None,
+        imaging_measurements=groups,
         title=codes.DCM.ImagingMeasurementReport,
     )
     for name, text in _texts(result, bundle, seal):
         item = TextContentItem(name=_own(name), value=text, relationship_type="CONTAINS")
         content[0].ContentSequence.append(item)
     report = ComprehensiveSR(
-        evidence=_evidence(reference(source), [one.facts for one in voting or judged[:1]]),
+        evidence=_evidence(reference(source), [one.facts for one in shown]),
         content=content[0],
         series_instance_uid=derived("reports", result.study, result.series, seal),
         series_number=SERIES_NUMBER,
@@ -125,7 +128,9 @@ def _algorithm(bundle: Bundle, seal: str) -> Any:
     zone = manifest.zone
     parameters = [f"bundle SHA-256 {seal}", f"operating point {manifest.operating_point.threshold:.4f}"]
     if zone:
-        parameters.append(f"positive from {zone.positive_from:.4f}, negative to {zone.negative_to:.4f}, level {zone.level}")
+        parameters.append(
+            f"positive from {zone.positive_from:.4f}, negative to {zone.negative_to:.4f}, level {zone.level}"
+        )
     return AlgorithmIdentification(
         name=manifest.name, version=f"{__version__} {seal[:12]}", parameters=parameters, manufacturer=MANUFACTURER
     )
@@ -145,21 +150,20 @@ def _decision(decision: str) -> Any:
     return QualitativeEvaluation(_own("decision"), CodedConcept(decision, SCHEME, _DECISIONS[decision]))
 
 
-def _series_group(voting: Sequence[Judged], result: SeriesResult, bundle: Bundle, seal: str) -> Any:
+def _series_group(shown: Sequence[Judged], result: SeriesResult, bundle: Bundle, seal: str) -> Any:
     from highdicom.sr import MeasurementsAndQualitativeEvaluations, TrackingIdentifier
 
     verdict = result.verdict
-    assert verdict is not None
+    measurements = [_number("slices", verdict.slices if verdict else 0)]
+    if verdict:
+        measurements.insert(0, _number("probability", round(verdict.probability, 4)))
+        measurements.append(_number("positive-slices", verdict.positive_slices))
     return MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(derived("tracking", result.series, seal), "series"),
         algorithm_id=_algorithm(bundle, seal),
-        measurements=[
-            _number("probability", round(verdict.probability, 4)),
-            _number("slices", verdict.slices),
-            _number("positive-slices", verdict.positive_slices),
-        ],
-        qualitative_evaluations=[_decision(verdict.decision)],
-        source_images=_images(voting),
+        measurements=measurements,
+        qualitative_evaluations=[_decision(result.decision)],
+        source_images=_images(shown),
     )
 
 

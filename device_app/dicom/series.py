@@ -7,6 +7,7 @@ judged while it arrives; what is left for its end is sorting and a mean.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -88,10 +89,19 @@ def judge(classifier: Classifier, facts: Facts, read: Callable[[], np.ndarray], 
 
     Raises what `read` raises; `unreadable` makes a row of that.
     """
+    return judge_skipped(facts) if why_skipped(facts) else judge_pixels(classifier, facts, read(), source)
+
+
+def judge_skipped(facts: Facts) -> Judged:
+    """A frame that its header rules out."""
+    return _skipped(facts, why_skipped(facts) or "skipped")
+
+
+def judge_pixels(classifier: Classifier, facts: Facts, pixels: np.ndarray, source: str) -> Judged:
+    """As `judge`, of a frame whose pixels, uint8 [h, w], have been read anyway."""
     reason = why_skipped(facts)
     if reason:
         return _skipped(facts, reason)
-    pixels = read()
     found = lungs.segment(pixels)
     reason = no_lung(pixels, found)
     if reason:
@@ -136,7 +146,15 @@ def conclude(classifier: Classifier, judged: Iterable[Judged]) -> SeriesResult:
     facts = frames[0].facts
     reason = verdict.reason if verdict else _why_none(rows, skipped)
     return SeriesResult(
-        facts.study, facts.series, verdict, reason, rows, dict(skipped), _thickness(frames), _gap(voting), _notes(frames)
+        facts.study,
+        facts.series,
+        verdict,
+        reason,
+        rows,
+        dict(skipped),
+        _thickness(frames),
+        _gap(voting),
+        _notes(frames),
     )
 
 
@@ -172,7 +190,7 @@ def _thickness(frames: Sequence[Judged]) -> float | None:
 
 def _gap(voting: Sequence[Row]) -> float | None:
     places = sorted({row.along for row in voting if row.along is not None})
-    gaps = [after - before for before, after in zip(places, places[1:], strict=False)]
+    gaps = [after - before for before, after in itertools.pairwise(places)]
     return round(statistics.median(gaps), 3) if gaps else None
 
 

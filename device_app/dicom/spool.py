@@ -159,7 +159,7 @@ class Spool:
 
 
 def write_durably(path: Path, data: bytes) -> None:
-    """Write a file so that it is on the disk, under its name, when this returns. Raises `StorageFull`, `EdgeCTError`."""
+    """Write a file; it is on the disk, under its name, when this returns. Raises `StorageFull`, `EdgeCTError`."""
     temporary = path.with_name(f".tmp-{os.getpid()}-{threading.get_ident()}-{path.name[:32]}")
     try:
         with temporary.open("wb") as file:
