@@ -46,16 +46,19 @@ def build(source: Any, judged: Judged, pixels: np.ndarray, result: SeriesResult,
     from pydicom.sr.codedict import codes
     from pydicom.uid import ExplicitVRLittleEndian
 
-    assert judged.class_map is not None
     row, facts = judged.row, judged.facts
     seal = bundle.content[-64:].decode()
-    local = heatmap.evidence(judged.class_map, bundle.manifest.calibration)
+    colours = f"Colour: evidence for COVID-19, log-odds 0 to {heatmap.FULL_SCALE:g} and over. Lung window."
+    if judged.class_map is None:
+        local, colours = np.zeros((1, 1), np.float32), "This network has no class map: the slice alone. Lung window."
+    else:
+        local = heatmap.evidence(judged.class_map, bundle.manifest.calibration)
     place = "" if row.along is None else f" at {row.along:g} mm"
     lines = [
         f"RESEARCH USE ONLY, NOT FOR DIAGNOSIS. {bundle.manifest.name} ({seal[:12]})",
         f"Slice{place}: {row.decision}, P(COVID-19) = {_percent(row.probability)}",
         f"Series: {_series_line(result)}",
-        f"Colour: evidence for COVID-19, log-odds 0 to {heatmap.FULL_SCALE:g} and over. Lung window.",
+        colours,
     ]
     image = SCImage.from_ref_dataset(
         ref_dataset=reference(source),

@@ -14,10 +14,11 @@ import click
 
 from edge_ct import bundle as bundles
 from edge_ct import slices
-from edge_ct.errors import EdgeCTError, InputRejected, ModelRejected
+from edge_ct.errors import EdgeCTError, InputRejected
 from edge_ct.files import refuse_existing
 
-from ..state_option import state_option
+from ..device_options import model_option, state_option
+from ..places import model_path
 from ..worklist import Worklist
 from .listener import Listener, silence_libraries
 from .listener import Options as ListenOptions
@@ -101,7 +102,7 @@ def _log_to_stderr() -> None:
 
 
 @click.command(short_help="Receive CT series over DICOM, judge them, send results back.")
-@click.option("--model", metavar="BUNDLE", help="The bundle to use. No model is shipped with this version.")
+@model_option
 @state_option
 @_target_options
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
@@ -151,8 +152,7 @@ def listen(
     Example:
       edge-ct listen --model model.tflite --host 0.0.0.0 --allow-aet ORTHANC --to ORTHANC@192.168.7.2:4242
     """
-    if model is None:
-        raise ModelRejected("no model is shipped with this version; name a bundle with --model")
+    path = model_path(model)
     if host not in ("127.0.0.1", "::1", "localhost") and not (allow_aet or allow_address or anybody):
         raise click.UsageError("name who may call with --allow-aet or --allow-address, or say --anybody")
     certificates = _certificates(tls_cert, tls_key, tls_ca)
@@ -165,7 +165,7 @@ def listen(
     with Worklist(state) as worklist:
         spool = Spool(state / "dicom", worklist, max_spool * _MIB, min_free * _MIB)
         options = NodeOptions(quiet, captures, show_identity=show_identity, keep_seconds=3600 * keep_hours)
-        node = Node(worklist, spool, bundles.read(model), targets, options)
+        node = Node(worklist, spool, bundles.read(path), targets, options)
         node.start()
         listener = Listener(
             spool,

@@ -114,7 +114,8 @@ def judge_pixels(classifier: Classifier, facts: Facts, pixels: np.ndarray, sourc
         facts.instance, facts.frame, facts.along, result.decision, result.probability, result.reason, found.share,
         one.sha256,
     )  # fmt: skip
-    return Judged(facts, row, judgement, None if outputs is None else outputs.class_map.copy())
+    class_map = None if outputs is None or outputs.class_map is None else outputs.class_map.copy()
+    return Judged(facts, row, judgement, class_map)
 
 
 def unreadable(facts: Facts, reason: str) -> Judged:
