@@ -3,4 +3,6 @@
 - `commands`  `edge-ct classify` and `edge-ct bundle`
 - `judging`   paths, folders and standard input -> judgements, in order
 - `heatmap`   the class map over its slice, as a picture
+- `worklist`  every result a row on the disk (`rows`), in one SQLite file (`store`) with a hash-chained trail (`audit`),
+              work that survives restarts (`queues`), patients by `pseudonym`; `export` for others
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -18,6 +19,16 @@ _SIDE, _MARGIN, _LEGEND, _LEGEND_WIDTH = 512, 8, 56, 144
 _COLOURS = cv2.COLORMAP_CIVIDIS  # readable by the colour-blind and in greyscale print
 
 
+class Answer(Protocol):
+    """A result, or a row of the worklist."""
+
+    @property
+    def decision(self) -> str: ...
+
+    @property
+    def probability(self) -> float | None: ...
+
+
 def evidence(class_map: np.ndarray, calibration: Calibration) -> np.ndarray:
     """Calibrated log-odds of each cell, float32 [h, w]; their mean is the slice's."""
     return np.asarray(calibration.slope * (class_map[:, :, 1] - class_map[:, :, 0]) + calibration.intercept)
@@ -28,11 +39,16 @@ def draw(pixels: np.ndarray, class_map: np.ndarray, calibration: Calibration, ca
 
     pixels: uint8 [h, w]. class_map: float32 [h, w, 2], of any size.
     """
+    return draw_evidence(pixels, evidence(class_map, calibration), caption)
+
+
+def draw_evidence(pixels: np.ndarray, local: np.ndarray, caption: str) -> np.ndarray:
+    """As `draw`, from calibrated log-odds, float32 [h, w] of any size."""
     scale = _SIDE / max(pixels.shape)
     width, height = (max(1, round(side * scale)) for side in pixels.shape[::-1])
     grey = cv2.cvtColor(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR), cv2.COLOR_GRAY2BGR)
-    local = cv2.resize(evidence(class_map, calibration), (width, height), interpolation=cv2.INTER_LINEAR)
-    strength = np.clip(local / FULL_SCALE, 0, 1)
+    shown = cv2.resize(local, (width, height), interpolation=cv2.INTER_LINEAR)
+    strength = np.clip(shown / FULL_SCALE, 0, 1)
     colours = cv2.applyColorMap((strength * 255).astype(np.uint8), _COLOURS)
     opacity = (0.65 * np.sqrt(strength))[:, :, np.newaxis]
     overlay = (grey * (1 - opacity) + colours * opacity).astype(np.uint8)
@@ -52,17 +68,27 @@ def write(judgement: Judgement, calibration: Calibration, folder: Path) -> Path 
     if judgement.slice is None or judgement.outputs is None:
         return None
     result = judgement.result
-    caption = f"{result.decision}, P(COVID-19) = {result.probability:.2f}. Research use only."
-    picture = draw(judgement.slice.pixels, judgement.outputs.class_map, calibration, caption)
+    picture = draw(judgement.slice.pixels, judgement.outputs.class_map, calibration, caption(result))
     name = Path(result.source).stem.strip("<>.") or "slice"
     # A file name has at most 255 bytes.
     name = name.encode()[:200].decode(errors="ignore")
     path = folder / f"{name}-{judgement.slice.sha256[:8]}.png"
+    write_bytes(path, encode(picture, str(path)))
+    return path
+
+
+def caption(result: Answer) -> str:
+    """What is written below a picture."""
+    p = "" if result.probability is None else f", P(COVID-19) = {result.probability:.2f}"
+    return f"{result.decision}{p}. Research use only."
+
+
+def encode(picture: np.ndarray, name: str) -> bytes:
+    """A picture as PNG."""
     encoded, content = cv2.imencode(".png", picture)
     if not encoded:
-        raise EdgeCTError(f"{path}: cannot be encoded")
-    write_bytes(path, content.tobytes())
-    return path
+        raise EdgeCTError(f"{name}: cannot be encoded")
+    return content.tobytes()
 
 
 def _legend(canvas: np.ndarray, top: int, caption: str) -> None:

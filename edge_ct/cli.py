@@ -29,6 +29,11 @@ COMMANDS = {
     "convert": ("edge_ct.convert.commands:convert", "Turn a run into a verified TFLite bundle.", "convert"),
     "benchmark": ("edge_ct.benchmarks.commands:benchmark", "Measure a bundle's latency and memory.", ""),
     "classify": ("edge_ct.device_app.commands:classify", "Judge CT slices, offline.", ""),
+    "worklist": (
+        "edge_ct.device_app.worklist_commands:worklist",
+        "Look at, review, export and verify stored results.",
+        "",
+    ),
     "serve": ("edge_ct.device_app.web.commands:serve", "The worklist as a local web page.", "web"),
     "bundle": ("edge_ct.device_app.commands:bundle", "Look into a bundle, or verify it.", ""),
 }

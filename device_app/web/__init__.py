@@ -6,7 +6,7 @@
 - `desk`      what all pages share: worklist, workers, folders, sessions
 - `guard`, `pin`, `sessions`  who may ask what
 - `intake`    uploads and folders into the queue; `workers`, `folders` behind it
-- `pages`, `views`, `pictures`, `health`  what is shown
+- `pages`, `views`, `drawing`, `health`  what is shown
 - `events`    live progress
 - `strings`   the words, in every language
 """

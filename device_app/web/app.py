@@ -113,7 +113,7 @@ def begin(entered: bool) -> Session:
 
 def wants_json() -> bool:
     """Whether a script asks, not a page."""
-    return request.accept_mimetypes.best_match(["text/html", "application/json"]) == "application/json"
+    return bool(request.accept_mimetypes.best_match(["text/html", "application/json"]) == "application/json")
 
 
 def _check() -> Response | None:
@@ -173,7 +173,7 @@ def _shared() -> dict[str, Any]:
 
 
 def _asset(name: str) -> str:
-    return url_for("static", filename=name, v=_digest(name))
+    return str(url_for("static", filename=name, v=_digest(name)))
 
 
 @cache

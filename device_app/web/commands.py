@@ -12,13 +12,15 @@ from edge_ct import bundle as bundles
 from edge_ct.errors import EdgeCTError, ModelRejected
 from edge_ct.progress import print_json
 
+from ..state_option import state_option
+
 if TYPE_CHECKING:
     from .desk import Desk
 
 
 @click.command(short_help="The worklist as a local web page.")
 @click.option("--model", metavar="BUNDLE", help="The bundle to use. No model is shipped with this version.")
-@click.option("--worklist", type=click.Path(path_type=Path, file_okay=False), help="Folder of the worklist.")
+@state_option
 @click.option("--port", type=click.IntRange(0, 65535), default=8042, show_default=True, help="0 takes any free one.")
 @click.option("--lan", is_flag=True, help="Serve other machines too, behind a PIN.")
 @click.option("--pin", envvar="EDGE_CT_PIN", metavar="DIGITS", help="With --lan: a PIN of 6 to 32 digits.")
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 def serve(
     context: click.Context,
     model: str | None,
-    worklist: Path | None,
+    state: Path,
     port: int,
     lan: bool,
     pin: str | None,
@@ -63,12 +65,13 @@ def serve(
         raise ModelRejected("no model is shipped with this version; name a bundle with --model")
     if pin is not None and not lan:
         raise click.UsageError("--pin goes with --lan; without it the page is this machine's alone")
-    from ..worklist import DEFAULT_FOLDER, Worklist
-    from . import guard, pin as pins, server
+    from ..worklist import Worklist
+    from . import guard, server
+    from . import pin as pins
     from .desk import Desk
 
     bundle = bundles.read(model)
-    book = Worklist(worklist or DEFAULT_FOLDER)
+    book = Worklist(state)
     bound = server.bind(port, lan)
     port = bound.getsockname()[1]
     gate, told = None, None

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -111,15 +112,14 @@ class Desk:
 
     def _tell(self) -> None:
         """Tell of changes, whoever made them (a watched folder, another command), at most a few times a second."""
-        last = None
+        last: State | None = None
         while not self._closing:
-            try:
+            # A long lock, say: the pages hear of it by their own requests.
+            with suppress(Exception):
                 state = self.state()
-            except Exception:  # a full disk or a long lock: the pages hear of it by their own requests
-                state = last
-            if state != last:
-                self.events.tell("state", state)
-                last = state
+                if state != last:
+                    self.events.tell("state", state)
+                    last = state
             self._stir.wait(_TICK_SECONDS)
             self._stir.clear()
             time.sleep(0.1)

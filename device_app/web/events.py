@@ -13,7 +13,7 @@ _PENDING = 64
 
 
 class Events:
-    """At most `most` listeners; a slow one loses events, never memory: each event says how things stand, not a change."""
+    """At most `most` listeners; a slow one loses events, yet each says how things stand, not a change."""
 
     def __init__(self, most: int = 16) -> None:
         self._most = most

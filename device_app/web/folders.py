@@ -1,4 +1,4 @@
-"""Folders that the server reads itself (a USB stick): below roots given at the start, named by tokens, never by paths."""
+"""Folders that the server reads itself (a USB stick): below roots given at the start, named by tokens, not by paths."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ def stop_reading() -> Response:
 
 
 def file_name(sent: str) -> str:
-    """What a client calls a file, for people: the last part, printable, at most 200 characters. Never used as a path."""
+    """What a client calls a file, for people: the last part, printable, at most 200 characters. Not used as a path."""
     last = sent.replace("\\", "/").rstrip("/").rpartition("/")[2]
     shown = "".join(c if c.isprintable() else "\ufffd" for c in last).strip()
     return shown[:200] or "slice"
@@ -136,5 +136,3 @@ def _reader(stream: IO[bytes], name: str, most: int) -> Any:
         return data
 
     return read
-
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import lru_cache
+from typing import Any
 
 import msgspec
 from flask import Response, make_response, redirect, render_template, request, url_for
@@ -11,7 +12,7 @@ from flask import Response, make_response, redirect, render_template, request, u
 from edge_ct.errors import EdgeCTError, ModelRejected
 
 from ..rows import Label, Row, Verdict
-from . import health, pictures
+from . import drawing, health
 from .app import Refusal, session, the_desk, words
 from .views import SHOWN, bar, card, figures, moment
 
@@ -40,7 +41,8 @@ def _listed() -> dict[str, object]:
     elif shown == "reviewed":
         found = desk.worklist.rows(state="reviewed", limit=most + 1)
     else:
-        found = desk.worklist.rows(state="open", decision=shown, limit=most + 1)  # type: ignore[arg-type]
+        decision: Any = shown
+        found = desk.worklist.rows(state="open", decision=decision, limit=most + 1)
     counts: dict[str, int] = {str(name): n for name, n in desk.worklist.counts("open").items()}
     counts["reviewed"] = sum(desk.worklist.counts("reviewed").values())
     return {
@@ -103,17 +105,13 @@ def _slice(number: int) -> dict[str, object]:
         "reviews": [(one, moment(one.time, t)) for one in desk.worklist.reviews(number)],
         "reviewer": own.reviewer if own else "",
         "other_model": row.bundle != desk.bundle.content[-64:].decode(),
-        "full_scale": pictures.FULL_SCALE,
     }
 
 
 def _around(row: Row) -> tuple[int | None, list[Row], int | None, bool]:
     """The rows before and after, and those beside: of its series in the order they came, else as the list has them."""
     worklist = the_desk().worklist
-    if row.series:
-        beside = worklist.rows(series=row.series, by="number")
-    else:
-        beside = worklist.rows(limit=500)
+    beside = worklist.rows(series=row.series, by="number") if row.series else worklist.rows(limit=500)
     place = next((i for i, one in enumerate(beside) if one.id == row.id), None)
     if place is None:
         return None, [row], None, False
@@ -144,11 +142,11 @@ def _draw(number: int, kind: str) -> bytes | None:
     if png is None or kind == "slice":
         return png
     if kind == "thumb":
-        return pictures.thumb(png)
+        return drawing.thumb(png)
     heat = worklist.heat(number)
     if heat is None:
         return None
-    return pictures.layer(png, heat) if kind == "layer" else pictures.overlay(png, heat)
+    return drawing.layer(png, heat) if kind == "layer" else drawing.overlay(png, heat)
 
 
 _BUTTONS: dict[str, tuple[Verdict, Label | None]] = {
@@ -227,5 +225,3 @@ def _now() -> str:
 
 def _json(value: object) -> Response:
     return Response(msgspec.json.encode(value), mimetype="application/json")
-
-

@@ -133,5 +133,3 @@ def establish(path: Path, given: str | None) -> tuple[PinHash, str | None]:
     digest = hashed(pin)
     keep(path, digest)
     return digest, pin
-
-

@@ -1,4 +1,4 @@
-"""Words on the page: `strings.json` holds every one in every language; reasons of the engine are translated by shape."""
+"""Words on the page: `strings.json` holds each in every language; reasons of the engine are translated by shape."""
 
 from __future__ import annotations
 
