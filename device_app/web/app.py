@@ -43,7 +43,7 @@ def create(desk: Desk) -> Flask:
     app.extensions[_EXTENSION] = desk
     app.config.update(
         MAX_CONTENT_LENGTH=desk.limits.request_bytes,
-        MAX_FORM_MEMORY_SIZE=64 << 10,
+        MAX_FORM_MEMORY_SIZE=512 << 10,  # werkzeug counts its read buffer too
         MAX_FORM_PARTS=desk.limits.files + 4,
     )
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True

@@ -43,7 +43,7 @@ def _shapes() -> list[tuple[re.Pattern[str], dict[str, str]]]:
 
 
 class Words:
-    """One language's words: `words("list.title")`, `words("list.count", n=3)`."""
+    """One language's words: `words("nav.add")`, `words("add.count", n=3)`."""
 
     def __init__(self, language: str) -> None:
         self.language = language if language in LANGUAGES else DEFAULT

@@ -22,6 +22,7 @@ class Card:
     decision: str
     word: str
     advice: str
+    short: str
     reason: str | None
     reason_language: str
     chance: str
@@ -48,6 +49,7 @@ def card(row: Row, words: Words) -> Card:
         decision=row.decision,
         word=words(f"decision.{row.decision}"),
         advice=words(f"advice.{row.decision}"),
+        short=words(f"short.{row.decision}"),
         reason=reason,
         reason_language="en" if untranslated else words.language,
         chance=words.percent(row.probability),
