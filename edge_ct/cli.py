@@ -27,7 +27,7 @@ COMMANDS = {
         "train",
     ),
     "convert": ("edge_ct.convert.commands:convert", "Turn a run into a verified TFLite bundle.", "convert"),
-    "benchmark": ("edge_ct.benchmarks.commands:benchmark", "Measure a bundle's latency and memory.", ""),
+    "benchmark": ("edge_ct.benchmarks.commands:benchmark", "Measure bundles and runs; compare; report.", "bench"),
     "classify": ("edge_ct.device_app.commands:classify", "Judge CT slices, offline.", ""),
     "worklist": (
         "edge_ct.device_app.worklist_commands:worklist",
