@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING
 import click
 
 from edge_ct import bundle as bundles
-from edge_ct.errors import EdgeCTError, ModelRejected
+from edge_ct.errors import EdgeCTError
 from edge_ct.progress import print_json
 
-from ..state_option import state_option
+from ..device_options import keep_days_option, model_option, state_option
+from ..places import model_path
 
 if TYPE_CHECKING:
     from .desk import Desk
 
 
 @click.command(short_help="The worklist as a local web page.")
-@click.option("--model", metavar="BUNDLE", help="The bundle to use. No model is shipped with this version.")
+@model_option
 @state_option
 @click.option("--port", type=click.IntRange(0, 65535), default=8042, show_default=True, help="0 takes any free one.")
 @click.option("--lan", is_flag=True, help="Serve other machines too, behind a PIN.")
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     help="Offer this folder of the device on the page (where USB sticks appear, say), and all below it.",
 )
 @click.option("--workers", type=click.IntRange(1, 16), default=2, show_default=True, help="Slices judged at once.")
+@keep_days_option
 @click.option("--language", type=click.Choice(["en", "pt-BR"]), default="en", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output when ready.")
 @click.pass_context
@@ -46,6 +48,7 @@ def serve(
     names: tuple[str, ...],
     roots: tuple[Path, ...],
     workers: int,
+    keep_days: int | None,
     language: str,
     as_json: bool,
 ) -> None:
@@ -61,8 +64,6 @@ def serve(
       edge-ct serve --model model.tflite
       edge-ct serve --model model.tflite --lan --folder /media
     """
-    if model is None:
-        raise ModelRejected("no model is shipped with this version; name a bundle with --model")
     if pin is not None and not lan:
         raise click.UsageError("--pin goes with --lan; without it the page is this machine's alone")
     from ..worklist import Worklist
@@ -70,7 +71,7 @@ def serve(
     from . import pin as pins
     from .desk import Desk
 
-    bundle = bundles.read(model)
+    bundle = bundles.read(model_path(model))
     book = Worklist(state)
     bound = server.bind(port, lan)
     port = bound.getsockname()[1]
@@ -86,6 +87,7 @@ def serve(
         gate=gate,
         workers_count=workers,
         language=language,
+        keep_days=keep_days,
     )
     # The interpreters load while Flask is being imported.
     desk.open()

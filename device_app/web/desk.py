@@ -16,7 +16,8 @@ from edge_ct import slices
 from edge_ct.bundle import Bundle
 from edge_ct.classifier import Judgement
 
-from ..rows import Added
+from ..heatmap import Heat
+from ..rows import Added, Row
 from ..worklist import Worklist
 from .events import Events
 from .folders import Folders, Reader, Reading
@@ -27,6 +28,8 @@ from .workers import Workers
 
 ORIGIN = "serve"
 _TICK_SECONDS = 0.4
+_EXPLAIN_SECONDS = 2.0
+_DAY_SECONDS = 86400
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class Desk:
     language: str = "en"
     limits: Limits = field(default_factory=Limits)
     streams: int = 12
+    keep_days: int | None = None
 
     def __post_init__(self) -> None:
         self.started = time.time()
@@ -70,6 +74,7 @@ class Desk:
         self.folders = Folders(self.roots)
         self.reader = Reader(self.folders, self._submit_path, lambda reading: self._stir.set())
         self._stir = threading.Event()
+        self._explaining = threading.Lock()
         self._closing = False
         self._counted: tuple[int, dict[str, int]] = (-1, {})
 
@@ -84,6 +89,27 @@ class Desk:
         if version != self._counted[0]:
             self._counted = (version, {str(name): n for name, n in self.worklist.counts("open").items()})
         return State(self.workers.ready, version, self.workers.waiting, self._counted[1], self.reader.state)
+
+    def heat_method(self, row: Row) -> str | None:
+        """By what means a row is explained: None where there is nothing to show."""
+        if row.decision == "rejected":  # a map of what the model was not made for would mislead
+            return None
+        kept = self.worklist.heat(row.id)
+        if kept is not None:
+            return kept.method
+        mine = row.bundle == self.bundle.content[-64:].decode() and row.sha256 is not None
+        return "occlusion" if mine and self.bundle.manifest.tensors.class_map is None else None
+
+    def heat(self, row: Row, png: bytes) -> Heat | None:
+        """The heat map of a row; by occlusion, made when first looked at and kept, where the graph gives none."""
+        if self.heat_method(row) is None:
+            return None
+        with self._explaining:
+            kept = self.worklist.heat(row.id)
+            if kept is None:
+                kept = self.workers.explain(slices.decode(png, row.source).pixels, _EXPLAIN_SECONDS)
+                self.worklist.set_heat(row.id, kept)
+            return kept
 
     def submit(self, name: str, read: Callable[[], bytes], patience: float = 20.0) -> Future[Added]:
         """Queue a slice; the future is done when its row is on the disk. Raises `Busy`."""
@@ -113,7 +139,12 @@ class Desk:
     def _tell(self) -> None:
         """Tell of changes, whoever made them (a watched folder, another command), at most a few times a second."""
         last: State | None = None
+        pruned = -float(_DAY_SECONDS)
         while not self._closing:
+            if self.keep_days and time.monotonic() - pruned > _DAY_SECONDS:
+                pruned = time.monotonic()
+                with suppress(Exception):
+                    self.worklist.prune(self.keep_days)
             # A long lock, say: the pages hear of it by their own requests.
             with suppress(Exception):
                 state = self.state()

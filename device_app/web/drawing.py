@@ -7,13 +7,11 @@ import numpy as np
 
 from edge_ct.errors import EdgeCTError
 
-from ..heatmap import FULL_SCALE
-from ..rows import Heat
+from .. import heatmap
+from ..heatmap import Heat
 
 THUMB = 128
 _LAYER = 512
-BLEND = 0.65
-_COLOURS = cv2.COLORMAP_CIVIDIS  # readable by the colour-blind and in greyscale print
 
 
 def thumb(png: bytes) -> bytes:
@@ -32,26 +30,13 @@ def layer(png: bytes, heat: Heat) -> bytes:
     """Evidence as colours whose opacity grows with it, in the slice's proportions; at most 512 px a side."""
     height, width = _grey(png).shape
     scale = min(1.0, _LAYER / max(height, width))
-    colours, strength = _coloured(heat, max(1, round(width * scale)), max(1, round(height * scale)))
-    alpha = (255 * np.sqrt(strength)).astype(np.uint8)
-    return _png(np.dstack([colours, alpha]))
+    colours, cover = heatmap.colour(heat, max(1, round(width * scale)), max(1, round(height * scale)))
+    return _png(np.dstack([colours, (255 * cover).astype(np.uint8)]))
 
 
 def overlay(png: bytes, heat: Heat) -> bytes:
     """Slice and map in one picture, for print."""
-    grey = _grey(png)
-    colours, strength = _coloured(heat, grey.shape[1], grey.shape[0])
-    opacity = (BLEND * np.sqrt(strength))[:, :, np.newaxis]
-    slice_ = cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
-    return _png((slice_ * (1 - opacity) + colours * opacity).astype(np.uint8))
-
-
-def _coloured(heat: Heat, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
-    """BGR uint8 [h, w, 3], and strength float [h, w] from 0 to 1: the same log-odds as in `classify --heatmap`."""
-    evidence = np.nan_to_num(heat.evidence.astype(np.float32))
-    local = cv2.resize(evidence, (width, height), interpolation=cv2.INTER_LINEAR)
-    strength = np.clip(local / FULL_SCALE, 0, 1)
-    return cv2.applyColorMap((strength * 255).astype(np.uint8), _COLOURS), strength
+    return _png(heatmap.blend(cv2.cvtColor(_grey(png), cv2.COLOR_GRAY2BGR), heat))
 
 
 def _grey(png: bytes) -> np.ndarray:

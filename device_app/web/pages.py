@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -92,7 +91,6 @@ def _slice(number: int) -> dict[str, object]:
     shown = card(row, t)
     before, strip, after, by_series = _around(row)
     own = session()
-    heat = desk.worklist.heat(number)
     return {
         "card": shown,
         "strip": [card(one, t) for one in strip],
@@ -100,7 +98,7 @@ def _slice(number: int) -> dict[str, object]:
         "before": before,
         "after": after,
         "has_picture": row.sha256 is not None,
-        "method": heat.method if heat else None,
+        "method": desk.heat_method(row),
         "bar": bar(desk.bundle.manifest),
         "reviews": [(one, moment(one.time, t)) for one in desk.worklist.reviews(number)],
         "reviewer": own.reviewer if own else "",
@@ -123,27 +121,21 @@ def _around(row: Row) -> tuple[int | None, list[Row], int | None, bool]:
 
 def picture(number: int, kind: str) -> Response:
     """A picture of a row, as PNG."""
-    content = _picture(the_desk().worklist.folder, number, kind) if kind == "thumb" else _draw(number, kind)
+    content = _draw(number, kind)
     if content is None:
         raise Refusal(404, "error.picture")
     headers = {"Cache-Control": "private, max-age=600"}  # a row's picture never changes
     return Response(content, mimetype="image/png", headers=headers)
 
 
-@lru_cache(maxsize=256)
-def _picture(folder: object, number: int, kind: str) -> bytes | None:
-    """Thumbnails are asked for again and again; folder: of the worklist whose number it is."""
-    return _draw(number, kind)
-
-
 def _draw(number: int, kind: str) -> bytes | None:
-    worklist = the_desk().worklist
-    png = worklist.picture(number)
+    desk = the_desk()
+    png = desk.worklist.picture(number)
     if png is None or kind == "slice":
         return png
     if kind == "thumb":
         return drawing.thumb(png)
-    heat = worklist.heat(number)
+    heat = desk.heat(_row(number), png)
     if heat is None:
         return None
     return drawing.layer(png, heat) if kind == "layer" else drawing.overlay(png, heat)

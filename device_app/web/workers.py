@@ -10,9 +10,13 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+import numpy as np
+
 from edge_ct.bundle import Bundle
 from edge_ct.classifier import Classifier, Judgement
 from edge_ct.errors import EdgeCTError
+
+from ..heatmap import Heat
 
 Kept = TypeVar("Kept")
 CAPACITY = 64
@@ -88,6 +92,14 @@ class Workers(Generic[Kept]):
             start = time.perf_counter()
             self._tester.check_golden()
             return time.perf_counter() - start
+
+    def explain(self, pixels: np.ndarray, seconds: float) -> Heat:
+        """The evidence of a slice by occlusion, for a graph without a class map. pixels: uint8 [h, w]."""
+        from ..explanation import occlusion
+
+        with self._testing:
+            self._tester = self._tester or Classifier(self._bundle)
+            return occlusion(self._tester, pixels, seconds)
 
     def close(self, timeout: float) -> bool:
         """Take nothing more, finish what is queued; whether that was done within `timeout` seconds."""

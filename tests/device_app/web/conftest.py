@@ -10,12 +10,14 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import cv2
+import numpy as np
 import pytest
 
 from edge_ct import bundle as bundles
@@ -61,6 +63,18 @@ main(sys.argv[1:])
 def png(patient: int, index: int, positive: bool = False, size: int = 96) -> bytes:
     """A phantom slice as a file."""
     return cv2.imencode(".png", make_slice(patient, index, positive, size).image)[1].tobytes()
+
+
+def variant(number: int) -> bytes:
+    """One phantom slice with `number` written into its corner: as many different files as one likes, at no cost."""
+    image = _one_slice().copy()
+    image[0, :4] = np.frombuffer(number.to_bytes(4, "little"), np.uint8)
+    return cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+
+
+@cache
+def _one_slice() -> np.ndarray:
+    return make_slice(7, 4, True, 224).image
 
 
 def token_of(page: str) -> str:

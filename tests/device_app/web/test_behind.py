@@ -16,7 +16,7 @@ import pytest
 
 from edge_ct import bundle as bundles
 from edge_ct.classifier import Judgement
-from edge_ct.device_app.rows import Heat
+from edge_ct.device_app.heatmap import Heat
 from edge_ct.device_app.web import drawing, health
 from edge_ct.device_app.web.desk import Desk
 from edge_ct.device_app.web.events import Events
