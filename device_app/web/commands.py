@@ -35,7 +35,13 @@ if TYPE_CHECKING:
 )
 @click.option("--workers", type=click.IntRange(1, 16), default=2, show_default=True, help="Slices judged at once.")
 @keep_days_option
-@click.option("--language", type=click.Choice(["en", "pt-BR"]), default="en", show_default=True)
+@click.option(
+    "--language",
+    type=click.Choice(["en", "pt-BR"]),
+    default="en",
+    show_default=True,
+    help="For browsers that ask for neither.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output when ready.")
 @click.pass_context
 def serve(

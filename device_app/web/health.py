@@ -1,4 +1,4 @@
-"""The device as the page shows it: temperature, disk, memory, clock. Linux' own files; what is not there is None."""
+"""The device as the page shows it: temperature, disk, memory, clock; what the machine does not tell is None."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-_THERMAL = Path("/sys/class/thermal")
+from .. import machine
+
 _HOT = 80.0  # degrees Celsius: a Raspberry Pi slows down from here
 _LOW_DISK = 512 << 20
 _LOW_MEMORY = 100 << 20
@@ -52,42 +53,11 @@ def look(folder: Path, now: float | None = None) -> Health:
     except OSError:
         free, total = 0, 0
     return Health(
-        temperature=temperature(_THERMAL),
+        temperature=machine.temperature(),
         disk_free=free,
         disk_total=total,
-        memory=resident(),
-        memory_free=_available(),
+        memory=machine.resident(),
+        memory_free=machine.memory_available(),
         load=os.getloadavg()[0],
         clock_good=(time.time() if now is None else now) >= _NOT_BEFORE,
     )
-
-
-def temperature(thermal: Path) -> float | None:
-    """Of the hottest zone that gives a plausible number."""
-    found = []
-    for path in sorted(thermal.glob("thermal_zone*/temp")):
-        try:
-            found.append(int(path.read_text()) / 1000)
-        except (OSError, ValueError):
-            continue
-    plausible = [value for value in found if -40 < value < 150]
-    return max(plausible) if plausible else None
-
-
-def resident() -> int | None:
-    """Memory of this process, in bytes."""
-    return _field(Path("/proc/self/status"), "VmRSS:")
-
-
-def _available() -> int | None:
-    return _field(Path("/proc/meminfo"), "MemAvailable:")
-
-
-def _field(path: Path, name: str) -> int | None:
-    try:
-        for line in path.read_text().splitlines():
-            if line.startswith(name):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError, IndexError):
-        pass
-    return None

@@ -1,4 +1,4 @@
-"""A desk without a network, and a real server in a process of its own whose sockets reach loopback alone."""
+"""A desk without a server, and a real server in a process of its own, which has no network (see the conftest above)."""
 
 from __future__ import annotations
 
@@ -32,32 +32,6 @@ from flask.testing import FlaskClient
 from edge_ct.device_app.web import app as apps
 from edge_ct.device_app.web import guard
 from edge_ct.device_app.web.desk import Desk
-
-# Runs a command with every socket call that would leave loopback made to fail.
-OFFLINE = """
-import socket, sys
-LOCAL = ("127.", "::1", "localhost", "0.0.0.0", "/")
-def only_local(name):
-    real = getattr(socket.socket, name)
-    def checked(self, address, *rest):
-        host = address[0] if isinstance(address, tuple) else address
-        if self.family in (socket.AF_INET, socket.AF_INET6) and not str(host).startswith(LOCAL):
-            raise OSError(f"network: {name} {address}")
-        return real(self, address, *rest)
-    return checked
-class Offline(socket.socket):
-    pass
-for name in ("connect", "connect_ex", "bind"):
-    setattr(Offline, name, only_local(name))
-socket.socket = socket.SocketType = Offline
-def resolve(host, *rest, **more):
-    if host not in (None, "", "127.0.0.1", "localhost", "::1", "0.0.0.0"):
-        raise OSError(f"network: getaddrinfo {host}")
-    return real_resolve(host, *rest, **more)
-real_resolve, socket.getaddrinfo = socket.getaddrinfo, resolve
-from edge_ct.cli import main
-main(sys.argv[1:])
-"""
 
 
 def png(patient: int, index: int, positive: bool = False, size: int = 96) -> bytes:
@@ -184,7 +158,7 @@ def serve(tiny_bundle: Path, tmp_path: Path) -> Iterator[Callable[..., Served]]:
         state = state or tmp_path / "state"
         command = ["serve", "--model", model or tiny_bundle, "--state", state, "--port", "0", "--json", *arguments]
         process = subprocess.Popen(
-            [sys.executable, "-c", OFFLINE, *map(str, command)],
+            [sys.executable, "-m", "edge_ct", *map(str, command)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -134,7 +134,7 @@ def test_from_files_to_a_signed_summary(
     shoot(page, "serve-add")
 
     # The page that stood open learns of it by itself; the most urgent come first.
-    beside.wait_for_function(f"document.querySelectorAll('.row').length === {len(study)}")
+    playwright.expect(beside.locator(".row")).to_have_count(len(study), timeout=60_000)
     page.click("#after a")
     page.wait_for_selector(".row")
     shown = page.eval_on_selector_all(".row", "rows => rows.map(row => row.classList[1])")
@@ -270,8 +270,8 @@ def test_dark_and_large_enough_to_touch(
         .filter(one => !one.matches('.skip, .pick input, .presets input') && one.getClientRects().length)
         .filter(one => { const box = one.getBoundingClientRect(); return box.height < 43.5 || box.width < 43.5; })
         .map(one => one.outerHTML.slice(0, 120))"""
-    nameless = """() => [...document.querySelectorAll('a, button, summary, input:not([type=hidden]), textarea, img, select')]
-        .filter(one => !(one.innerText || one.getAttribute('aria-label') || one.hasAttribute('alt') || one.labels?.length))
+    nameless = """() => [...document.querySelectorAll('a, button, summary, input:not([type=hidden]), textarea, img')]
+        .filter(one => !(one.innerText || one.ariaLabel || one.hasAttribute('alt') || one.labels?.length))
         .map(one => one.outerHTML.slice(0, 120))"""
     numbers = page.eval_on_selector_all("#results a", "links => links.map(link => link.getAttribute('href').slice(1))")
     for path in ("", "add", numbers[0], "model", "device"):
@@ -294,6 +294,6 @@ def test_a_stick_is_read_and_watched(
     page.goto(served.url + "add")
     page.click(".folders a")
     page.click(f"text=Judge all slices in “{study[0].parent.name}”")
-    page.wait_for_function("document.querySelector('#reading .told').textContent.startsWith('%d of')" % len(study))
+    playwright.expect(page.locator("#reading .told")).to_contain_text(f"{len(study)} of {len(study)}", timeout=60_000)
     page.goto(served.url)
     assert page.locator(".row").count() == len(study)

@@ -1,9 +1,7 @@
-"""`edge-ct serve` as a process of its own, whose sockets reach loopback alone."""
+"""`edge-ct serve` as a process of its own, without a network."""
 
 from __future__ import annotations
 
-import itertools
-import os
 import signal
 import socket
 import subprocess
@@ -21,14 +19,13 @@ from edge_ct.device_app.web import pin as pins
 from edge_ct.device_app.web import server
 from edge_ct.device_app.worklist import Worklist
 
-from .conftest import OFFLINE, Browser, Served, png, variant
+from .conftest import Browser, Served, png, variant
 
 Serve = Callable[..., Served]
-KILLS = int(os.environ.get("EDGE_CT_KILLS", "3"))
 
 
 def run(*arguments: object, **more: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", OFFLINE, "serve", *map(str, arguments)]
+    command = [sys.executable, "-m", "edge_ct", "serve", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **more)  # type: ignore[call-overload, no-any-return]
 
 
@@ -97,37 +94,6 @@ def test_uploads_that_were_taken_are_answered_before_it_stops(serve: Serve) -> N
     assert len(kept - acknowledged) == 0, "a row that nobody was told of: its answer was lost"
 
 
-@pytest.mark.slow
-def test_no_acknowledged_row_is_lost_to_kill_9(serve: Serve, tmp_path: Path) -> None:
-    """EDGE_CT_KILLS sets how often. Each falls at another moment of an upload, measured in uploads, not seconds."""
-    state = tmp_path / "killed"
-    acknowledged: dict[int, str] = {}
-    sent = 0
-    for kill in range(KILLS):
-        served = serve(state=state)
-        browsers = [Browser(served) for _ in range(2)]
-        begun = time.monotonic()
-        for i in itertools.count():
-            sent += 1
-            if i == 2 + kill % 4:
-                moment = (time.monotonic() - begun) / i * (kill * 0.618034 % 1)
-                threading.Timer(moment, served.process.kill).start()
-            try:
-                status, said = browsers[sent % 2].upload(f"{sent}.png", variant(sent))
-            except (OSError, HTTPException):
-                break
-            assert status == 201, said
-            acknowledged[said["files"][0]["id"]] = f"{sent}.png"
-        served.process.wait(60)
-    with Worklist(state) as worklist:
-        rows = {row.id: row.source for row in worklist.rows()}
-        assert {number: rows.get(number) for number in acknowledged} == acknowledged
-        assert worklist.verify().problem is None
-    assert len(acknowledged) >= 2 * KILLS
-    served = serve(state=state)
-    assert Browser(served).upload("after.png", variant(0))[0] == 201
-
-
 def test_a_body_over_the_limit_is_cut_off(serve: Serve) -> None:
     served = serve()
     with socket.create_connection(served.address, timeout=60) as connection:
@@ -185,7 +151,7 @@ def test_for_people_it_prints_where_the_page_is_and_a_code_for_the_phone(tiny_bu
         pytest.skip("this machine has no address but loopback's")
     command = ["serve", "--model", tiny_bundle, "--state", tmp_path / "s", "--port", "0", "--lan"]
     process = subprocess.Popen(
-        [sys.executable, "-u", "-c", OFFLINE, *map(str, command)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-u", "-m", "edge_ct", *map(str, command)], stdout=subprocess.PIPE, text=True
     )
     assert process.stdout
     lines = []
