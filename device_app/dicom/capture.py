@@ -27,7 +27,7 @@ def draw(pixels: np.ndarray, local: np.ndarray, lines: list[str]) -> np.ndarray:
 
     The first h rows are the slice; where there is no evidence they are grey and the slice's own bytes.
     """
-    picture = heatmap.blend(pixels, local)
+    picture = heatmap.blend(cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR), heatmap.Heat(local, "class map"))
     width = pixels.shape[1]
     wrapped = [part for line in lines for part in textwrap.wrap(line, max(16, width // 7)) or [""]]
     band = np.zeros((_LINE * len(wrapped) + 2 * _MARGIN, width, 3), np.uint8)

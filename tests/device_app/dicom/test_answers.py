@@ -156,7 +156,9 @@ def test_window_and_orientation_are_the_sources(made: list[Any], judged: study.S
         own = by_instance[instance].class_map
         assert own is not None
         local = heatmap.evidence(own, bundle.manifest.calibration)
-        assert np.array_equal(picture[:height], heatmap.blend(source, local)[:, :, ::-1])
+        grey = np.repeat(source[:, :, np.newaxis], 3, axis=2)
+        blended = heatmap.blend(grey, heatmap.Heat(local, "class map"))
+        assert np.array_equal(picture[:height], blended[:, :, ::-1])
         assert one.PatientOrientation == ["L", "P"]
         assert (one.BurnedInAnnotation, one.PhotometricInterpretation) == ("YES", "RGB")
         # The words below: something is written, and its first line is not grey.
