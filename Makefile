@@ -18,8 +18,9 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# make bench [BUNDLE=model.tflite]
 bench: $(VENV)/installed
-	$(BIN)/python -m pytest benchmarks --benchmark-columns=median,min,max,rounds
+	$(BIN)/python -m pytest benchmarks $(if $(BUNDLE),--bundle $(BUNDLE)) --benchmark-columns=median,min,max,rounds
 
 # A cold `edge-ct classify` against a bare script, where nothing but the base dependencies is installed.
 # make bench-cold BUNDLE=model.tflite
