@@ -88,7 +88,6 @@ def openvino(model, size, threads):
 
 def keras(model, size, threads):
     """A plain `predict` of the network that the bundle was made of, at full precision."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import keras as engine
     import tensorflow
 
