@@ -76,7 +76,7 @@ def study(tmp_path: Path) -> list[Path]:
     folder.mkdir()
     for patient in range(4):
         for index in (2, 3, 4):
-            image = make_slice(7000 + patient, index, patient % 2 == 1, 384).image
+            image = make_slice(7090 + patient, index, patient % 2 == 1, 384).image
             cv2.imwrite(str(folder / f"phantom{patient}-slice{index}.png"), image)
     cv2.imwrite(str(folder / "holiday.png"), landscape())
     whole = (folder / "phantom0-slice2.png").read_bytes()
@@ -183,6 +183,7 @@ def test_from_files_to_a_signed_summary(
 
     # The strip and the arrow keys lead on.
     here = page.url
+    page.locator("#opacity").evaluate("slider => slider.blur()")  # whose own the arrows are
     page.keyboard.press("ArrowRight")
     page.wait_for_url(lambda url: url != here)
     page.keyboard.press("ArrowLeft")
@@ -206,7 +207,7 @@ def test_from_files_to_a_signed_summary(
     assert page.pdf().count(b"/Type /Page\n") == 1
     page.emulate_media(media="print")
     assert not page.is_visible(".top")
-    assert page.is_visible("text=Research use only")
+    assert page.is_visible(".paper >> text=Research use only")
     page.emulate_media(media="screen")
 
     # The other language, and a page that stays in it.
@@ -271,7 +272,7 @@ def test_dark_and_large_enough_to_touch(
         .filter(one => { const box = one.getBoundingClientRect(); return box.height < 43.5 || box.width < 43.5; })
         .map(one => one.outerHTML.slice(0, 120))"""
     nameless = """() => [...document.querySelectorAll('a, button, summary, input:not([type=hidden]), textarea, img')]
-        .filter(one => !(one.innerText || one.ariaLabel || one.hasAttribute('alt') || one.labels?.length))
+        .filter(one => !(one.textContent.trim() || one.ariaLabel || one.hasAttribute('alt') || one.labels?.length))
         .map(one => one.outerHTML.slice(0, 120))"""
     numbers = page.eval_on_selector_all("#results a", "links => links.map(link => link.getAttribute('href').slice(1))")
     for path in ("", "add", numbers[0], "model", "device"):
