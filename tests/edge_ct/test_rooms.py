@@ -11,11 +11,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 WINGS = ("train", "convert", "device_app", "benchmarks")
 ROOMS = ("edge_ct", *WINGS)
-SIDE_ROOMS = ("device_app/web",)  # a package inside a wing
+SIDE_ROOMS = ("device_app/dicom", "device_app/web")  # a package inside a wing
 HEAVY = frozenset({"tensorflow", "keras", "tf_keras", "sklearn", "pandas", "matplotlib", "statsmodels", "scipy"})
 # The base dependencies by their import names, the device's own alternative of them, and DICOM where there is some.
 DEVICE = frozenset({"numpy", "cv2", "click", "msgspec", "ai_edge_litert", "tflite_runtime", "pydicom"})
 WEB = frozenset({"flask", "waitress", "segno", "werkzeug"})  # the web page's, and nobody else's
+DICOM = frozenset({"pynetdicom", "highdicom", "dicomweb_client", "dicomanonymizer", "requests"})  # the node's alone
+OWN = {"edge_ct.device_app.web": WEB, "edge_ct.device_app.dicom": DICOM}
 
 
 def files(room: str) -> list[Path]:
@@ -124,7 +126,7 @@ def test_the_device_reaches_nothing_heavy() -> None:
     for module in reached:
         tops = {name.split(".")[0] for name, _ in imports(MODULES[module])}
         assert tops & HEAVY == set(), module
-        allowed = DEVICE | WEB if module.startswith("edge_ct.device_app.web") else DEVICE
+        allowed = DEVICE.union(*(own for room, own in OWN.items() if module.startswith(room)))
         assert tops - allowed - {"edge_ct", "__future__"} - sys.stdlib_module_names == set(), module
 
 
