@@ -161,6 +161,7 @@ def test_from_files_to_a_signed_summary(
     page.keyboard.press("h")
     assert page.inner_text("#opacity-told") == "30 %"
     page.locator("#opacity").fill("65")
+    page.locator("#opacity").evaluate("slider => slider.blur()")
     shoot(page, "serve-slice")
 
     # Grey levels: what is drawn is what the window says of the picture's own bytes.
