@@ -227,7 +227,7 @@ def test_from_files_to_a_signed_summary(
 
 @pytest.mark.skipif(
     importlib.util.find_spec("edge_ct.picture") is None,
-    reason="this version does not look at a picture before judging it",
+    reason="pictures are not looked at before they are judged",
 )
 def test_a_photograph_is_not_judged(
     serve: Callable[..., Served], open_page: Callable[..., Any], study: list[Path]
