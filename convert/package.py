@@ -139,7 +139,7 @@ class _Files:
         self._rounded = shrunk.exact or quantise.is_tf_keras(shrunk.model)
 
     def name(self, variant: Variant) -> str:
-        return "-".join(part for part in (self.shrunk.label, variant) if part)
+        return "-".join(part for part in (self.shrunk.label, "sparse" * self._options.sparse, variant) if part)
 
     def of(self, variant: Variant) -> bytes:
         """The file of that variant; those of integers come last, as rounding changes the network."""
