@@ -7,6 +7,7 @@
 - `operators`   a graph's operators, their multiply-accumulates and times
 - `processes`   whole processes: wall time, peak memory
 - `machine`     what it was measured on, and how hot, fast and busy that was
+- `compare`     two measurements: what changed beyond noise
 - `text`        a measurement as lines for people
 - `cold_start`  a cold `edge-ct classify` against a bare script, as ratios
 - `demo`        the whole line on phantom slices, and its report

@@ -110,6 +110,38 @@ def run(
         click.echo(line)
 
 
+@benchmark.command(short_help="What changed between two measurements; fails on a regression.")
+@click.argument("before", type=PATH)
+@click.argument("after", type=PATH)
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(0, 1000),
+    default=5.0,
+    show_default=True,
+    help="How much worse, in per cent, is no regression.",
+)
+@json_option
+def compare(before: Path, after: Path, tolerance: float, as_json: bool) -> None:
+    """Compare two files of `benchmark --json`, or two report.json; exit code 5 on a regression past the tolerance.
+
+    A change smaller than the noise within the measurements is none. Measure both on one quiet machine.
+
+    \b
+    Example:
+      edge-ct benchmark compare before.json after.json --tolerance 5
+    """
+    from . import compare as comparing
+    from .text import comparison_lines
+
+    found = comparing.compare(comparing.read(before), comparing.read(after), tolerance)
+    if as_json:
+        print_json(found)
+    else:
+        for line in comparison_lines(found):
+            click.echo(line)
+    comparing.enforce(found)
+
+
 @click.command(short_help="The whole line on synthetic slices, in a few minutes.")
 @click.option(
     "--out",

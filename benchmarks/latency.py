@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from csv import DictReader
 from pathlib import Path
 
@@ -111,15 +110,18 @@ def benchmark(
         rows.append(row)
         rates.append(rate)
     resident = resident_mb()
-    with _as_files(contents) as paths:
-        command = [sys.executable, "-m", "edge_ct", "classify", str(paths[0]), "--model", str(bundle), "--json"]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "slice.png"
+        path.write_bytes(contents[0])
+        command = [sys.executable, "-m", "edge_ct", "classify", str(path), "--model", str(bundle), "--json"]
         starts = cold_starts(command, COLD_STARTS, progress)
+    by_workers: tuple[Throughput, ...] = ()
+    if workers:
         # One thread a worker, whatever was asked above: workers share the cores already.
-        alone = next((row.model_only.p50_ms for row in rows if row.threads == 1), None)
-        if workers and alone is None:
-            alone = _of_threads(Classifier(opened), contents, 1, True, progress)[0].model_only.p50_ms
+        alone = next((row for row in rows if row.threads == 1), None)
+        alone = alone or _of_threads(Classifier(opened), contents, 1, True, progress)[0]
         cores = describe().cores
-        by_workers = tuple(throughput(opened, paths, count, cores, alone or 0.0, progress) for count in workers)
+        by_workers = throughput(bundle, contents, workers, cores, alone.model_only.p50_ms, progress)
     return Benchmark(
         model=classifier.identity,
         bytes=len(opened.content),
@@ -165,16 +167,6 @@ def _of_threads(
 def named(contents: Sequence[bytes], data: Path | None) -> str:
     """What was measured on, for people."""
     return f"{len(contents)} phantoms of {PHANTOM_SIZE} px" if data is None else f"{len(contents)} of {data.name}"
-
-
-@contextmanager
-def _as_files(contents: Sequence[bytes]) -> Iterator[list[Path]]:
-    """The slices as files, in a folder of their own."""
-    with tempfile.TemporaryDirectory() as folder:
-        paths = [Path(folder) / f"{number:04}.png" for number in range(len(contents))]
-        for path, content in zip(paths, contents, strict=True):
-            path.write_bytes(content)
-        yield paths
 
 
 def phantom_files(count: int = 16) -> list[bytes]:

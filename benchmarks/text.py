@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from .compare import Comparison
 from .latency import Benchmark
 from .machine import throttled_since
 from .operators import Profile
@@ -29,10 +30,10 @@ def lines(found: Benchmark) -> Iterator[str]:
     yield f"  cold start  {found.cold_start_ms:.0f} ms, peak memory {found.peak_rss_mb:.0f} MB{_resident(found)}"
     yield f"  sustained   {found.slices_per_second:.0f} slices a second, one worker"
     for own in found.by_workers:
-        grown = "" if own.growth_mb is None else f", memory grew by {own.growth_mb:.1f} MB"
         yield (
             f"  {own.workers} workers   {own.slices_per_second:.0f} slices a second over {own.slices}, "
-            f"{own.of_possible:.2f} of cores / model-only time{grown}"
+            f"{own.of_possible:.2f} of cores / model-only time; peak {own.peak_rss_mb:.0f} MB, "
+            f"{own.growth_mb:+.1f} MB against 200 slices"
         )
     share = found.timer_ns / 1e4 / found.model_only.p50_ms
     yield f"  timer       {found.timer_ns:.0f} ns a query, {share:.4f} % of a model-only one; not subtracted"
@@ -73,3 +74,25 @@ def _operators(profile: Profile) -> Iterator[str]:
     for operator in sorted(timed, key=lambda one: -(one.ms or 0.0))[:_SHOWN_OPERATORS]:
         shape = " x ".join(map(str, operator.output))
         yield f"    {operator.name:<20} {shape:<18} {operator.macs / 1e6:7.2f} M  {operator.ms or 0.0:8.3f} ms"
+
+
+def comparison_lines(found: Comparison) -> Iterator[str]:
+    """What `edge-ct benchmark compare` prints."""
+    for note in found.notes:
+        yield f"note: {note}"
+    width = max(len(change.measure) for change in found.changes)
+    models = dict.fromkeys(change.model for change in found.changes)
+    for model in models:
+        yield model
+        for change in found.changes:
+            if change.model != model:
+                continue
+            interval = "" if change.low is None else f"  [{_per_cent(change.low)}, {_per_cent(change.high or 1)}]"
+            yield (
+                f"  {change.measure:<{width}}  {change.before:>12,.3f} -> {change.after:>12,.3f}  "
+                f"{_per_cent(change.ratio)}{interval}  {change.verdict}"
+            )
+
+
+def _per_cent(ratio: float) -> str:
+    return f"{100 * (ratio - 1):+.1f} %"

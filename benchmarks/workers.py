@@ -1,20 +1,18 @@
-"""A folder of slices, judged by several workers at once: throughput, and whether memory stays flat."""
+"""A folder of slices through `edge-ct classify`: throughput by workers, and whether memory stays flat."""
 
 from __future__ import annotations
 
-import threading
+import os
+import sys
+import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from time import perf_counter
 
 import msgspec
 
-from edge_ct.bundle import Bundle
-from edge_ct.classifier import Classifier
 from edge_ct.progress import QUIET, Progress
 
-from .processes import resident_mb
+from .processes import cold_run
 
 FEW, MANY = 200, 2000
 
@@ -22,8 +20,10 @@ FEW, MANY = 200, 2000
 class Throughput(msgspec.Struct, frozen=True):
     """Of `slices` files judged by `workers` workers with an interpreter each, of one thread.
 
-    of_possible: the rate over cores (no more than there are workers) divided by the model-only time: 1 where reading
-    and preparing slices cost nothing. growth_mb: what the process held after all slices more than after the first 200.
+    seconds: from the start of the process to its end. slices_per_second: of all but the first 200 files, so without the
+    start. of_possible: that rate over cores (no more than there are workers) divided by the model-only time: 1 where
+    reading and preparing slices cost nothing. peak_rss_mb: the most memory the process held; growth_mb: more than one
+    that judges 200.
     """
 
     workers: int
@@ -31,45 +31,52 @@ class Throughput(msgspec.Struct, frozen=True):
     seconds: float
     slices_per_second: float
     of_possible: float
-    resident_mb: float | None
-    growth_mb: float | None
-
-
-def judge_folder(bundle: Bundle, paths: Sequence[Path], workers: int, progress: Progress = QUIET) -> float:
-    """Judge every file once; returns the seconds it took, those of opening the interpreters left out."""
-    own = threading.local()
-    ready = threading.Barrier(workers + 1)
-
-    def open_classifier() -> None:
-        own.classifier = Classifier(bundle)
-        ready.wait()
-
-    with ThreadPoolExecutor(workers) as pool, progress.bar(f"{workers} workers", len(paths)) as on_done:
-        for _ in range(workers):
-            pool.submit(open_classifier)
-        ready.wait()
-        begun = perf_counter()
-        for _ in pool.map(lambda path: own.classifier.classify(path).probability, paths):
-            on_done(1)
-        return perf_counter() - begun
+    peak_rss_mb: float
+    growth_mb: float
 
 
 def throughput(
-    bundle: Bundle, paths: Sequence[Path], workers: int, cores: int, model_ms: float, progress: Progress = QUIET
-) -> Throughput:
-    """Measure `MANY` slices; where there are fewer files, they are read again and again."""
-    chosen = [paths[i % len(paths)] for i in range(MANY)]
-    judge_folder(bundle, chosen[:FEW], workers)
-    before = resident_mb()
-    seconds = judge_folder(bundle, chosen, workers, progress)
-    after = resident_mb()
-    rate = len(chosen) / seconds
-    return Throughput(
-        workers=workers,
-        slices=len(chosen),
-        seconds=seconds,
-        slices_per_second=rate,
-        of_possible=rate * model_ms / 1000 / min(workers, cores),
-        resident_mb=after,
-        growth_mb=None if after is None or before is None else after - before,
-    )
+    bundle: Path,
+    contents: Sequence[bytes],
+    workers: Sequence[int],
+    cores: int,
+    model_ms: float,
+    progress: Progress = QUIET,
+) -> tuple[Throughput, ...]:
+    """Judge folders of 200 and 2,000 files; where there are fewer slices, the same ones under many names."""
+    found = []
+    with (
+        tempfile.TemporaryDirectory() as work,
+        progress.bar("folders", len(workers) * (FEW + MANY)) as on_done,
+    ):
+        few, many = (_folder(Path(work) / str(count), contents, count) for count in (FEW, MANY))
+        for number in workers:
+            command = [sys.executable, "-m", "edge_ct", "classify", "--model", str(bundle), "--json"]
+            command += ["--workers", str(number)]
+            before, small = cold_run([*command, str(few)], lambda _: on_done(FEW))
+            wall, large = cold_run([*command, str(many)], lambda _: on_done(MANY))
+            rate = 1000 * (MANY - FEW) / max(wall - before, 1e-9)
+            found.append(
+                Throughput(
+                    workers=number,
+                    slices=MANY,
+                    seconds=wall / 1000,
+                    slices_per_second=rate,
+                    of_possible=rate * model_ms / 1000 / min(number, cores),
+                    peak_rss_mb=large,
+                    growth_mb=large - small,
+                )
+            )
+    return tuple(found)
+
+
+def _folder(folder: Path, contents: Sequence[bytes], count: int) -> Path:
+    """`count` files; contents beyond the first time are links."""
+    folder.mkdir()
+    for number in range(count):
+        path = folder / f"{number:04}.png"  # the header, not the ending, says what it is
+        if number < len(contents):
+            path.write_bytes(contents[number])
+        else:
+            os.link(folder / f"{number % len(contents):04}.png", path)
+    return folder

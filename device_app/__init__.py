@@ -6,4 +6,5 @@
 - `explanation` the class map, or occlusion, as evidence; `heatmap` draws it over its slice
 - `worklist`  every result a row on the disk (`rows`), in one SQLite file (`store`) with a hash-chained trail (`audit`),
               work that survives restarts (`queues`), patients by `pseudonym`; `export` for others
+- `watch`     a hot folder; `doctor` whether a device is fit to judge; `installing` systemd units
 """

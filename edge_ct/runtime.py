@@ -54,6 +54,15 @@ class Runtime:
         self._embedding = _index(outputs, tensors.embedding, "embedding", source)
         self._stored = None if tensors.input.dtype == "uint8" else stored_bytes(tensors)
 
+    @property
+    def delegated(self) -> bool | None:
+        """Whether a delegate (XNNPACK) runs the graph or parts of it; None where the runtime does not tell."""
+        try:
+            operators = self._interpreter._get_ops_details()
+        except AttributeError:
+            return None
+        return any(operator["op_name"] == "DELEGATE" for operator in operators)
+
     def invoke(self, image: np.ndarray) -> None:
         """Run the graph on one image, uint8 [size, size, 1]."""
         stored = image if self._stored is None else self._stored[image]

@@ -116,32 +116,22 @@ def test_pieces_compute_what_the_whole_does(tiny_bundle: Path) -> None:
     assert all(own in outputs[0] for own in outputs[1])
 
 
-def test_every_worker_has_an_interpreter_and_every_file_is_judged_once(
-    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    opened, judged = [], []
+def test_throughput_is_held_against_the_model_only_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two seconds to start, 2 ms a slice: 500 slices a second, of which two cores of 3 ms could do 667."""
+    asked = []
 
-    class Counting(workers.Classifier):
-        def __init__(self, *given):  # type: ignore[no-untyped-def]
-            super().__init__(*given)
-            opened.append(self)
+    def invented(command, on_done):  # type: ignore[no-untyped-def]
+        count = len(list(Path(command[-1]).iterdir()))
+        asked.append((command[command.index("--workers") + 1], count))
+        return 2000 + 2 * count, 70 + count / 1000
 
-        def classify(self, source, name=None):  # type: ignore[no-untyped-def]
-            judged.append(source)
-            return super().classify(source, name)
-
-    monkeypatch.setattr(workers, "Classifier", Counting)
-    path = tmp_path / "a.png"
-    path.write_bytes(latency.phantom_files(1)[0])
-    assert workers.judge_folder(bundles.read(tiny_bundle), [path] * 25, 3) > 0
-    assert (len(opened), len(judged)) == (3, 25)
-
-
-def test_throughput_is_held_against_the_model_only_time(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "judge_folder", lambda *given: 4.0)  # 2,000 slices in 4 s: 500 a second
-    found = workers.throughput(bundles.read(tiny_bundle), [Path("a")], 8, cores=2, model_ms=3.0)
-    assert found.slices_per_second == 500
-    assert found.of_possible == pytest.approx(500 / (2 / 0.003))
+    monkeypatch.setattr(workers, "cold_run", invented)
+    one, eight = workers.throughput(tmp_path / "x.tflite", [b"a", b"b"], (1, 8), cores=2, model_ms=3.0)
+    assert asked == [("1", 200), ("1", 2000), ("8", 200), ("8", 2000)]
+    assert (eight.slices_per_second, eight.seconds) == (pytest.approx(500), 6)
+    assert eight.of_possible == pytest.approx(500 / (2 / 0.003))
+    assert one.of_possible == pytest.approx(500 / (1 / 0.003))
+    assert eight.growth_mb == pytest.approx(1.8)
 
 
 def test_a_damaged_bundle_is_not_measured(tiny_bundle: Path, tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def test_the_device_reaches_nothing_heavy() -> None:
 
 def test_the_device_imports_nothing_heavy() -> None:
     """By importing it, in a fresh interpreter."""
-    modules = ["commands", "judging", "heatmap", "worklist", "worklist_commands", "explanation"]
+    modules = ["commands", "judging", "heatmap", "worklist", "worklist_commands", "explanation", "watch", "doctor"]
     code = "".join(f"import edge_ct.device_app.{name}\n" for name in modules) + "import edge_ct.classifier, sys\n"
     code += "from edge_ct.runtime import interpreter_class\ninterpreter_class()\nprint(*sys.modules)"
     listed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
