@@ -20,6 +20,7 @@ _FRAMED = 128  # px, of the copy that its frame is cut from
 # A row or column at the edge is frame where all but a share of it, burnt-in text, is within so many greys of its end.
 _FLAT, _TEXT = 8, 0.12
 _MOST_FRAME = 0.4  # of a side
+_SMALL = 6.0  # added for each halving below `_FRAMED`: a slice that small has lost its sharp borders
 _CRUSHED = 0.5  # share of the dark that is one grey: lungs in a soft-tissue window
 _COLOURED = 8  # greys that a pixel's channels differ by beyond what its brightness explains
 # Share of coloured pixels that is a colour picture; below it, a share takes its price off the sum.
@@ -27,6 +28,10 @@ _COLOURFUL, _COLOUR_PRICE = 0.25, 10.0
 
 # A sum below the first is no slice; below the second it is none if the network has seen nothing like it either.
 REJECT, DOUBT = 0.0, 1.5
+UNLIKE = (
+    "does not look like a lung CT slice (an X-ray, a photograph, another part of the body?): "
+    "give axial chest CT slices in a lung window (level -600, width 1500)"
+)
 
 
 class Measured(NamedTuple):
@@ -48,19 +53,19 @@ class Measured(NamedTuple):
 _GREYS = np.arange(256, dtype=np.float64)
 _SQUARE = np.ones((3, 3), np.uint8)
 _WEIGHTS = Measured(
-    split=4.159,
-    spread=-26.66,
-    between=6.597,
-    slopes=0.8258,
-    edges=13.72,
-    whole=8.446,
-    pieces=0.1745,
-    beside=1.725,
-    spine=-0.6478,
-    valley=2.399,
-    lower=1.015,
+    split=3.779,
+    spread=-24.05,
+    between=2.824,
+    slopes=1.727,
+    edges=13.48,
+    whole=7.315,
+    pieces=0.1071,
+    beside=1.754,
+    spine=-0.6991,
+    valley=2.282,
+    lower=1.275,
 )
-_BIAS = -18.73
+_BIAS = -17.78
 
 
 def colour_share(image: np.ndarray) -> float:
@@ -83,6 +88,11 @@ class Look:
     total: float
     reason: str | None = None
 
+    @property
+    def doubtful(self) -> bool:
+        """Whether it is no slice if the network has seen nothing like it either."""
+        return self.total < DOUBT
+
 
 def look(pixels: np.ndarray, colour: float = 0.0) -> Look:
     """Look at a picture. pixels: uint8 [h, w]; colour: its `colour_share`."""
@@ -92,13 +102,14 @@ def look(pixels: np.ndarray, colour: float = 0.0) -> Look:
     measured = None if copy is None else measure(copy)
     if copy is None or measured is None:
         return Look(-math.inf, "blank, or nearly one grey: export the slice again, in a lung window")
-    total = weigh(measured) - _COLOUR_PRICE * colour
+    small = math.log2(max(_FRAMED / min(pixels.shape), 1))
+    total = weigh(measured) + _SMALL * small - _COLOUR_PRICE * colour
     return Look(total, _reason(copy) if total < REJECT else None)
 
 
 def weigh(measured: Measured) -> float:
     """The weighted sum of the measurements."""
-    return _BIAS + sum(weight * value for weight, value in zip(_WEIGHTS, measured, strict=True))
+    return float(_BIAS + sum(weight * value for weight, value in zip(_WEIGHTS, measured, strict=True)))
 
 
 def measure(copy: np.ndarray) -> Measured | None:
@@ -113,7 +124,7 @@ def measure(copy: np.ndarray) -> Measured | None:
     gap, mean = high - low, _mean(counts, 0)
     squares = counts * (_GREYS - mean) ** 2
     bright = counts[level:] @ (_GREYS[level:] - high) ** 2 / counts[level:].sum()
-    middle = (_GREYS > low + 0.3 * gap) & (_GREYS < low + 0.7 * gap)
+    middle = (low + 0.3 * gap < _GREYS) & (low + 0.7 * gap > _GREYS)
     across, down = (cv2.Sobel(copy, cv2.CV_32F, x, 1 - x, scale=1 / (8 * gap)) for x in (1, 0))
     energy = across * across + down * down
     dark = (copy < level).astype(np.uint8)
@@ -179,10 +190,7 @@ def _reason(copy: np.ndarray) -> str:
     dark = copy[copy <= cv2.threshold(copy, 0, 255, cv2.THRESH_OTSU)[0]]
     if (dark <= int(dark.min()) + 3).mean() > _CRUSHED:
         return "its dark parts hold no detail: export the slice in a lung window (level -600, width 1500)"
-    return (
-        "does not look like a lung CT slice (an X-ray, a photograph, another part of the body?): "
-        "give axial chest CT slices in a lung window (level -600, width 1500)"
-    )
+    return UNLIKE
 
 
 def _mean(counts: np.ndarray, first: int) -> float:

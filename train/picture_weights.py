@@ -73,7 +73,7 @@ def collect(
     weights: list[float] = []
     for pictures, ways, times, is_slice, plain in (
         (scans, AS_SLICES, 1, True, 0.5),
-        (phantoms, AS_SLICES, 0, True, 3.0),
+        (phantoms, AS_SLICES, 0, True, 1.5),
         (others, AS_OTHERS, VARIANTS, False, 6.0),
     ):
         for pixels in pictures:
