@@ -1,4 +1,4 @@
-"""What is and is not a lung CT slice, from pixels alone: phantoms and their exports, drawn pictures, and the real ones."""
+"""What is and is not a lung CT slice, from pixels alone: phantoms and their exports, drawn and real pictures."""
 
 from pathlib import Path
 
