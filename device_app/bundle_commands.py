@@ -23,7 +23,8 @@ def bundle() -> None:
 @bundle.command(short_help="What a bundle says of itself.")
 @click.argument("path", metavar="BUNDLE")
 @click.option("--json", "as_json", is_flag=True, help="The manifest as JSON.")
-def inspect(path: str, as_json: bool) -> None:
+@click.option("--operators", "with_operators", is_flag=True, help="With --json, operators and signing key beside it.")
+def inspect(path: str, as_json: bool, with_operators: bool) -> None:
     """Print a bundle's manifest: network, decision rule, metrics, data, licence; and its operators.
 
     Operators are listed with their types, and with the targets that do not take them: the CPU delegate XNNPACK (the
@@ -37,7 +38,8 @@ def inspect(path: str, as_json: bool) -> None:
     manifest = opened.manifest
     found, key = operators.of(opened.model, path), signature.key_of(opened)
     if as_json:
-        print_json(msgspec.to_builtins(manifest) | {"operators": msgspec.to_builtins(found), "signed_by": key})
+        beside = {"operators": msgspec.to_builtins(found), "signed_by": key} if with_operators else {}
+        print_json(msgspec.to_builtins(manifest) | beside)
         return
     zone = manifest.zone
     lines = [

@@ -110,7 +110,7 @@ def of(flatbuffer: bytes, source: str = "model") -> tuple[Operator, ...]:
             kind,
             count,
             xnnpack=name in _XNNPACK.get(kind, ()),
-            micro=name in _MICRO and kind in _MICRO_TYPES,
+            micro=name in _MICRO and (kind in _MICRO_TYPES or (name, kind) == ("QUANTIZE", "uint8")),
             edge_tpu=name in _EDGE_TPU and kind in ("int8", "uint8"),
         )
         for (name, kind), count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))

@@ -1,5 +1,6 @@
 """Signatures, checked by cryptography and OpenSSL's own tool; forged, stripped and swapped ones are found."""
 
+import json
 import random
 import shutil
 import stat
@@ -132,3 +133,7 @@ def test_the_commands(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None
     assert cli.run(["bundle", "verify", str(out)]) == 0
     assert cli.run(["bundle", "verify", str(OLD), "--key", f"{name}.pub"]) == 4
     assert "Traceback" not in capfd.readouterr().err
+    assert cli.run(["bundle", "inspect", str(out), "--json", "--operators"]) == 0
+    shown = json.loads(capfd.readouterr().out)
+    assert shown["signed_by"] == signature.key_of(bundles.read(out))
+    assert {own["name"] for own in shown["operators"]} >= {"CONV_2D", "MEAN"}
