@@ -3,6 +3,9 @@
 - `material`   the run's slices: representative, validation, test
 - `shrinking`  where a step that makes the network smaller plugs in
 - `quantise`   Keras -> TFLite flatbuffer of any variant, with its outputs
+- `ai_edge`    the other quantiser: recipes, calibrations, layers kept in float; `mixed` finds which
+- `layers`     signal to noise of a quantised file, layer by layer; `plots` draws it
+- `files`      the flatbuffers of one network, each as the options say
 - `rounding`   kernels rounded onto their int8 grid so that outputs, not weights, change least
 - `scoring`    a flatbuffer on validation and test slices
 - `calibrate`  probabilities, operating point and indeterminate zone, fitted on the converted file's own outputs
