@@ -116,10 +116,9 @@ def convert_all(
     """Convert a finished run into a bundle for each of `options.variants`.
 
     out: the bundle, where there is one variant; of several a folder, or a name that holds `{variant}`. data: where the
-    run's slices are now, if they have moved. shrink: what is done to the network first. debug: also
-    compare the integer files with float, layer by layer. A file that loses more than the
-    gate allows is not written, and its `Converted.bundle` is None. Raises `DataRejected` for a run or data that cannot
-    be used.
+    run's slices are now, if they have moved. shrink: what is done to the network first. debug: also compare the integer
+    files with float, layer by layer. A file that loses more than the gate allows is not written, and its
+    `Converted.bundle` is None. Raises `DataRejected` for a run or data that cannot be used.
     """
     begun = perf_counter()
     options.check()
@@ -161,7 +160,7 @@ def _make(files: Files, variant: Variant, fp32: Scored, target: Path, options: O
         steps = search.run(lambda one: _gate(material, fp32, one, options))
         scored, report = search.scored, search.report
     layers = files.errors(scored.flatbuffer) if debug and variant in quantise.INTEGER else ()
-    content = pack.bundle_bytes(material, fp32, scored, variant, files.shrunk.label, report.verdict(), options)
+    content = pack.bundle_bytes(material, fp32, scored, variant, files.shrunk, report.verdict(), options)
     if report.passed:
         Classifier(bundles.unpack(content, str(target))).check_golden()
         write_bytes(target, content)
