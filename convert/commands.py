@@ -64,6 +64,7 @@ def _formats(command: Any) -> Any:
     metavar="EPOCHS",
     help="Then train so long with the roundings of the int8 file in place; zeros stay zeros.",
 )
+@click.option("--sparse", is_flag=True, help="Store kernels without the zeros of --prune: fewer bytes on the disk.")
 @click.option(
     "--fine-tune",
     type=click.IntRange(1, 100),
@@ -155,7 +156,7 @@ def convert(
     asked = tuple(name for name in _FORMATS if options.pop(f"format_{name}"))
     slim, prune, qat = (options.pop(name) or 0 for name in ("slim", "prune", "qat"))
     steps = Steps(slim, prune, qat, options.pop("fine_tune"), options["seed"])
-    steps.check(asked or ("int8",), options["quantizer"])
+    steps.check(asked or ("int8",), options["sparse"], options["quantizer"])
     options["keep"] = parse_keep(options["keep"])
     settings = package.Options(variants=asked or ("int8",), **options)  # type: ignore[arg-type]
     if debug:

@@ -34,7 +34,7 @@ class Files:
 
     def name(self, variant: Variant, note: str = "") -> str:
         """For tables and bundles: what was done before, and the variant."""
-        return "-".join(part for part in (self.shrunk.label, variant, note) if part)
+        return "-".join(part for part in (self.shrunk.label, "sparse" * self._options.sparse, variant, note) if part)
 
     def layer_names(self) -> tuple[str, ...]:
         """Of the Keras network."""

@@ -42,8 +42,11 @@ class Steps(msgspec.Struct, frozen=True):
         pruned = f"pruned-{self.prune:g}" if self.prune else ""
         return "-".join(part for part in (slimmed, pruned, "qat" if self.qat else "") if part)
 
-    def check(self, variants: tuple[Variant, ...], quantizer: str = "tensorflow") -> None:
-        """Raise `EdgeCTError` where a variant or quantiser makes nothing of what was done."""
+    def check(self, variants: tuple[Variant, ...], sparse: bool = False, quantizer: str = "tensorflow") -> None:
+        """Raise `EdgeCTError` where a variant or quantiser makes nothing of what was done, or `sparse` storage finds no
+        zeros."""
+        if sparse and not self.prune:
+            raise EdgeCTError("--sparse stores kernels without their zeros, which --prune makes")
         others = [variant for variant in variants if variant != "int8"]
         if self.qat and others:
             raise EdgeCTError(f"quantisation-aware training is for int8, not for {', '.join(others)}: leave out --qat")
