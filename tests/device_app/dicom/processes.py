@@ -66,14 +66,21 @@ class Listen:
 class Orthanc:
     """Debian's Orthanc in a folder of its own. peers: name -> (AE title, port)."""
 
-    def __init__(self, folder: Path, dicom_port: int, http_port: int, peers: dict[str, tuple[str, int]]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        dicom_port: int,
+        http_port: int,
+        peers: dict[str, tuple[str, int]],
+        plugins: list[str] | None = None,
+    ) -> None:
         folder.mkdir()
         self.dicom_port, self._url = dicom_port, f"http://127.0.0.1:{http_port}"
         settings = {
             "Name": "test",
             "StorageDirectory": str(folder / "storage"),
             "IndexDirectory": str(folder / "index"),
-            "Plugins": [],
+            "Plugins": plugins or [],
             "HttpPort": http_port,
             "RemoteAccessAllowed": False,
             "AuthenticationEnabled": False,
