@@ -175,7 +175,7 @@ def _make(files: _Files, variant: Variant, fp32: Scored, target: Path, options: 
         options.max_drop,
         CALIBRATION_SPLIT,
     )
-    content = pack.bundle_bytes(material, fp32, scored, variant, files.shrunk.label, report.verdict(), options)
+    content = pack.bundle_bytes(material, fp32, scored, variant, files.shrunk, report.verdict(), options)
     if report.passed:
         Classifier(bundles.unpack(content, str(target))).check_golden()
         write_bytes(target, content)
