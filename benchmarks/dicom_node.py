@@ -28,7 +28,7 @@ from edge_ct.phantom import make_slice
 
 SIDE = 512  # px
 WITHOUT_LUNG = 0.3  # share of the slices: neck and abdomen
-PATIENCE = 600.0
+PATIENCE = 120.0
 _CT, _EXPLICIT = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2.1"
 _REPORT = "1.2.840.10008.5.1.4.1.1.88.33"  # Comprehensive SR
 _ROOT = "1.2.826.0.1.3680043.8.498.600"
@@ -100,6 +100,7 @@ class _Listen:
         end = time.monotonic() + PATIENCE
         while b"listens" not in log.read_bytes():
             if self._process.poll() is not None or time.monotonic() > end:
+                self._process.kill()
                 raise EdgeCTError(f"edge-ct listen did not start: {log.read_text()[-400:]}")
             time.sleep(0.05)
 

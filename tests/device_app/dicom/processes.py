@@ -43,8 +43,9 @@ class Listen:
             )
         end = time.monotonic() + PATIENCE
         while b"listens" not in self.log.read_bytes()[start:]:
-            assert self.process.poll() is None, self.log.read_text()
-            assert time.monotonic() < end, self.log.read_text()
+            if self.process.poll() is not None or time.monotonic() > end:
+                self.kill()
+                raise AssertionError(f"edge-ct listen did not start: {self.log.read_text()[-2000:]}")
             time.sleep(0.02)
 
     def kill(self) -> None:
