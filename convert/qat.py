@@ -95,6 +95,13 @@ class _Observer:
         return inputs
 
 
+def examine(model: Any) -> Taken:
+    """What would be taken of a Keras 3 network, by its layers; a quick look, where `prepare` tries it."""
+    base, folded = twin.for_quantisation(model)
+    ruled, left = _untaken(base)
+    return Taken("partial" if left else "full", folded, ruled, left)
+
+
 def prepare(model: Any, keep_zeros: bool = False) -> tuple[Any, Taken]:
     """A Keras 3 model -> its twin with roundings in place, ranges still unknown, and what was taken of it.
 

@@ -164,6 +164,25 @@ def test_what_is_refused_is_named() -> None:
     assert (taken.qat, taken.left) == ("partial", ("odd_one",))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("network", "folded", "ruled"),
+    [
+        ("customcnn", 0, 0),
+        ("mobilenetv2", 0, 0),
+        ("modified-vgg16", 0, 0),
+        # One for each of the 58 layers and three transitions, and the last one: their convolutions come after.
+        ("densenet121", 62, 0),
+        # One squeeze and excitation a block.
+        ("efficientnetb0", 0, 16),
+    ],
+)
+def test_the_zoo_says_what_is_taken_of_a_network(network: str, folded: int, ruled: int) -> None:
+    architecture = zoo.find(network)
+    taken = qat.examine(zoo.build(keras, network, architecture.minimum))
+    assert (taken.qat, len(taken.folded), len(taken.ruled), taken.left) == (architecture.qat, folded, ruled, ())
+
+
 def test_the_input_takes_every_byte_as_it_is() -> None:
     quantised, _ = qat.prepare(attended())
     qat.set_ranges(quantised, Preprocess(8), np.full((2, 8, 8, 1), 128, np.uint8))

@@ -15,6 +15,7 @@ from edge_ct.convert.material import Material
 from edge_ct.convert.steps import Steps
 from edge_ct.errors import EdgeCTError
 from edge_ct.preprocess import Preprocess
+from edge_ct.runtime import Runtime
 from edge_ct.train import zoo
 
 RECIPE = finetune.Recipe(2, 1e-3, batch=8, seed=3)
@@ -195,6 +196,26 @@ def test_roundings_are_for_int8_alone(trained_run: Path, tmp_path: Path, capsys:
     assert cli.run(arguments) == 1
     assert "is for int8, not for fp16" in capsys.readouterr().err
     assert not (tmp_path / "models").exists()
+    with pytest.raises(EdgeCTError, match="which --prune makes"):
+        Steps(slim=0.3).check(("int8",), sparse=True)
+
+
+def test_zeros_need_not_be_stored() -> None:
+    model, images = small(), lessons().images
+    kernel, bias = model.get_layer("mix").get_weights()
+    model.get_layer("mix").set_weights([np.where(np.abs(kernel) < np.quantile(np.abs(kernel), 0.8), 0, kernel), bias])
+    network = quantise.deployed(model)
+    # Four fifths of 2304 weights go; each that stays needs a byte for its place, and the layer a kilobyte besides.
+    for variant, saved in (("fp32", 4 * 0.5 * kernel.size), ("int8", 0)):
+        forms = [quantise.Form(variant, sparse=sparse) for sparse in (False, True)]
+        dense, sparse = (quantise.to_flatbuffer(network, Preprocess(16), form, images) for form in forms)
+        assert len(dense) - len(sparse) > saved
+        outputs = []
+        for content in (dense, sparse):
+            runtime = Runtime(content, quantise.tensors_of(content))
+            runtime.invoke(images[0])
+            outputs.append(runtime.outputs().logits)
+        assert outputs[0] == pytest.approx(outputs[1], abs=1e-4)
 
 
 def test_a_stop_leaves_nothing_behind(trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
