@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 
 import msgspec
@@ -13,6 +11,7 @@ from edge_ct.errors import DataRejected, InputRejected
 from edge_ct.files import fresh_folder, refuse_existing, write_bytes, write_text
 
 from .rows import Row, encode
+from .tables import csv_line
 from .worklist import Worklist
 
 FORMATS = ("csv", "json", "dataset")
@@ -31,14 +30,12 @@ def to_json(rows: list[Row]) -> str:
 def to_csv(rows: list[Row]) -> str:
     """One line a row; the latest review in columns of its own."""
     names = [name for name in Row.__struct_fields__ if name != "review"]
-    out = io.StringIO()
-    table = csv.writer(out)
-    table.writerow([*names, *_REVIEW])
+    lines = [csv_line([*names, *_REVIEW])]
     for row in rows:
         own = row.review
         review = (own.reviewer, own.verdict, own.label, own.note, own.time) if own else ("",) * len(_REVIEW)
-        table.writerow([_cell(value) for value in (*(getattr(row, name) for name in names), *review)])
-    return out.getvalue()
+        lines.append(csv_line([*(getattr(row, name) for name in names), *review]))
+    return "".join(lines)
 
 
 def write_dataset(worklist: Worklist, out: Path, force: bool = False) -> dict[str, int]:
@@ -59,9 +56,7 @@ def write_dataset(worklist: Worklist, out: Path, force: bool = False) -> dict[st
     fresh_folder(out, MARKER)
     write_text(out / MARKER, _NOTE)
     counts = dict.fromkeys(CLASSES.values(), 0)
-    lines = io.StringIO()
-    table = csv.writer(lines)
-    table.writerow(("path", "label", "group"))
+    lines = [csv_line(("path", "label", "group"))]
     for sha256, row in sorted(chosen.items()):
         content = _pixels(worklist, row)
         if content is None or row.review is None or row.review.label is None:
@@ -69,9 +64,9 @@ def write_dataset(worklist: Worklist, out: Path, force: bool = False) -> dict[st
         label = CLASSES[row.review.label]
         name = f"{label}/{sha256[:32]}.png"
         write_bytes(out / name, content)
-        table.writerow((name, label, row.patient or row.series or sha256[:32]))
+        lines.append(csv_line((name, label, row.patient or row.series or sha256[:32])))
         counts[label] += 1
-    write_text(out / TABLE, lines.getvalue())
+    write_text(out / TABLE, "".join(lines))
     worklist.note("export", "export", {"to": "dataset", "slices": counts})
     return counts
 
@@ -86,10 +81,3 @@ def _pixels(worklist: Worklist, row: Row) -> bytes | None:
         if one.sha256 == row.sha256:
             return encode(one.pixels, row.source, whole=True)
     return kept
-
-
-def _cell(value: object) -> object:
-    """A spreadsheet takes text that begins so for a formula; file names and notes come from anywhere."""
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return "'" + value
-    return value

@@ -22,4 +22,4 @@ def write(worklist: Worklist, row: Row, path: Path) -> None:
     if heat is None:
         write_bytes(path, kept)
         return
-    write_bytes(path, heatmap.encode(heatmap.draw_evidence(pixels, heat.evidence, heatmap.caption(row)), row.source))
+    write_bytes(path, heatmap.encode(heatmap.draw_heat(pixels, heat, heatmap.caption(row)), row.source))

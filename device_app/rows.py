@@ -17,6 +17,8 @@ from edge_ct.decision import Decision
 from edge_ct.errors import EdgeCTError
 from edge_ct.preprocess import block_mean
 
+from .heatmap import Heat, evidence
+
 Label = Literal["positive", "negative", "unusable"]
 Verdict = Literal["agree", "override"]
 State = Literal["open", "reviewed"]
@@ -73,14 +75,6 @@ class Added(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, eq=False)
-class Heat:
-    """What a decision rests on. evidence: float32 [h, w], calibrated log-odds; method: `class map` or `occlusion`."""
-
-    evidence: np.ndarray
-    method: str
-
-
-@dataclass(frozen=True, eq=False)
 class Entry:
     """A judgement ready to be stored: everything that takes time is done.
 
@@ -128,8 +122,6 @@ def entry(
     result, one = judgement.result, judgement.slice
     ids = one.dicom if one else None
     if heat is None and judgement.outputs is not None and judgement.outputs.class_map is not None:
-        from .heatmap import evidence
-
         heat = Heat(evidence(judgement.outputs.class_map, bundle.manifest.calibration), "class map")
     spent = [own for own in (result.ms.decode, result.ms.preprocess, result.ms.inference) if own is not None]
     seal = bundle.content[-64:].decode()

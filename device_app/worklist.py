@@ -27,12 +27,13 @@ from edge_ct.errors import EdgeCTError, WorklistDamaged
 
 from . import audit
 from .audit import Verification
+from .heatmap import Heat
+from .places import DEFAULT_STATE
 from .pseudonym import device_key, pseudonym
 from .queues import Queue
-from .rows import URGENCY, Added, Entry, Heat, Label, Review, Row, State, Verdict, entry
+from .rows import URGENCY, Added, Entry, Label, Review, Row, State, Verdict, entry
 from .store import MAX_BYTES, MIN_FREE, Store
 
-DEFAULT_FOLDER = Path("~/.local/state/edge-ct")
 _ROW = (
     "r.id, r.time, r.origin, r.source, r.sha256, r.patient, r.study, r.series, r.instance, r.decision, r.probability, "
     "r.reason, r.model, r.bundle, r.latency_ms, r.state, "
@@ -47,7 +48,7 @@ class Worklist:
 
     def __init__(
         self,
-        folder: Path | str = DEFAULT_FOLDER,
+        folder: Path | str = DEFAULT_STATE,
         max_bytes: int = MAX_BYTES,
         min_free: int = MIN_FREE,
         clock: Callable[[], str] = audit.now,
@@ -136,7 +137,8 @@ class Worklist:
         found = connection.execute("SELECT id FROM results WHERE identity = ?", (own.identity,)).fetchone()
         if found:
             number = int(found[0])
-            detail: dict[str, object] = {"source": own.source}
+            # The trail outlives retention, so it does not name the file.
+            detail: dict[str, object] = {"source": hashlib.sha256(own.source.encode()).hexdigest()[:16]}
             audit.append(connection, own.origin, "again", number, detail, time)
         else:
             number = int(

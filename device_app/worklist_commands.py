@@ -12,8 +12,8 @@ from edge_ct.errors import WorklistDamaged
 from edge_ct.files import refuse_existing, write_text
 from edge_ct.progress import print_json
 
+from .device_options import state_option
 from .rows import Row
-from .state_option import state_option
 from .worklist import Worklist
 
 _COLOURS = {"positive": "red", "refer": "yellow", "negative": "green", "rejected": "magenta"}

@@ -27,13 +27,16 @@ COMMANDS = {
         "train",
     ),
     "convert": ("edge_ct.convert.commands:convert", "Turn a run into a verified TFLite bundle.", "convert"),
-    "benchmark": ("edge_ct.benchmarks.commands:benchmark", "Measure a bundle's latency and memory.", ""),
+    "benchmark": ("edge_ct.benchmarks.commands:benchmark", "Measure bundles and runs; compare; report.", "bench"),
     "classify": ("edge_ct.device_app.commands:classify", "Judge CT slices, offline.", ""),
+    "watch": ("edge_ct.device_app.watch_commands:watch", "Judge what arrives in a folder.", ""),
     "worklist": (
         "edge_ct.device_app.worklist_commands:worklist",
         "Look at, review, export and verify stored results.",
         "",
     ),
+    "doctor": ("edge_ct.device_app.doctor_commands:doctor", "Check model, machine and worklist of a device.", ""),
+    "device": ("edge_ct.device_app.device_commands:device", "Install edge-ct as services of a device.", ""),
     "bundle": ("edge_ct.device_app.commands:bundle", "Look into a bundle, or verify it.", ""),
 }
 

@@ -3,7 +3,7 @@
     EdgeCTError            1
     ├── InputRejected      3   a slice cannot be read or judged
     ├── ModelRejected      4   a bundle cannot be trusted
-    ├── GateFailed         5   a converted model lost more than allowed
+    ├── GateFailed         5   a model or a measurement lost more than allowed
     ├── MissingExtra       6   the command needs an extra that is not installed
     ├── DataRejected       7   a dataset or a run cannot be used
     ├── StorageFull        8   a worklist has reached its size, or its disk is nearly full
@@ -34,7 +34,7 @@ class ModelRejected(EdgeCTError):
 
 
 class GateFailed(EdgeCTError):
-    """The converted model lost more than allowed; nothing was written."""
+    """A converted model lost more than allowed, and nothing was written; or a measurement fell behind another."""
 
     exit_code = 5
 

@@ -12,7 +12,8 @@ from .errors import ModelRejected
 from .manifest import Tensor, Tensors
 
 
-def _interpreter_class() -> Any:
+def interpreter_class() -> Any:
+    """The `Interpreter` of whichever runtime is installed."""
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError:
@@ -42,7 +43,7 @@ class Runtime:
         self._tensors = tensors
         try:
             with quiet.native_stderr():
-                self._interpreter = _interpreter_class()(model_content=model, num_threads=threads)
+                self._interpreter = interpreter_class()(model_content=model, num_threads=threads)
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise ModelRejected(f"{source}: the runtime refuses it: {str(error).splitlines()[0]}") from error
@@ -52,6 +53,15 @@ class Runtime:
         self._class_map = tensors.class_map and _index(outputs, tensors.class_map, "class map", source)
         self._embedding = _index(outputs, tensors.embedding, "embedding", source)
         self._stored = None if tensors.input.dtype == "uint8" else stored_bytes(tensors)
+
+    @property
+    def delegated(self) -> bool | None:
+        """Whether a delegate (XNNPACK) runs the graph or parts of it; None where the runtime does not tell."""
+        try:
+            operators = self._interpreter._get_ops_details()
+        except AttributeError:
+            return None
+        return any(operator["op_name"] == "DELEGATE" for operator in operators)
 
     def invoke(self, image: np.ndarray) -> None:
         """Run the graph on one image, uint8 [size, size, 1]."""

@@ -213,27 +213,3 @@ def _customcnn(api: Any, size: int) -> tuple[Any, Any]:
         if stage < 3:
             outputs = layers.MaxPooling2D(name=f"stage{stage + 1}_pool")(outputs)
     return inputs, outputs
-
-
-def macs(model: Any) -> int:
-    """Multiply-accumulates of one slice through convolutions and dense layers; the rest is not counted."""
-    total = 0
-    for layer in model.layers:
-        kind = type(layer).__name__
-        if kind not in ("Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Dense"):
-            continue
-        _, *positions, _ = layer.output.shape
-        times = 1
-        for side in positions:
-            times *= side
-        # A kernel holds one multiplication for each weight, made at every position of the output.
-        weights = layer.weights[:2] if kind == "SeparableConv2D" else layer.weights[:1]
-        total += times * sum(_size(weight.shape) for weight in weights)
-    return total
-
-
-def _size(shape: Any) -> int:
-    total = 1
-    for side in shape:
-        total *= int(side)
-    return total

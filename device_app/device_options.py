@@ -1,4 +1,4 @@
-"""The option that every command with a worklist has."""
+"""The options that several commands of the device share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from .worklist import DEFAULT_FOLDER
+from .places import DEFAULT_STATE
 
 
 def _folder(context: click.Context, parameter: click.Parameter, value: Path) -> Path:
@@ -16,8 +16,14 @@ def _folder(context: click.Context, parameter: click.Parameter, value: Path) -> 
 state_option = click.option(
     "--state",
     type=click.Path(path_type=Path, file_okay=False),
-    default=DEFAULT_FOLDER,
+    default=DEFAULT_STATE,
     show_default=True,
     callback=_folder,
     help="The folder of worklist and device key.",
+)
+model_option = click.option(
+    "--model", metavar="BUNDLE", help="The bundle to use. No model is shipped with this version."
+)
+keep_days_option = click.option(
+    "--keep-days", type=click.IntRange(1), help="Delete stored results that are older, once a day."
 )

@@ -1,0 +1,24 @@
+"""CSV that is safe to open."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+
+
+def csv_line(values: Iterable[object]) -> str:
+    """One line, its end included.
+
+    A spreadsheet takes text that begins with = + - @ for a formula, and file names and notes come from anywhere: these
+    get an apostrophe in front.
+    """
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow([_cell(value) for value in values])
+    return line.getvalue()
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        return "'" + value
+    return value
