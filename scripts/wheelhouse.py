@@ -1,6 +1,7 @@
 """A folder of wheels from which edge-ct installs on a 64-bit Raspberry Pi OS without a network.
 
     python scripts/wheelhouse.py FOLDER [--python 3.11 --python 3.13]
+    python scripts/wheelhouse.py FOLDER --python 3.11 --only pytest --only pluggy    # just these, of the development lock
 
 It holds what requirements/device-extras.lock pins for aarch64, by its hashes, edge-ct's own wheel, `install.sh`,
 which installs from it, and SHA256SUMS. The same versions as the development lock: a device runs what was tested.
@@ -24,6 +25,7 @@ from packaging.markers import Marker
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("edge_ct", "train", "convert", "device_app", "benchmarks")
 MACHINE = "aarch64"
+UNAVAILABLE = 69  # sysexits.h: wheels that cannot be had
 # The Pythons of Raspberry Pi OS bookworm and trixie, and the C library of the older.
 PYTHONS = ("3.11", "3.13")
 GLIBC = range(17, 37)
@@ -43,6 +45,11 @@ class Pin:
     requirement: str
     marker: str | None
     hashes: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Of the package."""
+        return self.requirement.partition("==")[0]
 
 
 def read_lock(text: str) -> Iterator[Pin]:
@@ -133,6 +140,18 @@ def make(folder: Path, pythons: Iterable[str]) -> None:
     print(f"{folder}: {len(list(wheels.iterdir()))} wheels, {size / 1e6:.0f} MB, for Python {', '.join(pythons)}")
 
 
+def make_of(folder: Path, pythons: Iterable[str], names: Iterable[str]) -> None:
+    """The development lock's wheels of these packages, without what they need."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pins = list(read_lock((ROOT / "requirements" / "dev.lock").read_text(encoding="utf-8")))
+    wanted = set(names)
+    for python in pythons:
+        found = [pin for pin in chosen(pins, python) if pin.name in wanted]
+        if missing := wanted - {pin.name for pin in found}:
+            sys.exit(f"wheelhouse: not in requirements/dev.lock: {', '.join(sorted(missing))}")
+        download(found, python, folder)
+
+
 def _target(python: str) -> list[str]:
     platforms = [f"manylinux_2_{minor}_{MACHINE}" for minor in GLIBC] + [f"manylinux2014_{MACHINE}"]
     options = [word for platform in platforms for word in ("--platform", platform)]
@@ -144,7 +163,8 @@ def _pip(command: str, *arguments: object) -> None:
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no reason given"]
-        sys.exit(f"wheelhouse: pip {command} failed: {lines[-1]}")
+        print(f"wheelhouse: pip {command} failed: {lines[-1]}", file=sys.stderr)
+        sys.exit(UNAVAILABLE if command == "download" else 1)
 
 
 def main() -> None:
@@ -152,8 +172,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Make a folder of wheels for a 64-bit Raspberry Pi OS.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--python", action="append", help="a Python of the device; may be repeated")
+    parser.add_argument("--only", action="append", help="a package of the development lock; may be repeated")
     asked = parser.parse_args()
-    make(asked.folder, asked.python or PYTHONS)
+    pythons = asked.python or PYTHONS
+    if asked.only:
+        make_of(asked.folder, pythons, asked.only)
+    else:
+        make(asked.folder, pythons)
 
 
 if __name__ == "__main__":
