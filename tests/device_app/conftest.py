@@ -1,5 +1,8 @@
-"""What the device's tests share: a classifier, judgements of phantoms, a worklist."""
+"""What the device's tests share: a classifier, judgements of phantoms, a worklist, and no network."""
 
+import importlib.util
+import os
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +14,8 @@ from edge_ct.device_app.worklist import Worklist
 from edge_ct.dicom import DicomIds
 from edge_ct.phantom import make_slice
 from edge_ct.slices import Slice
+
+NO_NETWORK = Path(__file__).with_name("no_network")
 
 
 @pytest.fixture(scope="session")
@@ -60,3 +65,23 @@ def unreadable(tiny_classifier: Classifier) -> Callable[..., Judgement]:
         return Judgement(Result(source, "rejected", None, reason, None, tiny_classifier.identity, Milliseconds()))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def network_guard() -> types.ModuleType:
+    spec = importlib.util.spec_from_file_location("no_network", NO_NETWORK / "sitecustomize.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(autouse=True)
+def no_network(network_guard: types.ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """In every test of the device, and in every Python that one starts, what would leave the machine fails."""
+    monkeypatch.setenv("EDGE_CT_NO_NETWORK", "1")
+    monkeypatch.setenv("PYTHONPATH", str(NO_NETWORK), prepend=os.pathsep)
+    network_guard.active = True
+    yield
+    network_guard.active = False
