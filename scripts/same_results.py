@@ -32,7 +32,18 @@ from edge_ct.runtime import Outputs
 
 COUNT = 50
 # Up and down, odd and even, square and not, and by more than two and four; the real slices' own sizes are between.
-SIDES = ((512, 512), (341, 505), (224, 224), (97, 130), (256, 200), (600, 900), (64, 64), (380, 380), (415, 283), (1100, 1030))
+SIDES = (
+    (512, 512),
+    (341, 505),
+    (224, 224),
+    (97, 130),
+    (256, 200),
+    (600, 900),
+    (64, 64),
+    (380, 380),
+    (415, 283),
+    (1100, 1030),
+)
 OUTPUTS = ("logits", "class_map", "embedding")
 
 
@@ -69,7 +80,8 @@ def judge(folder: Path, bundle: Path, out: Path) -> None:
         golden = "right"
     except ModelRejected as error:
         golden = str(error)
-    rows, arrays = [], {name: [] for name in OUTPUTS}
+    rows: list[dict[str, Any]] = []
+    arrays: dict[str, list[np.ndarray]] = {name: [] for name in OUTPUTS}
     begun = perf_counter()
     for path in sorted(folder.iterdir()):
         judged = classifier.judge(path, path.name)
@@ -86,19 +98,23 @@ def judge(folder: Path, bundle: Path, out: Path) -> None:
             }
         )
         for name in OUTPUTS:
-            arrays[name].append(stored(judged.outputs, getattr(classifier.manifest.tensors, name), name))
+            tensor = getattr(classifier.manifest.tensors, name)
+            if tensor is not None:
+                arrays[name].append(stored(judged.outputs, tensor, name))
     about = {
         "bundle": classifier.identity,
         "golden": golden,
         "machine": platform.machine(),
-        "runtime": f"{runtime._interpreter_class().__module__.split('.')[0]}",
+        "runtime": runtime.interpreter_class().__module__.split(".")[0],
         "numpy": np.__version__,
         "opencv": cv2.__version__,
         "python": platform.python_version(),
         "seconds": perf_counter() - begun,
         "rows": rows,
     }
-    np.savez(out, about=np.array(json.dumps(about)), **{name: np.stack(found) for name, found in arrays.items()})
+    np.savez(
+        out, about=np.array(json.dumps(about)), **{name: np.stack(found) for name, found in arrays.items() if found}
+    )
 
 
 def stored(outputs: Outputs, tensor: Tensor, name: str) -> np.ndarray:
@@ -129,24 +145,28 @@ class Judged:
 def read(path: Path) -> Judged:
     """A file of `judge`."""
     with np.load(path) as found:
-        return Judged(json.loads(str(found["about"])), {name: found[name] for name in OUTPUTS})
+        return Judged(json.loads(str(found["about"])), {name: found[name] for name in OUTPUTS if name in found})
 
 
-def compare(here: Judged, there: Judged) -> tuple[str, bool]:
-    """A table, and whether the two are equal as this module's docstring says."""
+def compare(here: Judged, there: Judged, other_arithmetic: bool = False) -> tuple[str, bool]:
+    """A table, and whether the two are equal as this module's docstring says; in their input alone if so asked."""
     ours, theirs = here.about["rows"], there.about["rows"]
     if here.about["bundle"] != there.about["bundle"] or [r["source"] for r in ours] != [r["source"] for r in theirs]:
         return "not the same bundle, or not the same slices", False
-    lines, equal = [f"{here.about['bundle']}", f"  here   {here.title}", f"  there  {there.title}"], True
-    lines.append(f"  {'':9}{'n':>4} {'pixels':>8} {'input':>8} {'decision':>9}   largest step apart (share of values apart)")
+    lines = [f"{here.about['bundle']}", f"  here   {here.title}", f"  there  {there.title}"]
+    same_input = same_results = True
+    lines.append(
+        f"  {'':9}{'n':>4} {'pixels':>8} {'input':>8} {'decision':>9}   largest step apart (share of values apart)"
+    )
     for kind in sorted({row["source"].split("-")[0] for row in ours}):
         which = [index for index, row in enumerate(ours) if row["source"].startswith(kind)]
         same = {
             name: sum(ours[index][name] == theirs[index][name] for index in which)
             for name in ("pixels", "input", "decision")
         }
-        apart = {name: np.abs(here.outputs[name][which] - there.outputs[name][which]) for name in OUTPUTS}
-        equal &= all(count == len(which) for count in same.values()) and all(d.max() <= 1 for d in apart.values())
+        apart = {name: np.abs(here.outputs[name][which] - there.outputs[name][which]) for name in here.outputs}
+        same_input &= same["pixels"] == same["input"] == len(which)
+        same_results &= same["decision"] == len(which) and all(d.max() <= 1 for d in apart.values())
         steps = ", ".join(f"{name} {d.max():g} ({(d > 0).mean():.2%})" for name, d in apart.items())
         lines.append(
             f"  {kind:9}{len(which):>4} {same['pixels']:>8} {same['input']:>8} {same['decision']:>9}   {steps}"
@@ -156,8 +176,9 @@ def compare(here: Judged, there: Judged) -> tuple[str, bool]:
     farthest = max(abs(a["probability"] - b["probability"]) for a, b in zip(ours, theirs, strict=True))
     lines.append(f"  decisions here: {counts}; probabilities at most {farthest:.2g} apart")
     lines.append(f"  golden slices: here {here.about['golden']}; there {there.about['golden']}")
-    equal &= here.about["golden"] == there.about["golden"] == "right"
-    return "\n".join([*lines, f"  {'the same' if equal else 'NOT THE SAME'}"]), equal
+    same_results &= here.about["golden"] == there.about["golden"] == "right"
+    verdict = "the same" if same_input and same_results else "the same input" if same_input else "not the same input"
+    return "\n".join([*lines, f"  {verdict}"]), same_input and (same_results or other_arithmetic)
 
 
 def main() -> None:
@@ -173,13 +194,16 @@ def main() -> None:
     command = commands.add_parser("compare")
     for name in ("here", "there"):
         command.add_argument(name, type=Path)
+    command.add_argument(
+        "--other-arithmetic", action="store_true", help="another runtime: only what goes into the network must be equal"
+    )
     asked = parser.parse_args()
     if asked.command == "slices":
         write_slices(asked.folder, asked.real)
     elif asked.command == "judge":
         judge(asked.folder, asked.bundle, asked.out)
     else:
-        table, equal = compare(read(asked.here), read(asked.there))
+        table, equal = compare(read(asked.here), read(asked.there), asked.other_arithmetic)
         print(table)
         sys.exit(0 if equal else 1)
 

@@ -1,7 +1,7 @@
 """A folder of wheels from which edge-ct installs on a 64-bit Raspberry Pi OS without a network.
 
     python scripts/wheelhouse.py FOLDER [--python 3.11 --python 3.13]
-    python scripts/wheelhouse.py FOLDER --python 3.11 --only pytest --only pluggy    # just these, of the development lock
+    python scripts/wheelhouse.py FOLDER --python 3.11 --only pytest    # of the development lock
 
 It holds what requirements/device-extras.lock pins for aarch64, by its hashes, edge-ct's own wheel, `install.sh`,
 which installs from it, and SHA256SUMS. The same versions as the development lock: a device runs what was tested.
@@ -89,9 +89,7 @@ def chosen(pins: Iterable[Pin], python: str, machine: str = MACHINE) -> list[Pin
 
 def download(pins: list[Pin], python: str, folder: Path) -> None:
     """The wheels of `pins` for that Python, hashes checked."""
-    pinned = "".join(
-        f"{pin.requirement} {' '.join(f'--hash={value}' for value in pin.hashes)}\n" for pin in pins
-    )
+    pinned = "".join(f"{pin.requirement} {' '.join(f'--hash={value}' for value in pin.hashes)}\n" for pin in pins)
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as listed:
         listed.write(pinned)
         listed.flush()
