@@ -12,5 +12,10 @@
 - `cold_start`  a cold `edge-ct classify` against a bare script, as ratios
 - `demo`        the whole line on phantom slices, and its report
 - `table`       rows of results/*.csv
-- `report`, `plots`  one self-contained HTML page
+- `demo_page`   its page
+- `loadgen`     MLPerf's SingleStream and Offline scenarios
+- `tradeoff`    accuracy beside latency: every model scored and measured by commands of its own
+- `verdict`     against the reference, on the Pareto front, in one sentence
+- `tradeoff_report`, `tradeoff_page`, `tradeoff_tables`  its files
+- `page`, `plots`  self-contained HTML, and its pictures
 """

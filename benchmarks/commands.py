@@ -10,6 +10,8 @@ import click
 
 from edge_ct.progress import Progress, print_json
 
+from .report_commands import report
+
 PATH = click.Path(path_type=Path)
 _DATA_HELP = "Slices to measure on; 512 px phantoms by default."
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
@@ -61,6 +63,9 @@ def benchmark() -> None:
 @click.option("--workers", type=Numbers(), help="Also judge 2,000 slices with as many workers: 1, or 1,2, or 1-4.")
 @click.option("--profile", is_flag=True, help="Also time each operator of a bundle's graph.")
 @click.option(
+    "--loadgen", type=PATH, metavar="DIR", help="Also through MLPerf's LoadGen, whose logs go to this folder."
+)
+@click.option(
     "--device",
     type=click.Choice(["auto", "cpu", "gpu"]),
     default="auto",
@@ -75,6 +80,7 @@ def run(
     threads: tuple[int, ...],
     workers: tuple[int, ...] | None,
     profile: bool,
+    loadgen: Path | None,
     device: Any,
     quick: bool,
     as_json: bool,
@@ -89,8 +95,10 @@ def run(
       edge-ct benchmark runs/ensemble --quick --device cpu
     """
     if target.is_dir():
-        if workers or profile or len(threads) > 1:
-            raise click.UsageError("--workers, --profile and several --threads are of bundles; this is a run")
+        if workers or profile or loadgen or len(threads) > 1:
+            raise click.UsageError(
+                "--workers, --profile, --loadgen and several --threads are of bundles; this is a run"
+            )
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         from . import run_latency
 
@@ -100,7 +108,7 @@ def run(
             raise click.UsageError("--device gpu is of runs; a bundle is measured on the processor")
         from . import latency
 
-        found = latency.benchmark(target, data, threads, workers or (), quick, profile, Progress())
+        found = latency.benchmark(target, data, threads, workers or (), quick, profile, loadgen, Progress())
     if as_json:
         print_json(found)
         return
@@ -140,6 +148,9 @@ def compare(before: Path, after: Path, tolerance: float, as_json: bool) -> None:
         for line in comparison_lines(found):
             click.echo(line)
     comparing.enforce(found)
+
+
+benchmark.add_command(report)
 
 
 @click.command(short_help="The whole line on synthetic slices, in a few minutes.")

@@ -19,7 +19,8 @@ from edge_ct.errors import InputRejected
 from edge_ct.phantom import make_slice
 from edge_ct.progress import QUIET, Progress
 
-from . import operators
+from . import loadgen, operators
+from .loadgen import LoadGen
 from .machine import Condition, Machine, condition, describe
 from .operators import Profile
 from .processes import cold_starts, resident_mb
@@ -83,6 +84,7 @@ class Benchmark(msgspec.Struct, frozen=True):
     precision: str = ""
     backend: str = ""
     profile: Profile | None = None
+    loadgen: LoadGen | None = None
 
 
 def benchmark(
@@ -92,10 +94,12 @@ def benchmark(
     workers: Sequence[int] = (),
     quick: bool = False,
     with_profile: bool = False,
+    logs: Path | None = None,
     progress: Progress = QUIET,
 ) -> Benchmark:
     """Measure a bundle on the slices of a folder or, without one, on 512 px phantoms.
 
+    logs: a folder for LoadGen's logs; without one it is not run.
     Raises `ModelRejected` for a bundle that fails verification, `InputRejected` where no slice can be read.
     """
     opened = bundles.read(bundle)
@@ -115,6 +119,10 @@ def benchmark(
         path.write_bytes(contents[0])
         command = [sys.executable, "-m", "edge_ct", "classify", str(path), "--model", str(bundle), "--json"]
         starts = cold_starts(command, COLD_STARTS, progress)
+    by_load = None
+    if logs:
+        images = _prepared(classifier, contents)
+        by_load = loadgen.run(lambda i: classifier.infer(images[i]), len(images), *queries(quick), logs)
     by_workers: tuple[Throughput, ...] = ()
     if workers:
         # One thread a worker, whatever was asked above: workers share the cores already.
@@ -145,6 +153,7 @@ def benchmark(
         precision=opened.manifest.variant,
         backend=describe().runtime,
         profile=operators.profile(opened.model, threads[0], progress) if with_profile else None,
+        loadgen=by_load,
     )
 
 
@@ -152,7 +161,7 @@ def _of_threads(
     classifier: Classifier, contents: Sequence[bytes], threads: int, quick: bool, progress: Progress
 ) -> tuple[OfThreads, float]:
     """The two distributions, and slices a second end to end."""
-    images = [classifier.manifest.preprocess(slices.decode(content, "slice").pixels) for content in contents]
+    images = _prepared(classifier, contents)
     count, seconds = queries(quick)
     said = f", {threads} threads" if threads > 1 else ""
     model_only, _ = measure(
@@ -162,6 +171,10 @@ def _of_threads(
         lambda i: classifier.classify(contents[i % len(contents)]), count, seconds, f"end to end{said}", progress
     )
     return OfThreads(threads, summarise(model_only, threads), summarise(end_to_end, threads)), rate
+
+
+def _prepared(classifier: Classifier, contents: Sequence[bytes]) -> list[np.ndarray]:
+    return [classifier.manifest.preprocess(slices.decode(content, "slice").pixels) for content in contents]
 
 
 def named(contents: Sequence[bytes], data: Path | None) -> str:

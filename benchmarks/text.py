@@ -35,6 +35,15 @@ def lines(found: Benchmark) -> Iterator[str]:
             f"{own.of_possible:.2f} of cores / model-only time; peak {own.peak_rss_mb:.0f} MB, "
             f"{own.growth_mb:+.1f} MB against 200 slices"
         )
+    if found.loadgen:
+        stream, offline = found.loadgen.single_stream, found.loadgen.offline
+        yield (
+            f"  LoadGen     SingleStream p90 {stream.p90_ms:.2f} ms, early-stopping estimate "
+            f"{stream.p90_estimate_ms:.2f} ms ({stream.queries} queries{'' if stream.valid else ', not valid'}); "
+            f"Offline {offline.slices_per_second:.0f} slices a second{'' if offline.valid else ', not valid'}; "
+            f"logs in {found.loadgen.logs}"
+        )
+        yield f"              the same queries by our clock: p90 {stream.own_p90_ms:.2f} ms"
     share = found.timer_ns / 1e4 / found.model_only.p50_ms
     yield f"  timer       {found.timer_ns:.0f} ns a query, {share:.4f} % of a model-only one; not subtracted"
     yield f"  computed by {found.backend} ({found.precision}) on {found.device}"

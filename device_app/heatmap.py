@@ -17,6 +17,7 @@ from edge_ct.manifest import Calibration
 # Local evidence in log-odds; the same range for every slice, so that two pictures can be compared.
 FULL_SCALE = 6.0
 _SIDE, _MARGIN, _LEGEND, _LEGEND_WIDTH, _BAR = 512, 8, 56, 144, 128
+_OPACITY = 0.65
 _COLOURS = cv2.COLORMAP_CIVIDIS  # readable by the colour-blind and in greyscale print
 
 
@@ -62,17 +63,27 @@ def draw_heat(pixels: np.ndarray, heat: Heat, caption: str) -> np.ndarray:
     scale = _SIDE / max(pixels.shape)
     width, height = (max(1, round(side * scale)) for side in pixels.shape[::-1])
     grey = cv2.cvtColor(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR), cv2.COLOR_GRAY2BGR)
-    shown = cv2.resize(heat.evidence, (width, height), interpolation=cv2.INTER_LINEAR)
-    strength = np.clip(shown / FULL_SCALE, 0, 1)
-    colours = cv2.applyColorMap((strength * 255).astype(np.uint8), _COLOURS)
-    opacity = (0.65 * np.sqrt(strength))[:, :, np.newaxis]
-    overlay = (grey * (1 - opacity) + colours * opacity).astype(np.uint8)
+    overlay = blend(grey, heat)
     across = max(2 * width + 3 * _MARGIN, _LEGEND_WIDTH)
     canvas = np.full((height + _LEGEND + 2 * _MARGIN, across, 3), 255, np.uint8)
     canvas[_MARGIN : _MARGIN + height, _MARGIN : _MARGIN + width] = grey
     canvas[_MARGIN : _MARGIN + height, 2 * _MARGIN + width : 2 * (_MARGIN + width)] = overlay
     _legend(canvas, height + 2 * _MARGIN, heat.method, caption)
     return canvas
+
+
+def colour(heat: Heat, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+    """Evidence as colours, BGR uint8 [height, width, 3], and how much they cover, float [height, width], 0 to 1."""
+    shown = cv2.resize(np.nan_to_num(heat.evidence), (width, height), interpolation=cv2.INTER_LINEAR)
+    strength = np.clip(shown / FULL_SCALE, 0, 1)
+    return cv2.applyColorMap((strength * 255).astype(np.uint8), _COLOURS), np.sqrt(strength)
+
+
+def blend(slice_: np.ndarray, heat: Heat) -> np.ndarray:
+    """A map over its slice, both BGR uint8 [h, w, 3]."""
+    colours, cover = colour(heat, slice_.shape[1], slice_.shape[0])
+    opacity = (_OPACITY * cover)[:, :, np.newaxis]
+    return (slice_ * (1 - opacity) + colours * opacity).astype(np.uint8)
 
 
 def write(judgement: Judgement, calibration: Calibration, folder: Path, heat: Heat | None = None) -> Path | None:

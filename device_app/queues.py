@@ -96,6 +96,12 @@ class Queue:
         moment = time.time() if now is None else now
         connection.execute("UPDATE queue SET state = 'done', finished = ?, error = NULL WHERE id = ?", (moment, item))
 
+    def finish(self, items: Sequence[int], now: float | None = None) -> None:
+        """All of these are finished, or none."""
+        with self._store.writing() as connection:
+            for item in items:
+                self.done_within(connection, item, now)
+
     def retry(self, item: int, error: str, after: float, now: float | None = None) -> None:
         """It failed; its turn comes again `after` seconds from now."""
         moment = time.time() if now is None else now

@@ -35,6 +35,18 @@ COMMANDS = {
         "Look at, review, export and verify stored results.",
         "",
     ),
+    "listen": (
+        "edge_ct.device_app.dicom.commands:listen",
+        "Receive CT series over DICOM, judge them, send results back.",
+        "dicom",
+    ),
+    "send": (
+        "edge_ct.device_app.dicom.commands:send",
+        "Send DICOM objects, or what still waits to be sent.",
+        "dicom",
+    ),
+    "export": ("edge_ct.device_app.dicom.commands:export", "De-identify CT objects for research.", "dicom"),
+    "serve": ("edge_ct.device_app.web.commands:serve", "The worklist as a local web page.", "web"),
     "doctor": ("edge_ct.device_app.doctor_commands:doctor", "Check model, machine and worklist of a device.", ""),
     "device": ("edge_ct.device_app.device_commands:device", "Install edge-ct as services of a device.", ""),
     "bundle": ("edge_ct.device_app.commands:bundle", "Look into a bundle, or verify it.", ""),
