@@ -106,6 +106,7 @@ def judge(folder: Path, bundle: Path, out: Path) -> None:
         "golden": golden,
         "machine": platform.machine(),
         "runtime": runtime.interpreter_class().__module__.split(".")[0],
+        "kernels": {None: "unknown kernels", True: "XNNPACK", False: "its own kernels"}[classifier.runtime.delegated],
         "numpy": np.__version__,
         "opencv": cv2.__version__,
         "python": platform.python_version(),
@@ -137,8 +138,8 @@ class Judged:
         """The machine and what ran on it."""
         about = self.about
         return (
-            f"{about['machine']}, {about['runtime']}, NumPy {about['numpy']}, OpenCV {about['opencv']}, "
-            f"Python {about['python']}"
+            f"{about['machine']}, {about['runtime']} with {about['kernels']}, NumPy {about['numpy']}, "
+            f"OpenCV {about['opencv']}, Python {about['python']}"
         )
 
 

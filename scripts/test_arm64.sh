@@ -56,14 +56,16 @@ for bundle; do
 done
 
 here "$python" tests/tiny_bundle.py "$arm/tiny.tflite"
-# Without those that want SciPy or other environments, and those about many processes, each of which takes seconds to
-# start there. Fewer examples of each property: the emulator is some thirty times slower.
-tests=$(ls tests/edge_ct/test_bundle.py tests/edge_ct/test_classifier.py tests/edge_ct/test_dicom.py \
-    tests/edge_ct/test_errors.py tests/edge_ct/test_files.py tests/edge_ct/test_headers.py \
-    tests/edge_ct/test_preprocess.py tests/edge_ct/test_runtime.py tests/edge_ct/test_slices.py tests/edge_ct/test_slice_files.py \
-    tests/device_app/test_*.py)
-there EDGE_CT_EXAMPLES=5 EDGE_CT_TINY_BUNDLE=/work/tiny.tflite /opt/edge-ct/bin/python -m pytest -q -p no:cacheprovider \
-    -m "not slow and not real" $tests || failed="${failed:+$failed, }tests failed"
+# What a device runs, without what wants SciPy or TensorFlow, fuzzes formats in pure Python, or starts many processes:
+# each takes seconds to start there. Fewer examples of each property, for the emulator is some thirty times slower.
+tests=
+for name in judging heatmap explanation doctor installing audit queues watch worklist; do
+    tests="$tests tests/device_app/test_$name.py"
+done
+for name in classifier preprocess files runtime; do tests="$tests tests/edge_ct/test_$name.py"; done
+there HYPOTHESIS_STORAGE_DIRECTORY=/tmp/edge-ct-arm64-hypothesis EDGE_CT_EXAMPLES=5 EDGE_CT_TINY_BUNDLE=/work/tiny.tflite \
+    /opt/edge-ct/bin/python -m pytest -q -p no:cacheprovider --durations=10 -m "not slow and not real" $tests ||
+    failed="${failed:+$failed, }tests failed"
 if [ -n "$failed" ]; then
     echo "test-arm64: FAILED: $failed" >&2
     exit 1
