@@ -13,6 +13,8 @@
 - `demo`        the whole line on phantom slices, and its report
 - `table`       rows of results/*.csv
 - `demo_page`   its page
+- `kit`         one archive for a device without network; the same over ssh
+- `peers`, `peer_worker`  the same network in other engines, in turns
 - `loadgen`     MLPerf's SingleStream and Offline scenarios
 - `tradeoff`    accuracy beside latency: every model scored and measured by commands of its own
 - `verdict`     against the reference, on the Pareto front, in one sentence

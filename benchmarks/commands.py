@@ -72,6 +72,9 @@ def benchmark() -> None:
     show_default=True,
     help="Where a run is computed; a missing GPU asked for by name is an error. A bundle is on the processor.",
 )
+@click.option("--host", metavar="USER@HOST", help="Measure a bundle on that machine, through ssh.")
+@click.option("--ssh", default="ssh", show_default=True, help="How to reach the host: 'ssh -p 2222'.")
+@click.option("--python", default="python3", show_default=True, help="The host's Python with the base dependencies.")
 @click.option("--quick", is_flag=True, help="200 queries instead of at least 1,024 and 60 s; marked so.")
 @json_option
 def run(
@@ -82,6 +85,9 @@ def run(
     profile: bool,
     loadgen: Path | None,
     device: Any,
+    host: str | None,
+    ssh: str,
+    python: str,
     quick: bool,
     as_json: bool,
 ) -> None:
@@ -93,8 +99,18 @@ def run(
     Example:
       edge-ct benchmark model.tflite --threads 1,2 --workers 1,2
       edge-ct benchmark runs/ensemble --quick --device cpu
+      edge-ct benchmark model.tflite --host pi@raspberrypi.local --threads 1-4
     """
-    if target.is_dir():
+    if host:
+        if target.is_dir() or data or loadgen or device != "auto":
+            raise click.UsageError("--host takes a bundle, and none of --data, --loadgen, --device: slices stay here")
+        from . import kit
+
+        words = ["--threads", ",".join(map(str, threads))]
+        words += ["--workers", ",".join(map(str, workers))] if workers else []
+        words += ["--profile"] * profile + ["--quick"] * quick
+        found = kit.measure_on(host, target, words, python, ssh)
+    elif target.is_dir():
         if workers or profile or loadgen or len(threads) > 1:
             raise click.UsageError(
                 "--workers, --profile, --loadgen and several --threads are of bundles; this is a run"
@@ -151,6 +167,33 @@ def compare(before: Path, after: Path, tolerance: float, as_json: bool) -> None:
 
 
 benchmark.add_command(report)
+
+
+@benchmark.command("kit", short_help="One archive that measures a bundle on a device without network.")
+@click.argument("bundle", type=PATH)
+@click.option("--out", type=PATH, required=True, help="The .tar.gz to write.")
+@click.option(
+    "--platform",
+    metavar="TAG",
+    help="Also the dependencies' wheels, for `here` or a tag of pip's: manylinux_2_28_aarch64 is a 64-bit Pi.",
+)
+@click.option("--python-version", default="3.11", show_default=True, help="The device's Python, for --platform TAG.")
+@click.option("--force", is_flag=True, help="Overwrite what is there.")
+def make_kit(bundle: Path, out: Path, platform: str | None, python_version: str, force: bool) -> None:
+    """Pack a bundle, edge-ct and a script; on the device: tar xzf kit.tar.gz && sh edge-ct-benchmark-kit/run.sh
+
+    Without --platform the device's Python must have the base dependencies; with it, nothing but Python.
+
+    \b
+    Example:
+      edge-ct benchmark kit model.tflite --platform manylinux_2_28_aarch64 --out kit.tar.gz
+    """
+    from edge_ct.files import refuse_existing
+
+    from . import kit
+
+    refuse_existing(out, force)
+    click.echo(f"{out}: {kit.write(bundle, out, platform, python_version):,} bytes")
 
 
 @click.command(short_help="The whole line on synthetic slices, in a few minutes.")

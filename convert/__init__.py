@@ -2,6 +2,8 @@
 
 - `material`   the run's slices: representative, validation, test
 - `shrinking`  where a step that makes the network smaller plugs in
+- `steps`      what can be done there: `slim` channels, `prune` weights, `qat`; each with `finetune`, on the network's
+               `twin` in tf_keras, imported only then
 - `quantise`   Keras -> TFLite flatbuffer of any variant, with its outputs
 - `rounding`   kernels rounded onto their int8 grid so that outputs, not weights, change least
 - `scoring`    a flatbuffer on validation and test slices

@@ -46,6 +46,33 @@ def _formats(command: Any) -> Any:
     help="One slice at a time, for which runtimes are fastest; or as many as the caller asks for.",
 )
 @click.option(
+    "--slim",
+    type=click.FloatRange(0.05, 0.75),
+    metavar="FRACTION",
+    help="First remove that share of MobileNetV2's expansion channels, 0.05 to 0.75, and fine-tune: faster.",
+)
+@click.option(
+    "--prune",
+    type=click.FloatRange(0.5, 0.9),
+    metavar="SHARE",
+    help="Then set that share of the weights to zero, 0.5 to 0.9, while fine-tuning: compresses better, seldom faster.",
+)
+@click.option(
+    "--qat",
+    type=click.IntRange(1, 100),
+    metavar="EPOCHS",
+    help="Then train so long with the roundings of the int8 file in place; zeros stay zeros.",
+)
+@click.option("--sparse", is_flag=True, help="Store kernels without the zeros of --prune: fewer bytes on the disk.")
+@click.option(
+    "--fine-tune",
+    type=click.IntRange(1, 100),
+    default=4,
+    show_default=True,
+    metavar="EPOCHS",
+    help="Of --slim and --prune, each.",
+)
+@click.option(
     "--max-drop",
     type=click.FloatRange(0, 100),
     default=1.0,
@@ -84,13 +111,18 @@ def convert(run: Path, out: Path, data: Path | None, force: bool, as_json: bool,
     Example:
       edge-ct convert runs/mobilenetv2 --int8 --out model.tflite
       edge-ct convert runs/mobilenetv2 --fp32 --fp16 --int8 --out models/
+      edge-ct convert runs/mobilenetv2 --slim 0.3 --qat 2 --out small.tflite
     """  # fmt: skip
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from . import package, table
+    from .steps import Steps
 
     asked = tuple(name for name in _FORMATS if options.pop(f"format_{name}"))
+    slim, prune, qat = (options.pop(name) or 0 for name in ("slim", "prune", "qat"))
+    steps = Steps(slim, prune, qat, options.pop("fine_tune"), options["seed"])
+    steps.check(asked or ("int8",), options["sparse"])
     settings = package.Options(variants=asked or ("int8",), **options)  # type: ignore[arg-type]
-    made = package.convert_all(run, out, settings, data, force, Progress())
+    made = package.convert_all(run, out, settings, data, force, Progress(), steps)
     if len(made.bundles) == 1:
         made.enforce()
     if as_json:

@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 from importlib.metadata import version
 
 import cv2
+import msgspec
 
 from edge_ct import bundle as bundles
 from edge_ct.manifest import INTENDED_USE, SCHEMA, Estimate, Gate, Golden, Manifest, Variant
@@ -20,14 +21,15 @@ from . import calibrate
 from .material import Material
 from .options import Options
 from .scoring import CALIBRATION_SPLIT, Scored
+from .shrinking import Shrunk
 
 _GOLDEN_SIZE = 64
 
 
 def bundle_bytes(
-    material: Material, fp32: Scored, chosen: Scored, variant: Variant, shrinking: str, verdict: Gate, options: Options
+    material: Material, fp32: Scored, chosen: Scored, variant: Variant, shrunk: Shrunk, verdict: Gate, options: Options
 ) -> bytes:
-    """The bundle of `chosen`, a file of the form `variant` of a network to which `shrinking` was done.
+    """The bundle of `chosen`, a file of the form `variant` of the network `shrunk`.
 
     fp32: of the same run as it was trained, whose metrics stand beside.
     """
@@ -39,6 +41,9 @@ def bundle_bytes(
             f"no indeterminate zone: {options.level:.0%} needs {calibrate.needed_cases(options.level)} calibration "
             f"cases a class, there are {chosen.calibration.positives} and {chosen.calibration.negatives}"
         )
+    network = run.info.network
+    if shrunk.parameters is not None:
+        network = msgspec.structs.replace(network, parameters=shrunk.parameters)
     golden, members = _golden(chosen, run.info.preprocess)
     members["split.csv"] = to_csv(("sha256", "part"), sorted(run.known().items())).encode()
     manifest = Manifest(
@@ -46,7 +51,7 @@ def bundle_bytes(
         name=model_name(run.info.network, run.info.preprocess.size, chosen.name),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         variant=variant,
-        network=run.info.network,
+        network=network,
         classes=run.info.classes,
         preprocess=run.info.preprocess,
         tensors=chosen.tensors,
@@ -64,7 +69,7 @@ def bundle_bytes(
         licence=options.licence,
         intended_use=INTENDED_USE,
         model_sha256=hashlib.sha256(chosen.flatbuffer).hexdigest(),
-        shrinking=shrinking,
+        shrinking=shrunk.label,
     )
     return bundles.pack(chosen.flatbuffer, manifest, members)
 

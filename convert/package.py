@@ -139,7 +139,7 @@ class _Files:
         self._rounded = shrunk.exact or quantise.is_tf_keras(shrunk.model)
 
     def name(self, variant: Variant) -> str:
-        return "-".join(part for part in (self.shrunk.label, variant) if part)
+        return "-".join(part for part in (self.shrunk.label, "sparse" * self._options.sparse, variant) if part)
 
     def of(self, variant: Variant) -> bytes:
         """The file of that variant; those of integers come last, as rounding changes the network."""
@@ -175,7 +175,7 @@ def _make(files: _Files, variant: Variant, fp32: Scored, target: Path, options: 
         options.max_drop,
         CALIBRATION_SPLIT,
     )
-    content = pack.bundle_bytes(material, fp32, scored, variant, files.shrunk.label, report.verdict(), options)
+    content = pack.bundle_bytes(material, fp32, scored, variant, files.shrunk, report.verdict(), options)
     if report.passed:
         Classifier(bundles.unpack(content, str(target))).check_golden()
         write_bytes(target, content)

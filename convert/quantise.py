@@ -33,11 +33,13 @@ INTEGER = ("int8", "int16x8")
 
 class Form(msgspec.Struct, frozen=True):
     """What a file is to be. float_io: float32 in, normalised already, and float32 out; else bytes in where the variant
-    can take them. fixed_batch: one slice at a time, for which delegates are fastest; else the first side is free."""
+    can take them. fixed_batch: one slice at a time, for which delegates are fastest; else the first side is free.
+    sparse: kernels with many zeros are stored without them."""
 
     variant: Variant = "int8"
     float_io: bool = False
     fixed_batch: bool = True
+    sparse: bool = False
 
 
 def load(run: Run) -> Any:
@@ -106,7 +108,7 @@ def to_flatbuffer(
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if form.variant == "fp16":
         converter.target_spec.supported_types = [tf.float16]
-    return _convert(converter)
+    return _convert(converter, form.sparse)
 
 
 def to_fp32(model: Any, preprocess: Preprocess) -> bytes:
@@ -143,7 +145,7 @@ def _to_integer(
     converter.target_spec.supported_ops = [supported]
     if not form.float_io:
         converter.inference_input_type, converter.inference_output_type = in_type, out_type
-    flatbuffer = _convert(converter)
+    flatbuffer = _convert(converter, form.sparse)
     check_integer(flatbuffer, preprocess, form)
     return flatbuffer
 
@@ -212,7 +214,9 @@ def _converter(serve: Any, size: int, dtype: Any, fixed_batch: bool = True) -> A
     return tf.lite.TFLiteConverter.from_concrete_functions([frozen], tf.Module())
 
 
-def _convert(converter: Any) -> bytes:
+def _convert(converter: Any, sparse: bool = False) -> bytes:
+    if sparse:
+        converter.optimizations = [*converter.optimizations, tf.lite.Optimize.EXPERIMENTAL_SPARSITY]
     # Else the graph takes a detour through a temporary folder, which a kill would leave behind.
     converter.experimental_lower_to_saved_model = False
     try:

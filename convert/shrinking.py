@@ -17,12 +17,14 @@ class Shrunk:
     label: what was done, for names and tables ("qat", "pruned-0.7"); "" for nothing.
     exact: whether the kernels must reach the quantiser as they are, as those of quantisation-aware training must. Those
     of a tf_keras network always do; of others they are rounded first (`rounding`), which keeps every zero.
+    parameters: of the network where they have become fewer; None where they are the run's.
     account: what the step has to say of itself (layers left out, sparsity), printed under `shrinking` in the JSON.
     """
 
     model: Any
     label: str = ""
     exact: bool = False
+    parameters: int | None = None
     account: dict[str, Any] = field(default_factory=dict)
 
 

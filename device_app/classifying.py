@@ -15,6 +15,7 @@ from edge_ct.decision import Decision, SeriesVerdict, decide_series
 from edge_ct.manifest import Manifest
 
 from .judging import Judges, Source, judge_each
+from .names import printable
 
 if TYPE_CHECKING:
     from .heatmap import Heat
@@ -101,10 +102,11 @@ def classify(
     """
 
     def then(judgement: Judgement, classifier: Classifier) -> tuple[Result, Entry | None]:
-        if series:
-            judgement = Judgement(
-                msgspec.structs.replace(judgement.result, series=series), judgement.slice, judgement.outputs
-            )
+        own = judgement.result
+        source = printable(own.source)
+        if series or source is not own.source:
+            own = msgspec.structs.replace(own, source=source, series=series or own.series)
+            judgement = Judgement(own, judgement.slice, judgement.outputs)
         heat: Heat | None = None
         if heatmaps:
             from . import explanation, heatmap

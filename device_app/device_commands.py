@@ -18,7 +18,8 @@ def device() -> None:
 @device.command(short_help="Write systemd units, for a user without privileges.")
 @model_option
 @click.option("--watch", type=click.Path(path_type=Path), metavar="DIR", help="Also watch this folder.")
-@click.option("--listen", is_flag=True, help="Also receive DICOM.")
+@click.option("--listen", "callers", multiple=True, metavar="AET", help="Also receive DICOM from this AE title.")
+@click.option("--to", "targets", multiple=True, metavar="AET@HOST:PORT", help="Send results of it there.")
 @click.option("--lan", is_flag=True, help="Let the page be reached from the network, with a PIN.")
 @click.option(
     "--keep-days", type=click.IntRange(1), default=90, show_default=True, help="Results are deleted after so many."
@@ -33,7 +34,8 @@ def device() -> None:
 def install(
     model: str | None,
     watch: Path | None,
-    listen: bool,
+    callers: tuple[str, ...],
+    targets: tuple[str, ...],
     lan: bool,
     keep_days: int,
     user: str,
@@ -54,7 +56,7 @@ def install(
     from . import installing
 
     bundle = model_path(model)
-    files = installing.plan(bundle, watch, listen, lan, keep_days, user)
+    files = installing.plan(bundle, watch, callers, targets, lan, keep_days, user)
     if dry_run:
         for path, content in files.items():
             click.echo(f"# {path}\n{content}" if isinstance(content, str) else f"# {path}: {len(content):,} bytes\n")

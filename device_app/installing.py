@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from edge_ct import bundle as bundles
-from edge_ct.cli import COMMANDS
-from edge_ct.errors import EdgeCTError, MissingExtra
+from edge_ct.errors import EdgeCTError
 from edge_ct.files import refuse_existing, write_bytes
 
 STATE = "/var/lib/edge-ct"
@@ -35,8 +34,7 @@ StateDirectory=edge-ct
 StateDirectoryMode=0700
 UMask=0077
 Nice=5
-MemoryHigh=400M
-MemoryMax=600M
+MemoryMax={memory}
 NoNewPrivileges=yes
 CapabilityBoundingSet=
 AmbientCapabilities=
@@ -69,12 +67,20 @@ _NETWORK = "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6\n"
 
 
 def plan(
-    model: Path, watch: Path | None, listen: bool, lan: bool, keep_days: int, user: str, program: str | None = None
+    model: Path,
+    watch: Path | None,
+    callers: Sequence[str],
+    targets: Sequence[str],
+    lan: bool,
+    keep_days: int,
+    user: str,
+    program: str | None = None,
 ) -> dict[PurePosixPath, str | bytes]:
     """The files of an installation by their paths on the device.
 
-    program: the `edge-ct` that the units run; by default the one beside this Python. Raises `ModelRejected` for a
-    damaged bundle, `EdgeCTError` for names that systemd would not take.
+    callers: AE titles that DICOM is received from; without one nothing listens. targets: AET@HOST:PORT of who gets the
+    results. program: the `edge-ct` that the units run; by default the one beside this Python. Raises `ModelRejected`
+    for a damaged bundle, `EdgeCTError` for names that systemd would not take.
     """
     if not re.fullmatch(r"[a-z_][a-z0-9_-]{0,30}", user) or user == "root":
         raise EdgeCTError(f"--user {user}: an unprivileged user's name: small letters, digits, - and _")
@@ -83,33 +89,34 @@ def plan(
     content = bundles.read(model).content
     # Not resolved: the Python of a virtual environment is a link to another, beside which there is no edge-ct.
     program = program or str(Path(sys.executable).with_name("edge-ct"))
-    common = ["--model", MODEL, "--state", STATE, "--keep-days", str(keep_days)]
-    services: dict[str, tuple[str, list[str], str]] = {}
-    if "serve" in COMMANDS:
-        services["serve"] = (
-            "the page",
-            ["serve", *common, *(["--lan"] if lan else [])],
-            _NETWORK if lan else _LOOPBACK,
-        )
+    common = ["--model", MODEL, "--state", STATE]
+    kept = [*common, "--keep-days", str(keep_days)]
+    # What it runs, how much memory it may take, what it sees of the network.
+    services = {
+        "serve": ("the page", ["serve", *kept, *(["--lan"] if lan else [])], "600M", _NETWORK if lan else _LOOPBACK)
+    }
     if watch is not None:
-        services["watch"] = (f"judges what arrives in {watch}", ["watch", str(watch), "--json", *common], _NO_NETWORK)
-    if listen:
-        if "listen" not in COMMANDS:
-            raise MissingExtra("this version has no edge-ct listen")
-        services["listen"] = ("receives DICOM", ["listen", *common], _NETWORK)
-    if not services:
-        raise EdgeCTError("nothing to install: name a folder with --watch")
+        what = f"judges what arrives in {watch}"
+        services["watch"] = (what, ["watch", str(watch), "--json", *kept], "600M", _NO_NETWORK)
+    if targets and not callers:
+        raise EdgeCTError("--to sends results of what was received: name who may send with --listen")
+    if callers:
+        who = [word for caller in callers for word in ("--allow-aet", caller)]
+        where = [word for target in targets for word in ("--to", target)]
+        command = ["listen", "--host", "0.0.0.0", *who, *where, *common]
+        services["listen"] = ("receives DICOM", command, "1500M", _NETWORK)
     files: dict[PurePosixPath, str | bytes] = {
         PurePosixPath(MODEL): content,
         PurePosixPath("/etc/sysusers.d/edge-ct.conf"): f'u {user} - "edge-ct services" {STATE}\n',
     }
-    for name, (what, arguments, network) in services.items():
+    for name, (what, arguments, memory, network) in services.items():
         files[PurePosixPath(f"{_UNITS}/edge-ct-{name}.service")] = _SERVICE.format(
             name=name,
             what=what.replace("%", "%%"),
             after=" network.target" if network == _NETWORK else "",
             command=" ".join(_quoted(own) for own in (program, *arguments)),
             user=user,
+            memory=memory,
             network=network,
         )
     return files

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import glob
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, TypeVar
 
 from edge_ct import slices
@@ -40,20 +39,21 @@ class Judges:
     def __init__(self, classifier: Classifier, workers: int) -> None:
         """classifier: becomes one of the `workers`."""
         self.first, self.workers = classifier, workers
-        self._free: SimpleQueue[Classifier] = SimpleQueue()
-        self._free.put(classifier)
+        self._count = threading.Semaphore(workers)
+        self._free = deque([classifier])
         # Here and not in the threads: loading a model moves the process's standard error for a moment.
         for _ in range(workers - 1):
-            self._free.put(Classifier(classifier.bundle))
+            self._free.append(Classifier(classifier.bundle))
 
     @contextmanager
     def one(self) -> Iterator[Classifier]:
         """A classifier that nobody else uses meanwhile; waits for one."""
-        own = self._free.get()
-        try:
-            yield own
-        finally:
-            self._free.put(own)
+        with self._count:
+            own = self._free.pop()
+            try:
+                yield own
+            finally:
+                self._free.append(own)
 
 
 def judge_all(classifier: Classifier, sources: Iterable[str]) -> Iterator[Judgement]:
@@ -120,7 +120,9 @@ def find_all(names: Iterable[str]) -> Iterator[Source]:
             yield Source("<stdin>", sys.stdin.buffer.read(slices.MAX_BYTES + 1))
         elif _is_folder(name):
             yield from _in_folder(Path(name))
-        elif glob.has_magic(name) and not _exists(name):
+        elif any(c in name for c in "*?[") and not _exists(name):
+            import glob
+
             matches = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 (absolute patterns)
             for match in matches:
                 if _is_folder(match):

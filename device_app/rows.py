@@ -18,6 +18,7 @@ from edge_ct.errors import EdgeCTError
 from edge_ct.preprocess import block_mean
 
 from .heatmap import Heat, evidence
+from .names import printable
 
 Label = Literal["positive", "negative", "unusable"]
 Verdict = Literal["agree", "override"]
@@ -131,15 +132,15 @@ def entry(
     return Entry(
         identity=hashlib.sha256(f"{seal} {unlike}".encode("utf-8", "backslashreplace")).hexdigest(),
         origin=origin,
-        source=_storable(result.source),
+        source=printable(result.source),
         sha256=one.sha256 if one else None,
         patient=patient,
-        study=_storable(ids.study) or None if ids else None,
-        series=_storable(series or result.series or "") or None,
-        instance=_storable(ids.instance) or None if ids else None,
+        study=printable(ids.study) or None if ids else None,
+        series=printable(series or result.series or "") or None,
+        instance=printable(ids.instance) or None if ids else None,
         decision=result.decision,
         probability=None if p is None or math.isnan(p) else float(p),
-        reason=_storable(result.reason) if result.reason else None,
+        reason=printable(result.reason) if result.reason else None,
         model=result.model,
         bundle=seal,
         latency_ms=sum(spent) if spent else None,
@@ -159,11 +160,6 @@ def encode(pixels: np.ndarray, source: str, whole: bool = False) -> bytes:
     if not encoded:
         raise EdgeCTError(f"{source}: cannot be encoded")
     return content.tobytes()
-
-
-def _storable(text: str) -> str:
-    """File names are bytes; those that are no UTF-8 are written as \\udcxx."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _random() -> str:

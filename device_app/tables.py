@@ -14,8 +14,9 @@ def csv_line(values: Iterable[object]) -> str:
     get an apostrophe in front.
     """
     line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow([_cell(value) for value in values])
-    return line.getvalue()
+    # A writer of Unix line ends would leave a lone carriage return, which a reader takes for one, unquoted.
+    csv.writer(line).writerow([_cell(value) for value in values])
+    return line.getvalue().removesuffix("\r\n") + "\n"
 
 
 def _cell(value: object) -> object:

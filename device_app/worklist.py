@@ -28,6 +28,7 @@ from edge_ct.errors import EdgeCTError, WorklistDamaged
 from . import audit
 from .audit import Verification
 from .heatmap import Heat
+from .names import printable
 from .places import DEFAULT_STATE
 from .pseudonym import device_key, pseudonym
 from .queues import Queue
@@ -174,7 +175,7 @@ class Worklist:
         Agreeing with `positive` or `negative` is that label. Raises `EdgeCTError` for an unknown result, a reviewer
         without a name, or an override that says nothing else.
         """
-        reviewer, note = " ".join(reviewer.split()), note.strip()
+        reviewer, note = printable(" ".join(reviewer.split())), printable(note.strip())
         if not reviewer:
             raise EdgeCTError("a review needs the reviewer's name")
         if len(reviewer) > 200 or len(note) > 10_000:

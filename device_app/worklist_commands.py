@@ -8,12 +8,13 @@ from typing import Any, get_args
 import click
 
 from edge_ct.decision import Decision
-from edge_ct.errors import WorklistDamaged
+from edge_ct.errors import EdgeCTError, WorklistDamaged
 from edge_ct.files import refuse_existing, write_text
 from edge_ct.progress import print_json
 
 from .device_options import state_option
 from .rows import Row
+from .store import FILE
 from .worklist import Worklist
 
 _COLOURS = {"positive": "red", "refer": "yellow", "negative": "green", "rejected": "magenta"}
@@ -48,7 +49,7 @@ def list_(
     Example:
       edge-ct worklist list --open
     """
-    with Worklist(state) as stored:
+    with _open(state) as stored:
         rows = stored.rows(
             state="open" if only_open else None, decision=decision, series=series, patient=patient, limit=limit
         )
@@ -72,7 +73,7 @@ def show(number: int, state: Path, picture: Path | None, force: bool, as_json: b
     Example:
       edge-ct worklist show 17 --picture 17.png
     """
-    with Worklist(state) as stored:
+    with _open(state) as stored:
         row, reviews, trail = stored.get(number), stored.reviews(number), stored.trail(number)
         if picture:
             from . import pictures
@@ -109,7 +110,7 @@ def review(number: int, state: Path, reviewer: str, verdict: Any, label: Any, no
     """
     if (verdict is None) == (label is None):
         raise click.UsageError("either --agree or --override LABEL")
-    with Worklist(state) as stored:
+    with _open(state) as stored:
         own = stored.review(number, reviewer, verdict or "override", label, note)
     click.echo(f"{number}: {own.verdict}, {own.label or 'no label'}, {own.reviewer}, {own.time}")
 
@@ -137,7 +138,7 @@ def export(state: Path, out: Path, kind: str, reviewed: bool, force: bool) -> No
     """
     from . import export as exporting
 
-    with Worklist(state) as stored:
+    with _open(state) as stored:
         if kind == "dataset":
             counts = exporting.write_dataset(stored, out, force)
             said = ", ".join(f"{count} {name}" for name, count in counts.items())
@@ -161,7 +162,7 @@ def verify(state: Path, head: str | None, as_json: bool) -> None:
     Example:
       edge-ct worklist verify
     """
-    with Worklist(state) as stored:
+    with _open(state) as stored:
         found = stored.verify(head)
     if as_json:
         print_json(found)
@@ -183,10 +184,17 @@ def prune(state: Path, keep_days: int) -> None:
     Example:
       edge-ct worklist prune --keep-days 90
     """
-    with Worklist(state) as stored:
+    with _open(state) as stored:
         pruned = stored.prune(keep_days)
         used = stored.used_bytes()
     click.echo(f"{pruned} results deleted; {used / 2**20:.1f} MiB kept")
+
+
+def _open(state: Path) -> Worklist:
+    """The worklist that is there: a mistyped folder must not look like an empty one."""
+    if not (state / FILE).exists():
+        raise EdgeCTError(f"{state}: no worklist there; edge-ct classify --worklist, serve, watch and listen begin one")
+    return Worklist(state)
 
 
 def _line(row: Row) -> str:

@@ -59,7 +59,7 @@ def _table() -> dict[str, Architecture]:
         Architecture("inceptionv3", "Inception", "InceptionV3", "inception_v3", 75),
         Architecture("inceptionresnetv2", "Inception", "InceptionResNetV2", "inception_resnet_v2", 75),
         Architecture("xception", "Xception", "Xception", "xception", 71),
-        *(Architecture(f"densenet{k}", "DenseNet", f"DenseNet{k}", "densenet", qat="partial") for k in (121, 169, 201)),
+        *(Architecture(f"densenet{k}", "DenseNet", f"DenseNet{k}", "densenet") for k in (121, 169, 201)),
         Architecture("vgg16", "VGG", "VGG16", "vgg16"),
         Architecture("vgg19", "VGG", "VGG19", "vgg19"),
     ]

@@ -97,7 +97,11 @@ def serve(
     )
     # The interpreters load while Flask is being imported.
     desk.open()
-    running = server.Server(desk, bound)
+    try:
+        running = server.Server(desk, bound)
+    except BaseException:
+        desk.workers.settle()
+        raise
     given = pin is not None
 
     def ready() -> None:

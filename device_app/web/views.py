@@ -99,10 +99,10 @@ def bar(manifest: Manifest) -> Bar:
 
 @dataclass(frozen=True)
 class Figure:
-    """One line of the model card's table: a metric with its interval, for each variant."""
+    """One line of the model card's table: a metric and its interval, for each variant."""
 
     name: str
-    values: tuple[str, ...]
+    values: tuple[tuple[str, str], ...]
 
 
 METRICS = ("sensitivity", "specificity", "accuracy", "precision", "f1", "auc", "brier", "ece")
@@ -119,11 +119,11 @@ def figures(manifest: Manifest, words: Words) -> tuple[list[str], list[Figure]]:
         values = []
         for estimate in estimates:
             if estimate is None or estimate.value is None:
-                values.append("–")
+                values.append(("–", ""))
                 continue
-            text = words.number(estimate.value, 3)
+            interval = ""
             if estimate.low is not None and estimate.high is not None:
-                text += f" [{words.number(estimate.low, 3)}; {words.number(estimate.high, 3)}]"
-            values.append(text)
+                interval = f"[{words.number(estimate.low, 3)}; {words.number(estimate.high, 3)}]"
+            values.append((words.number(estimate.value, 3), interval))
         lines.append(Figure(words(f"metric.{name}"), tuple(values)))
     return variants, lines

@@ -73,6 +73,10 @@ class Workers(Generic[Kept]):
             raise self.error
         return done
 
+    def settle(self, timeout: float = 60.0) -> None:
+        """Wait until nothing is being loaded: meanwhile standard error is turned away, for whoever has to speak too."""
+        self._opened.wait(timeout)
+
     def submit(self, name: str, read: Callable[[], bytes], patience: float = 0.0) -> Future[Kept]:
         """Queue one slice, waiting up to `patience` seconds for a place. Raises `Busy`."""
         job: _Job[Kept] = _Job(name, read)
@@ -105,6 +109,7 @@ class Workers(Generic[Kept]):
         """Take nothing more, finish what is queued; whether that was done within `timeout` seconds."""
         self._closing = True
         end = time.monotonic() + timeout
+        self.settle(timeout)
         for _ in self._threads:
             try:
                 self._queue.put(None, timeout=max(0.0, end - time.monotonic()))

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -209,3 +210,18 @@ def test_interruption_leaves_finished_rows_whole(study: Path, tiny_bundle: Path,
     with Worklist(state) as worklist:
         assert {own["id"] for own in shown} <= {row.id for row in worklist.rows()}
         worklist.check()
+
+
+@pytest.mark.parametrize("shown", [["--json"], ["--csv"], []])
+def test_file_whose_name_is_no_unicode(
+    study: Path, tiny_bundle: Path, tmp_path: Path, shown: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As an old Windows writes it on a stick: one row among the others, with its heat map, not the end of the batch."""
+    folder = tmp_path / "stick"
+    folder.mkdir()
+    for name in (b"a.png", b"s\xe3o.png", b"z.png"):
+        (folder / os.fsdecode(name)).write_bytes((study / "00.png").read_bytes())
+    recorded = ["--worklist", "--state", tmp_path / "state", "--heatmap", tmp_path / "maps"]
+    assert run(folder, "--model", tiny_bundle, *shown, *recorded) == 0
+    assert "s\\udce3o.png" in capfd.readouterr().out.replace("\\\\", "\\")
+    assert len(list((tmp_path / "maps").iterdir())) == 3

@@ -15,7 +15,14 @@ WATCH = PurePosixPath("/etc/systemd/system/edge-ct-watch.service")
 
 
 def plan(bundle: Path, watch: str = "/srv/export", **options: object) -> dict[PurePosixPath, str | bytes]:
-    arguments = {"listen": False, "lan": False, "keep_days": 90, "user": "edge-ct", "program": "/opt/e/bin/edge-ct"}
+    arguments = {
+        "callers": [],
+        "targets": [],
+        "lan": False,
+        "keep_days": 90,
+        "user": "edge-ct",
+        "program": "/opt/e/bin/edge-ct",
+    }
     return installing.plan(bundle, Path(watch), **{**arguments, **options})  # type: ignore[arg-type]
 
 
@@ -47,10 +54,13 @@ def test_units_run_without_privileges_and_network(tiny_bundle: Path) -> None:
 
 def test_every_command_in_a_unit_is_one_that_parses(tiny_bundle: Path, tmp_path: Path) -> None:
     """The options are those of the commands themselves: `--help` behind them is answered, not refused."""
-    for path, content in plan(tiny_bundle, listen="listen" in cli.COMMANDS, lan="serve" in cli.COMMANDS).items():
+    commands = []
+    for path, content in plan(tiny_bundle, callers=["CT1", "CT2"], targets=["PACS@10.0.0.2:104"], lan=True).items():
         if path.suffix == ".service":
             command = unit(content)["Service"]["ExecStart"].split()
+            commands.append(command[1])
             assert cli.run([*command[1:], "--help"]) == 0, command
+    assert commands == ["serve", "watch", "listen"]
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
@@ -81,6 +91,11 @@ def test_odd_paths_are_quoted() -> None:
 def test_users_that_are_refused(tiny_bundle: Path, user: str) -> None:
     with pytest.raises(EdgeCTError, match="unprivileged"):
         plan(tiny_bundle, user=user)
+
+
+def test_results_need_something_received(tiny_bundle: Path) -> None:
+    with pytest.raises(EdgeCTError, match="--listen"):
+        plan(tiny_bundle, targets=["PACS@10.0.0.2:104"])
 
 
 def test_relative_folders_and_damaged_bundles_are_refused(tiny_bundle: Path, tmp_path: Path) -> None:

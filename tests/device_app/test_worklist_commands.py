@@ -15,6 +15,8 @@ from edge_ct.classifier import Classifier, Judgement
 from edge_ct.device_app import export
 from edge_ct.device_app.worklist import Worklist
 from edge_ct.errors import DataRejected
+from edge_ct.phantom import make_slice
+from edge_ct.slices import Slice
 
 Judged = Callable[..., Judgement]
 
@@ -151,3 +153,29 @@ def test_nothing_reviewed_is_no_dataset(worklist: Worklist, tmp_path: Path) -> N
 def test_prune(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("worklist", "prune", "--state", state, "--keep-days", 1) == 0
     assert capsys.readouterr().out.startswith("0 results deleted")
+
+
+@pytest.mark.parametrize("command", [["list"], ["verify"], ["show", "1"], ["prune", "--keep-days", "1"]])
+def test_mistyped_folder_is_no_empty_worklist(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("worklist", *command, "--state", tmp_path / "typo") == 1
+    assert "no worklist there" in capsys.readouterr().err
+    assert not (tmp_path / "typo").exists()
+
+
+@pytest.mark.slow
+def test_training_goes_on_with_what_was_reviewed(
+    worklist: Worklist, tiny_classifier: Classifier, trained_run: Path, tmp_path: Path
+) -> None:
+    """The retraining loop, whole: judged, overridden, exported, learnt from."""
+    for number in range(60):
+        phantom = make_slice(1000 + number, 2, number % 2 == 0, 96)
+        judgement = tiny_classifier.judge_slice(Slice(phantom.image, f"{number}.png"))
+        row = worklist.add(judgement, tiny_classifier.bundle, origin="serve", patient=f"p{number}").row
+        label = "positive" if phantom.positive else "negative"
+        worklist.review(row.id, "Lima", "agree" if row.decision == label else "override", label)
+    assert export.write_dataset(worklist, tmp_path / "new") == {"non-COVID": 30, "COVID": 30}
+    more = ["--data", tmp_path / "new" / "slices.csv", "--out", tmp_path / "run", "--epochs", "1"]
+    assert run("train", "--from", trained_run, *more) == 0
+    assert (tmp_path / "run").is_dir()

@@ -16,7 +16,8 @@ WORDS = catalogue().words
 # Keys that templates put together, by what comes before the part that varies.
 MADE = (
     "nav.", "menu.", "decision.", "advice.", "short.", "filter.", "keys.", "window.", "review.agree.",
-    "review.override.", "review.overridden.", "metric.", "split.", "device.", "js.", "slice.prev", "slice.next",
+    "review.override.", "review.overridden.", "metric.", "split.", "part.", "device.", "js.",
+    "slice.prev", "slice.next",
 )  # fmt: skip
 
 
