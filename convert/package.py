@@ -72,7 +72,7 @@ class Made(msgspec.Struct, frozen=True):
             gate.enforce(failed[0])
         if failed:
             names = ", ".join(f"{one.variant} ({one.gate.reason})" for one in self.bundles if not one.gate.passed)
-            raise GateFailed(f"not written, as more was lost than --max-drop {failed[0].max_drop:g}: {names}")
+            raise GateFailed(f"not written, as they broke the gate's rule: {names}")
 
 
 def convert(
@@ -113,12 +113,17 @@ def convert_all(
         refuse_existing(target, force)
     model = quantise.load(run)
     material = Material(run, data, progress)
+    reference = (
+        gate.reference_of(Path(options.reference), material.table, CALIBRATION_SPLIT) if options.reference else None
+    )
     progress.say("converting to fp32")
     fp32 = run_file(_flatbuffer(model, material, Form("fp32")), material, "fp32")
     shrunk = shrink(model, material)
     files = _Files(shrunk, material, options)
     made = [
-        _make(files, variant, fp32, targets[variant], options) for variant in VARIANTS if variant in options.variants
+        _make(files, variant, fp32, targets[variant], options, reference)
+        for variant in VARIANTS
+        if variant in options.variants
     ]
     return Made(tuple(made), perf_counter() - begun, peak_memory_mb(), shrunk.account)
 
@@ -164,7 +169,9 @@ def _flatbuffer(model: Any, material: Material, form: Form, *representative: Any
         raise DataRejected(f"{material.run.model_path}: not a network of this zoo: no features") from error
 
 
-def _make(files: _Files, variant: Variant, fp32: Scored, target: Path, options: Options) -> Converted:
+def _make(
+    files: _Files, variant: Variant, fp32: Scored, target: Path, options: Options, reference: gate.Reference | None
+) -> Converted:
     material, name = files.material, files.name(variant)
     plain = name == "fp32" and options.form(variant) == Form("fp32")
     scored = fp32 if plain else run_file(files.of(variant), material, name)
@@ -172,10 +179,13 @@ def _make(files: _Files, variant: Variant, fp32: Scored, target: Path, options: 
         material.labels(CALIBRATION_SPLIT),
         fp32.probabilities[CALIBRATION_SPLIT],
         scored.probabilities[CALIBRATION_SPLIT],
-        options.max_drop,
+        options.rule,
         CALIBRATION_SPLIT,
+        reference,
     )
     content = pack.bundle_bytes(material, fp32, scored, variant, files.shrunk, report.verdict(), options)
+    if not report.passed and options.report_only:
+        write_bytes(gate.failed_name(target), content)
     if report.passed:
         Classifier(bundles.unpack(content, str(target))).check_golden()
         write_bytes(target, content)
