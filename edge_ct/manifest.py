@@ -70,13 +70,17 @@ class Tensors(msgspec.Struct, frozen=True):
 
 
 class Calibration(msgspec.Struct, frozen=True):
-    """P(positive) = sigmoid(slope * (logit[1] - logit[0]) + intercept), fitted on this file's own outputs (Platt)."""
+    """P(positive) = sigmoid(slope * (logit[1] - logit[0]) + intercept), fitted on this file's own outputs.
+
+    method: none (slope 1, intercept 0), temperature (intercept 0) or platt (both; that of earlier versions).
+    """
 
     slope: Annotated[float, msgspec.Meta(gt=0)]
     intercept: float
     split: str
     positives: Count
     negatives: Count
+    method: Literal["none", "temperature", "platt"] = "platt"
 
 
 class OperatingPoint(msgspec.Struct, frozen=True):

@@ -40,7 +40,7 @@ def test_two_lost_positives_break_a_rule_of_one_point() -> None:
 
 def test_lost_specificity_counts_through_accuracy() -> None:
     report = gate.compare(LABELS, PERFECT, flipped(range(100, 103)), Rule(1.0), "validation")
-    assert report.reason == "accuracy falls by 1.50 points"
+    assert report.reason == "accuracy falls by 1.50 points, more than --max-drop 1"
 
 
 def test_a_gain_passes() -> None:
