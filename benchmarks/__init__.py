@@ -1,9 +1,23 @@
 """Measuring what ships, through the same `Classifier` that the device runs.
 
-- `latency`     model only, end to end, cold start, memory
-- `machine`     what it was measured on
+- `timing`      one query many times: distribution, drift, the timer's own cost
+- `latency`     a bundle: model only, end to end, cold start, memory
+- `run_latency`, `devices`  a run or an ensemble in Keras, on a processor or GPU
+- `workers`     a folder judged by several workers
+- `operators`   a graph's operators, their multiply-accumulates and times
+- `processes`   whole processes: wall time, peak memory
+- `machine`     what it was measured on, and how hot, fast and busy that was
+- `compare`     two measurements: what changed beyond noise
+- `text`        a measurement as lines for people
 - `cold_start`  a cold `edge-ct classify` against a bare script, as ratios
 - `demo`        the whole line on phantom slices, and its report
 - `table`       rows of results/*.csv
-- `report`, `plots`  one self-contained HTML page
+- `demo_page`   its page
+- `kit`         one archive for a device without network; the same over ssh
+- `peers`, `peer_worker`  the same network in other engines, in turns
+- `loadgen`     MLPerf's SingleStream and Offline scenarios
+- `tradeoff`    accuracy beside latency: every model scored and measured by commands of its own
+- `verdict`     against the reference, on the Pareto front, in one sentence
+- `tradeoff_report`, `tradeoff_page`, `tradeoff_tables`  its files
+- `page`, `plots`  self-contained HTML, and its pictures
 """

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .latency import cold_run, phantom_files
+from .latency import phantom_files
+from .processes import cold_run
 
 ROUNDS = 21
 

@@ -18,7 +18,7 @@ from edge_ct.files import fresh_folder, refuse_existing, write_text
 from edge_ct.progress import Progress
 from edge_ct.run import read_split
 
-from . import report
+from . import demo_page
 
 # Many patients with few slices each: a network from scratch would learn the patients by heart otherwise.
 PATIENTS, SLICES, SOURCE_SIZE, SIZE = 900, 2, 128, 96
@@ -70,9 +70,9 @@ def run(out: Path, force: bool, progress: Progress) -> Path:
         "Classify", "classify", *shown, "--model", model, "--json", "--heatmap", out / "heatmaps", lines=True
     )
     page = out / "report.html"
-    report.write(
+    demo_page.write(
         page,
-        report.Story(
+        demo_page.Story(
             audit=audit,
             gate=gate["gate"],
             scores=scores,

@@ -1,4 +1,4 @@
-"""What a measurement was made on: as much as the machine tells."""
+"""What a measurement was made on, and how the machine was while it lasted: as much as it tells."""
 
 from __future__ import annotations
 
@@ -9,9 +9,17 @@ from pathlib import Path
 
 import msgspec
 
+_CPUFREQ = "devices/system/cpu/cpu0/cpufreq"
+# What a Raspberry Pi's firmware reports in `get_throttled`: bits of now, and, 16 higher, of since it was started.
+_THROTTLED = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}
+_SINCE_START = 16
+
 
 class Machine(msgspec.Struct, frozen=True):
-    """cores: logical, usable by this process. governor: of the first core, None where the machine does not say."""
+    """cores: logical, usable by this process. governor: of the first core, None where the machine does not say.
+
+    vectors: instruction sets that decide how fast a network runs, of those that the processor has.
+    """
 
     cpu: str
     architecture: str
@@ -21,32 +29,106 @@ class Machine(msgspec.Struct, frozen=True):
     system: str
     python: str
     runtime: str
+    max_mhz: float | None = None
+    vectors: tuple[str, ...] = ()
+
+
+class Condition(msgspec.Struct, frozen=True):
+    """How the machine is at a moment; None where it does not say.
+
+    load: mean number of runnable processes over the last minute, this one's among them. throttled: what the firmware of
+    a Raspberry Pi, or the processor's count of thermal events, reports.
+    """
+
+    mhz: float | None
+    celsius: float | None
+    load: float | None
+    throttled: tuple[str, ...] | None
 
 
 def describe() -> Machine:
     """Describe this machine."""
-    governor = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+    governor = _read(Path("/sys") / _CPUFREQ / "scaling_governor")
+    flags = set(_cpuinfo().get("flags", _cpuinfo().get("Features", "")).split())
+    wanted = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "asimddp", "i8mm", "sve")
     return Machine(
         cpu=_cpu(),
         architecture=platform.machine(),
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cores=usable_cores(),
         memory_gb=_memory_gb(),
-        governor=governor.read_text().strip() if governor.exists() else None,
+        governor=governor,
         system=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
         runtime=_runtime(),
+        max_mhz=_scaled(_read(Path("/sys") / _CPUFREQ / "cpuinfo_max_freq"), 1e-3),
+        vectors=tuple(name for name in wanted if name in flags),
     )
 
 
-def _cpu() -> str:
+def condition(root: Path = Path("/")) -> Condition:
+    """How the machine is now. root: where /sys and /proc are."""
+    frequency = _scaled(_read(root / "sys" / _CPUFREQ / "scaling_cur_freq"), 1e-3)
+    return Condition(
+        mhz=frequency or _scaled(_cpuinfo(root).get("cpu MHz"), 1),
+        celsius=_celsius(root),
+        load=_scaled((_read(root / "proc/loadavg") or "").partition(" ")[0], 1),
+        throttled=_throttled(root),
+    )
+
+
+def usable_cores() -> int:
+    """Logical cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def throttled_since(before: Condition, after: Condition) -> tuple[str, ...]:
+    """What slowed the processor down between two moments."""
+    return tuple(word for word in after.throttled or () if word not in (before.throttled or ()))
+
+
+def _celsius(root: Path) -> float | None:
+    """The hottest of the thermal zones."""
+    found = [_scaled(_read(path), 1e-3) for path in root.glob("sys/class/thermal/thermal_zone*/temp")]
+    return max((celsius for celsius in found if celsius is not None), default=None)
+
+
+def _throttled(root: Path) -> tuple[str, ...] | None:
+    firmware = _read(root / "sys/devices/platform/soc/soc:firmware/get_throttled")
+    if firmware is not None:
+        bits = int(firmware, 16)
+        now = [name for bit, name in _THROTTLED.items() if bits >> bit & 1]
+        once = [f"{name} since start" for bit, name in _THROTTLED.items() if bits >> (bit + _SINCE_START) & 1]
+        return (*now, *once)
+    events = _read(root / "sys/devices/system/cpu/cpu0/thermal_throttle/core_throttle_count")
+    if events is None:
+        return None
+    return () if events == "0" else (f"{events} thermal events since start",)
+
+
+def _read(path: Path) -> str | None:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return path.read_text().strip()
     except OSError:
-        return platform.processor() or "unknown"
+        return None
+
+
+def _scaled(text: str | None, factor: float) -> float | None:
+    try:
+        return round(float(text or ""), 3) * factor
+    except ValueError:
+        return None
+
+
+def _cpuinfo(root: Path = Path("/")) -> dict[str, str]:
+    lines = (_read(root / "proc/cpuinfo") or "").splitlines()
     fields = dict(line.split(":", 1) for line in lines if ":" in line)
-    named = {name.strip(): value.strip() for name, value in fields.items()}
+    return {name.strip(): value.strip() for name, value in fields.items()}
+
+
+def _cpu() -> str:
+    named = _cpuinfo()
     # A Raspberry Pi names its board, not its processor.
-    return named.get("model name") or named.get("Model") or platform.machine()
+    return named.get("model name") or named.get("Model") or platform.processor() or platform.machine() or "unknown"
 
 
 def _memory_gb() -> float | None:

@@ -4,85 +4,125 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from contextlib import suppress
+from collections.abc import Sequence
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import numpy as np
 
-from edge_ct import quiet, slices
 from edge_ct import run as runs
+from edge_ct import slices
+from edge_ct.counting import macs
 from edge_ct.progress import QUIET, Progress
 
-from . import latency
-from .latency import Benchmark
-from .machine import describe
+from . import devices, latency
+from .devices import Device, Wanted
+from .latency import Benchmark, OfBatch, OfThreads
+from .machine import condition, describe
+from .processes import cold_starts, resident_mb
+from .timing import measure, queries, summarise, timer_ns
+
+# The best one is looked for among these.
+BATCHES = (1, 8, 32, 64)
+_BATCH_SECONDS, _QUICK_BATCH_SECONDS = 10.0, 1.0
 
 
-def benchmark(folder: Path, data: Path | None, threads: int, quick: bool, progress: Progress = QUIET) -> Benchmark:
+def benchmark(
+    folder: Path,
+    data: Path | None,
+    threads: int,
+    quick: bool,
+    progress: Progress = QUIET,
+    wanted: Wanted = "auto",
+    batches: Sequence[int] = BATCHES,
+) -> Benchmark:
     """As `latency.benchmark`, of a run folder; of an ensemble, all its members, one after the other.
 
     threads: within one operation, where TensorFlow is the backend and has not begun to work; else as many are reported
-    as there are. Raises `DataRejected` for what is no finished run.
+    as there are. Raises `DataRejected` for what is no finished run, `EdgeCTError` for a GPU asked for by name that is
+    not there.
     """
     run = runs.load_finished(folder)
-    backend, threads = _backend(threads)
-    networks = _networks(folder)
+    device = devices.choose(wanted, threads)
+    before = condition()
     contents = latency.phantom_files() if data is None else latency.readable(data)
-    images = [[_input(network, content) for network in networks] for content in contents]
-    queries, seconds = latency.queries(quick)
-    model_only, _ = latency.measure(
-        lambda i: [_infer(network, image) for network, image in zip(networks, images[i % len(images)], strict=True)],
-        queries,
-        seconds,
-        "model only",
-        progress,
-    )
-    end_to_end, rate = latency.measure(
-        lambda i: [_infer(network, _input(network, contents[i % len(contents)])) for network in networks],
-        queries,
-        seconds,
-        "end to end",
-        progress,
-    )
+    count, seconds = queries(quick)
+    with devices.scope(device):
+        networks = _networks(folder)
+        images = [[_input(network, content) for network in networks] for content in contents]
+        model_only, _ = measure(
+            lambda i: [
+                _infer(network, image) for network, image in zip(networks, images[i % len(images)], strict=True)
+            ],
+            count,
+            seconds,
+            "model only",
+            progress,
+        )
+        end_to_end, rate = measure(
+            lambda i: [_infer(network, _input(network, contents[i % len(contents)])) for network in networks],
+            count,
+            seconds,
+            "end to end",
+            progress,
+        )
+        by_batch = tuple(_of_batch(networks, images, batch, quick, progress) for batch in batches)
+        dtypes = sorted({str(model.compute_dtype) for _, model in networks})
     with tempfile.TemporaryDirectory() as work:
         path = Path(work) / "slice.png"
         path.write_bytes(contents[0])
-        command = [sys.executable, "-m", __spec__.name, str(folder), str(path)]
-        starts = latency.cold_starts(command, 1 if quick else latency.COLD_STARTS, progress)
+        command = [sys.executable, "-m", __spec__.name, str(folder), str(path), wanted]
+        starts = cold_starts(command, 1 if quick else latency.COLD_STARTS, progress)
+    row = OfThreads(device.threads, summarise(model_only, device.threads), summarise(end_to_end, device.threads))
     return Benchmark(
         model=run.name,
         bytes=sum(member.model_path.stat().st_size for member in run.members()),
         slices=latency.named(contents, data),
         quick=quick,
-        model_only=latency.summarise(model_only, threads),
-        end_to_end=latency.summarise(end_to_end, threads),
+        model_only=row.model_only,
+        end_to_end=row.end_to_end,
         cold_start_ms=float(np.median([wall for wall, _ in starts])),
         peak_rss_mb=max(memory for _, memory in starts),
         slices_per_second=rate,
-        machine=msgspec.structs.replace(
-            describe(), runtime=f"keras {version('keras')} on {backend} {version(backend)}"
-        ),
+        machine=msgspec.structs.replace(describe(), runtime=device.backend),
+        parameters=sum(member.info.network.parameters for member in run.members()),
+        macs=sum(macs(model) for _, model in networks),
+        by_threads=(row,),
+        by_batch=by_batch,
+        cold_starts_ms=tuple(round(wall, 2) for wall, _ in starts),
+        resident_mb=resident_mb(),
+        timer_ns=timer_ns(),
+        before=before,
+        after=condition(),
+        device=device.kind if device.kind == "cpu" else f"gpu: {device.name}",
+        precision=" and ".join(dtypes),
+        backend=device.backend,
     )
 
 
-def _backend(threads: int) -> tuple[str, int]:
-    """The name of Keras' backend, and the threads that it works with."""
-    with quiet.native_stderr():
-        import keras
-
-        name = str(keras.backend.backend())
-        if name != "tensorflow":
-            return name, describe().cores
-        import tensorflow
-
-        config = tensorflow.config.threading
-        with suppress(RuntimeError):
-            config.set_intra_op_parallelism_threads(threads)
-        return name, config.get_intra_op_parallelism_threads() or describe().cores
+def _of_batch(
+    networks: Sequence[tuple[Any, Any]],
+    images: Sequence[Sequence[np.ndarray]],
+    batch: int,
+    quick: bool,
+    progress: Progress,
+) -> OfBatch:
+    """Prepared slices through every network, a batch at a time."""
+    stacked = [
+        np.concatenate([images[i % len(images)][member] for i in range(batch)]) for member in range(len(networks))
+    ]
+    times, _ = measure(
+        lambda i: [model.predict_on_batch(own) for (_, model), own in zip(networks, stacked, strict=True)],
+        1,
+        _QUICK_BATCH_SECONDS if quick else _BATCH_SECONDS,
+        f"batches of {batch}",
+        progress,
+        warm_up=2,
+    )
+    median = float(np.median(times))
+    return OfBatch(batch, median, 1000 * batch / median)
 
 
 def _networks(folder: Path) -> list[tuple[Any, Any]]:
@@ -103,12 +143,13 @@ def _infer(network: tuple[Any, Any], image: np.ndarray) -> float:
     return float(1 / (1 + np.exp(logits[0] - logits[1])))
 
 
-def main(folder: str, path: str) -> None:
+def main(folder: str, path: str, wanted: str) -> None:
     """From nothing to the members' probabilities of one slice: what a cold start is."""
-    _backend(1)
+    device: Device = devices.choose(cast(Wanted, wanted), 1)
     content = slices.read_bytes(Path(path))
-    for network in _networks(Path(folder)):
-        _infer(network, _input(network, content))
+    with devices.scope(device):
+        for network in _networks(Path(folder)):
+            _infer(network, _input(network, content))
 
 
 if __name__ == "__main__":

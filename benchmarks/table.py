@@ -24,10 +24,10 @@ def row(evaluation: dict[str, Any], benchmark: dict[str, Any]) -> dict[str, obje
         raise EdgeCTError(f"scores of {evaluation['model']}, latency of {benchmark['model']}: not one model")
     found: dict[str, object] = {name: evaluation[name] for name in ("model", "split", "part", "n")}
     for name in _ESTIMATES:
-        found |= _columns(name, evaluation[name])
+        found |= columns(name, evaluation[name])
     found["threshold"] = f"{evaluation['operating_point']['threshold']:.4f}"
     for name in _AT:
-        found |= _columns(f"{name}_at_threshold", evaluation["operating_point"][name])
+        found |= columns(f"{name}_at_threshold", evaluation["operating_point"][name])
     found |= evaluation["decisions"]
     found["bytes"] = benchmark["bytes"]
     for part in ("model_only", "end_to_end"):
@@ -44,7 +44,8 @@ def main(out: str, *pairs: str) -> None:
     write_text(Path(out), to_csv(tuple(rows[0]), (entry.values() for entry in rows)))
 
 
-def _columns(name: str, estimate: dict[str, float | None]) -> dict[str, str]:
+def columns(name: str, estimate: dict[str, float | None]) -> dict[str, str]:
+    """An estimate and its interval as three columns."""
     shown = {end: "" if estimate[end] is None else f"{estimate[end]:.5f}" for end in ("value", "low", "high")}
     return {name: shown["value"], f"{name}_low": shown["low"], f"{name}_high": shown["high"]}
 

@@ -1,8 +1,15 @@
-"""From a trained run to a verified bundle, and proof of what the shrinking cost.
+"""From a trained run to verified bundles, and proof of what the shrinking cost.
 
-- `quantise`   Keras -> TFLite flatbuffer, fp32 or int8, with three outputs
+- `material`   the run's slices: representative, validation, test
+- `shrinking`  where a step that makes the network smaller plugs in
+- `steps`      what can be done there: `slim` channels, `prune` weights, `qat`; each with `finetune`, on the network's
+               `twin` in tf_keras, imported only then
+- `quantise`   Keras -> TFLite flatbuffer of any variant, with its outputs
 - `rounding`   kernels rounded onto their int8 grid so that outputs, not weights, change least
+- `scoring`    a flatbuffer on validation and test slices
 - `calibrate`  probabilities, operating point and indeterminate zone, fitted on the converted file's own outputs
 - `gate`       converted against fp32 on the same slices: pass, or nothing is written
-- `package`    all of it, in order: run in, bundle out
+- `pack`       manifest, golden slices, the bundle's bytes
+- `package`    all of it, in order: run in, bundles out
+- `options`    how; `table`  what came of it, as text
 """

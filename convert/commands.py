@@ -4,19 +4,74 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 
 from edge_ct.progress import Progress, print_json
 
-_FORMATS = ("int8", "fp32")
+_FORMATS = {
+    "fp32": "Full precision, to compare with.",
+    "fp16": "Weights of 16-bit floats: half the bytes, the arithmetic of fp32.",
+    "dynamic": "Weights of 8-bit integers, arithmetic on floats.",
+    "int8": "Full integer, the default.",
+    "int16x8": "Activations of 16-bit integers on 8-bit weights.",
+}
+
+
+def _formats(command: Any) -> Any:
+    for name, text in reversed(_FORMATS.items()):
+        command = click.option(f"--{name}", f"format_{name}", is_flag=True, help=text)(command)
+    return command
 
 
 @click.command(short_help="Turn a run into a verified TFLite bundle.")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--int8", "variant", flag_value="int8", default="int8", help="Full integer, the default.")
-@click.option("--fp32", "variant", flag_value="fp32", help="Full precision, to compare with.")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The bundle to write.")
+@_formats
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The bundle to write; of several formats a folder, or a name with {variant} in it.",
+)
+@click.option(
+    "--float-io/--int-io",
+    default=False,
+    help="Take and give float32, slices normalised by the caller; or bytes, the default.",
+)
+@click.option(
+    "--fixed-batch/--any-batch",
+    default=True,
+    show_default=True,
+    help="One slice at a time, for which runtimes are fastest; or as many as the caller asks for.",
+)
+@click.option(
+    "--slim",
+    type=click.FloatRange(0.05, 0.75),
+    metavar="FRACTION",
+    help="First remove that share of MobileNetV2's expansion channels, 0.05 to 0.75, and fine-tune: faster.",
+)
+@click.option(
+    "--prune",
+    type=click.FloatRange(0.5, 0.9),
+    metavar="SHARE",
+    help="Then set that share of the weights to zero, 0.5 to 0.9, while fine-tuning: compresses better, seldom faster.",
+)
+@click.option(
+    "--qat",
+    type=click.IntRange(1, 100),
+    metavar="EPOCHS",
+    help="Then train so long with the roundings of the int8 file in place; zeros stay zeros.",
+)
+@click.option("--sparse", is_flag=True, help="Store kernels without the zeros of --prune: fewer bytes on the disk.")
+@click.option(
+    "--fine-tune",
+    type=click.IntRange(1, 100),
+    default=4,
+    show_default=True,
+    metavar="EPOCHS",
+    help="Of --slim and --prune, each.",
+)
 @click.option(
     "--max-drop",
     type=click.FloatRange(0, 100),
@@ -29,7 +84,7 @@ _FORMATS = ("int8", "fp32")
     type=click.IntRange(2, 10_000),
     default=200,
     show_default=True,
-    help="Training slices that set the int8 ranges.",
+    help="Training slices that set the integer ranges, half of each class.",
 )
 @click.option(
     "--target-sensitivity",
@@ -46,29 +101,32 @@ _FORMATS = ("int8", "fp32")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Draws the representative slices.")
 @click.option("--force", is_flag=True, help="Overwrite what is there.")
 @click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
-def convert(run: Path, out: Path, data: Path | None, force: bool, as_json: bool, **options: object) -> None:
-    """Convert a trained run into a one-file TFLite bundle, calibrated on its own outputs and checked against fp32.
+def convert(run: Path, out: Path, data: Path | None, force: bool, as_json: bool, **options: Any) -> None:
+    """Convert a trained run into one-file TFLite bundles, each calibrated on its own outputs and checked against fp32.
 
-    Exit code 5, and nothing is written, where the converted model lost more than --max-drop.
+    Exit code 5, and nothing is written, where the converted model lost more than --max-drop. Of several formats those
+    that pass are written, and the exit code is 5 where one does not.
 
     \b
     Example:
       edge-ct convert runs/mobilenetv2 --int8 --out model.tflite
+      edge-ct convert runs/mobilenetv2 --fp32 --fp16 --int8 --out models/
+      edge-ct convert runs/mobilenetv2 --slim 0.3 --qat 2 --out small.tflite
     """  # fmt: skip
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from . import package
+    from . import package, table
+    from .steps import Steps
 
-    converted = package.convert(run, out, package.Options(**options), data, force, Progress())  # type: ignore[arg-type]
+    asked = tuple(name for name in _FORMATS if options.pop(f"format_{name}"))
+    slim, prune, qat = (options.pop(name) or 0 for name in ("slim", "prune", "qat"))
+    steps = Steps(slim, prune, qat, options.pop("fine_tune"), options["seed"])
+    steps.check(asked or ("int8",), options["sparse"])
+    settings = package.Options(variants=asked or ("int8",), **options)  # type: ignore[arg-type]
+    made = package.convert_all(run, out, settings, data, force, Progress(), steps)
+    if len(made.bundles) == 1:
+        made.enforce()
     if as_json:
-        print_json(converted)
-        return
-    gate = converted.gate
-    click.echo(f"{converted.bundle}: {converted.bytes:,} bytes, {converted.variant}")
-    for name, scores in (("fp32", gate.fp32), (converted.variant, gate.converted)):
-        shown = "  ".join(
-            f"{metric} {value.value:.3f} [{value.low:.3f}, {value.high:.3f}]"
-            for metric, value in scores.estimates().items()
-            if metric in ("accuracy", "sensitivity", "specificity") and value.value is not None
-        )
-        click.echo(f"  {name:<5} {shown}  ({gate.split}, n = {scores.n})")
-    click.echo(f"  agreement {gate.agreement:.1%}, McNemar p {gate.mcnemar_p:.2f}; gate passed")
+        print_json(made.document())
+    else:
+        click.echo(table.of(made))
+    made.enforce()

@@ -1,73 +1,78 @@
-"""Run in, verified bundle out: quantise, calibrate, gate, score, pack, check, write."""
+"""Run in, verified bundles out: shrink, quantise, calibrate, gate, score, pack, check, write.
+
+One conversion is `load -> shrink -> flatbuffer of a variant -> scored on validation and test -> gate -> bundle`; each
+arrow is a module of its own, and `_Conversion` is the order they come in.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import os
-from dataclasses import dataclass
-from datetime import datetime, timezone
-from importlib.metadata import version
+import resource
+import sys
 from pathlib import Path
-from typing import Literal
+from time import perf_counter
+from typing import Any
 
-import cv2
 import msgspec
 import numpy as np
 
 from edge_ct import bundle as bundles
 from edge_ct.classifier import Classifier
-from edge_ct.dataset import load_images
-from edge_ct.decision import probability
-from edge_ct.errors import DataRejected
+from edge_ct.errors import DataRejected, EdgeCTError, GateFailed
 from edge_ct.files import refuse_existing, write_bytes
-from edge_ct.manifest import INTENDED_USE, SCHEMA, Calibration, Gate, Golden, Manifest, Tensors
-from edge_ct.metrics import score
-from edge_ct.phantom import make_slice
-from edge_ct.preprocess import Preprocess
+from edge_ct.manifest import Variant
 from edge_ct.progress import QUIET, Progress
-from edge_ct.run import Run, SplitTable, load_finished, model_name, to_csv
-from edge_ct.runtime import Runtime
+from edge_ct.run import Run, load_finished, model_name
 
-from . import calibrate, gate, quantise, rounding
+from . import gate, pack, quantise, rounding, shrinking
+from .material import Material
+from .options import VARIANTS, Options
+from .quantise import Form
+from .scoring import CALIBRATION_SPLIT, Scored, run_file
+from .shrinking import Shrink, Shrunk
 
-Variant = Literal["fp32", "int8"]
-CALIBRATION_SPLIT = "validation"
-_GOLDEN_SIZE = 64
+__all__ = ["Converted", "Made", "Options", "convert", "convert_all"]
 
-
-class Options(msgspec.Struct, frozen=True):
-    """How to convert. representative: slices of the training split that set the int8 ranges.
-
-    max_drop: points of sensitivity or accuracy that the gate allows. target_sensitivity: of the operating point.
-    level: of the conformal zone.
-    """
-
-    variant: Variant = "int8"
-    representative: int = 200
-    max_drop: float = 1.0
-    target_sensitivity: float = 0.98
-    level: float = 0.95
-    seed: int = 0
-    licence: str = "not stated"
+PATTERN = "{variant}"
 
 
 class Converted(msgspec.Struct, frozen=True):
-    """What `convert --json` prints."""
+    """One file. bundle: its path, None where the gate failed and nothing was written. bytes: of the whole bundle.
 
-    bundle: str
+    variant: what it is, with what was done before ("int8", "pruned-0.7-int8").
+    """
+
+    bundle: str | None
     bytes: int
-    variant: Variant
+    variant: str
     gate: gate.GateReport
 
 
-@dataclass(frozen=True, eq=False)
-class _Scored:
-    """A flatbuffer with its calibration, and the calibrated probabilities of a part of the split."""
+class Made(msgspec.Struct, frozen=True):
+    """All files of a conversion. shrinking: what the step before has to say of itself.
 
-    flatbuffer: bytes
-    tensors: Tensors
-    calibration: Calibration
-    probabilities: dict[str, np.ndarray]
+    peak_memory_mb: the most the process held, since it began.
+    """
+
+    bundles: tuple[Converted, ...]
+    seconds: float
+    peak_memory_mb: float
+    shrinking: dict[str, Any] = {}
+
+    def document(self) -> dict[str, Any]:
+        """What `--json` prints: of a single bundle its own fields first, of several a list of them."""
+        fields = {name: getattr(self, name) for name in ("seconds", "peak_memory_mb", "shrinking")}
+        if len(self.bundles) == 1:
+            return msgspec.structs.asdict(self.bundles[0]) | fields
+        return {"bundles": self.bundles, **fields}
+
+    def enforce(self) -> None:
+        """Raise `GateFailed` where one of them lost too much."""
+        failed = [one.gate for one in self.bundles if not one.gate.passed]
+        if len(self.bundles) == 1 and failed:
+            gate.enforce(failed[0])
+        if failed:
+            names = ", ".join(f"{one.variant} ({one.gate.reason})" for one in self.bundles if not one.gate.passed)
+            raise GateFailed(f"not written, as more was lost than --max-drop {failed[0].max_drop:g}: {names}")
 
 
 def convert(
@@ -77,157 +82,113 @@ def convert(
     data: Path | None = None,
     force: bool = False,
     progress: Progress = QUIET,
+    shrink: Shrink = shrinking.nothing,
 ) -> Converted:
-    """Convert a finished run into a bundle at `out`.
+    """As `convert_all`, of one variant; raises `GateFailed` where it lost too much, and nothing is written."""
+    made = convert_all(run_folder, out, options, data, force, progress, shrink)
+    made.enforce()
+    return made.bundles[0]
 
-    data: where the run's slices are now, if they have moved. Raises `GateFailed` (nothing is written) where the
-    converted model lost more than `options.max_drop`, `DataRejected` for a run or data that cannot be used.
+
+def convert_all(
+    run_folder: Path,
+    out: Path,
+    options: Options = Options(),  # noqa: B008  (frozen)
+    data: Path | None = None,
+    force: bool = False,
+    progress: Progress = QUIET,
+    shrink: Shrink = shrinking.nothing,
+) -> Made:
+    """Convert a finished run into a bundle for each of `options.variants`.
+
+    out: the bundle, where there is one variant; of several a folder, or a name that holds `{variant}`. data: where the
+    run's slices are now, if they have moved. shrink: what is done to the network first. A file that loses more than the
+    gate allows is not written, and its `Converted.bundle` is None. Raises `DataRejected` for a run or data that cannot
+    be used.
     """
-    refuse_existing(out, force)
+    begun = perf_counter()
     run = load_finished(run_folder)
-    model = quantise.load_deployed(run)
-    table = run.split()
-    parts = _load_parts(run, table, data, options, progress)
-    preprocess = run.info.preprocess
-    progress.say("converting to fp32" + (" and int8" if options.variant == "int8" else ""))
-    fp32 = _score(quantise.to_fp32(model, preprocess), table, parts, progress, "fp32")
-    chosen = fp32
-    if options.variant == "int8":
-        rounding.round_kernels(model, preprocess.normalise(parts["representative"]), options.seed)
-        flatbuffer = quantise.to_int8(model, preprocess, parts["representative"])
-        chosen = _score(flatbuffer, table, parts, progress, "int8")
-    labels = {part: table.labels[table.where(part)] for part in ("validation", "test")}
+    targets = _targets(run, out, options.variants)
+    for target in targets.values():
+        refuse_existing(target, force)
+    model = quantise.load(run)
+    material = Material(run, data, progress)
+    progress.say("converting to fp32")
+    fp32 = run_file(_flatbuffer(model, material, Form("fp32")), material, "fp32")
+    shrunk = shrink(model, material)
+    files = _Files(shrunk, material, options)
+    made = [
+        _make(files, variant, fp32, targets[variant], options) for variant in VARIANTS if variant in options.variants
+    ]
+    return Made(tuple(made), perf_counter() - begun, peak_memory_mb(), shrunk.account)
+
+
+def peak_memory_mb() -> float:
+    """The most memory this process has held at once, in MB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+class _Files:
+    """Flatbuffers of one network; its kernels are rounded when the first integer one is asked for."""
+
+    def __init__(self, shrunk: Shrunk, material: Material, options: Options) -> None:
+        self.shrunk, self.material = shrunk, material
+        self._options = options
+        self._representative: np.ndarray | None = None
+        self._rounded = shrunk.exact or quantise.is_tf_keras(shrunk.model)
+
+    def name(self, variant: Variant) -> str:
+        return "-".join(part for part in (self.shrunk.label, "sparse" * self._options.sparse, variant) if part)
+
+    def of(self, variant: Variant) -> bytes:
+        """The file of that variant; those of integers come last, as rounding changes the network."""
+        options, progress, name = self._options, self.material.progress, self.name(variant)
+        progress.say(f"converting to {name}")
+        if variant not in quantise.INTEGER:
+            return _flatbuffer(self.shrunk.model, self.material, options.form(variant))
+        if self._representative is None:
+            [self._representative] = self.material.representative(options.representative, options.seed)
+        if not self._rounded:
+            normalised = self.material.preprocess.normalise(self._representative)
+            rounding.round_kernels(self.shrunk.model, normalised, options.seed)
+            self._rounded = True
+        with progress.bar(f"quantising {name}", len(self._representative)) as on_slice:
+            return _flatbuffer(self.shrunk.model, self.material, options.form(variant), self._representative, on_slice)
+
+
+def _flatbuffer(model: Any, material: Material, form: Form, *representative: Any) -> bytes:
+    try:
+        return quantise.to_flatbuffer(quantise.deployed(model), material.preprocess, form, *representative)
+    except ValueError as error:
+        raise DataRejected(f"{material.run.model_path}: not a network of this zoo: no features") from error
+
+
+def _make(files: _Files, variant: Variant, fp32: Scored, target: Path, options: Options) -> Converted:
+    material, name = files.material, files.name(variant)
+    plain = name == "fp32" and options.form(variant) == Form("fp32")
+    scored = fp32 if plain else run_file(files.of(variant), material, name)
     report = gate.compare(
-        labels[CALIBRATION_SPLIT],
+        material.labels(CALIBRATION_SPLIT),
         fp32.probabilities[CALIBRATION_SPLIT],
-        chosen.probabilities[CALIBRATION_SPLIT],
+        scored.probabilities[CALIBRATION_SPLIT],
         options.max_drop,
         CALIBRATION_SPLIT,
     )
-    gate.enforce(report)
-    metrics = {"fp32": score(labels["test"], fp32.probabilities["test"]).estimates()}
-    metrics[options.variant] = score(labels["test"], chosen.probabilities["test"]).estimates()
-    content = _pack(run, table, chosen, labels[CALIBRATION_SPLIT], metrics, report.verdict(), options, progress)
-    Classifier(bundles.unpack(content, str(out))).check_golden()
-    write_bytes(out, content)
-    return Converted(str(out), len(content), options.variant, report)
+    content = pack.bundle_bytes(material, fp32, scored, variant, files.shrunk, report.verdict(), options)
+    if report.passed:
+        Classifier(bundles.unpack(content, str(target))).check_golden()
+        write_bytes(target, content)
+    return Converted(str(target) if report.passed else None, len(content), name, report)
 
 
-def _load_parts(
-    run: Run, table: SplitTable, data: Path | None, options: Options, progress: Progress
-) -> dict[str, np.ndarray]:
-    """Images uint8 [n, s, s, 1] of the validation and test parts, and the representative ones of the training part."""
-    representative = _representative(table, options)
-    indices = {
-        "representative": representative,
-        "validation": table.where("validation"),
-        "test": table.where("test"),
-    }
-    everything = np.concatenate(list(indices.values()))
-    dataset = run.dataset(data).take(everything)
-    with progress.bar("reading slices", len(dataset)) as on_done:
-        images = load_images(dataset, run.info.preprocess, on_done)
-    for index, sha256 in zip(everything, images.sha256, strict=True):
-        if table.sha256[index] != sha256:
-            raise DataRejected(f"{table.paths[index]}: its pixels are not those the run was trained on")
-    ends = np.cumsum([len(own) for own in indices.values()])[:-1]
-    return dict(zip(indices, np.split(images.images, ends), strict=True))
-
-
-def _representative(table: SplitTable, options: Options) -> np.ndarray:
-    """Indices of training slices, half of each class where there are enough."""
-    train = table.where("train")
-    if len(train) == 0:
-        raise DataRejected("the run has no training split to draw representative slices from")
-    generator = np.random.default_rng(options.seed)
-    chosen = []
-    for label in (0, 1):
-        own = train[table.labels[train] == label]
-        chosen.append(generator.permutation(own)[: -(-options.representative // 2)])
-    return np.concatenate(chosen)
-
-
-def _score(
-    flatbuffer: bytes, table: SplitTable, parts: dict[str, np.ndarray], progress: Progress, name: str
-) -> _Scored:
-    tensors = quantise.tensors_of(flatbuffer)
-    runtime = Runtime(flatbuffer, tensors, os.cpu_count() or 1)
-    logits = {}
-    for part in ("validation", "test"):
-        with progress.bar(f"scoring {name}, {part}", len(parts[part])) as on_done:
-            logits[part] = np.stack([_logits(runtime, image, on_done) for image in parts[part]])
-    fitted_on = logits[CALIBRATION_SPLIT]
-    labels = table.labels[table.where(CALIBRATION_SPLIT)]
-    calibration = calibrate.fit_calibration(fitted_on[:, 1] - fitted_on[:, 0], labels, CALIBRATION_SPLIT)
-    probabilities = {
-        part: np.array([probability(pair, calibration) for pair in pairs]) for part, pairs in logits.items()
-    }
-    return _Scored(flatbuffer, tensors, calibration, probabilities)
-
-
-def _logits(runtime: Runtime, image: np.ndarray, on_done: object) -> np.ndarray:
-    runtime.invoke(image)
-    on_done(1)  # type: ignore[operator]
-    return runtime.outputs().logits
-
-
-def _pack(
-    run: Run,
-    table: SplitTable,
-    chosen: _Scored,
-    calibration_labels: np.ndarray,
-    metrics: dict[str, dict[str, object]],
-    verdict: Gate,
-    options: Options,
-    progress: Progress,
-) -> bytes:
-    zone = calibrate.conformal_zone(chosen.probabilities[CALIBRATION_SPLIT], calibration_labels, options.level)
-    if zone is None:
-        progress.say(
-            f"no indeterminate zone: {options.level:.0%} needs {calibrate.needed_cases(options.level)} calibration "
-            f"cases a class, there are {chosen.calibration.positives} and {chosen.calibration.negatives}"
-        )
-    golden, members = _golden(chosen, run.info.preprocess)
-    members["split.csv"] = to_csv(("sha256", "part"), sorted(run.known().items())).encode()
-    manifest = Manifest(
-        schema=SCHEMA,
-        name=model_name(run.info.network, run.info.preprocess.size, options.variant),
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        variant=options.variant,
-        network=run.info.network,
-        classes=run.info.classes,
-        preprocess=run.info.preprocess,
-        tensors=chosen.tensors,
-        calibration=chosen.calibration,
-        operating_point=calibrate.operating_point(
-            chosen.probabilities[CALIBRATION_SPLIT], calibration_labels, options.target_sensitivity
-        ),
-        zone=zone,
-        golden=golden,
-        data=run.info.data,
-        gate=verdict,
-        metrics=metrics,  # type: ignore[arg-type]
-        metrics_n=len(chosen.probabilities["test"]),
-        versions={**run.info.versions, "tensorflow": version("tensorflow"), "edge-ct": version("edge-ct")},
-        licence=options.licence,
-        intended_use=INTENDED_USE,
-        model_sha256=hashlib.sha256(chosen.flatbuffer).hexdigest(),
-    )
-    return bundles.pack(chosen.flatbuffer, manifest, members)
-
-
-def _golden(chosen: _Scored, preprocess: Preprocess) -> tuple[tuple[Golden, ...], dict[str, bytes]]:
-    """Three phantom slices with the logits this machine gives: never patient data.
-
-    Drawn small and enlarged, so that they compress well: a bundle's bytes are for its weights.
-    """
-    runtime, golden, members = Runtime(chosen.flatbuffer, chosen.tensors), [], {}
-    for number, positive in enumerate((True, False, True)):
-        phantom = make_slice(patient=number, index=3 + number, positive=positive, size=_GOLDEN_SIZE, seed=2024)
-        image = preprocess(phantom.image)
-        name = f"golden/{number}.png"
-        _, encoded = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 9])
-        members[name] = encoded.tobytes()
-        runtime.invoke(image)
-        golden.append(Golden(name, tuple(float(value) for value in runtime.outputs().stored)))
-    return tuple(golden), members
+def _targets(run: Run, out: Path, variants: tuple[Variant, ...]) -> dict[Variant, Path]:
+    """Where each file goes."""
+    if PATTERN in out.name:
+        return {variant: out.with_name(out.name.replace(PATTERN, variant)) for variant in variants}
+    if len(variants) == 1 and not out.is_dir():
+        return {variants[0]: out}
+    if out.suffix == ".tflite" or out.is_file():
+        raise EdgeCTError(f"{out}: several files need a folder, or a name with {PATTERN} in it")
+    names = {variant: model_name(run.info.network, run.info.preprocess.size, variant) for variant in variants}
+    return {variant: out / f"{name}.tflite" for variant, name in names.items()}

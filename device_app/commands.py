@@ -2,63 +2,120 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import contextlib
+import itertools
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from edge_ct import bundle as bundles
 from edge_ct import quiet
 from edge_ct.classifier import Classifier, Result
-from edge_ct.errors import InputRejected, ModelRejected
+from edge_ct.errors import InputRejected
 from edge_ct.progress import print_json
+
+from .device_options import model_option, state_option
+from .places import model_path, processors
+
+if TYPE_CHECKING:
+    from . import classifying
 
 _COLOURS = {"positive": "red", "refer": "yellow", "negative": "green", "rejected": "magenta"}
 
 
 @click.command(short_help="Judge CT slices, offline.")
 @click.argument("sources", nargs=-1, required=True, metavar="PATH...")
-@click.option("--model", metavar="BUNDLE", help="The bundle to use. No model is shipped with this version.")
+@model_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line on standard output.")
+@click.option("--csv", "as_csv", is_flag=True, help="CSV on standard output.")
+@click.option(
+    "--by", type=click.Choice(["slice", "series"]), default="slice", help="With series, these alone are shown."
+)
+@click.option("--series", metavar="NAME", help="Take all slices for one series of this name.")
 @click.option("--heatmap", type=click.Path(path_type=Path, file_okay=False), help="Write overlays to this folder.")
-@click.option("--threads", type=click.IntRange(1, 64), default=1, show_default=True, help="Threads of the interpreter.")
+@click.option(
+    "--heatmap-seconds",
+    type=click.FloatRange(0.1, 600),
+    default=2.0,
+    show_default=True,
+    help="What one overlay may take where the network has no class map.",
+)
+@click.option("--worklist", "record", is_flag=True, help="Store each result before it is shown.")
+@state_option
+@click.option("--patient", metavar="ID", help="Whose slices these are; stored as a pseudonym.")
+@click.option(
+    "--threads", type=click.IntRange(1, 64), default=1, show_default=True, help="Threads of each interpreter."
+)
+@click.option("--workers", type=click.IntRange(1, 64), help="Slices judged at once.  [default: as many as processors]")
 @click.pass_context
 def classify(
     context: click.Context,
     sources: tuple[str, ...],
     model: str | None,
     as_json: bool,
+    as_csv: bool,
+    by: str,
+    series: str | None,
     heatmap: Path | None,
+    heatmap_seconds: float,
+    record: bool,
+    state: Path,
+    patient: str | None,
     threads: int,
+    workers: int | None,
 ) -> None:
-    """Judge PNG, JPEG, TIFF or DICOM slices: files, folders, or - for one image on standard input.
+    """Judge PNG, JPEG, TIFF or DICOM slices: files, folders, globs in quotes, or - for one image on standard input.
 
-    Each slice is positive, negative, refer (too close to call) or rejected (cannot be judged). A file that cannot be
-    read is a rejected row; the exit code is then 3. Research use only: triage, never a diagnosis.
+    Each slice is positive, negative, refer (too close to call) or rejected (cannot be judged); a series is judged by
+    the mean of its slices, with k of n beside it. A file that cannot be read is a rejected row; the exit code is then
+    3. Research use only: triage, never a diagnosis.
 
     \b
     Example:
       edge-ct classify slice.png --model model.tflite
-      edge-ct classify study/ --model model.tflite --json --heatmap maps/
+      edge-ct classify study/ --model model.tflite --worklist --heatmap maps/
+      edge-ct classify 'export/**/*.dcm' --model model.tflite --by series --json
     """
-    from . import judging
+    from . import classifying, judging
 
-    if model is None:
-        raise ModelRejected("no model is shipped with this version; name a bundle with --model")
-    classifier = Classifier(model, threads)
-    counts: Counter[str] = Counter()
-    with quiet.native_stderr():
-        for judgement in judging.judge_all(classifier, sources):
-            result = judgement.result
-            counts[result.decision] += 1
-            print_json(result) if as_json else click.echo(_row(result))
-            if heatmap:
-                from . import heatmap as pictures
+    if as_json and as_csv:
+        raise click.UsageError("either --json or --csv")
+    classifier = Classifier(model_path(model), threads)
+    found = judging.find_all(sources)
+    ahead = list(itertools.islice(found, 2))
+    # A second worker for a single slice would only cost its start.
+    workers = 1 if len(ahead) < 2 else workers or max(1, processors() // threads)
+    tally = classifying.Tally()
+    with contextlib.ExitStack() as stack:
+        recording = None
+        if record:
+            from .worklist import Worklist
 
-                pictures.write(judgement, classifier.manifest.calibration, heatmap)
-    summary = ", ".join(f"{counts[name]} {name}" for name in _COLOURS)
-    click.echo(f"{summary}. Research use only: triage, not a diagnosis.", err=True)
-    if counts["rejected"]:
+            recording = classifying.Recording(stack.enter_context(Worklist(state)), patient)
+        stack.enter_context(quiet.native_stderr())
+        judges = judging.Judges(classifier, workers)
+        results = classifying.classify(
+            judges, itertools.chain(ahead, found), series, heatmap, heatmap_seconds, recording
+        )  # fmt: skip
+        counted = classifying.counted(results, tally)
+        if by == "series":
+            for _ in counted:
+                pass
+        elif as_csv:
+            for line in classifying.csv_lines(counted):
+                click.echo(line, nl=False)
+        else:
+            for result in counted:
+                print_json(result) if as_json else click.echo(_row(result))
+    rolled = tally.roll_up(classifier.manifest, classifier.identity)
+    if by == "series" and as_csv:
+        click.echo("".join(classifying.series_csv(rolled)), nl=False)
+    elif by == "series" or not (as_json or as_csv):
+        for own in rolled:
+            print_json(own) if as_json else click.echo(_series(own))
+    click.echo(str(tally), err=True)
+    if tally.counts["rejected"]:
         context.exit(InputRejected.exit_code)
 
 
@@ -67,6 +124,14 @@ def _row(result: Result) -> str:
     p = "      " if result.probability is None else f"{result.probability:6.1%}"
     reason = f"  ({result.reason})" if result.reason else ""
     return f"{decision} {p}  {result.source}{reason}"
+
+
+def _series(own: classifying.Series) -> str:
+    decision = click.style(f"{own.decision:<9}", fg=_COLOURS[own.decision], bold=True)
+    p = "      " if own.probability is None else f"{own.probability:6.1%}"
+    rejected = f", {own.rejected_slices} rejected" if own.rejected_slices else ""
+    reason = f"  ({own.reason})" if own.reason else ""
+    return f"{decision} {p}  series {own.series}: {own.positive_slices} of {own.slices} positive{rejected}{reason}"
 
 
 @click.group(short_help="Look into a bundle, or verify it.")

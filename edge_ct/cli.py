@@ -28,8 +28,28 @@ COMMANDS = {
     ),
     "explain": ("edge_ct.train.explain_commands:explain", "See what a network looks at.", "train"),
     "convert": ("edge_ct.convert.commands:convert", "Turn a run into a verified TFLite bundle.", "convert"),
-    "benchmark": ("edge_ct.benchmarks.commands:benchmark", "Measure a bundle's latency and memory.", ""),
+    "benchmark": ("edge_ct.benchmarks.commands:benchmark", "Measure bundles and runs; compare; report.", "bench"),
     "classify": ("edge_ct.device_app.commands:classify", "Judge CT slices, offline.", ""),
+    "watch": ("edge_ct.device_app.watch_commands:watch", "Judge what arrives in a folder.", ""),
+    "worklist": (
+        "edge_ct.device_app.worklist_commands:worklist",
+        "Look at, review, export and verify stored results.",
+        "",
+    ),
+    "listen": (
+        "edge_ct.device_app.dicom.commands:listen",
+        "Receive CT series over DICOM, judge them, send results back.",
+        "dicom",
+    ),
+    "send": (
+        "edge_ct.device_app.dicom.commands:send",
+        "Send DICOM objects, or what still waits to be sent.",
+        "dicom",
+    ),
+    "export": ("edge_ct.device_app.dicom.commands:export", "De-identify CT objects for research.", "dicom"),
+    "serve": ("edge_ct.device_app.web.commands:serve", "The worklist as a local web page.", "web"),
+    "doctor": ("edge_ct.device_app.doctor_commands:doctor", "Check model, machine and worklist of a device.", ""),
+    "device": ("edge_ct.device_app.device_commands:device", "Install edge-ct as services of a device.", ""),
     "bundle": ("edge_ct.device_app.commands:bundle", "Look into a bundle, or verify it.", ""),
 }
 

@@ -3,9 +3,11 @@
     EdgeCTError            1
     ├── InputRejected      3   a slice cannot be read or judged
     ├── ModelRejected      4   a bundle cannot be trusted
-    ├── GateFailed         5   a converted model lost more than allowed
+    ├── GateFailed         5   a model or a measurement lost more than allowed
     ├── MissingExtra       6   the command needs an extra that is not installed
-    └── DataRejected       7   a dataset or a run cannot be used
+    ├── DataRejected       7   a dataset or a run cannot be used
+    ├── StorageFull        8   a worklist has reached its size, or its disk is nearly full
+    └── WorklistDamaged    9   a worklist's audit chain, rows or file are not as they were written
 
 Exit code 2 is click's own, for wrong usage. Every message is one line: what, where, and what to do.
 """
@@ -32,7 +34,7 @@ class ModelRejected(EdgeCTError):
 
 
 class GateFailed(EdgeCTError):
-    """The converted model lost more than allowed; nothing was written."""
+    """A converted model lost more than allowed, and nothing was written; or a measurement fell behind another."""
 
     exit_code = 5
 
@@ -47,3 +49,15 @@ class DataRejected(EdgeCTError):
     """A dataset without two classes, with a group in two splits, or a run that is not one."""
 
     exit_code = 7
+
+
+class StorageFull(EdgeCTError):
+    """A worklist has reached its size, or its disk is nearly full; nothing was stored."""
+
+    exit_code = 8
+
+
+class WorklistDamaged(EdgeCTError):
+    """A worklist's audit chain, rows or file are not as they were written."""
+
+    exit_code = 9

@@ -20,6 +20,10 @@ INTENDED_USE = (
 Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
 
+# What the numbers of the file are: float32; float16 weights; int8 weights with float arithmetic; integer throughout;
+# int16 activations on int8 weights.
+Variant = Literal["fp32", "fp16", "dynamic", "int8", "int16x8"]
+
 
 class Estimate(msgspec.Struct, frozen=True):
     """A measured value with its 95 % interval; None where it is undefined (no positives, say)."""
@@ -51,12 +55,18 @@ class Tensor(msgspec.Struct, frozen=True):
 
 
 class Tensors(msgspec.Struct, frozen=True):
-    """input [1, s, s, 1]; logits [1, 2]; class_map [1, h, w, 2], whose mean is the logits; embedding [1, e]."""
+    """input [1, s, s, 1]; logits [1, 2]; class_map [1, h, w, 2], whose mean is the logits; embedding [1, e].
+
+    class_map: None for a network whose head is more than one layer. byte_scale, byte_zero_point: an input that is not
+    uint8 takes `(byte - byte_zero_point) * byte_scale`, in its own scale and zero point where it has one.
+    """
 
     input: Tensor
     logits: Tensor
-    class_map: Tensor
+    class_map: Tensor | None
     embedding: Tensor
+    byte_scale: Annotated[float, msgspec.Meta(gt=0)] = 1 / 127.5
+    byte_zero_point: int = 128
 
 
 class Calibration(msgspec.Struct, frozen=True):
@@ -122,13 +132,14 @@ class Gate(msgspec.Struct, frozen=True):
 class Manifest(msgspec.Struct, frozen=True):
     """Everything a reader needs to run, judge and reproduce a bundle.
 
-    metrics: variant ("fp32", "int8") -> metric name -> estimate, on the test split.
+    metrics: variant ("fp32", "int8") -> metric name -> estimate, on the test split. shrinking: what was done to the
+    network before, "" for nothing ("pruned-0.7", say).
     """
 
     schema: Literal[1]
     name: str
     created: str
-    variant: Literal["fp32", "int8"]
+    variant: Variant
     network: Network
     classes: tuple[str, str]
     preprocess: Preprocess
@@ -145,3 +156,4 @@ class Manifest(msgspec.Struct, frozen=True):
     licence: str
     intended_use: str
     model_sha256: str
+    shrinking: str = ""

@@ -12,7 +12,8 @@ from .errors import ModelRejected
 from .manifest import Tensor, Tensors
 
 
-def _interpreter_class() -> Any:
+def interpreter_class() -> Any:
+    """The `Interpreter` of whichever runtime is installed."""
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError:
@@ -25,12 +26,12 @@ class Outputs:
     """What the graph says of one slice, as real numbers.
 
     stored: the logits as the graph stores them, [2]. logits: float32 [2].
-    class_map: float32 [h, w, 2]. embedding: float32 [e].
+    class_map: float32 [h, w, 2], None where the network has none. embedding: float32 [e].
     """
 
     stored: np.ndarray
     logits: np.ndarray
-    class_map: np.ndarray
+    class_map: np.ndarray | None
     embedding: np.ndarray
 
 
@@ -42,19 +43,30 @@ class Runtime:
         self._tensors = tensors
         try:
             with quiet.native_stderr():
-                self._interpreter = _interpreter_class()(model_content=model, num_threads=threads)
+                self._interpreter = interpreter_class()(model_content=model, num_threads=threads)
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise ModelRejected(f"{source}: the runtime refuses it: {str(error).splitlines()[0]}") from error
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         self._input = _index(inputs, tensors.input, "input", source)
         self._logits = _index(outputs, tensors.logits, "logits", source)
-        self._class_map = _index(outputs, tensors.class_map, "class map", source)
+        self._class_map = tensors.class_map and _index(outputs, tensors.class_map, "class map", source)
         self._embedding = _index(outputs, tensors.embedding, "embedding", source)
+        self._stored = None if tensors.input.dtype == "uint8" else stored_bytes(tensors)
+
+    @property
+    def delegated(self) -> bool | None:
+        """Whether a delegate (XNNPACK) runs the graph or parts of it; None where the runtime does not tell."""
+        try:
+            operators = self._interpreter._get_ops_details()
+        except AttributeError:
+            return None
+        return any(operator["op_name"] == "DELEGATE" for operator in operators)
 
     def invoke(self, image: np.ndarray) -> None:
         """Run the graph on one image, uint8 [size, size, 1]."""
-        self._interpreter.set_tensor(self._input, image[np.newaxis])
+        stored = image if self._stored is None else self._stored[image]
+        self._interpreter.set_tensor(self._input, stored[np.newaxis])
         self._interpreter.invoke()
 
     def outputs(self) -> Outputs:
@@ -63,9 +75,25 @@ class Runtime:
         return Outputs(
             stored=stored,
             logits=_real(stored, self._tensors.logits),
-            class_map=_real(self._interpreter.get_tensor(self._class_map)[0], self._tensors.class_map),
+            class_map=self._class_map_of_last(),
             embedding=_real(self._interpreter.get_tensor(self._embedding)[0], self._tensors.embedding),
         )
+
+    def _class_map_of_last(self) -> np.ndarray | None:
+        if self._class_map is None or self._tensors.class_map is None:
+            return None
+        return _real(self._interpreter.get_tensor(self._class_map)[0], self._tensors.class_map)
+
+
+def stored_bytes(tensors: Tensors) -> np.ndarray:
+    """What an input that does not take bytes takes for each of them, [256], in the input's dtype."""
+    tensor = tensors.input
+    real = (np.arange(256, dtype=np.float32) - np.float32(tensors.byte_zero_point)) * np.float32(tensors.byte_scale)
+    if tensor.dtype == "float32":
+        return real
+    limits = np.iinfo(tensor.dtype)
+    steps = np.rint(real.astype(np.float64) / tensor.scale) + tensor.zero_point
+    return np.asarray(np.clip(steps, limits.min, limits.max).astype(tensor.dtype))
 
 
 def _real(stored: np.ndarray, tensor: Tensor) -> np.ndarray:

@@ -128,6 +128,7 @@ def find(folder: Path) -> list[Path]:
         for path in folder.rglob("*")
         if path.is_file()
         and (path.suffix.lower() in SUFFIXES or (_no_suffix(path) and _is_dicom(path)))
+        and path.name != "DICOMDIR"
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
 

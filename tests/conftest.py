@@ -117,7 +117,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     keras.utils.set_random_seed(1)
     preprocess = Preprocess(32)
     network = zoo.build(keras, "customcnn", 32)
-    model = quantise.with_three_outputs(network)
+    model = quantise.deployed(network)
     slices = np.stack([preprocess(make_slice(i, 3, i % 2 == 0, 64).image) for i in range(8)])
     flatbuffer = quantise.to_int8(model, preprocess, slices)
     tensors = quantise.tensors_of(flatbuffer)

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from edge_ct import quiet
+from edge_ct.counting import macs
 from edge_ct.progress import QUIET, Progress
 
 from . import zoo
@@ -62,7 +63,7 @@ def _described(architecture: zoo.Architecture, model: Any, size: int) -> Describ
         family=architecture.family,
         modified=architecture.modified,
         params=model.count_params(),
-        macs=zoo.macs(model),
+        macs=macs(model),
         size=size,
         minimum=architecture.minimum,
         class_map=architecture.class_map,

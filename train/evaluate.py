@@ -18,10 +18,11 @@ import numpy as np
 
 from edge_ct import run as runs
 from edge_ct import slices
-from edge_ct.classifier import Classifier
+from edge_ct.classifier import Classifier, Result
 from edge_ct.dataset import Dataset, load
 from edge_ct.decision import decide_series
 from edge_ct.errors import DataRejected, InputRejected
+from edge_ct.files import write_text
 from edge_ct.metrics import Scores, score
 from edge_ct.progress import QUIET, Progress
 
@@ -55,22 +56,30 @@ def evaluate(
     positive: str,
     progress: Progress = QUIET,
     ks: Sequence[int] = (),
+    predictions: Path | None = None,
 ) -> Evaluation:
     """Score a run folder or a bundle file.
 
     data: a folder or CSV; None takes the slices a run was made with. part: `auto` takes the test split where the data
     holds it, else what the model never saw. ks: score groups of slices too, by the mean and by each k of n; groups are
-    those of the data or else, for a run, of its split table. Raises `DataRejected` where nothing is left to score.
+    those of the data or else, for a run, of its split table. predictions: a CSV to write, `path,label,decision,
+    probability` of every scored slice. Raises `DataRejected` where nothing is left to score.
     """
     if target.is_dir():
-        return _evaluate_run(target, data, part, positive, progress, ks)
+        return _evaluate_run(target, data, part, positive, progress, ks, predictions)
     if data is None:
         raise DataRejected(f"{target}: a bundle does not know where slices are; say so with --data")
-    return _evaluate_bundle(target, data, part, positive, progress, ks)
+    return _evaluate_bundle(target, data, part, positive, progress, ks, predictions)
 
 
 def _evaluate_run(
-    folder: Path, data: Path | None, part: Part, positive: str, progress: Progress, ks: Sequence[int]
+    folder: Path,
+    data: Path | None,
+    part: Part,
+    positive: str,
+    progress: Progress,
+    ks: Sequence[int],
+    predictions: Path | None,
 ) -> Evaluation:
     from .predict import run_probabilities
 
@@ -84,6 +93,9 @@ def _evaluate_run(
     dataset = dataset.take(chosen)
     found = run_probabilities(run, dataset, progress)
     scores = score(dataset.labels, found)
+    if predictions:
+        calls = ["positive" if p >= scores.threshold else "negative" for p in found]
+        _write_predictions(predictions, dataset, calls, found.tolist())
     return Evaluation(
         **msgspec.structs.asdict(scores),
         model=run.name,
@@ -97,7 +109,13 @@ def _evaluate_run(
 
 
 def _evaluate_bundle(
-    path: Path, data: Path, part: Part, positive: str, progress: Progress, ks: Sequence[int]
+    path: Path,
+    data: Path,
+    part: Part,
+    positive: str,
+    progress: Progress,
+    ks: Sequence[int],
+    predictions: Path | None,
 ) -> Evaluation:
     classifier = Classifier(path)
     manifest = classifier.manifest
@@ -108,17 +126,22 @@ def _evaluate_bundle(
     chosen, split, scored = select(hashes, known, manifest.data.split, part)
     groups = _groups(everything, hashes, {}, chosen) if ks else [""] * len(chosen)
     dataset = everything.take(chosen)
-    decisions = Counter(dict.fromkeys(("positive", "negative", "refer", "rejected"), 0))
+    results: list[Result] = []
     labels, found, judged = [], [], []
     with progress.bar("scoring", len(dataset)) as on_done:
         for source, label, group in zip(dataset.paths, dataset.labels, groups, strict=True):
             result = classifier.classify(source)
-            decisions[result.decision] += 1
+            results.append(result)
             if result.probability is not None:
                 labels.append(label)
                 found.append(result.probability)
                 judged.append(group)
             on_done(1)
+    if predictions:
+        calls = [result.decision for result in results]
+        _write_predictions(predictions, dataset, calls, [result.probability for result in results])
+    decisions = dict.fromkeys(("positive", "negative", "refer", "rejected"), 0)
+    decisions |= Counter(result.decision for result in results)
     truth, p, threshold = np.array(labels), np.array(found), manifest.operating_point.threshold
 
     def decide(slices: Sequence[float]) -> str:
@@ -132,9 +155,15 @@ def _evaluate_bundle(
         part=scored,
         left_out=len(everything) - len(dataset),
         operating_point=score(truth, p, threshold),
-        decisions=dict(decisions),
+        decisions=decisions,
         groups=score_groups(judged, truth, p, ks, threshold, decide) if ks else None,
     )
+
+
+def _write_predictions(path: Path, dataset: Dataset, calls: Sequence[str], found: Sequence[float | None]) -> None:
+    rows = zip(dataset.paths, dataset.labels.tolist(), calls, found, strict=True)
+    shown = ((file, label, call, "" if p is None else repr(float(p))) for file, label, call, p in rows)
+    write_text(path, runs.to_csv(("path", "label", "decision", "probability"), shown))
 
 
 def select(hashes: Sequence[str | None], known: dict[str, str], kind: str, part: Part) -> tuple[list[int], str, str]:

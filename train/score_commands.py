@@ -85,10 +85,18 @@ def ensemble(
     show_default=True,
     help="With --by group: how many slices must be positive, beside the mean of all.",
 )
+@click.option("--predictions", type=PATH, metavar="CSV", help="Write path, label, decision, probability of each slice.")
 @positive_option
 @json_option
 def evaluate(
-    target: Path, data: Path | None, part: Any, by: str, ks: tuple[int, ...], positive: str, as_json: bool
+    target: Path,
+    data: Path | None,
+    part: Any,
+    by: str,
+    ks: tuple[int, ...],
+    predictions: Path | None,
+    positive: str,
+    as_json: bool,
 ) -> None:
     """Score a run folder (Keras, full precision) or a bundle (the TFLite file itself).
 
@@ -102,7 +110,7 @@ def evaluate(
     quiet_tensorflow()
     from . import evaluate as evaluation
 
-    found = evaluation.evaluate(target, data, part, positive, Progress(), ks if by == "group" else ())
+    found = evaluation.evaluate(target, data, part, positive, Progress(), ks if by == "group" else (), predictions)
     if as_json:
         print_json(found)
         return

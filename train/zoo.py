@@ -59,7 +59,7 @@ def _table() -> dict[str, Architecture]:
         Architecture("inceptionv3", "Inception", "InceptionV3", "inception_v3", 75),
         Architecture("inceptionresnetv2", "Inception", "InceptionResNetV2", "inception_resnet_v2", 75),
         Architecture("xception", "Xception", "Xception", "xception", 71),
-        *(Architecture(f"densenet{k}", "DenseNet", f"DenseNet{k}", "densenet", qat="partial") for k in (121, 169, 201)),
+        *(Architecture(f"densenet{k}", "DenseNet", f"DenseNet{k}", "densenet") for k in (121, 169, 201)),
         Architecture("vgg16", "VGG", "VGG16", "vgg16"),
         Architecture("vgg19", "VGG", "VGG19", "vgg19"),
     ]
@@ -213,27 +213,3 @@ def _customcnn(api: Any, size: int) -> tuple[Any, Any]:
         if stage < 3:
             outputs = layers.MaxPooling2D(name=f"stage{stage + 1}_pool")(outputs)
     return inputs, outputs
-
-
-def macs(model: Any) -> int:
-    """Multiply-accumulates of one slice through convolutions and dense layers; the rest is not counted."""
-    total = 0
-    for layer in model.layers:
-        kind = type(layer).__name__
-        if kind not in ("Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Dense"):
-            continue
-        _, *positions, _ = layer.output.shape
-        times = 1
-        for side in positions:
-            times *= side
-        # A kernel holds one multiplication for each weight, made at every position of the output.
-        weights = layer.weights[:2] if kind == "SeparableConv2D" else layer.weights[:1]
-        total += times * sum(_size(weight.shape) for weight in weights)
-    return total
-
-
-def _size(shape: Any) -> int:
-    total = 1
-    for side in shape:
-        total *= int(side)
-    return total

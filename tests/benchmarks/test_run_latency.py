@@ -7,7 +7,7 @@ import pytest
 
 from edge_ct import cli
 from edge_ct import run as runs
-from edge_ct.benchmarks import latency, run_latency
+from edge_ct.benchmarks import latency, run_latency, timing
 
 
 @pytest.mark.slow
@@ -21,14 +21,18 @@ def test_an_ensemble_is_measured_as_a_bundle_is(
     asked = []
     infer = run_latency._infer
     monkeypatch.setattr(run_latency, "_infer", lambda *given: asked.append(infer(*given)))
-    monkeypatch.setattr(latency, "QUICK_QUERIES", 20)
+    monkeypatch.setattr(timing, "QUICK_QUERIES", 20)
+    monkeypatch.setattr(run_latency, "_QUICK_BATCH_SECONDS", 0.0)
     assert cli.run(["benchmark", str(tmp_path / "both"), "--quick", "--json"]) == 0
     found = msgspec.json.decode(capsys.readouterr().out, type=latency.Benchmark)
     assert found.quick
     assert found.bytes == 2 * (trained_run / "model.keras").stat().st_size
     assert found.model_only.n == found.end_to_end.n == 20
     # Two members, twice as many queries and the warm-up before each.
-    assert len(asked) == 2 * 2 * (20 + latency.WARM_UP)
+    assert len(asked) == 2 * 2 * (20 + timing.WARM_UP)
+    assert [own.batch for own in found.by_batch] == list(run_latency.BATCHES)
+    assert (found.device, found.precision) == ("cpu", "float32")
+    assert found.parameters == 2 * info.network.parameters
     assert 0 < found.model_only.min_ms <= found.model_only.p50_ms <= found.model_only.max_ms
     assert found.cold_start_ms > 500  # a framework is imported
     assert found.peak_rss_mb > 100

@@ -56,7 +56,7 @@ def test_logits_are_the_mean_of_the_class_map(int8: Path, trained_run: Path) -> 
 
 def test_fp32_file_agrees_with_keras(trained_run: Path, tmp_path: Path) -> None:
     run = runs.load(trained_run)
-    package.convert(trained_run, tmp_path / "fp32.tflite", Options(variant="fp32", max_drop=100))
+    package.convert(trained_run, tmp_path / "fp32.tflite", Options(variants=("fp32",), max_drop=100))
     classifier = Classifier(tmp_path / "fp32.tflite")
     dataset = run.dataset().take(range(20))
     expected = run_probabilities(run, dataset)

@@ -80,6 +80,20 @@ def test_dicom_without_its_extra_names_the_extra(device: Path, tiny_bundle: Path
     assert done.stderr.count(b"\n") == 1
 
 
+def test_the_page_is_installed_whole_and_names_its_extra(device: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    code = "import importlib.resources as r; print(*(p.name for d in ('', 'static', 'templates') "
+    code += "for p in (r.files('edge_ct.device_app.web') / d).iterdir()))"
+    listed = subprocess.run([device / "python", "-c", code], cwd=device, capture_output=True, text=True, check=True)
+    web = ROOT / "device_app" / "web"
+    expected = {path.name for pattern in ("*.json", "*.py", "static/*", "templates/*") for path in web.glob(pattern)}
+    assert expected <= set(listed.stdout.split())
+    command = [device / "edge-ct", "serve", "--model", tiny_bundle, "--state", tmp_path / "state", "--port", "0"]
+    done = subprocess.run(command, capture_output=True, cwd=device, check=False)
+    assert done.returncode == 6
+    assert b"pip install 'edge-ct[web]'" in done.stderr
+    assert done.stderr.count(b"\n") == 1
+
+
 OTHER_WINGS = (
     ["train", "customcnn", "--data", ".", "--out", "x"],
     ["convert", "x", "--out", "y"],

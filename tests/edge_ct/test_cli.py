@@ -17,7 +17,16 @@ from PIL import Image
 
 from edge_ct import __version__, cli
 from edge_ct import bundle as bundles
-from edge_ct.errors import DataRejected, EdgeCTError, GateFailed, InputRejected, MissingExtra, ModelRejected
+from edge_ct.errors import (
+    DataRejected,
+    EdgeCTError,
+    GateFailed,
+    InputRejected,
+    MissingExtra,
+    ModelRejected,
+    StorageFull,
+    WorklistDamaged,
+)
 from edge_ct.manifest import Estimate
 from edge_ct.phantom import make_slice
 
@@ -138,6 +147,8 @@ def test_every_error_is_one_line_and_its_code(
         (GateFailed("what"), 5),
         (MissingExtra("what"), 6),
         (DataRejected("what"), 7),
+        (StorageFull("what"), 8),
+        (WorklistDamaged("what"), 9),
     ],
 )
 def test_each_class_of_error_has_its_code(

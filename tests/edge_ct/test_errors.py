@@ -7,8 +7,16 @@ import pytest
 from edge_ct import errors
 from edge_ct.errors import EdgeCTError
 
-# Design, section 4. 2 is click's own.
-TABLE = {"InputRejected": 3, "ModelRejected": 4, "GateFailed": 5, "MissingExtra": 6, "DataRejected": 7}
+# Design, section 4, and the two of the worklist. 2 is click's own.
+TABLE = {
+    "InputRejected": 3,
+    "ModelRejected": 4,
+    "GateFailed": 5,
+    "MissingExtra": 6,
+    "DataRejected": 7,
+    "StorageFull": 8,
+    "WorklistDamaged": 9,
+}
 
 
 def test_exit_codes_are_those_of_the_table() -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 from collections import Counter
+from csv import DictReader
 from pathlib import Path
 
 import msgspec
@@ -114,3 +115,24 @@ def test_the_dataset_of_a_run_can_move(trained_run: Path, phantom_table: Path, t
     dataset = runs.load(trained_run).dataset(moved)
     assert len(dataset) == len(load(phantom_table))
     assert all(path.is_file() and path.is_relative_to(moved) for path in dataset.paths)
+
+
+def test_predictions_are_what_the_scores_rest_on(
+    bundle: Path, trained_run: Path, phantom_table: Path, tmp_path: Path
+) -> None:
+    for target in (bundle, trained_run):
+        out = tmp_path / "predictions.csv"
+        found = evaluate.evaluate(target, phantom_table, "auto", "COVID", predictions=out)
+        with out.open(newline="") as file:
+            rows = list(DictReader(file))
+        assert len(rows) == found.n
+        assert sum(row["label"] == "1" and float(row["probability"]) >= 0.5 for row in rows) == found.confusion.tp
+        if found.decisions:
+            assert Counter(row["decision"] for row in rows) == Counter(found.decisions)
+    shutil.copytree(phantom_table.parent, tmp_path / "data")
+    broken = sorted((tmp_path / "data" / "COVID").iterdir())[0]
+    broken.write_text("not a picture")
+    evaluate.evaluate(bundle, tmp_path / "data", "all", "COVID", predictions=out)
+    with out.open(newline="") as file:
+        (row,) = (row for row in DictReader(file) if row["path"] == str(broken))
+    assert (row["decision"], row["probability"]) == ("rejected", "")

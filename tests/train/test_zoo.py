@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 
+from edge_ct.counting import macs
 from edge_ct.errors import DataRejected, EdgeCTError
 from edge_ct.preprocess import Preprocess
 from edge_ct.train import describe, pretrained, zoo
@@ -144,13 +145,13 @@ def test_the_scaling_of_vgg_is_that_of_its_documentation() -> None:
 
 def test_multiply_accumulates_are_those_of_the_literature() -> None:
     # Sandler et al.: 300 M for MobileNetV2 at 224 px; less two of the stem's three channels and the 1000-way top.
-    found = zoo.macs(zoo.build(keras, "mobilenetv2", 224))
+    found = macs(zoo.build(keras, "mobilenetv2", 224))
     published = 300e6 - 2 * 9 * 32 * 112**2 - 1280 * 1000 + 1280 * 2 * 49
     assert found == pytest.approx(published, rel=0.01)
     # By hand: two 3x3 convolutions a stage, halved between stages, and the class map.
     stages = [(1, 16, 32), (16, 32, 16), (32, 64, 8), (64, 128, 4)]
     by_hand = sum(9 * side**2 * (before * after + after * after) for before, after, side in stages) + 128 * 2 * 16
-    assert zoo.macs(zoo.build(keras, "customcnn", 32)) == by_hand
+    assert macs(zoo.build(keras, "customcnn", 32)) == by_hand
 
 
 def test_described_networks_are_those_that_are_built() -> None:
@@ -158,7 +159,7 @@ def test_described_networks_are_those_that_are_built() -> None:
     assert [one.name for one in found] == ["resnet50v2", "modified-resnet50v2", "customcnn"]
     for one in found:
         model = zoo.build(keras, one.name, 64)
-        assert (one.params, one.macs, one.class_map) == (model.count_params(), zoo.macs(model), not one.modified)
+        assert (one.params, one.macs, one.class_map) == (model.count_params(), macs(model), not one.modified)
     with pytest.raises(EdgeCTError, match="at least 75"):
         describe.describe(["inceptionv3"], 64)
 

@@ -8,37 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_ct.files import write_text
 from edge_ct.manifest import INTENDED_USE
 
-from . import plots
+from . import page, plots
 
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; padding: 1.5rem;
-  color: #111; background: #fff }
-h1 { font-size: 1.6rem; margin: 0 0 .2rem }
-h2 { font-size: 1.2rem; margin: 2rem 0 .5rem; border-bottom: 1px solid #bbb }
-.verdict { font-size: 1.15rem; border-left: 4px solid #111; padding: .3rem 1rem; margin: 1rem 0 }
-.notice { border: 1px solid #111; padding: .5rem 1rem; margin: 1rem 0 }
-.wide { overflow-x: auto }
-table { border-collapse: collapse; width: 100%; font-size: .92rem; font-variant-numeric: tabular-nums }
-th, td { text-align: right; padding: .3rem .4rem; border-bottom: 1px solid #ddd; vertical-align: top;
-  white-space: nowrap }
-th:first-child, td:first-child { text-align: left }
-tr.shipped td { font-weight: 600 }
-small, .interval { color: #444; font-size: .85em; font-weight: 400 }
-img, svg { max-width: 100%; height: auto }
-pre { background: #f3f3f3; padding: .8rem; overflow-x: auto; font-size: .85rem }
-figure { margin: 1rem 0 }
-figcaption { font-size: .9rem; color: #333 }
-.pair { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start }
-.pair > * { flex: 1 1 20rem; min-width: 0 }
-@media print {
-  body { max-width: none; padding: 0; font-size: 11pt }
-  h2, figure, tr { break-inside: avoid }
-  pre { white-space: pre-wrap }
-}
-"""
 _SHIPPED = "MobileNetV2 int8"
 _REFERENCE = "Ensemble fp32"
 _METRICS = ("accuracy", "sensitivity", "specificity", "auc")
@@ -64,7 +37,9 @@ class Story:
 
 def write(path: Path, story: Story) -> None:
     """Write the page, whole or not at all."""
-    body = "\n".join(
+    page.write(
+        path,
+        "edge-ct demo report",
         (
             "<h1>edge-ct demo: from slices to an offline classifier</h1>",
             "<p class=notice><strong>Synthetic slices.</strong> Every picture here was drawn from random numbers. The "
@@ -76,12 +51,7 @@ def write(path: Path, story: Story) -> None:
             _training(story),
             _data(story),
             _reproduce(story),
-        )
-    )
-    write_text(
-        path,
-        "<!doctype html>\n<html lang=en><head><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-        f"<title>edge-ct demo report</title><style>{_STYLE}</style></head>\n<body>\n{body}\n</body></html>\n",
+        ),
     )
 
 
@@ -106,7 +76,7 @@ def _models(story: Story) -> str:
             cells += [f"{latency['end_to_end']['p50_ms']:.2f} ms"]
         else:
             cells += ["<small>not measured</small>"] * 3
-        rows.append(_row(cells, shipped=name == _SHIPPED))
+        rows.append(page.row(cells, marked=name == _SHIPPED))
     header = ("model", "accuracy", "sensitivity", "specificity", "AUC", "file", "model only", "end to end")
     points = {
         name: (story.latency[name]["model_only"]["p50_ms"], *_interval(story.scores[name]["sensitivity"]))
@@ -117,7 +87,7 @@ def _models(story: Story) -> str:
     shipped = story.latency[_SHIPPED]
     return (
         "<h2>Accuracy beside latency</h2>"
-        f"<div class=wide><table><thead>{_row(header, tag='th')}</thead><tbody>{''.join(rows)}</tbody></table></div>"
+        f"{page.table(header, rows)}"
         f"<p><small>Test split, n = {n}, {split}; at probability 0.5; 95 % intervals (Wilson; bootstrap for AUC). "
         f"Times are medians of {shipped['model_only']['n']} queries, one thread, quick mode. End to end is PNG bytes "
         f"(512 px) to result. Cold start of the int8 bundle {shipped['cold_start_ms']:.0f} ms, peak memory "
@@ -183,11 +153,6 @@ def _reproduce(story: Story) -> str:
         f"<h2>Machine and commands</h2><p>{shown}. The whole demo took {story.seconds:.0f} s.</p><pre>{commands}</pre>"
         "<p>Not measured: the ensemble's latency; anything on a Raspberry Pi; anything on a real slice.</p>"
     )
-
-
-def _row(cells: Any, tag: str = "td", shipped: bool = False) -> str:
-    mark = " class=shipped" if shipped else ""
-    return f"<tr{mark}>{''.join(f'<{tag}>{cell}</{tag}>' for cell in cells)}</tr>"
 
 
 def _cell(estimate: dict[str, float]) -> str:

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from edge_ct import cli
-from edge_ct.benchmarks import report
+from edge_ct.benchmarks import demo_page
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def story(trained_run: Path, phantom_table: Path, tmp_path_factory: pytest.TempPathFactory) -> report.Story:
+def story(trained_run: Path, phantom_table: Path, tmp_path_factory: pytest.TempPathFactory) -> demo_page.Story:
     folder = tmp_path_factory.mktemp("story")
     model = folder / "model.tflite"
 
@@ -31,7 +31,7 @@ def story(trained_run: Path, phantom_table: Path, tmp_path_factory: pytest.TempP
     shown = sorted((phantom_table.parent / "COVID").iterdir())[:3]
     results = run("classify", *shown, "--model", model, "--heatmap", folder / "maps")
     names = ("CustomCNN fp32", "MobileNetV2 fp32", "Ensemble fp32")
-    return report.Story(
+    return demo_page.Story(
         audit=run("data", "check", phantom_table)[0],
         gate=gate["gate"],
         scores={**dict.fromkeys(names, scores[0]), "MobileNetV2 int8": scores[1]},
@@ -58,8 +58,8 @@ class Links(html.parser.HTMLParser):
         self.found += [tag] * (tag in ("script", "link", "iframe"))
 
 
-def test_the_page_is_self_contained(story: report.Story, tmp_path: Path) -> None:
-    report.write(tmp_path / "report.html", story)
+def test_the_page_is_self_contained(story: demo_page.Story, tmp_path: Path) -> None:
+    demo_page.write(tmp_path / "report.html", story)
     parser = Links()
     text = (tmp_path / "report.html").read_text()
     parser.feed(text)
@@ -68,8 +68,8 @@ def test_the_page_is_self_contained(story: report.Story, tmp_path: Path) -> None
     assert text.count("<svg") == 2
 
 
-def test_the_page_says_what_was_measured_and_what_not(story: report.Story, tmp_path: Path) -> None:
-    report.write(tmp_path / "report.html", story)
+def test_the_page_says_what_was_measured_and_what_not(story: demo_page.Story, tmp_path: Path) -> None:
+    demo_page.write(tmp_path / "report.html", story)
     text = (tmp_path / "report.html").read_text()
     int8 = story.scores["MobileNetV2 int8"]
     assert f"{int8['sensitivity']['value']:.1%} [{int8['sensitivity']['low']:.1%}" in text

@@ -1,0 +1,95 @@
+"""What was measured of a file -> its manifest, golden slices and the bundle's bytes."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime, timezone
+from importlib.metadata import version
+
+import cv2
+import msgspec
+
+from edge_ct import bundle as bundles
+from edge_ct.manifest import INTENDED_USE, SCHEMA, Estimate, Gate, Golden, Manifest, Variant
+from edge_ct.metrics import score
+from edge_ct.phantom import make_slice
+from edge_ct.preprocess import Preprocess
+from edge_ct.run import model_name, to_csv
+from edge_ct.runtime import Runtime
+
+from . import calibrate
+from .material import Material
+from .options import Options
+from .scoring import CALIBRATION_SPLIT, Scored
+from .shrinking import Shrunk
+
+_GOLDEN_SIZE = 64
+
+
+def bundle_bytes(
+    material: Material, fp32: Scored, chosen: Scored, variant: Variant, shrunk: Shrunk, verdict: Gate, options: Options
+) -> bytes:
+    """The bundle of `chosen`, a file of the form `variant` of the network `shrunk`.
+
+    fp32: of the same run as it was trained, whose metrics stand beside.
+    """
+    run, progress = material.run, material.progress
+    labels = material.labels(CALIBRATION_SPLIT)
+    zone = calibrate.conformal_zone(chosen.probabilities[CALIBRATION_SPLIT], labels, options.level)
+    if zone is None:
+        progress.say(
+            f"no indeterminate zone: {options.level:.0%} needs {calibrate.needed_cases(options.level)} calibration "
+            f"cases a class, there are {chosen.calibration.positives} and {chosen.calibration.negatives}"
+        )
+    network = run.info.network
+    if shrunk.parameters is not None:
+        network = msgspec.structs.replace(network, parameters=shrunk.parameters)
+    golden, members = _golden(chosen, run.info.preprocess)
+    members["split.csv"] = to_csv(("sha256", "part"), sorted(run.known().items())).encode()
+    manifest = Manifest(
+        schema=SCHEMA,
+        name=model_name(run.info.network, run.info.preprocess.size, chosen.name),
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        variant=variant,
+        network=network,
+        classes=run.info.classes,
+        preprocess=run.info.preprocess,
+        tensors=chosen.tensors,
+        calibration=chosen.calibration,
+        operating_point=calibrate.operating_point(
+            chosen.probabilities[CALIBRATION_SPLIT], labels, options.target_sensitivity
+        ),
+        zone=zone,
+        golden=golden,
+        data=run.info.data,
+        gate=verdict,
+        metrics={one.name: _metrics(one, material) for one in (fp32, chosen)},
+        metrics_n=len(chosen.probabilities["test"]),
+        versions={**run.info.versions, "tensorflow": version("tensorflow"), "edge-ct": version("edge-ct")},
+        licence=options.licence,
+        intended_use=INTENDED_USE,
+        model_sha256=hashlib.sha256(chosen.flatbuffer).hexdigest(),
+        shrinking=shrunk.label,
+    )
+    return bundles.pack(chosen.flatbuffer, manifest, members)
+
+
+def _metrics(scored: Scored, material: Material) -> dict[str, Estimate]:
+    return score(material.labels("test"), scored.probabilities["test"]).estimates()
+
+
+def _golden(chosen: Scored, preprocess: Preprocess) -> tuple[tuple[Golden, ...], dict[str, bytes]]:
+    """Three phantom slices with the logits this machine gives: never patient data.
+
+    Drawn small and enlarged, so that they compress well: a bundle's bytes are for its weights.
+    """
+    runtime, golden, members = Runtime(chosen.flatbuffer, chosen.tensors), [], {}
+    for number, positive in enumerate((True, False, True)):
+        phantom = make_slice(patient=number, index=3 + number, positive=positive, size=_GOLDEN_SIZE, seed=2024)
+        image = preprocess(phantom.image)
+        name = f"golden/{number}.png"
+        _, encoded = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 9])
+        members[name] = encoded.tobytes()
+        runtime.invoke(image)
+        golden.append(Golden(name, tuple(float(value) for value in runtime.outputs().stored)))
+    return tuple(golden), members

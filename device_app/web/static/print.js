@@ -1,0 +1,8 @@
+// The summary: a button and a key for the browser's own print dialogue.
+"use strict";
+
+const button = document.getElementById("print");
+button.hidden = false;
+button.addEventListener("click", () => print());
+edge.keys.p = () => print();
+edge.keys.Escape = () => document.querySelector("a[rel=up]").click();

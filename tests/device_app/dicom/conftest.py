@@ -1,0 +1,164 @@
+"""Synthetic CT series as DICOM objects, written by pydicom, and peers that pynetdicom plays."""
+
+import socket
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge_ct.bundle import Bundle
+from edge_ct.bundle import read as read_bundle
+from edge_ct.phantom import make_slice
+
+pytest.importorskip("pynetdicom")
+pytest.importorskip("highdicom")
+
+ROOT = "1.2.826.0.1.3680043.8.498"
+NAME = "Silva^Maria"
+
+MakeCT = Callable[..., bytes]
+
+
+def stored_of(grey: np.ndarray) -> np.ndarray:
+    """uint8 in the lung window -> stored values, uint16 with an intercept of -1400, whose window is that grey again."""
+    return (np.rint(grey.astype(float) * 1500 / 255 - 1350) + 1400).astype(np.uint16)
+
+
+def neck(size: int = 128) -> np.ndarray:
+    """uint8 [size, size]: a body without lungs."""
+    y, x = np.mgrid[:size, :size] - size / 2
+    return np.where(x**2 + y**2 < (0.35 * size) ** 2, 235, 0).astype(np.uint8)
+
+
+def edited(data: bytes, **changes: Any) -> Any:
+    """A parsed object with other attributes (None removes one)."""
+    import pydicom
+
+    dataset = pydicom.dcmread(BytesIO(data))
+    for name, value in changes.items():
+        if value is None:
+            delattr(dataset, name)
+        else:
+            setattr(dataset, name, value)
+    if "SOPInstanceUID" in changes:
+        dataset.file_meta.MediaStorageSOPInstanceUID = changes["SOPInstanceUID"]
+    return dataset
+
+
+def to_bytes(dataset: Any) -> bytes:
+    buffer = BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def make_ct(write_ct: Callable[..., bytes]) -> MakeCT:
+    """One slice of a phantom series: index from the head down, 5 mm apart; further attributes (None removes one)."""
+
+    def made(
+        index: int = 3, patient: int = 1, series: int = 3, study: int = 2, of: int = 8, size: int = 128,
+        grey: np.ndarray | None = None, **others: Any,
+    ) -> bytes:  # fmt: skip
+        pixels = make_slice(patient, index % of, patient % 2 == 1, size, 0, of).image if grey is None else grey
+        instance = f"{ROOT}.{patient}.{study}.{series}.{index}"
+        values = {
+            "SOPInstanceUID": instance,
+            "StudyInstanceUID": f"{ROOT}.{patient}.{study}",
+            "SeriesInstanceUID": f"{ROOT}.{patient}.{study}.{series}",
+            "PatientID": f"id-{patient}",
+            "PatientName": NAME,
+            "PatientBirthDate": "19500102",
+            "PatientSex": "F",
+            "StudyDate": "20260102",
+            "StudyTime": "101112",
+            "AccessionNumber": "A1",
+            "ReferringPhysicianName": "Costa^Jo",
+            "StudyID": "S1",
+            "SeriesNumber": series,
+            "InstanceNumber": index + 1,
+            "ImagePositionPatient": [-100, -100, 500 - 5 * index],
+            "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
+            "PixelSpacing": [1.5, 1.5],
+            "SliceThickness": 5,
+            "BodyPartExamined": "CHEST",
+            "FrameOfReferenceUID": f"{ROOT}.9",
+        }
+        meta = {"intercept": -1400, **{name: others.pop(name) for name in ("slope", "syntax") if name in others}}
+        values.update({name: value for name, value in others.items() if value is not None})
+        removed = {name: None for name, value in others.items() if value is None}
+        data = write_ct(stored_of(pixels), **meta, BitsStored=16, **values)
+        return to_bytes(edited(data, **{"SOPInstanceUID": values["SOPInstanceUID"], **removed}))
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def bundle(tiny_bundle: Path) -> Bundle:
+    return read_bundle(tiny_bundle)
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+class Receiver:
+    """A C-STORE provider that keeps what it gets. statuses: what it answers, one after the other, then success."""
+
+    def __init__(self, title: str = "PACS", port: int = 0, context: Any = None) -> None:
+        from pynetdicom import AE, AllStoragePresentationContexts, evt
+
+        self.objects: list[Any] = []
+        self.statuses: list[int] = []
+        entity = AE(ae_title=title)
+        entity.supported_contexts = AllStoragePresentationContexts
+        entity.add_supported_context("1.2.840.10008.1.1")
+        entity.require_called_aet = True
+        self._server = entity.start_server(
+            ("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)], ssl_context=context
+        )
+        self.port = self._server.server_address[1]
+
+    def _store(self, event: Any) -> int:
+        status = self.statuses.pop(0) if self.statuses else 0
+        if status == 0:
+            dataset = event.dataset
+            dataset.file_meta = event.file_meta
+            self.objects.append(dataset)
+        return status
+
+    def stop(self) -> None:
+        self._server.shutdown()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    own = Receiver()
+    yield own
+    own.stop()
+
+
+def store(
+    port: int, objects: list[bytes], caller: str = "SCANNER", called: str = "EDGECT", **options: Any
+) -> list[int]:
+    """C-STORE objects as they are, without decoding them; the statuses, -1 where there was no answer."""
+    import pydicom
+    from pynetdicom import AE
+
+    datasets = [pydicom.dcmread(BytesIO(data), force=True) for data in objects]
+    entity = AE(ae_title=caller)
+    entity.connection_timeout = entity.acse_timeout = 10
+    for kind, syntax in {(one.SOPClassUID, one.file_meta.TransferSyntaxUID) for one in datasets}:
+        entity.add_requested_context(kind, syntax)
+    association = entity.associate("127.0.0.1", port, ae_title=called, **options)
+    if not association.is_established:
+        return [-1] * len(objects)
+    try:
+        return [int(answer.Status) if (answer := association.send_c_store(one)) else -1 for one in datasets]
+    finally:
+        association.release()

@@ -1,0 +1,216 @@
+"""Reports and captures: read by other parsers, and pixels that match the source's."""
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+
+from edge_ct import slices
+from edge_ct.bundle import Bundle
+from edge_ct.classifier import Classifier
+from edge_ct.device_app import heatmap
+from edge_ct.device_app.dicom import answers, capture, series, study, uids
+
+from .conftest import NAME, ROOT, neck
+
+MakeCT = Callable[..., bytes]
+DCMTK = shutil.which("dsrdump")
+
+
+@pytest.fixture
+def judged(bundle: Bundle, make_ct: MakeCT, tmp_path: Path) -> study.Series:
+    """Five slices that vote, and one of the neck; PatientName is in Latin-1."""
+    for index in range(6):
+        data = make_ct(index, **({"grey": neck()} if index == 0 else {}))
+        (tmp_path / f"{index}.dcm").write_bytes(data)
+    (one,) = study.judge_files(Classifier(bundle), sorted(tmp_path.glob("*.dcm")))
+    assert isinstance(one, study.Series)
+    return one
+
+
+@pytest.fixture
+def made(judged: study.Series, bundle: Bundle) -> list[Any]:
+    """The report and three captures, as a receiver reads them."""
+    built = answers.build(judged.files, judged.judged, judged.result, bundle, 3)
+    return [pydicom.dcmread(BytesIO(answers.encode(one))) for one in built]
+
+
+def texts(dataset: Any) -> dict[str, list[str]]:
+    """Every text, number, code and UID of a report by its name."""
+    found: dict[str, list[str]] = {}
+
+    def walk(item: Any) -> None:
+        if "ConceptNameCodeSequence" in item:
+            name = item.ConceptNameCodeSequence[0].CodeMeaning
+            if "TextValue" in item:
+                found.setdefault(name, []).append(item.TextValue)
+            if "MeasuredValueSequence" in item:
+                found.setdefault(name, []).append(str(item.MeasuredValueSequence[0].NumericValue))
+            if "ConceptCodeSequence" in item:
+                found.setdefault(name, []).append(item.ConceptCodeSequence[0].CodeValue)
+        for child in item.get("ContentSequence", []):
+            walk(child)
+
+    walk(dataset)
+    return found
+
+
+def test_report_says_what_was_found_by_what(made: list[Any], judged: study.Series, bundle: Bundle) -> None:
+    report, result = made[0], judged.result
+    assert result.verdict is not None
+    said = texts(report)
+    seal = bundle.content[-64:].decode()
+    assert said["Algorithm Name"][0] == bundle.manifest.name
+    assert f"bundle SHA-256 {seal}" in said["Algorithm Parameters"]
+    assert said["Decision"][0] == result.decision
+    probability = "Calibrated probability of COVID-19 by the model"
+    assert float(said[probability][0]) == pytest.approx(result.verdict.probability, abs=5e-5)
+    assert float(said["Slices judged"][0]) == 5
+    assert said["Model bundle"] == [f"SHA-256 {seal}"]
+    assert said["Notice"][0].startswith("RESEARCH USE ONLY")
+    assert said["Slices not judged"] == ["Not judged: 1 x too little lung in it"]
+    assert "diagnos" not in " ".join(text for name, own in said.items() if name != "Notice" for text in own).replace(
+        bundle.manifest.intended_use, ""
+    )
+    assert (report.CompletionFlag, report.PreliminaryFlag, report.VerificationFlag) == (
+        "COMPLETE", "PRELIMINARY", "UNVERIFIED",
+    )  # fmt: skip
+
+
+def test_answers_are_filed_with_their_source(made: list[Any]) -> None:
+    for one in made:
+        assert one.StudyInstanceUID == f"{ROOT}.1.2"
+        assert (str(one.PatientName), one.PatientID, one.PatientBirthDate, one.PatientSex) == (
+            NAME, "id-1", "19500102", "F",
+        )  # fmt: skip
+        assert (one.AccessionNumber, one.StudyDate) == ("A1", "20260102")
+        assert one.SeriesInstanceUID != f"{ROOT}.1.2.3"
+        assert "Research use only" in one.SeriesDescription
+        assert all(uids.is_uid(uid) for uid in (one.SOPInstanceUID, one.SeriesInstanceUID))
+    assert len({one.SOPInstanceUID for one in made}) == 4
+    assert len({one.SeriesInstanceUID for one in made}) == 2
+
+
+def test_references_are_to_the_slices_that_vote(made: list[Any], judged: study.Series) -> None:
+    (evidence,) = made[0].CurrentRequestedProcedureEvidenceSequence
+    (listed,) = evidence.ReferencedSeriesSequence
+    voting = {row.instance for row in judged.result.rows if row.probability is not None}
+    assert {one.ReferencedSOPInstanceUID for one in listed.ReferencedSOPSequence} == voting
+    assert listed.SeriesInstanceUID == f"{ROOT}.1.2.3"
+    best = sorted(judged.result.rows, key=lambda row: -(row.probability or 0))[:3]
+    sources = [one.SourceImageSequence[0].ReferencedSOPInstanceUID for one in made[1:]]
+    assert set(sources) == {row.instance for row in best}
+
+
+def test_uids_are_stable_and_follow_from_what_was_judged(made: list[Any], judged: study.Series, bundle: Bundle) -> None:
+    again = answers.build(judged.files, judged.judged, judged.result, bundle, 3)
+    assert [one.SOPInstanceUID for one in again] == [one.SOPInstanceUID for one in made]
+    fewer = judged.judged[:-1]
+    result = series.conclude(Classifier(bundle), fewer)
+    other = list(answers.build(judged.files, fewer, result, bundle, 3))
+    assert {one.SOPInstanceUID for one in other}.isdisjoint({one.SOPInstanceUID for one in made})
+    assert other[0].SeriesInstanceUID == made[0].SeriesInstanceUID
+
+
+def test_highdicom_parses_the_report(made: list[Any]) -> None:
+    from highdicom.sr import ComprehensiveSR, MeasurementReport
+
+    parsed = ComprehensiveSR.from_dataset(made[0])
+    content = parsed.content
+    assert isinstance(content, MeasurementReport)
+    groups = content.get_image_measurement_groups()
+    assert len(groups) == 4
+    assert groups[0].tracking_identifier == "series"
+    assert [len(group.get_measurements()) for group in groups] == [3, 2, 2, 2]
+    assert [len(group.source_images) for group in groups] == [5, 1, 1, 1]
+    assert all(len(group.get_qualitative_evaluations()) == 1 for group in groups)
+
+
+@pytest.mark.skipif(not DCMTK, reason="dcmtk is not installed")
+def test_dcmtk_dumps_without_a_warning(made: list[Any], tmp_path: Path) -> None:
+    for number, one in enumerate(made):
+        one.save_as(tmp_path / f"{number}.out")
+        command = ["dsrdump", "+Pl"] if number == 0 else ["dcmdump"]
+        done = subprocess.run([*command, tmp_path / f"{number}.out"], capture_output=True, text=True, check=False)
+        assert done.returncode == 0
+        assert done.stderr == ""
+        assert "RESEARCH USE ONLY" in done.stdout or number > 0
+
+
+def test_window_and_orientation_are_the_sources(made: list[Any], judged: study.Series, bundle: Bundle) -> None:
+    """Pixel for pixel: where there is no evidence the capture is the source in its lung window, rows as they were."""
+    by_instance = {one.facts.instance: one for one in judged.judged}
+    for one in made[1:]:
+        instance = one.SourceImageSequence[0].ReferencedSOPInstanceUID
+        source = slices.read(judged.files[instance]).pixels
+        height, width = source.shape
+        picture = one.pixel_array
+        assert picture.shape[1:] == (width, 3)
+        assert picture.shape[0] > height
+        own = by_instance[instance].class_map
+        assert own is not None
+        local = heatmap.evidence(own, bundle.manifest.calibration)
+        grey = np.repeat(source[:, :, np.newaxis], 3, axis=2)
+        blended = heatmap.blend(grey, heatmap.Heat(local, "class map"))
+        assert np.array_equal(picture[:height], blended[:, :, ::-1])
+        assert one.PatientOrientation == ["L", "P"]
+        assert (one.BurnedInAnnotation, one.PhotometricInterpretation) == ("YES", "RGB")
+        # The words below: something is written, and its first line is not grey.
+        assert picture[height:].max() > 200
+
+
+def test_no_evidence_leaves_the_slice_and_evidence_colours_its_place() -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (90, 120), dtype=np.uint8)
+    cold = np.full((3, 4), -2, np.float32)
+    picture = capture.draw(pixels, cold, ["RESEARCH USE ONLY"])
+    assert all(np.array_equal(picture[:90, :, channel], pixels) for channel in range(3))
+    hot = cold.copy()
+    hot[0, 3] = 9  # above on the right, in the picture and on the slice
+    changed = np.any(capture.draw(pixels, hot, ["x"])[:90] != picture[:90], axis=2)
+    assert changed[:15, 105:].mean() > 0.9
+    assert not changed[45:, :].any()
+    assert not changed[:, :60].any()
+
+
+@pytest.mark.parametrize(
+    ("orientation", "expected"),
+    [
+        ((1, 0, 0, 0, 1, 0), ("L", "P")),
+        ((-1, 0, 0, 0, -1, 0), ("R", "A")),
+        ((1, 0, 0, 0, 0.94, -0.34), ("L", "PF")),
+    ],
+)
+def test_patient_orientation(orientation: tuple[float, ...], expected: tuple[str, str]) -> None:
+    assert capture._orientation(orientation) == expected
+
+
+def test_names_that_are_no_names_are_not_in_warnings(
+    bundle: Bundle, make_ct: MakeCT, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    (tmp_path / "a.dcm").write_bytes(make_ct(3, PatientName="Nomedepaciente", PatientSex="X", StudyTime="99"))
+    (one,) = study.judge_files(Classifier(bundle), [tmp_path / "a.dcm"])
+    assert isinstance(one, study.Series)
+    report = next(answers.build(one.files, one.judged, one.result, bundle, 0))
+    assert str(report.PatientName) == "Nomedepaciente"
+    assert report.PatientSex == ""
+    assert not [warning for warning in recwarn if "Nomede" in str(warning.message)]
+
+
+def test_uids() -> None:
+    one = uids.derived("a", "b")
+    assert one == uids.derived("a", "b")
+    assert len({one, uids.derived("a"), uids.derived("ab"), uids.derived("b", "a")}) == 4
+    assert uids.is_uid(one)
+    assert one.startswith("2.25.")
+    number = int(one[5:])
+    assert number < 1 << 128
+    assert number >> 76 & 0xF == 8  # version
+    assert number >> 62 & 3 == 2  # variant
+    for text in ("", "1", "1..2", "1.02", "1.2.x", "a^b", "1." + "2" * 63, "1.2\n", "1.٣"):
+        assert not uids.is_uid(text)

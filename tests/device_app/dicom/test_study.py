@@ -1,0 +1,265 @@
+"""Files -> series: who votes, in which order, what comes out, and a DICOMDIR."""
+
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+
+from edge_ct import dicom, slices
+from edge_ct.bundle import Bundle
+from edge_ct.classifier import Classifier, Judgement
+from edge_ct.device_app.dicom import series, study
+from edge_ct.errors import InputRejected
+
+from .conftest import ROOT, edited, neck, stored_of, to_bytes
+
+MakeCT = Callable[..., bytes]
+
+
+@pytest.fixture
+def classifier(bundle: Bundle) -> Classifier:
+    return Classifier(bundle)
+
+
+def write(folder: Path, objects: dict[str, bytes]) -> list[Path]:
+    folder.mkdir(exist_ok=True)
+    for name, data in objects.items():
+        (folder / name).write_bytes(data)
+    return [folder / name for name in objects]
+
+
+def judge(classifier: Classifier, paths: list[Path]) -> list[Any]:
+    return list(study.judge_files(classifier, paths))
+
+
+def test_a_series_is_sorted_and_its_mean_decides(classifier: Classifier, make_ct: MakeCT, tmp_path: Path) -> None:
+    order = [5, 1, 3, 0, 4, 2]
+    (one,) = judge(classifier, write(tmp_path, {f"{i}.dcm": make_ct(i) for i in order}))
+    result = one.result
+    assert [row.along for row in result.rows] == [500, 495, 490, 485, 480, 475]
+    expected = [classifier.classify(tmp_path / f"{i}.dcm").probability for i in range(6)]
+    assert [row.probability for row in result.rows] == expected
+    assert result.verdict is not None
+    assert result.verdict.probability == pytest.approx(np.mean([p for p in expected if p is not None]), abs=1e-12)
+    assert (result.thickness, result.gap, result.skipped, result.notes) == (5, 5, {}, ())
+    assert one.patient == "id-1"
+
+
+def test_neck_abdomen_localisers_and_derived_images_do_not_vote(
+    classifier: Classifier, make_ct: MakeCT, tmp_path: Path
+) -> None:
+    gas = neck()
+    gas[50:80, 40:60] = 20  # HU -1232: no lung is that empty
+    paths = write(
+        tmp_path,
+        {
+            "neck": make_ct(0, grey=neck()),
+            "gas": make_ct(1, grey=gas),
+            "lung": make_ct(2),
+            "scout": make_ct(3, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]),
+            "mpr": make_ct(4, ImageType=["DERIVED", "SECONDARY", "MPR"]),
+        },
+    )
+    (one,) = judge(classifier, paths)
+    voting = [row for row in one.result.rows if row.probability is not None]
+    assert [row.along for row in voting] == [490]
+    assert one.result.verdict.slices == 1
+    assert sum(one.result.skipped.values()) == 4
+    assert {"too little lung in it", "a localiser"} <= one.result.skipped.keys()
+
+
+def test_gas_is_no_lung() -> None:
+    from edge_ct import lungs
+
+    picture = neck(256)
+    picture[90:170, 60:120] = picture[90:170, 140:200] = 40
+    found = lungs.segment(picture)
+    assert found.share >= series.LEAST_LUNG
+    assert series.no_lung(picture, found) == "gas in it, and no lung"
+    picture[picture == 40] = 90  # HU -820
+    assert series.no_lung(picture, lungs.segment(picture)) is None
+
+
+def test_a_series_without_lung_is_rejected_with_a_reason(
+    classifier: Classifier, make_ct: MakeCT, tmp_path: Path
+) -> None:
+    (one,) = judge(classifier, write(tmp_path, {f"{i}": make_ct(i, grey=neck()) for i in range(3)}))
+    assert one.result.verdict is None
+    assert one.result.decision == "rejected"
+    assert one.result.reason == "no slice to judge among 3: 3 x too little lung in it"
+
+
+def test_several_series_and_patients_are_kept_apart(classifier: Classifier, make_ct: MakeCT, tmp_path: Path) -> None:
+    twin = edited(make_ct(5), PatientID="somebody else", SOPInstanceUID=f"{ROOT}.77")
+    paths = write(
+        tmp_path,
+        {"a": make_ct(0), "b": make_ct(0, series=4), "c": make_ct(1), "d": make_ct(0, patient=2), "e": to_bytes(twin)},
+    )
+    found = judge(classifier, paths)
+    assert [(one.patient, len(one.judged)) for one in found] == [
+        ("id-1", 2), ("id-1", 1), ("id-2", 1), ("somebody else", 1),
+    ]  # fmt: skip
+    own = [one.result for one in found if one.patient == "id-1"]
+    verdict = series.patient_verdict(classifier, own)
+    assert verdict is not None
+    assert verdict.slices == 3
+
+
+def test_a_copy_of_an_instance_votes_once(classifier: Classifier, make_ct: MakeCT, tmp_path: Path) -> None:
+    (one,) = judge(classifier, write(tmp_path, {"a": make_ct(1), "b": make_ct(1), "c": make_ct(2)}))
+    assert len(one.judged) == 2
+
+
+def test_bad_files_are_rows_beside_the_series(classifier: Classifier, make_ct: MakeCT, tmp_path: Path) -> None:
+    whole = make_ct(1)
+    paths = write(tmp_path, {"a": make_ct(0), "cut": whole[:-500], "noise": bytes(128) + b"DICM" + b"\xff" * 90})
+    found = judge(classifier, [*paths, tmp_path / "gone.dcm"])
+    rejected = [one.result for one in found if isinstance(one, Judgement)]
+    assert [Path(one.source).name for one in rejected] == ["noise", "gone.dcm"]
+    (one,) = [one for one in found if not isinstance(one, Judgement)]
+    assert [row.decision == "rejected" for row in one.result.rows] == [False, True]
+    assert "truncated" in one.result.rows[1].reason
+    assert one.result.verdict.slices == 1
+
+
+def test_notes(classifier: Classifier, make_ct: MakeCT, tmp_path: Path) -> None:
+    paths = write(
+        tmp_path,
+        {
+            "a": make_ct(0, SliceThickness=8, PhotometricInterpretation="MONOCHROME1"),
+            "b": make_ct(1, SliceThickness=8, ImagePositionPatient=[0, 0, 500]),
+            "c": make_ct(2, SliceThickness=8, ImagePositionPatient=None),
+        },
+    )
+    (one,) = judge(classifier, paths)
+    assert one.result.notes == (
+        "1 slices without a position", "1 slices at the position of another", "slices 8 mm thick", "MONOCHROME1",
+    )  # fmt: skip
+
+
+def test_monochrome1_is_display_alone(make_ct: MakeCT) -> None:
+    """The stored values mean the same Hounsfield units; the window shows air dark in both."""
+    two, one = (slices.decode(make_ct(3, PhotometricInterpretation=f"MONOCHROME{n}"), "x").pixels for n in (2, 1))
+    assert np.array_equal(one, two)
+
+
+# Enhanced CT.
+
+
+def enhanced(frames: list[np.ndarray], make_ct: MakeCT, syntax: str | None = None) -> bytes:
+    """One multi-frame object: frame i 5 mm below the one before, its own intercept of -1400 - i, by PS3.3, A.38."""
+    dataset = edited(make_ct(0))
+    for name in ("RescaleSlope", "RescaleIntercept", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
+        delattr(dataset, name)
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.2.1"
+
+    def item(**values: Any) -> pydicom.Dataset:
+        one = pydicom.Dataset()
+        for name, value in values.items():
+            setattr(one, name, value)
+        return one
+
+    dataset.SharedFunctionalGroupsSequence = [
+        item(
+            PixelMeasuresSequence=[item(PixelSpacing=[1.5, 1.5], SliceThickness=5)],
+            PlaneOrientationSequence=[item(ImageOrientationPatient=[1, 0, 0, 0, 1, 0])],
+            CTImageFrameTypeSequence=[item(FrameType=["ORIGINAL", "PRIMARY", "AXIAL", "NONE"])],
+        )
+    ]
+    dataset.PerFrameFunctionalGroupsSequence = [
+        item(
+            PlanePositionSequence=[item(ImagePositionPatient=[0, 0, 500 - 5 * i])],
+            PixelValueTransformationSequence=[item(RescaleSlope=1, RescaleIntercept=-1400 - i, RescaleType="HU")],
+        )
+        for i in range(len(frames))
+    ]
+    dataset.NumberOfFrames = len(frames)
+    dataset.PixelData = np.stack([stored_of(own) + i for i, own in enumerate(frames)]).astype(np.uint16).tobytes()
+    if syntax:
+        dataset.compress(syntax, generate_instance_uid=False)
+    return to_bytes(dataset)
+
+
+@pytest.mark.parametrize("syntax", [None, "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.90"])
+def test_enhanced_ct_is_a_series_of_frames(
+    classifier: Classifier, make_ct: MakeCT, tmp_path: Path, syntax: str | None
+) -> None:
+    from edge_ct.phantom import make_slice
+
+    frames = [make_slice(1, i, True, 128).image for i in (1, 3)] + [neck()]
+    (path,) = write(tmp_path, {"enhanced.dcm": enhanced(frames, make_ct, syntax)})
+    read = list(dicom.read_frames(path, "x", slices.check_sides))
+    assert all(np.array_equal(one, frame) for one, frame in zip(read, frames, strict=True))
+    (one,) = judge(classifier, [path])
+    rows = one.result.rows
+    assert [(row.frame, row.along) for row in rows] == [(1, 500), (2, 495), (3, 490)]
+    assert [row.probability is not None for row in rows] == [True, True, False]
+    assert one.result.thickness == 5
+
+
+def test_enhanced_ct_whose_frames_end_early(classifier: Classifier, make_ct: MakeCT, tmp_path: Path) -> None:
+    data = enhanced([neck()] * 3, make_ct)
+    (path,) = write(tmp_path, {"a": data[: -128 * 128 * 2 + 8]})
+    (one,) = judge(classifier, [path])
+    assert [row.decision for row in one.result.rows] == [None, None, "rejected"]
+
+
+def test_one_slice_a_file_elsewhere(make_ct: MakeCT) -> None:
+    with pytest.raises(InputRejected, match="2 frames; one slice a file is read"):
+        slices.decode(enhanced([neck()] * 2, make_ct), "x")
+
+
+# DICOMDIR.
+
+
+@pytest.fixture
+def disc(make_ct: MakeCT, tmp_path: Path) -> Iterator[Path]:
+    from pydicom.fileset import FileSet
+
+    files = FileSet()
+    for index in range(3):
+        files.add(pydicom.dcmread(BytesIO(make_ct(index))))
+    files.write(tmp_path / "disc")
+    yield tmp_path / "disc"
+
+
+def test_dicomdir_lists_its_files(disc: Path, classifier: Classifier) -> None:
+    found = study.referenced(disc / "DICOMDIR")
+    assert len(found) == 3
+    assert all(path.is_file() for path in found)
+    (one,) = judge(classifier, found)
+    assert one.result.verdict.slices == 3
+    assert disc / "DICOMDIR" not in slices.find(disc)
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value")
+@pytest.mark.parametrize("bad", [["..", "..", "etc", "passwd"], ["a/../../b"], [""]])
+def test_dicomdir_that_points_outside_is_refused(disc: Path, bad: list[str]) -> None:
+    dataset = pydicom.dcmread(disc / "DICOMDIR")
+    for record in dataset.DirectoryRecordSequence:
+        if record.DirectoryRecordType == "IMAGE":
+            record["ReferencedFileID"].value = bad
+            break
+    (disc / "DICOMDIR").chmod(0o600)
+    with pydicom.config.disable_value_validation():
+        dataset.save_as(disc / "DICOMDIR")
+    with pytest.raises(InputRejected, match="outside"):
+        study.referenced(disc / "DICOMDIR")
+
+
+@pytest.mark.real
+def test_real_series(real_data: Path, classifier: Classifier) -> None:
+    """25 slices from the shoulders to the hilum: those above the lungs do not vote."""
+    paths = sorted((real_data / "dicom" / "thorax-ct-series").glob("*.dcm"))
+    (one,) = judge(classifier, paths)
+    heights = [row.along for row in one.result.rows]
+    assert heights == sorted(heights, reverse=True)
+    votes = [row.along for row in one.result.rows if row.probability is not None]
+    assert max(votes) < 62  # the apices end at 61.5 mm
+    assert min(votes) == -4.5
+    assert len(votes) == 17
+    assert (one.result.thickness, one.result.skipped) == (2, {"too little lung in it": 8})

@@ -1,0 +1,181 @@
+"""A desk without a server, and a real server in a process of its own, which has no network (see the conftest above)."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import cv2
+import numpy as np
+import pytest
+
+from edge_ct import bundle as bundles
+from edge_ct.device_app.worklist import Worklist
+from edge_ct.phantom import make_slice
+
+pytest.importorskip("flask", reason="the web extra is not installed")
+pytest.importorskip("waitress", reason="the web extra is not installed")
+
+from flask.testing import FlaskClient
+
+from edge_ct.device_app.web import app as apps
+from edge_ct.device_app.web import guard
+from edge_ct.device_app.web.desk import Desk
+
+
+def png(patient: int, index: int, positive: bool = False, size: int = 96) -> bytes:
+    """A phantom slice as a file."""
+    return cv2.imencode(".png", make_slice(patient, index, positive, size).image)[1].tobytes()
+
+
+def variant(number: int) -> bytes:
+    """One phantom slice with `number` written into its corner: as many different files as one likes, at no cost."""
+    image = _one_slice().copy()
+    image[0, :4] = np.frombuffer(number.to_bytes(4, "little"), np.uint8)
+    return cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+
+
+@cache
+def _one_slice() -> np.ndarray:
+    return make_slice(7, 4, True, 224).image
+
+
+def token_of(page: str) -> str:
+    """The CSRF token that a page carries."""
+    found = re.search(r'<meta name="csrf" content="([^"]+)">', page)
+    assert found, page[:300]
+    return found[1]
+
+
+@pytest.fixture
+def desk(tiny_bundle: Path, tmp_path: Path) -> Iterator[Desk]:
+    """Open, on port 8042, without a PIN, offering tmp_path/stick."""
+    stick = tmp_path / "stick"
+    stick.mkdir()
+    made = Desk(
+        bundles.read(tiny_bundle),
+        Worklist(tmp_path / "state"),
+        guard.hosts(8042, lan=False, more=[]),
+        roots=[stick],
+        workers_count=1,
+    )
+    made.open()
+    made.workers.wait(60)
+    yield made
+    made.close()
+
+
+class Home(FlaskClient):
+    """Flask's test client, calling the desk by a name that it answers to."""
+
+    def open(self, *arguments: Any, **more: Any) -> Any:
+        return super().open(*arguments, **{"base_url": "http://127.0.0.1:8042", **more})
+
+
+def browser(desk: Desk) -> Home:
+    """A new browser, without cookies."""
+    return Home(apps.create(desk), use_cookies=True)
+
+
+@pytest.fixture
+def client(desk: Desk) -> Home:
+    return browser(desk)
+
+
+@pytest.fixture
+def csrf(client: Any) -> dict[str, str]:
+    """The header that goes with a POST."""
+    return {"X-CSRF-Token": token_of(client.get("/").text), "Accept": "application/json"}
+
+
+@dataclass
+class Served:
+    """A running `edge-ct serve`."""
+
+    process: subprocess.Popen[str]
+    url: str
+    urls: list[str]
+    pin: str | None
+    state: Path
+    log: list[str] = field(default_factory=list)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        parts = urlsplit(self.url)
+        return str(parts.hostname), int(parts.port or 80)
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """End it; its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(60)
+
+
+class Browser:
+    """A connection with a cookie and the token of a page: what a script needs to upload."""
+
+    def __init__(self, served: Served) -> None:
+        self._connection = HTTPConnection(*served.address, timeout=120)
+        self.headers: dict[str, str] = {}
+        status, headers, body = self.ask("GET", "/")
+        assert status == 200, body
+        self.headers = {"Cookie": headers["Set-Cookie"].partition(";")[0], "X-CSRF-Token": token_of(body.decode())}
+
+    def ask(self, method: str, path: str, body: bytes | None = None, **more: str) -> tuple[int, dict[str, str], bytes]:
+        """One request: status, headers, body."""
+        names = {name.replace("_", "-"): value for name, value in more.items()}
+        self._connection.request(method, path, body, {**self.headers, **names})
+        answer = self._connection.getresponse()
+        return answer.status, dict(answer.getheaders()), answer.read()
+
+    def upload(self, name: str, content: bytes) -> tuple[int, dict[str, Any]]:
+        """Send one file; status and what became of it."""
+        boundary = "edge-ct-test-boundary"
+        head = f'--{boundary}\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\n\r\n'
+        body = head.encode() + content + f"\r\n--{boundary}--\r\n".encode()
+        kind = f"multipart/form-data; boundary={boundary}"
+        status, _, said = self.ask("POST", "/upload", body, Content_Type=kind, Accept="application/json")
+        return status, json.loads(said)
+
+
+@pytest.fixture
+def serve(tiny_bundle: Path, tmp_path: Path) -> Iterator[Callable[..., Served]]:
+    """Start `edge-ct serve` with further arguments; it is ready when this returns."""
+    running: list[Served] = []
+
+    def start(*arguments: object, state: Path | None = None, model: Path | None = None) -> Served:
+        state = state or tmp_path / "state"
+        command = ["serve", "--model", model or tiny_bundle, "--state", state, "--port", "0", "--json", *arguments]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "edge_ct", *map(str, command)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        log: list[str] = []
+        assert process.stdout and process.stderr
+        threading.Thread(target=lambda: log.extend(process.stderr), daemon=True).start()
+        line = process.stdout.readline()
+        assert line, (process.wait(60), log)
+        said = json.loads(line)
+        served = Served(process, said["urls"][0], said["urls"], said["pin"], state, log)
+        running.append(served)
+        return served
+
+    yield start
+    for served in running:
+        served.stop(signal.SIGKILL)
+        for pipe in (served.process.stdout, served.process.stderr):
+            if pipe:
+                pipe.close()

@@ -1,0 +1,267 @@
+"""Behind the page: workers, folders, events, drawings, the device's health."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import cv2
+import msgspec
+import numpy as np
+import pytest
+
+from edge_ct import bundle as bundles
+from edge_ct.classifier import Judgement
+from edge_ct.device_app.heatmap import Heat
+from edge_ct.device_app.web import drawing, health
+from edge_ct.device_app.web.desk import Desk
+from edge_ct.device_app.web.events import Events
+from edge_ct.device_app.web.folders import Folders
+from edge_ct.device_app.web.workers import Busy, Workers
+from edge_ct.errors import EdgeCTError, ModelRejected
+
+from .conftest import Home, png, token_of
+
+
+def wait_for(what: Callable[[], Any], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "in vain"
+        time.sleep(0.02)
+
+
+class TestWorkers:
+    @pytest.fixture
+    def bundle(self, tiny_bundle: Path) -> bundles.Bundle:
+        return bundles.read(tiny_bundle)
+
+    def test_a_future_is_done_when_the_row_is_kept(self, bundle: bundles.Bundle) -> None:
+        kept: list[str] = []
+
+        def keep(judgement: Judgement) -> str:
+            kept.append(judgement.result.source)
+            return judgement.result.decision
+
+        workers: Workers[str] = Workers(bundle, keep, 2)
+        workers.open()
+        assert workers.wait(60)
+        assert workers.ready
+        futures = [workers.submit(f"{i}.png", lambda: png(1, 2), 10) for i in range(5)]
+        assert {future.result(60) for future in futures} <= {"positive", "negative", "refer"}
+        assert sorted(kept) == [f"{i}.png" for i in range(5)]
+        assert workers.check() > 0
+        assert workers.close(60)
+        with pytest.raises(Busy):
+            workers.submit("late.png", lambda: b"")
+
+    def test_the_queue_is_bounded_and_closing_finishes_it(self, bundle: bundles.Bundle) -> None:
+        hold = threading.Event()
+
+        def keep(judgement: Judgement) -> str:
+            hold.wait(60)
+            return judgement.result.source
+
+        workers: Workers[str] = Workers(bundle, keep, 1, capacity=2)
+        workers.open()
+        workers.wait(60)
+        first = workers.submit("first", lambda: png(1, 2))
+        wait_for(lambda: not workers.waiting)
+        queued = [workers.submit(name, lambda: png(1, 2)) for name in ("second", "third")]
+        with pytest.raises(Busy, match="2 slices are waiting"):
+            workers.submit("fourth", lambda: png(1, 2))
+        hold.set()
+        assert workers.close(60)
+        assert [future.result(0) for future in (first, *queued)] == ["first", "second", "third"]
+
+    def test_a_failure_is_the_slices_alone(self, bundle: bundles.Bundle) -> None:
+        def keep(judgement: Judgement) -> str:
+            if judgement.result.source == "full":
+                raise EdgeCTError("no room")
+            return judgement.result.decision
+
+        workers: Workers[str] = Workers(bundle, keep, 1)
+        workers.open()
+        workers.wait(60)
+        assert isinstance(workers.submit("full", lambda: png(1, 2)).exception(60), EdgeCTError)
+        assert workers.submit("not a slice", lambda: b"text").result(60) == "rejected"
+        assert workers.close(60)
+
+    def test_a_model_that_is_wrong_here_never_gets_ready(self, bundle: bundles.Bundle, tmp_path: Path) -> None:
+        golden = tuple(msgspec.structs.replace(one, logits=(50.0, -50.0)) for one in bundle.manifest.golden)
+        members = {one.input: bundle.member(one.input) for one in golden}
+        manifest = msgspec.structs.replace(bundle.manifest, golden=golden)
+        bundles.write(tmp_path / "wrong.tflite", bundle.model, manifest, members)
+        workers: Workers[str] = Workers(bundles.read(tmp_path / "wrong.tflite"), lambda judgement: "", 1)
+        workers.open()
+        with pytest.raises(ModelRejected, match="do not use it here"):
+            workers.wait(60)
+        assert not workers.ready
+
+
+class TestFolders:
+    @pytest.fixture
+    def stick(self, tmp_path: Path) -> Path:
+        root = tmp_path / "media"
+        for name in ("stick/study", "other", ".hidden"):
+            (root / name).mkdir(parents=True)
+        (root / "stick" / "study" / "a.png").write_bytes(png(1, 2))
+        secret = tmp_path / "secret"
+        secret.mkdir()
+        (secret / "b.png").write_bytes(png(2, 2))
+        (root / "way-out").symlink_to(secret)
+        (root / "stick" / "b.png").symlink_to(secret / "b.png")
+        return root
+
+    def test_what_lies_below_is_shown_links_and_hidden_ones_not(self, stick: Path) -> None:
+        folders = Folders([stick])
+        (root,) = folders.roots()
+        below = folders.below(root.token)
+        assert below is not None
+        assert [one.name for one in below] == ["other", "stick"]
+        study = (folders.below(below[1].token) or [])[0]
+        assert (study.name, study.slices) == ("study", 1)
+        assert [one.name for one in folders.trail(study.token)] == ["media", "stick", "study"]
+        assert folders.path(study.token) == (stick / "stick" / "study").resolve()
+
+    def test_only_what_was_shown_can_be_named(self, stick: Path) -> None:
+        folders, others = Folders([stick]), Folders([stick])
+        for token in ("", "..", "/etc", "0" * 32, others.roots()[0].token, str(stick)):
+            assert folders.path(token) is None
+            assert folders.below(token) is None
+            assert folders.trail(token) == []
+
+    def test_a_folder_that_became_a_link_is_not_followed(self, stick: Path, tmp_path: Path) -> None:
+        folders = Folders([stick])
+        below = folders.below(folders.roots()[0].token) or []
+        other = next(one for one in below if one.name == "other")
+        (stick / "other").rmdir()
+        (stick / "other").symlink_to(tmp_path / "secret")
+        assert folders.path(other.token) is None
+
+    def test_a_root_that_is_no_folder_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(EdgeCTError, match="not a folder"):
+            Folders([tmp_path / "nothing"])
+
+    def test_a_stick_is_read_into_the_worklist(self, client: Home, desk: Desk, tmp_path: Path) -> None:
+        stick = tmp_path / "stick"
+        (stick / "study").mkdir()
+        for i in range(12):
+            (stick / "study" / f"{i}.png").write_bytes(png(i, i % 5))
+        (stick / "study" / "bad.png").write_bytes(b"none")
+        (tmp_path / "outside.png").write_bytes(png(99, 2))
+        (stick / "outside.png").symlink_to(tmp_path / "outside.png")
+        page = client.get("/add").text
+        token = page.partition('href="/folders/')[2].partition('"')[0]
+        headers = {"X-CSRF-Token": token_of(page)}
+        assert "study" in client.get(f"/folders/{token}").text
+        assert client.get("/folders/nothing").status_code == 404
+        assert client.post("/folders/nothing/read", headers=headers).status_code == 404
+        assert client.post(f"/folders/{token}/read", headers=headers).status_code == 303
+        wait_for(lambda: desk.reader.state and not desk.reader.state.running)
+        assert desk.reader.state is not None
+        assert (desk.reader.state.total, desk.reader.state.done, desk.reader.state.failed) == (13, 13, 0)
+        sources = {row.source for row in desk.worklist.rows()}
+        assert len(sources) == 13
+        assert "stick/study/3.png" in sources
+        assert "13 of 13" in client.get("/add").text
+
+    def test_one_folder_at_a_time(
+        self, client: Home, desk: Desk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        hold: Future[Any] = Future()
+        (tmp_path / "stick" / "a.png").write_bytes(png(1, 2))
+        asked: list[Path] = []
+        monkeypatch.setattr(desk.reader, "_submit", lambda path, name: (asked.append(path), hold)[1])
+        assert desk.reader.start(tmp_path / "stick")
+        assert not desk.reader.start(tmp_path / "stick")
+        wait_for(lambda: asked)
+        hold.set_exception(EdgeCTError("no room"))
+        wait_for(lambda: desk.reader.state and not desk.reader.state.running)
+        assert desk.reader.state is not None
+        assert desk.reader.state.message == "no room"
+
+
+class TestEvents:
+    def test_listeners_hear_and_are_counted(self) -> None:
+        events = Events(most=2)
+        one, two = events.listen(), events.listen()
+        assert one is not None
+        assert two is not None
+        assert events.listen() is None
+        assert next(one).startswith(b"retry:")
+        events.tell("state", {"version": 3})
+        assert next(one) == b'event: state\ndata: {"version":3}\n\n'
+        two.close()  # type: ignore[attr-defined]
+        assert events.listen() is not None
+        events.close()
+        with pytest.raises(StopIteration):
+            next(one)
+        assert events.listen() is None
+
+    def test_a_slow_listener_costs_no_memory_and_hears_the_latest(self) -> None:
+        events = Events()
+        stream = events.listen()
+        assert stream is not None
+        for i in range(1000):
+            events.tell("state", i)
+        next(stream)
+        heard = [next(stream) for _ in range(64)]
+        assert heard[-1] == b"event: state\ndata: 999\n\n"
+
+    def test_the_page_is_told_of_rows_that_others_add(self, desk: Desk) -> None:
+        stream = desk.events.listen()
+        assert stream is not None
+        next(stream)
+        desk.submit("a.png", lambda: png(1, 2)).result(60)
+        version = desk.worklist.version()
+        heard = b""
+        while b'"version":%d' % version not in heard:
+            heard = next(stream)
+
+
+class TestDrawing:
+    def test_a_layer_is_clear_where_there_is_no_evidence(self) -> None:
+        heat = Heat(np.array([[-4, -4], [-4, 6]], np.float32), "class map")
+        image = cv2.imdecode(np.frombuffer(drawing.layer(png(1, 2), heat), np.uint8), cv2.IMREAD_UNCHANGED)
+        assert image.shape == (96, 96, 4)
+        assert image[0, 0, 3] == 0
+        assert image[-1, -1, 3] == 255
+        blue, green, red = (int(value) for value in image[-1, -1, :3])
+        assert red > 200 > blue
+        assert green > 200
+
+    def test_a_layer_keeps_the_slices_proportions(self) -> None:
+        tall = cv2.imencode(".png", np.zeros((1024, 512), np.uint8))[1].tobytes()
+        heat = Heat(np.zeros((3, 3), np.float32), "class map")
+        image = cv2.imdecode(np.frombuffer(drawing.layer(tall, heat), np.uint8), cv2.IMREAD_UNCHANGED)
+        assert image.shape == (512, 256, 4)
+
+    def test_without_evidence_an_overlay_is_the_slice(self) -> None:
+        heat = Heat(np.full((3, 3), -2, np.float32), "class map")
+        image = cv2.imdecode(np.frombuffer(drawing.overlay(png(1, 2), heat), np.uint8), cv2.IMREAD_UNCHANGED)
+        grey = cv2.imdecode(np.frombuffer(png(1, 2), np.uint8), cv2.IMREAD_UNCHANGED)
+        assert np.array_equal(image, np.dstack([grey] * 3))
+
+    def test_a_damaged_picture_is_said_to_be_one(self) -> None:
+        with pytest.raises(EdgeCTError, match="damaged"):
+            drawing.thumb(b"nothing")
+
+
+class TestHealth:
+    def test_this_machine(self, tmp_path: Path) -> None:
+        now = health.look(tmp_path)
+        assert 0 < now.disk_free <= now.disk_total
+        assert now.memory is None or now.memory > 10 << 20
+        assert now.clock_good
+        assert not health.look(tmp_path, now=0).clock_good
+        assert health.look(tmp_path / "gone").disk_low
+
+    def test_limits(self) -> None:
+        bad = health.Health(85.0, 1 << 20, 1 << 30, 1 << 20, 50 << 20, 0.1, True)
+        assert (bad.hot, bad.disk_low, bad.memory_low) == (True, True, True)
+        good = health.Health(None, 1 << 33, 1 << 34, None, None, 0.1, True)
+        assert (good.hot, good.disk_low, good.memory_low) == (False, False, False)

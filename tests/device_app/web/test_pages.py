@@ -1,0 +1,368 @@
+"""The pages and what they let through, by Flask's test client."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from edge_ct.device_app.web import intake
+from edge_ct.device_app.web import pin as pins
+from edge_ct.device_app.web.desk import Desk, Limits
+from edge_ct.device_app.web.workers import Busy
+
+from .conftest import Home, browser, png, token_of
+
+PAGES = ("/", "/?show=negative", "/rows", "/add", "/slices/1", "/slices/1/print", "/model", "/device")
+PIN = "493817"
+
+
+def send(client: Home, csrf: dict[str, str], *files: tuple[str, bytes], **more: Any) -> Any:
+    data = {"files": [(io.BytesIO(content), name) for name, content in files]}
+    return client.post("/upload", data=data, headers={**csrf, **more.pop("headers", {})}, **more)
+
+
+@pytest.fixture
+def judged(client: Home, csrf: dict[str, str]) -> list[dict[str, Any]]:
+    """Three rows: two slices and a file that is none."""
+    answer = send(client, csrf, ("a.png", png(1, 2)), ("b.png", png(2, 3, True)), ("notes.txt", b"hello"))
+    assert answer.status_code == 201
+    files = answer.json["files"]
+    assert isinstance(files, list)
+    return files
+
+
+def test_an_upload_is_answered_when_its_row_is_there(desk: Desk, judged: list[dict[str, Any]]) -> None:
+    for said in judged:
+        row = desk.worklist.get(said["id"])
+        assert (row.source, row.decision, row.origin) == (said["name"], said["decision"], "serve")
+    assert judged[2]["decision"] == "rejected"
+    assert "not a PNG" in judged[2]["reason"]
+    assert desk.worklist.verify().problem is None
+
+
+def test_results_are_those_of_the_classifier(desk: Desk, judged: list[dict[str, Any]]) -> None:
+    from edge_ct.classifier import Classifier
+
+    expected = Classifier(desk.bundle).classify(png(2, 3, True), "b.png")
+    row = desk.worklist.get(judged[1]["id"])
+    assert row.probability == pytest.approx(expected.probability, abs=1e-12)
+    assert row.decision == expected.decision
+
+
+def test_the_same_slice_again_is_the_same_row(client: Home, csrf: dict[str, str], judged: list[dict[str, Any]]) -> None:
+    again = send(client, csrf, ("other-name.png", png(1, 2))).json["files"][0]
+    assert (again["id"], again["new"]) == (judged[0]["id"], False)
+
+
+@pytest.mark.parametrize("language", ["en", "pt-BR"])
+@pytest.mark.parametrize("path", PAGES)
+def test_every_page_says_what_it_is_for(path: str, language: str, client: Home, judged: Any) -> None:
+    client.set_cookie("lang", language, domain="127.0.0.1")
+    answer = client.get(path)
+    assert answer.status_code == 200
+    if path != "/rows":
+        research = {"en": "Research use only", "pt-BR": "Somente para pesquisa"}[language]
+        assert research in answer.text
+        assert f'lang="{language}"' in answer.text
+    own = re.sub(r'<p lang="en">.*?</p>', "", answer.text)  # the bundle's own words of its use
+    assert "diagnos" not in own.lower()
+
+
+def test_every_answer_carries_the_headers(client: Home, csrf: dict[str, str], judged: Any) -> None:
+    paths = (*PAGES, "/nowhere", "/static/app.css", "/slices/1/slice.png", "/slices/77", "/state", "/ready", "/pin")
+    answers = [client.get(path) for path in paths] + [client.post("/upload"), client.get("/", headers={"Host": "evil"})]
+    for answer in answers:
+        policy = answer.headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert answer.headers["X-Frame-Options"] == "DENY"
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert "Server" not in answer.headers
+
+
+def test_the_cookie_is_for_this_site_alone(client: Home) -> None:
+    cookie = client.get("/").headers["Set-Cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=Strict" in cookie
+
+
+def test_a_foreign_name_is_not_answered(client: Home) -> None:
+    assert client.get("/", headers={"Host": "rebound.example:8042"}).status_code == 421
+    assert client.get("/static/app.css", headers={"Host": "rebound.example:8042"}).status_code == 421
+
+
+POSTS = (
+    "/upload",
+    "/slices/1/review",
+    "/device/self-test",
+    "/folders/x/read",
+    "/folders/stop",
+    "/settings",
+    "/leave",
+    "/enter",
+)
+
+
+@pytest.mark.parametrize("path", POSTS)
+def test_nothing_changes_without_the_token_of_a_page(path: str, desk: Desk, client: Home, csrf: dict[str, str]) -> None:
+    before = desk.worklist.version()
+    other = browser(desk)
+    for headers in (
+        {},
+        {"X-CSRF-Token": ""},
+        {"X-CSRF-Token": token_of(other.get("/").text)},
+        {**csrf, "Origin": "http://evil.example"},
+        {**csrf, "Sec-Fetch-Site": "cross-site"},
+        {**csrf, "Origin": "null"},
+    ):
+        assert client.post(path, headers=headers).status_code == 403
+    assert browser(desk).post(path, headers=csrf).status_code == 403
+    assert desk.worklist.version() == before
+
+
+def test_what_asks_for_a_change_is_a_post(client: Home) -> None:
+    for path in POSTS:
+        assert client.get(path).status_code in (404, 405)
+
+
+def test_a_form_without_a_script_works_too(client: Home, desk: Desk) -> None:
+    token = token_of(client.get("/add").text)
+    data = {"csrf": token, "files": [(io.BytesIO(png(1, 2)), "a.png")]}
+    answer = client.post("/upload", data=data, headers={"Accept": "text/html"})
+    assert answer.status_code == 303
+    assert answer.headers["Location"] == "/"
+    assert len(desk.worklist.rows()) == 1
+
+
+def test_too_much_is_refused_and_none_of_it_kept(client: Home, csrf: dict[str, str], desk: Desk) -> None:
+    assert send(client, csrf, *[(f"{i}.png", b"x") for i in range(65)]).status_code == 413
+    assert send(client, csrf, *[(f"{i}.png", b"x") for i in range(90)]).status_code == 413
+    assert send(client, csrf).status_code == 400
+    desk.limits = Limits(file_bytes=1000)
+    answer = send(client, csrf, ("large.png", bytes(1001)))
+    assert answer.status_code == 422
+    assert "error" in answer.json["files"][0]
+    assert desk.worklist.rows() == []
+
+
+def test_a_request_over_the_limit_is_refused(tiny_bundle: Path, desk: Desk) -> None:
+    desk.limits = Limits(request_bytes=10_000)
+    client = browser(desk)
+    token = {"X-CSRF-Token": token_of(client.get("/").text), "Accept": "application/json"}
+    assert send(client, token, ("large.png", bytes(20_000))).status_code == 413
+    assert desk.worklist.rows() == []
+
+
+def test_a_full_queue_says_so_and_keeps_nothing(
+    client: Home, csrf: dict[str, str], desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise Busy("64 slices are waiting already")
+
+    monkeypatch.setattr(desk.workers, "submit", full)
+    answer = send(client, csrf, ("a.png", png(1, 2)))
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"] == "2"
+    assert "send it again" in answer.json["files"][0]["error"]
+
+
+def test_a_full_disk_is_not_an_acknowledgement(client: Home, csrf: dict[str, str], desk: Desk) -> None:
+    desk.worklist._store.max_bytes = 1
+    answer = send(client, csrf, ("a.png", png(1, 2)))
+    assert answer.status_code == 507
+    assert "prune" in answer.json["files"][0]["error"]
+    assert client.get("/").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("sent", "shown"),
+    [
+        ("a.png", "a.png"),
+        ("../../etc/passwd", "passwd"),
+        ("C:\\scans\\a.png", "a.png"),
+        ("a\nb\x00.png", "a\ufffdb\ufffd.png"),
+        ("/", "slice"),
+        ("", "slice"),
+        ("x" * 300, "x" * 200),
+    ],
+)
+def test_names_are_for_people_alone(sent: str, shown: str) -> None:
+    assert intake.file_name(sent) == shown
+
+
+def test_a_name_is_shown_as_text(client: Home, csrf: dict[str, str]) -> None:
+    name = "<img src=x onerror=alert(1)>.png"
+    send(client, csrf, (name, png(1, 2)))
+    page = client.get("/").text
+    assert "<img src=x" not in page
+    assert "&lt;img src=x" in page
+
+
+def test_the_list_is_ordered_by_urgency(client: Home, csrf: dict[str, str], desk: Desk) -> None:
+    for i in range(8):
+        send(client, csrf, (f"{i}.png", png(i, i % 5, i % 2 == 1)))
+    send(client, csrf, ("broken.png", png(1, 1)[:100]))
+    shown = [int(number) for number in re.findall(r'href="/slices/(\d+)"', client.get("/").text)]
+    rows = {row.id: row for row in desk.worklist.rows()}
+    rank = {"positive": 0, "refer": 1, "rejected": 2, "negative": 3}
+    assert len(shown) == 9
+    assert shown == sorted(shown, key=lambda i: (rank[rows[i].decision], -(rows[i].probability or 0), i))
+    only = re.findall(r'href="/slices/(\d+)"', client.get("/?show=rejected").text)
+    assert [rows[int(number)].decision for number in only] == ["rejected"]
+    assert client.get("/?show=everything").status_code == 400
+
+
+def test_pictures(client: Home, judged: Any) -> None:
+    def picture(kind: str, number: int = 1) -> Any:
+        answer = client.get(f"/slices/{number}/{kind}.png")
+        return (
+            cv2.imdecode(np.frombuffer(answer.data, np.uint8), cv2.IMREAD_UNCHANGED)
+            if answer.data[:4] == b"\x89PNG"
+            else answer
+        )
+
+    assert np.array_equal(picture("slice"), cv2.imdecode(np.frombuffer(png(1, 2), np.uint8), cv2.IMREAD_UNCHANGED))
+    assert picture("thumb").shape == (128, 128)
+    assert picture("layer").shape == (96, 96, 4)
+    assert picture("overlay").shape == (96, 96, 3)
+    assert picture("thumb", 3).status_code == 404
+    assert picture("slice", 99).status_code == 404
+    assert picture("other").status_code == 404
+
+
+def test_a_review_stands_beside_the_answer(client: Home, desk: Desk, judged: Any) -> None:
+    page = client.get("/slices/1")
+    token = token_of(page.text)
+    before = desk.worklist.get(1)
+    other = {"positive": "negative", "negative": "positive", "refer": "positive"}[before.decision]
+    form = {"csrf": token, "reviewer": "Dr  Lima", "verdict": other, "note": "motion"}
+    assert client.post("/slices/1/review", data=form).status_code == 303
+    after = desk.worklist.get(1)
+    assert after.review is not None
+    assert (after.review.reviewer, after.review.label, after.review.note) == ("Dr Lima", other, "motion")
+    assert (after.decision, after.probability) == (before.decision, before.probability)
+    shown = client.get("/slices/1").text
+    assert f"Dr Lima reads {other}" in shown
+    assert 'name="reviewer" value="Dr Lima"' in shown
+    assert client.post("/slices/1/review", data={**form, "reviewer": " "}).status_code == 400
+    assert client.post("/slices/1/review", data={**form, "verdict": "x"}).status_code == 400
+    assert client.post("/slices/1/review", data={**form, "verdict": before.decision}).status_code == 400
+    assert client.post("/slices/99/review", data=form).status_code == 404
+    assert len(desk.worklist.reviews(1)) == 1
+
+
+def test_language_and_theme_are_kept(client: Home) -> None:
+    token = token_of(client.get("/").text)
+    answer = client.post("/settings", data={"csrf": token, "lang": "pt-BR", "back": "/model?x=1"})
+    assert answer.headers["Location"] == "/model?x=1"
+    assert "Ficha do modelo" in client.get("/model").text
+    client.post("/settings", data={"csrf": token, "theme": "dark"})
+    assert 'data-theme="dark"' in client.get("/").text
+    assert client.post("/settings", data={"csrf": token, "lang": "xx"}).status_code == 400
+    for back in ("//evil.example/", "http://evil.example/", "/\\evil.example", "evil", "/a\nb"):
+        answer = client.post("/settings", data={"csrf": token, "theme": "light", "back": back})
+        assert answer.headers["Location"] == "/"
+
+
+def test_the_browsers_language_is_heard(client: Home) -> None:
+    assert 'lang="pt-BR"' in client.get("/", headers={"Accept-Language": "pt;q=0.9"}).text
+    assert 'lang="en"' in client.get("/", headers={"Accept-Language": "de"}).text
+
+
+def test_model_card_and_device(client: Home, csrf: dict[str, str], desk: Desk) -> None:
+    page = client.get("/model").text
+    assert desk.bundle.identity in page
+    assert "between 45 and 55" in page.lower()
+    assert "Passed" in client.get("/device").text
+    answer = client.post("/device/self-test", headers=csrf)
+    assert "Passed: the model gives" in answer.text
+
+
+def test_a_failed_self_test_is_shown(
+    client: Home, csrf: dict[str, str], desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edge_ct.errors import ModelRejected
+
+    def wrong() -> float:
+        raise ModelRejected("golden slice 0 gives something else")
+
+    monkeypatch.setattr(desk.workers, "check", wrong)
+    answer = client.post("/device/self-test", headers=csrf)
+    assert answer.status_code == 500
+    assert "do not use this device" in answer.text
+
+
+def test_an_error_of_ours_shows_no_traceback(client: Home, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("secret detail")
+
+    monkeypatch.setattr(desk.worklist, "rows", broken)
+    answer = client.get("/")
+    assert answer.status_code == 500
+    assert "secret" not in answer.text
+    assert "Traceback" not in answer.text
+
+
+def test_readiness_is_honest(client: Home, desk: Desk) -> None:
+    assert client.get("/ready").json == {"ready": True}
+    desk.workers._opened.clear()
+    assert client.get("/ready").status_code == 503
+    desk.workers._opened.set()
+
+
+class TestWithPin:
+    """What a browser gets before and after it gave the PIN."""
+
+    @pytest.fixture(autouse=True)
+    def gate(self, desk: Desk) -> None:
+        desk.gate = pins.Gate(pins.hashed(PIN))
+
+    def enter(self, client: Home, guess: str, **more: Any) -> Any:
+        data = {"csrf": token_of(client.get("/pin").text), "pin": guess}
+        return client.post("/enter", data=data, **more)
+
+    def test_nothing_is_shown_before(self, desk: Desk, client: Home) -> None:
+        for path in ("/", "/model", "/slices/1", "/nowhere"):
+            assert client.get(path).headers["Location"] == "/pin"
+        for path in ("/rows", "/state", "/events", "/slices/1/slice.png", "/slices/1/print", "/device", "/add"):
+            assert client.get(path).status_code == 401
+        page = client.get("/pin").text
+        assert "Research use only" in page
+        assert 'href="/device"' not in page
+        headers = {"X-CSRF-Token": token_of(page), "Accept": "application/json"}
+        assert send(client, headers, ("a.png", png(1, 2))).status_code == 401
+        assert client.get("/ready").status_code == 200
+        assert client.get("/static/app.css").status_code == 200
+        assert desk.worklist.rows() == []
+
+    def test_the_right_pin_opens_under_a_new_token(self, client: Home, desk: Desk) -> None:
+        old = client.get("/pin").headers["Set-Cookie"]
+        assert self.enter(client, "000000").status_code == 403
+        answer = self.enter(client, PIN)
+        assert answer.status_code == 303
+        new = answer.headers["Set-Cookie"]
+        assert new.partition(";")[0] != old.partition(";")[0]
+        assert client.get("/").status_code == 200
+        stranger = browser(desk)
+        name, _, value = old.partition(";")[0].partition("=")
+        stranger.set_cookie(name, value, domain="127.0.0.1")
+        assert stranger.get("/rows").status_code == 401
+
+    def test_guesses_are_slowed_down(self, client: Home) -> None:
+        statuses = [self.enter(client, "000000").status_code for _ in range(4)]
+        assert statuses == [403, 403, 429, 429]
+        refused = self.enter(client, PIN)
+        assert refused.status_code == 429
+        assert int(refused.headers["Retry-After"]) >= 1
+
+    def test_leaving_locks_again(self, client: Home) -> None:
+        self.enter(client, PIN)
+        token = token_of(client.get("/").text)
+        client.post("/leave", data={"csrf": token})
+        assert client.get("/").headers["Location"] == "/pin"
