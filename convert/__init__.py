@@ -5,6 +5,9 @@
 - `steps`      what can be done there: `slim` channels, `prune` weights, `qat`; each with `finetune`, on the network's
                `twin` in tf_keras, imported only then
 - `quantise`   Keras -> TFLite flatbuffer of any variant, with its outputs
+- `ai_edge`    the other quantiser: recipes, calibrations, layers kept in float; `mixed` finds which
+- `layers`     signal to noise of a quantised file, layer by layer; `plots` draws it
+- `files`      the flatbuffers of one network, each as the options say
 - `rounding`   kernels rounded onto their int8 grid so that outputs, not weights, change least
 - `scoring`    a flatbuffer on validation and test slices
 - `calibrate`  probabilities, operating point and indeterminate zone, fitted on the converted file's own outputs

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from edge_ct.files import refuse_existing
 from edge_ct.progress import Progress, print_json
 
 _FORMATS = {
@@ -87,6 +88,37 @@ def _formats(command: Any) -> Any:
     help="Training slices that set the integer ranges, half of each class.",
 )
 @click.option(
+    "--quantizer",
+    type=click.Choice(["tensorflow", "ai-edge"]),
+    default="tensorflow",
+    show_default=True,
+    help="What makes integer files.",
+)
+@click.option(
+    "--calibration",
+    type=click.Choice(["minmax", "moving-average", "mse"]),
+    default="minmax",
+    show_default=True,
+    help="How ranges come from the slices; all but minmax with --quantizer ai-edge.",
+)
+@click.option(
+    "--keep",
+    multiple=True,
+    metavar="LAYER=fp32|int16",
+    help="Compute a layer in float or 16 bits, with --quantizer ai-edge. Can be given again.",
+)
+@click.option(
+    "--auto-mixed",
+    is_flag=True,
+    help="Move the int8 layers that add most noise back to float until the gate passes; with --quantizer ai-edge.",
+)
+@click.option("--stability", is_flag=True, help="Convert to int8 with a second, disjoint calibration set too.")
+@click.option(
+    "--debug",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Compare integer files with float layer by layer: a table, and this plot (PNG or SVG).",
+)
+@click.option(
     "--target-sensitivity",
     type=click.FloatRange(0.5, 1),
     default=0.98,
@@ -101,7 +133,9 @@ def _formats(command: Any) -> Any:
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Draws the representative slices.")
 @click.option("--force", is_flag=True, help="Overwrite what is there.")
 @click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
-def convert(run: Path, out: Path, data: Path | None, force: bool, as_json: bool, **options: Any) -> None:
+def convert(
+    run: Path, out: Path, data: Path | None, force: bool, as_json: bool, debug: Path | None, **options: Any
+) -> None:
     """Convert a trained run into one-file TFLite bundles, each calibrated on its own outputs and checked against fp32.
 
     Exit code 5, and nothing is written, where the converted model lost more than --max-drop. Of several formats those
@@ -112,17 +146,26 @@ def convert(run: Path, out: Path, data: Path | None, force: bool, as_json: bool,
       edge-ct convert runs/mobilenetv2 --int8 --out model.tflite
       edge-ct convert runs/mobilenetv2 --fp32 --fp16 --int8 --out models/
       edge-ct convert runs/mobilenetv2 --slim 0.3 --qat 2 --out small.tflite
+      edge-ct convert runs/mobilenetv2 --quantizer ai-edge --auto-mixed --debug layers.png --out model.tflite
     """  # fmt: skip
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from . import package, table
+    from .ai_edge import parse_keep
     from .steps import Steps
 
     asked = tuple(name for name in _FORMATS if options.pop(f"format_{name}"))
     slim, prune, qat = (options.pop(name) or 0 for name in ("slim", "prune", "qat"))
     steps = Steps(slim, prune, qat, options.pop("fine_tune"), options["seed"])
-    steps.check(asked or ("int8",), options["sparse"])
+    steps.check(asked or ("int8",), options["sparse"], options["quantizer"])
+    options["keep"] = parse_keep(options["keep"])
     settings = package.Options(variants=asked or ("int8",), **options)  # type: ignore[arg-type]
-    made = package.convert_all(run, out, settings, data, force, Progress(), steps)
+    if debug:
+        refuse_existing(debug, force)
+    made = package.convert_all(run, out, settings, data, force, Progress(), steps, debug is not None)
+    if debug:
+        from . import plots
+
+        plots.draw_layers(*made.worst_layers(), debug)
     if len(made.bundles) == 1:
         made.enforce()
     if as_json:

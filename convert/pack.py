@@ -10,7 +10,8 @@ import cv2
 import msgspec
 
 from edge_ct import bundle as bundles
-from edge_ct.manifest import INTENDED_USE, SCHEMA, Estimate, Gate, Golden, Manifest, Variant
+from edge_ct import outliers
+from edge_ct.manifest import INTENDED_USE, SCHEMA, Estimate, Gate, Golden, Manifest, Outliers, Variant
 from edge_ct.metrics import score
 from edge_ct.phantom import make_slice
 from edge_ct.preprocess import Preprocess
@@ -20,10 +21,11 @@ from edge_ct.runtime import Runtime
 from . import calibrate
 from .material import Material
 from .options import Options
-from .scoring import CALIBRATION_SPLIT, Scored
+from .scoring import CALIBRATION_SPLIT, Scored, embeddings_of
 from .shrinking import Shrunk
 
 _GOLDEN_SIZE = 64
+_SEEN = 400  # training slices that say what the network has seen
 
 
 def bundle_bytes(
@@ -46,6 +48,9 @@ def bundle_bytes(
         network = msgspec.structs.replace(network, parameters=shrunk.parameters)
     golden, members = _golden(chosen, run.info.preprocess)
     members["split.csv"] = to_csv(("sha256", "part"), sorted(run.known().items())).encode()
+    seen = _seen(chosen, material, options)
+    if seen:
+        members[outliers.MEMBER] = seen[0].pack()
     manifest = Manifest(
         schema=SCHEMA,
         name=model_name(run.info.network, run.info.preprocess.size, chosen.name),
@@ -70,8 +75,17 @@ def bundle_bytes(
         intended_use=INTENDED_USE,
         model_sha256=hashlib.sha256(chosen.flatbuffer).hexdigest(),
         shrinking=shrunk.label,
+        outliers=seen[1] if seen else None,
     )
     return bundles.pack(chosen.flatbuffer, manifest, members)
+
+
+def _seen(chosen: Scored, material: Material, options: Options) -> tuple[outliers.Seen, Outliers] | None:
+    """What the file's embeddings of training slices look like; the calibration split says how far is far."""
+    train = material.labels("train")
+    count = 2 * min(_SEEN // 2, int((train == 0).sum()), int((train == 1).sum()))
+    [images] = material.representative(count, options.seed)
+    return outliers.fit(embeddings_of(chosen, images), chosen.embeddings[CALIBRATION_SPLIT], CALIBRATION_SPLIT)
 
 
 def _metrics(scored: Scored, material: Material) -> dict[str, Estimate]:

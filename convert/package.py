@@ -1,7 +1,7 @@
 """Run in, verified bundles out: shrink, quantise, calibrate, gate, score, pack, check, write.
 
 One conversion is `load -> shrink -> flatbuffer of a variant -> scored on validation and test -> gate -> bundle`; each
-arrow is a module of its own, and `_Conversion` is the order they come in.
+arrow is a module of its own, and `convert_all` the order they come in.
 """
 
 from __future__ import annotations
@@ -13,22 +13,23 @@ from time import perf_counter
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from edge_ct import bundle as bundles
 from edge_ct.classifier import Classifier
-from edge_ct.errors import DataRejected, EdgeCTError, GateFailed
+from edge_ct.errors import EdgeCTError, GateFailed
 from edge_ct.files import refuse_existing, write_bytes
 from edge_ct.manifest import Variant
 from edge_ct.progress import QUIET, Progress
 from edge_ct.run import Run, load_finished, model_name
 
-from . import gate, pack, quantise, rounding, shrinking
+from . import gate, mixed, pack, quantise, shrinking
+from .files import Files, flatbuffer
+from .layers import LayerError
 from .material import Material
 from .options import VARIANTS, Options
 from .quantise import Form
 from .scoring import CALIBRATION_SPLIT, Scored, run_file
-from .shrinking import Shrink, Shrunk
+from .shrinking import Shrink
 
 __all__ = ["Converted", "Made", "Options", "convert", "convert_all"]
 
@@ -38,13 +39,18 @@ PATTERN = "{variant}"
 class Converted(msgspec.Struct, frozen=True):
     """One file. bundle: its path, None where the gate failed and nothing was written. bytes: of the whole bundle.
 
-    variant: what it is, with what was done before ("int8", "pruned-0.7-int8").
+    variant: what it is, with what was done before ("int8", "pruned-0.7-int8"). layers: how far each is from float,
+    where that was asked for. mixed: what `auto_mixed` tried. stability: the gate again, with other representative
+    slices.
     """
 
     bundle: str | None
     bytes: int
     variant: str
     gate: gate.GateReport
+    layers: tuple[LayerError, ...] = ()
+    mixed: tuple[mixed.Step, ...] = ()
+    stability: tuple[gate.GateReport, ...] = ()
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -64,6 +70,13 @@ class Made(msgspec.Struct, frozen=True):
         if len(self.bundles) == 1:
             return msgspec.structs.asdict(self.bundles[0]) | fields
         return {"bundles": self.bundles, **fields}
+
+    def worst_layers(self) -> tuple[tuple[LayerError, ...], str]:
+        """The layers of the smallest file that was compared, and its name. Raises `EdgeCTError` where none was."""
+        compared = [one for one in self.bundles if one.layers]
+        if not compared:
+            raise EdgeCTError("--debug compares integer files with float: add --int8")
+        return compared[-1].layers, compared[-1].variant
 
     def enforce(self) -> None:
         """Raise `GateFailed` where one of them lost too much."""
@@ -98,15 +111,17 @@ def convert_all(
     force: bool = False,
     progress: Progress = QUIET,
     shrink: Shrink = shrinking.nothing,
+    debug: bool = False,
 ) -> Made:
     """Convert a finished run into a bundle for each of `options.variants`.
 
     out: the bundle, where there is one variant; of several a folder, or a name that holds `{variant}`. data: where the
-    run's slices are now, if they have moved. shrink: what is done to the network first. A file that loses more than the
-    gate allows is not written, and its `Converted.bundle` is None. Raises `DataRejected` for a run or data that cannot
-    be used.
+    run's slices are now, if they have moved. shrink: what is done to the network first. debug: also compare the integer
+    files with float, layer by layer. A file that loses more than the gate allows is not written, and its
+    `Converted.bundle` is None. Raises `DataRejected` for a run or data that cannot be used.
     """
     begun = perf_counter()
+    options.check()
     run = load_finished(run_folder)
     targets = _targets(run, out, options.variants)
     for target in targets.values():
@@ -114,11 +129,13 @@ def convert_all(
     model = quantise.load(run)
     material = Material(run, data, progress)
     progress.say("converting to fp32")
-    fp32 = run_file(_flatbuffer(model, material, Form("fp32")), material, "fp32")
+    fp32 = run_file(flatbuffer(model, material, Form("fp32")), material, "fp32")
     shrunk = shrink(model, material)
-    files = _Files(shrunk, material, options)
+    files = Files(shrunk, material, options)
     made = [
-        _make(files, variant, fp32, targets[variant], options) for variant in VARIANTS if variant in options.variants
+        _make(files, variant, fp32, targets[variant], options, debug)
+        for variant in VARIANTS
+        if variant in options.variants
     ]
     return Made(tuple(made), perf_counter() - begun, peak_memory_mb(), shrunk.account)
 
@@ -129,57 +146,38 @@ def peak_memory_mb() -> float:
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 
 
-class _Files:
-    """Flatbuffers of one network; its kernels are rounded when the first integer one is asked for."""
-
-    def __init__(self, shrunk: Shrunk, material: Material, options: Options) -> None:
-        self.shrunk, self.material = shrunk, material
-        self._options = options
-        self._representative: np.ndarray | None = None
-        self._rounded = shrunk.exact or quantise.is_tf_keras(shrunk.model)
-
-    def name(self, variant: Variant) -> str:
-        return "-".join(part for part in (self.shrunk.label, "sparse" * self._options.sparse, variant) if part)
-
-    def of(self, variant: Variant) -> bytes:
-        """The file of that variant; those of integers come last, as rounding changes the network."""
-        options, progress, name = self._options, self.material.progress, self.name(variant)
-        progress.say(f"converting to {name}")
-        if variant not in quantise.INTEGER:
-            return _flatbuffer(self.shrunk.model, self.material, options.form(variant))
-        if self._representative is None:
-            [self._representative] = self.material.representative(options.representative, options.seed)
-        if not self._rounded:
-            normalised = self.material.preprocess.normalise(self._representative)
-            rounding.round_kernels(self.shrunk.model, normalised, options.seed)
-            self._rounded = True
-        with progress.bar(f"quantising {name}", len(self._representative)) as on_slice:
-            return _flatbuffer(self.shrunk.model, self.material, options.form(variant), self._representative, on_slice)
+def _make(files: Files, variant: Variant, fp32: Scored, target: Path, options: Options, debug: bool) -> Converted:
+    material, keep = files.material, options.keep if variant in quantise.INTEGER else {}
+    name = files.name(variant, "mixed" if keep else "")
+    steps: tuple[mixed.Step, ...] = ()
+    if name == "fp32" and options.form(variant) == Form("fp32"):
+        scored = fp32
+    else:
+        scored = run_file(files.of(variant, keep), material, name)
+    report = _gate(material, fp32, scored, options)
+    if variant == "int8" and options.auto_mixed:
+        search = mixed.Search(files, scored, report)
+        steps = search.run(lambda one: _gate(material, fp32, one, options))
+        scored, report = search.scored, search.report
+    layers = files.errors(scored.flatbuffer) if debug and variant in quantise.INTEGER else ()
+    content = pack.bundle_bytes(material, fp32, scored, variant, files.shrunk, report.verdict(), options)
+    if report.passed:
+        Classifier(bundles.unpack(content, str(target))).check_golden()
+        write_bytes(target, content)
+    other = ()
+    if variant == "int8" and options.stability:
+        other = (_gate(material, fp32, run_file(files.of(variant, keep, 1), material, f"{name}, set 2"), options),)
+    return Converted(str(target) if report.passed else None, len(content), scored.name, report, layers, steps, other)
 
 
-def _flatbuffer(model: Any, material: Material, form: Form, *representative: Any) -> bytes:
-    try:
-        return quantise.to_flatbuffer(quantise.deployed(model), material.preprocess, form, *representative)
-    except ValueError as error:
-        raise DataRejected(f"{material.run.model_path}: not a network of this zoo: no features") from error
-
-
-def _make(files: _Files, variant: Variant, fp32: Scored, target: Path, options: Options) -> Converted:
-    material, name = files.material, files.name(variant)
-    plain = name == "fp32" and options.form(variant) == Form("fp32")
-    scored = fp32 if plain else run_file(files.of(variant), material, name)
-    report = gate.compare(
+def _gate(material: Material, fp32: Scored, scored: Scored, options: Options) -> gate.GateReport:
+    return gate.compare(
         material.labels(CALIBRATION_SPLIT),
         fp32.probabilities[CALIBRATION_SPLIT],
         scored.probabilities[CALIBRATION_SPLIT],
         options.max_drop,
         CALIBRATION_SPLIT,
     )
-    content = pack.bundle_bytes(material, fp32, scored, variant, files.shrunk, report.verdict(), options)
-    if report.passed:
-        Classifier(bundles.unpack(content, str(target))).check_golden()
-        write_bytes(target, content)
-    return Converted(str(target) if report.passed else None, len(content), name, report)
 
 
 def _targets(run: Run, out: Path, variants: tuple[Variant, ...]) -> dict[Variant, Path]:

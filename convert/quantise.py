@@ -167,7 +167,9 @@ def check_integer(flatbuffer: bytes, preprocess: Preprocess, form: Form) -> None
     for tensor in interpreter.get_tensor_details():
         if tensor["dtype"] not in allowed and tensor["index"] not in exempt:
             raise EdgeCTError(f"not full integer: tensor {tensor['name']!r} is {np.dtype(tensor['dtype']).name}")
-    scale, zero_point = interpreter.get_input_details()[0]["quantization"]
+    entry = interpreter.get_input_details()[0]
+    scale, zero_point = entry["quantization"]
+    zero_point += 128 if entry["dtype"] == np.int8 else 0
     takes_bytes = form.variant == "int8" and not form.float_io
     if takes_bytes and (abs(scale / preprocess.scale - 1) > 1e-5 or zero_point != preprocess.zero_point):
         raise EdgeCTError(f"input is quantised with {scale}, {zero_point}; the preprocessing says otherwise")

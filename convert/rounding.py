@@ -5,52 +5,68 @@ plain areas, which fill most of a CT slice. (On a fine-tuned MobileNetV2 the fir
 the logits by a ninth of their spread.) Two remedies, both on the representative slices:
 
 - each weight's rounding error is made up for by the weights still to come, as their inputs vary together (Frantar et
-  al. 2022, GPTQ, after optimal brain surgeon);
+  al. 2022, GPTQ, after optimal brain surgeon); where a filter has more than `MOST_TAPS` of them, it gains little for
+  what it costs, and weights are rounded to nearest;
 - what is left of it on average is taken off behind the convolution (Nagel et al. 2019, bias correction).
 
-The converter then finds every weight on its own grid already, and changes nothing.
+The converter then finds every weight on its own grid already, and changes nothing. A weight of zero stays one.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
+
+from edge_ct.progress import QUIET, Progress
 
 LEVELS = 127
 # A share of the taps' mean variance, added to each: taps whose input never changes would make the rest singular.
 DAMPING = 0.01
-_IMAGES, _BATCH, _PATCHES = 96, 4, 512
+MOST_TAPS = 400
+_IMAGES, _MOST_BATCH = 64, 8
+# Patches of a convolution's input that its statistics rest on; fewer where its mean is all that is wanted.
+_PATCHES, _PATCHES_FOR_MEAN = 16384, 2048
+# Activations, in numbers, that a batch may have in all layers together.
+_ROOM = 1 << 26
+# Taps whose errors reach the taps beyond in one multiplication.
+_BLOCK = 64
 
 
 @dataclass(frozen=True, eq=False)
 class _Inputs:
     """Statistics of a convolution's inputs over sampled patches; one group, or one a channel where depthwise.
 
-    mean: [groups, taps]. covariance: [groups, taps, taps].
+    mean: [groups, taps]. covariance: [groups, taps, taps], None where there are too many taps.
     """
 
     mean: np.ndarray
-    covariance: np.ndarray
+    covariance: np.ndarray | None
 
 
-def round_kernels(model: Any, images: np.ndarray, seed: int = 0) -> int:
+def round_kernels(model: Any, images: np.ndarray, seed: int = 0, progress: Progress = QUIET) -> int:
     """Round the kernels of a Keras 3 model's convolutions in place; returns how many.
 
-    images: normalised, float32 [n, s, s, 1], from the training split; up to 96 are used. Grouped and dilated
+    images: normalised, float32 [n, s, s, 1], from the training split; up to 64 are used. Grouped and dilated
     convolutions are left to the converter.
     """
     layers = [layer for layer in model.layers if _is_handled(layer)]
+    if not layers:
+        return 0
     norms = {id(layer.input): layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)}
-    statistics = _statistics(model, layers, images, np.random.default_rng(seed))
-    for layer, inputs in zip(layers, statistics, strict=True):
-        rows = _rows(layer)
-        rounded = np.stack([round_rows(*pair) for pair in zip(rows, inputs.covariance, strict=True)])
-        drift = ((rounded - rows) @ inputs.mean[:, :, np.newaxis])[:, :, 0].reshape(-1)
-        _store(layer, rounded)
-        _take_off(drift, layer, norms.get(id(layer.output)))
+    statistics = _statistics(model, layers, images, np.random.default_rng(seed), progress)
+    with progress.bar("rounding kernels", len(layers)) as on_done:
+        for layer, inputs in zip(layers, statistics, strict=True):
+            rows = _rows(layer)
+            rounded = _nearest(rows) if inputs.covariance is None else round_groups(rows, inputs.covariance)
+            drift = ((rounded - rows) @ inputs.mean[:, :, np.newaxis])[:, :, 0].reshape(-1)
+            _store(layer, rounded)
+            _take_off(drift, layer, norms.get(id(layer.output)))
+            on_done(1)
     return len(layers)
 
 
@@ -59,17 +75,42 @@ def round_rows(rows: np.ndarray, covariance: np.ndarray) -> np.ndarray:
 
     rows: float [filters, taps]. covariance: float [taps, taps], of the taps' inputs. Returns float64 [filters, taps].
     """
-    step = np.maximum(np.abs(rows).max(1, keepdims=True), 1e-12) / LEVELS
-    order = np.argsort(-np.diag(covariance), kind="stable")
-    damping = max(DAMPING * float(np.diag(covariance).mean()), 1e-9)
-    inverse = np.linalg.inv(covariance[np.ix_(order, order)] + damping * np.eye(len(order)))
+    return np.asarray(round_groups(rows[np.newaxis], covariance[np.newaxis])[0])
+
+
+def round_groups(rows: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    """As `round_rows` of several groups at once: [groups, filters, taps], [groups, taps, taps]."""
+    step = _steps(rows)[:, :, 0]
+    variances = np.diagonal(covariance, axis1=1, axis2=2)
+    taps = variances.shape[1]
+    order = np.argsort(-variances, axis=1, kind="stable")
+    damping = np.maximum(DAMPING * variances.mean(1), 1e-9)
+    damped = covariance.astype(np.float64) + damping[:, np.newaxis, np.newaxis] * np.eye(taps)
+    damped = np.take_along_axis(np.take_along_axis(damped, order[:, :, np.newaxis], 1), order[:, np.newaxis], 2)
+    inverse = np.linalg.inv(damped)
     # Row i of the inverse's upper factor says how the taps after i make up for an error in tap i.
-    upper = np.linalg.cholesky((inverse + inverse.T) / 2).T
-    remaining, rounded = rows[:, order].astype(np.float64), np.empty(rows.shape)
-    for i in range(len(order)):
-        rounded[:, i] = np.clip(np.rint(remaining[:, i] / step[:, 0]), -LEVELS, LEVELS) * step[:, 0]
-        remaining[:, i:] -= np.outer((remaining[:, i] - rounded[:, i]) / upper[i, i], upper[i, i:])
-    return rounded[:, np.argsort(order)]
+    upper = np.linalg.cholesky((inverse + inverse.transpose(0, 2, 1)) / 2).transpose(0, 2, 1)
+    remaining = np.take_along_axis(rows.astype(np.float64), order[:, np.newaxis], 2)
+    zero, rounded = remaining == 0, np.empty_like(remaining)
+    for start in range(0, taps, _BLOCK):
+        end = min(start + _BLOCK, taps)
+        errors = np.empty((*step.shape, end - start))
+        for i in range(start, end):
+            levels = np.clip(np.rint(remaining[:, :, i] / step), -LEVELS, LEVELS)
+            rounded[:, :, i] = np.where(zero[:, :, i], 0.0, levels * step)
+            error = (remaining[:, :, i] - rounded[:, :, i]) / upper[:, i, i, np.newaxis]
+            remaining[:, :, i:end] -= error[:, :, np.newaxis] * upper[:, np.newaxis, i, i:end]
+            errors[:, :, i - start] = error
+        remaining[:, :, end:] -= errors @ upper[:, start:end, end:]
+    return np.take_along_axis(rounded, np.argsort(order, axis=1)[:, np.newaxis], 2)
+
+
+def _nearest(rows: np.ndarray) -> np.ndarray:
+    return np.asarray(np.rint(rows / _steps(rows)) * _steps(rows))
+
+
+def _steps(rows: np.ndarray) -> np.ndarray:
+    return np.asarray(np.maximum(np.abs(rows).max(2, keepdims=True), 1e-12) / LEVELS, np.float64)
 
 
 def _is_handled(layer: Any) -> bool:
@@ -106,41 +147,82 @@ def _take_off(drift: np.ndarray, layer: Any, norm: Any | None) -> None:
         layer.set_weights([kernel, bias - drift])
 
 
-def _statistics(model: Any, layers: list[Any], images: np.ndarray, generator: np.random.Generator) -> list[_Inputs]:
+def _statistics(
+    model: Any, layers: list[Any], images: np.ndarray, generator: np.random.Generator, progress: Progress
+) -> list[_Inputs]:
     """Statistics of every layer's inputs in the unrounded network, over patches of each image."""
-    probe = keras.Model(model.input, [layer.input for layer in layers])
-    counts = [0] * len(layers)
-    sums: list[Any] = [0.0] * len(layers)
-    products: list[Any] = [0.0] * len(layers)
     used = images[:: max(1, len(images) // _IMAGES)][:_IMAGES]
-    for start in range(0, len(used), _BATCH):
-        batch = probe.predict_on_batch(used[start : start + _BATCH])
-        for index, (layer, values) in enumerate(zip(layers, batch, strict=True)):
-            patches = _patches(layer, keras.ops.convert_to_numpy(values), generator)
-            counts[index] += patches.shape[1]
-            sums[index] = sums[index] + patches.sum(1)
-            products[index] = products[index] + patches.transpose(0, 2, 1) @ patches
-    means = [total / n for total, n in zip(sums, counts, strict=True)]
-    return [
-        _Inputs(mean, product / n - mean[:, :, np.newaxis] * mean[:, np.newaxis])
-        for mean, product, n in zip(means, products, counts, strict=True)
-    ]
+    room = sum(prod(layer.input.shape[1:]) for layer in layers)
+    batch = max(1, min(_MOST_BATCH, len(used), _ROOM // room))
+    used = used[: len(used) // batch * batch]
+    probe = keras.Model(model.inputs, {str(number): layer.input for number, layer in enumerate(layers)})
+    most = max(_patches(layer) for layer in layers)
+
+    # Patches are taken inside the graph: no layer's whole output is kept beyond its turn.
+    @tf.function
+    def observe(slices: Any, places: Any) -> Any:
+        values = probe(slices, training=False)
+        return [
+            _moments(layer, tf.cast(values[str(number)], tf.float32), places, len(used) // batch)
+            for number, layer in enumerate(layers)
+        ]
+
+    observed: list[list[tuple[np.ndarray, ...]]] = [[] for _ in layers]
+    with progress.bar("observing layers", len(used)) as on_done:
+        for start in range(0, len(used), batch):
+            places = generator.random(most, np.float32)
+            for own, moments in zip(observed, observe(used[start : start + batch], places), strict=True):
+                own.append(tuple(np.asarray(moment, np.float64) for moment in moments))
+            on_done(batch)
+    return [_combined(own) for own in observed]
 
 
-def _patches(layer: Any, values: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """values: [n, h, w, c] -> [groups, n * patches, taps].
+def _patches(layer: Any) -> int:
+    taps = prod(layer.kernel_size) * (1 if _is_depthwise(layer) else layer.input.shape[-1])
+    return _PATCHES if taps <= MOST_TAPS else _PATCHES_FOR_MEAN
 
-    At most `_PATCHES` places, the same in each image, borders padded as the layer pads them.
+
+def _moments(layer: Any, values: Any, places: Any, batches: int) -> tuple[Any, ...]:
+    """Mean [groups, taps] and, where there are not too many taps, covariance [groups, taps, taps] of a batch's patches.
+
+    values: float32 [n, h, w, c]. places: float32 [p] in 0 .. 1, where patches are cut out, the same in each image;
+    borders are padded as the layer pads them.
     """
     height, width = layer.kernel_size
     if layer.padding == "same":
-        values = np.pad(values, ((0, 0), (height // 2, height // 2), (width // 2, width // 2), (0, 0)))
-    down, across = values.shape[1] - height + 1, values.shape[2] - width + 1
-    places = generator.permutation(down * across)[:_PATCHES]
-    rows, columns = np.divmod(places, across)
-    taps = [values[:, rows + i, columns + j] for i in range(height) for j in range(width)]
-    patches = np.stack(taps, axis=2).astype(np.float64)  # [n, patches, kh * kw, c]
-    patches = patches.reshape(-1, *patches.shape[2:])
-    if _is_depthwise(layer):
-        return patches.transpose(2, 0, 1)
-    return patches.reshape(1, len(patches), -1)
+        values = tf.pad(values, ((0, 0), (height // 2, height // 2), (width // 2, width // 2), (0, 0)))
+    n, tall, wide, channels = values.shape
+    down, across = tall - height + 1, wide - width + 1
+    wanted = -(-_patches(layer) // (n * batches))
+    if wanted < down * across:
+        place = tf.cast(places[:wanted] * (down * across), tf.int32) % (down * across)
+    else:
+        place = tf.range(down * across)
+    corner = place // across * wide + place % across
+    offsets = np.add.outer(np.arange(height) * wide, np.arange(width)).reshape(-1).astype(np.int32)
+    flat = tf.reshape(corner[:, tf.newaxis] + offsets, [-1])
+    patches = tf.reshape(
+        tf.gather(tf.reshape(values, [n, tall * wide, channels]), flat, axis=1), [-1, height * width, channels]
+    )
+    patches = (
+        tf.transpose(patches, [2, 0, 1])
+        if _is_depthwise(layer)
+        else tf.reshape(patches, [1, -1, height * width * channels])
+    )
+    mean = tf.reduce_mean(patches, axis=1)
+    if patches.shape[-1] > MOST_TAPS:
+        return (mean,)
+    centred = patches - mean[:, tf.newaxis]
+    count = tf.cast(tf.shape(patches)[1], tf.float32)
+    return mean, tf.matmul(centred, centred, transpose_a=True) / count
+
+
+def _combined(batches: list[tuple[np.ndarray, ...]]) -> _Inputs:
+    """Batches have equally many patches: their covariance is the mean of theirs and that of their means."""
+    means = np.stack([batch[0] for batch in batches])
+    mean = means.mean(0)
+    if len(batches[0]) == 1:
+        return _Inputs(mean, None)
+    apart = means - mean
+    between = np.einsum("bgi,bgj->gij", apart, apart) / len(batches)
+    return _Inputs(mean, np.mean([batch[1] for batch in batches], axis=0) + between)

@@ -56,3 +56,13 @@ def run_file(flatbuffer: bytes, material: Material, name: str) -> Scored:
         part: np.array([probability(one, calibration) for one in logits[part]], np.float64) for part in SCORED
     }
     return Scored(name, flatbuffer, tensors, logits, embeddings, calibration, probabilities)
+
+
+def embeddings_of(scored: Scored, images: np.ndarray) -> np.ndarray:
+    """The file's embeddings of slices, uint8 [n, s, s, 1] -> float32 [n, e]."""
+    runtime = Runtime(scored.flatbuffer, scored.tensors, os.cpu_count() or 1)
+    found = []
+    for image in images:
+        runtime.invoke(image)
+        found.append(runtime.outputs().embedding)
+    return np.stack(found)

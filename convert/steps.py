@@ -42,13 +42,16 @@ class Steps(msgspec.Struct, frozen=True):
         pruned = f"pruned-{self.prune:g}" if self.prune else ""
         return "-".join(part for part in (slimmed, pruned, "qat" if self.qat else "") if part)
 
-    def check(self, variants: tuple[Variant, ...], sparse: bool = False) -> None:
-        """Raise `EdgeCTError` where a variant makes nothing of what was done, or `sparse` storage finds no zeros."""
+    def check(self, variants: tuple[Variant, ...], sparse: bool = False, quantizer: str = "tensorflow") -> None:
+        """Raise `EdgeCTError` where a variant or quantiser makes nothing of what was done, or `sparse` storage finds no
+        zeros."""
         if sparse and not self.prune:
             raise EdgeCTError("--sparse stores kernels without their zeros, which --prune makes")
         others = [variant for variant in variants if variant != "int8"]
         if self.qat and others:
             raise EdgeCTError(f"quantisation-aware training is for int8, not for {', '.join(others)}: leave out --qat")
+        if self.qat and quantizer != "tensorflow":
+            raise EdgeCTError("quantisation-aware training is for TensorFlow's converter: leave out --quantizer")
 
     def __call__(self, model: Any, material: Material) -> Shrunk:
         """Shrink a Keras 3 network of one output; what comes back is tf_keras where there was quantisation-aware

@@ -5,6 +5,9 @@ from __future__ import annotations
 from edge_ct.manifest import Estimate
 from edge_ct.metrics import Scores
 
+from .gate import GateReport
+from .layers import as_text
+from .mixed import describe
 from .package import Made
 
 _METRICS = ("accuracy", "sensitivity", "specificity")
@@ -13,6 +16,12 @@ _METRICS = ("accuracy", "sensitivity", "specificity")
 def of(made: Made) -> str:
     """A line or more for one bundle, a table of several; every accuracy with its n, interval and split."""
     text = _of_one(made) if len(made.bundles) == 1 else _of_several(made)
+    for one in made.bundles:
+        text += "".join(f"\n{describe(step, one.mixed[0])}" for step in one.mixed[1:])
+        for number, report in enumerate((one.gate, *one.stability) if one.stability else (), start=1):
+            text += f"\ncalibration set {number}: {_set(report)}"
+        if one.layers:
+            text += f"\n{one.variant} against float, layer by layer:\n{as_text(one.layers)}"
     return f"{text}\n{made.seconds:.1f} s, at most {made.peak_memory_mb:,.0f} MB of memory"
 
 
@@ -51,6 +60,11 @@ def _of_several(made: Made) -> str:
         for row in rows
     ]
     return "\n".join([*lines, f"on the {first.split} split (n = {first.fp32.n}), 95 % intervals in brackets"])
+
+
+def _set(report: GateReport) -> str:
+    shown = "  ".join(f"{metric} {_interval(getattr(report.converted, metric))}" for metric in _METRICS)
+    return f"{shown}  agreement {report.agreement:.1%}"
 
 
 def _cells(scores: Scores) -> list[str]:

@@ -1,4 +1,4 @@
-"""`edge-ct classify` and `edge-ct bundle`: parse, call, print."""
+"""`edge-ct classify`: parse, call, print."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edge_ct import bundle as bundles
 from edge_ct import quiet
 from edge_ct.classifier import Classifier, Result
 from edge_ct.errors import InputRejected
@@ -132,60 +131,3 @@ def _series(own: classifying.Series) -> str:
     rejected = f", {own.rejected_slices} rejected" if own.rejected_slices else ""
     reason = f"  ({own.reason})" if own.reason else ""
     return f"{decision} {p}  series {own.series}: {own.positive_slices} of {own.slices} positive{rejected}{reason}"
-
-
-@click.group(short_help="Look into a bundle, or verify it.")
-def bundle() -> None:
-    """Look into a bundle, or verify it."""
-
-
-@bundle.command(short_help="What a bundle says of itself.")
-@click.argument("path", metavar="BUNDLE")
-@click.option("--json", "as_json", is_flag=True, help="The manifest as JSON.")
-def inspect(path: str, as_json: bool) -> None:
-    """Print a bundle's manifest: network, decision rule, metrics, data, licence.
-
-    \b
-    Example:
-      edge-ct bundle inspect model.tflite
-    """
-    opened = bundles.read(path)
-    manifest = opened.manifest
-    if as_json:
-        print_json(manifest)
-        return
-    zone = manifest.zone
-    lines = [
-        ("model", f"{opened.identity}, {len(opened.content):,} bytes, {manifest.network.parameters:,} parameters"),
-        ("classes", " / ".join(manifest.classes)),
-        ("input", f"grey uint8 {manifest.preprocess.size} x {manifest.preprocess.size}"),
-        ("operating point", f"P >= {manifest.operating_point.threshold:.3f} for a sensitivity of "
-         f"{manifest.operating_point.target_sensitivity:.0%}"),
-        ("refer between", "never (no zone)" if zone is None else "{:.3f} and {:.3f}, at the {:.0%} level".format(
-            *sorted((zone.positive_from, zone.negative_to)), zone.level)),
-        ("data", f"{manifest.data.name}, {manifest.data.split} split, {manifest.data.counts}"),
-        ("licence", manifest.licence),
-        ("use", manifest.intended_use),
-    ]  # fmt: skip
-    for name, text in lines:
-        click.echo(f"{name:<16} {text}")
-    for variant, metrics in manifest.metrics.items():
-        shown = (
-            f"{name} {'undefined' if metrics[name].value is None else format(metrics[name].value, '.3f')}"
-            for name in ("accuracy", "sensitivity", "specificity", "auc")
-        )
-        click.echo(f"{'test, ' + variant:<16} {', '.join(shown)} (n = {manifest.metrics_n}, {manifest.data.split})")
-
-
-@bundle.command(short_help="Check a bundle's seal, tensors and golden slices.")
-@click.argument("path", metavar="BUNDLE")
-def verify(path: str) -> None:
-    """Check a bundle's seal, schema and tensors, and run its golden slices; exit code 4 where anything is off.
-
-    \b
-    Example:
-      edge-ct bundle verify model.tflite
-    """
-    classifier = Classifier(path)
-    classifier.check_golden()
-    click.echo(f"{classifier.identity}: good ({len(classifier.manifest.golden)} golden slices as expected)")

@@ -1,9 +1,9 @@
 """The one-file bundle: a TFLite flatbuffer with a zip appended, sealed by a SHA-256 over every byte before it.
 
-    [flatbuffer][zip: manifest.json, labels.txt, split.csv, golden/*.png][zip comment: the seal]
+    [flatbuffer][zip: manifest.json, labels.txt, split.csv, golden/*.png, ...][comment: a signature, if any; the seal]
 
 Any TFLite tool loads the file as it is, and `unzip -l` lists it. The seal is the last thing in the file, so one
-changed byte anywhere is found before anything is parsed. It guards against damage, not against forgery.
+changed byte anywhere is found before anything is parsed. It guards against damage; against forgery, see `signature`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .files import write_bytes
 from .manifest import SCHEMA, Manifest
 
 _SEAL = b"edge-ct bundle 1, model %010d bytes, sha256 %064s"
-_SEAL_LENGTH = len(_SEAL % (0, b""))
+SEAL_LENGTH = len(_SEAL % (0, b""))
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 MAX_BYTES = 1 << 30
 
@@ -72,7 +72,12 @@ def pack(model: bytes, manifest: Manifest, members: dict[str, bytes]) -> bytes:
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, content, compresslevel=9)
         archive.comment = _SEAL % (len(model), b"")
-    unsealed = buffer.getvalue()[:-64]
+    return seal(buffer.getvalue()[:-SEAL_LENGTH], len(model))
+
+
+def seal(content: bytes, model_bytes: int) -> bytes:
+    """Seal what ends with the beginning of a zip's comment, whose length counts the seal in."""
+    unsealed = content + (_SEAL % (model_bytes, b""))[:-64]
     return unsealed + hashlib.sha256(unsealed).hexdigest().encode()
 
 
@@ -111,7 +116,7 @@ def unpack(content: bytes, source: str) -> Bundle:
 
 
 def _sealed_model_bytes(content: bytes, source: str) -> int:
-    seal = content[-_SEAL_LENGTH:]
+    seal = content[-SEAL_LENGTH:]
     if not seal.startswith(_SEAL[:16]):
         kind = "a TFLite file without a manifest" if content[4:8] == b"TFL3" else "not a bundle"
         raise ModelRejected(f"{source}: {kind}, or damaged at its end; make one with edge-ct convert")

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from . import bundle as bundles
-from . import slices
+from . import outliers, picture, slices
 from .bundle import Bundle
 from .decision import Decision, decide, probability
 from .errors import InputRejected, ModelRejected
@@ -40,7 +40,10 @@ class Result(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
-    """A result with what it rests on: the slice and the graph's outputs; both None when the slice was rejected."""
+    """A result with what it rests on: the slice, None where it cannot be read, and the graph's outputs.
+
+    Both are there for every slice that was not rejected, the outputs for no other.
+    """
 
     result: Result
     slice: Slice | None = None
@@ -61,6 +64,7 @@ class Classifier:
                 f"{self.bundle.source}: the graph does not take {size} x {size} px, as its manifest says"
             )
         self.runtime = Runtime(self.bundle.content, self.manifest.tensors, threads, self.bundle.source)
+        self._outliers = outliers.read(self.bundle)
 
     def infer(self, image: np.ndarray) -> tuple[float, Outputs]:
         """Calibrated P(positive) and raw outputs of one preprocessed image, uint8 [size, size, 1]."""
@@ -90,12 +94,22 @@ class Classifier:
     def judge_slice(self, one: Slice, decode_ms: float | None = None) -> Judgement:
         """Judge a slice that has been read already."""
         start = perf_counter()
+        seen = picture.look(one.pixels, one.colour)
+        series = one.dicom.series if one.dicom else None
+
+        def rejected(reason: str, times: Milliseconds) -> Judgement:
+            return Judgement(Result(one.source, "rejected", None, reason, series, self.identity, times), one)
+
+        if seen.reason:
+            return rejected(seen.reason, Milliseconds(decode_ms, 1000 * (perf_counter() - start)))
         image = self.manifest.preprocess(one.pixels)
         prepared = perf_counter()
         p, outputs = self.infer(image)
+        strange = self._outliers is not None and seen.doubtful and self._outliers.strange(outputs.embedding)
         verdict = decide(p, self.manifest.operating_point, self.manifest.zone)
         times = Milliseconds(decode_ms, 1000 * (prepared - start), 1000 * (perf_counter() - prepared))
-        series = one.dicom.series if one.dicom else None
+        if strange:
+            return rejected(picture.UNLIKE, times)
         result = Result(one.source, verdict.decision, p, verdict.reason, series, self.identity, times)
         return Judgement(result, one, outputs)
 

@@ -50,7 +50,7 @@ COMMANDS = {
     "serve": ("edge_ct.device_app.web.commands:serve", "The worklist as a local web page.", "web"),
     "doctor": ("edge_ct.device_app.doctor_commands:doctor", "Check model, machine and worklist of a device.", ""),
     "device": ("edge_ct.device_app.device_commands:device", "Install edge-ct as services of a device.", ""),
-    "bundle": ("edge_ct.device_app.commands:bundle", "Look into a bundle, or verify it.", ""),
+    "bundle": ("edge_ct.device_app.bundle_commands:bundle", "Look into a bundle, verify or sign it.", ""),
 }
 
 

@@ -101,6 +101,22 @@ class Zone(msgspec.Struct, frozen=True):
     negatives: Count
 
 
+class Outliers(msgspec.Struct, frozen=True):
+    """What the network has seen, so that what it has not can be told; see `outliers`.
+
+    member: of the zip, what is kept of the training slices' embeddings. threshold: distance beyond which a picture is
+    strange; rate: share of the `cases` of `split` that lie beyond it.
+    """
+
+    member: str
+    channels: Count
+    components: Count
+    threshold: Annotated[float, msgspec.Meta(gt=0)]
+    rate: Probability
+    split: str
+    cases: Count
+
+
 class Golden(msgspec.Struct, frozen=True):
     """A phantom slice, already preprocessed, and the stored logits that the graph gave where it was made."""
 
@@ -133,7 +149,7 @@ class Manifest(msgspec.Struct, frozen=True):
     """Everything a reader needs to run, judge and reproduce a bundle.
 
     metrics: variant ("fp32", "int8") -> metric name -> estimate, on the test split. shrinking: what was done to the
-    network before, "" for nothing ("pruned-0.7", say).
+    network before, "" for nothing ("pruned-0.7", say). outliers: None in bundles of earlier versions.
     """
 
     schema: Literal[1]
@@ -157,3 +173,4 @@ class Manifest(msgspec.Struct, frozen=True):
     intended_use: str
     model_sha256: str
     shrinking: str = ""
+    outliers: Outliers | None = None

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from . import headers
+from . import headers, picture
 from .errors import InputRejected
 
 if TYPE_CHECKING:
@@ -34,11 +34,13 @@ class Slice:
     pixels: uint8 [h, w], grey, lung window.
     source: where it came from, for people.
     dicom: the identifiers of a DICOM object, else None.
+    colour: share of the pixels, 0 to 1, that had a colour of their own before it was dropped.
     """
 
     pixels: np.ndarray
     source: str
     dicom: DicomIds | None = None
+    colour: float = 0.0
 
     @cached_property
     def sha256(self) -> str:
@@ -95,7 +97,13 @@ def decode(data: bytes, source: str) -> Slice:
     if image is None:
         raise InputRejected(f"{source}: damaged or unsupported {header.format}")
     check_sides(image.shape[1], image.shape[0], source)
-    return Slice(_to_uint8(image, source), source)
+    return Slice(_to_uint8(image, source), source, colour=_colour(data) if header.channels >= 3 else 0.0)
+
+
+def _colour(data: bytes) -> float:
+    """Share of coloured pixels, on an eighth of the size: a JPEG decoder gives that for a fraction of the time."""
+    small = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_REDUCED_COLOR_8)
+    return 0.0 if small is None else picture.colour_share(small)
 
 
 def check_sides(width: int, height: int, source: str) -> None:

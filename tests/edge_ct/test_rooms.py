@@ -14,7 +14,7 @@ ROOMS = ("edge_ct", *WINGS)
 SIDE_ROOMS = ("device_app/dicom", "device_app/web")  # a package inside a wing
 HEAVY = frozenset({"tensorflow", "keras", "tf_keras", "sklearn", "pandas", "matplotlib", "statsmodels", "scipy"})
 # The base dependencies by their import names, the device's own alternative of them, and DICOM where there is some.
-DEVICE = frozenset({"numpy", "cv2", "click", "msgspec", "ai_edge_litert", "tflite_runtime", "pydicom"})
+DEVICE = frozenset({"numpy", "cv2", "click", "msgspec", "ai_edge_litert", "tflite_runtime", "pydicom", "cryptography"})
 WEB = frozenset({"flask", "waitress", "segno", "werkzeug"})  # the web page's, and nobody else's
 DICOM = frozenset({"pynetdicom", "highdicom", "dicomweb_client", "dicomanonymizer", "requests"})  # the node's alone
 OWN = {"edge_ct.device_app.web": WEB, "edge_ct.device_app.dicom": DICOM}

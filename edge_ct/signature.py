@@ -1,0 +1,143 @@
+"""An Ed25519 signature over a whole bundle: who made it, where the seal only says that it is undamaged.
+
+    [flatbuffer][zip ... [comment: the signature][the seal]]
+
+The signature covers every byte before it, and the flatbuffer's length, which is said behind; the seal covers both, and
+stays the last thing in the file, so that an edge-ct without the extra `sign` reads a signed bundle like any other. Keys
+are PEM files, as OpenSSL writes them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import bundle as bundles
+from .bundle import Bundle
+from .errors import EdgeCTError, MissingExtra, ModelRejected
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+_LINE = b"edge-ct signature 1, ed25519, key %16s, %128s\n"
+_LENGTH = len(_LINE % (b"", b""))
+_FORM = re.compile(rb"edge-ct signature 1, ed25519, key ([0-9a-f]{16}), ([0-9a-f]{128})\n")
+_SMALL = 10_000  # bytes of a key file
+
+
+def keygen(private: Path, public: Path) -> str:
+    """Make a pair of keys; return the public one's short name. Nothing is ever overwritten.
+
+    The private key's file can be read by its owner alone. Raises `EdgeCTError` where one of the files exists.
+    """
+    ed25519, serialization = _cryptography()
+    key = ed25519.Ed25519PrivateKey.generate()
+    pem = serialization.Encoding.PEM
+    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    shown = key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo)
+    if public.exists():
+        raise EdgeCTError(f"{public}: exists already; keys are never overwritten")
+    _write_new(private, secret, 0o600)
+    _write_new(public, shown, 0o644)
+    return name_of(key.public_key())
+
+
+def name_of(key: Ed25519PublicKey) -> str:
+    """A public key's short name: the first sixteen hex digits of its SHA-256."""
+    return hashlib.sha256(key.public_bytes_raw()).hexdigest()[:16]
+
+
+def signed(bundle: Bundle, private: Path) -> bytes:
+    """The bytes of the bundle with a signature, in the place of one that it may have had. Raises `EdgeCTError`."""
+    ed25519, serialization = _cryptography()
+    try:
+        key = serialization.load_pem_private_key(_read(private), None)
+    except (ValueError, TypeError) as error:
+        raise EdgeCTError(f"{private}: not an unencrypted private key in PEM form") from error
+    if not isinstance(key, ed25519.Ed25519PrivateKey):
+        raise EdgeCTError(f"{private}: not an Ed25519 key; make one with edge-ct bundle keygen")
+    body = _unsigned_body(bundle)
+    body = body[:-2] + (_LENGTH + bundles.SEAL_LENGTH).to_bytes(2, "little")
+    line = _LINE % (name_of(key.public_key()).encode(), key.sign(_message(body, bundle)).hex().encode())
+    return bundles.seal(body + line, bundle.model_bytes)
+
+
+def key_of(bundle: Bundle) -> str | None:
+    """Short name of the key that a bundle says it was signed with; None of an unsigned one. Proves nothing."""
+    found = _FORM.fullmatch(_line(bundle))
+    return found.group(1).decode() if found else None
+
+
+def verify(bundle: Bundle, public: Path) -> str:
+    """The short name of the key. Raises `ModelRejected` where the bundle was not signed with it, or changed since."""
+    ed25519, serialization = _cryptography()
+    from cryptography.exceptions import InvalidSignature
+
+    try:
+        key = serialization.load_pem_public_key(_read(public))
+    except ValueError as error:
+        raise EdgeCTError(f"{public}: not a public key in PEM form") from error
+    if not isinstance(key, ed25519.Ed25519PublicKey):
+        raise EdgeCTError(f"{public}: not an Ed25519 key")
+    found = _FORM.fullmatch(_line(bundle))
+    if not found:
+        raise ModelRejected(f"{bundle.source}: not signed, or its signature was taken out; do not use it")
+    name = name_of(key)
+    body = bundle.content[: -_LENGTH - bundles.SEAL_LENGTH]
+    try:
+        key.verify(bytes.fromhex(found.group(2).decode()), _message(body, bundle))
+    except InvalidSignature as error:
+        other = found.group(1).decode()
+        why = "changed since, or forged" if other == name else f"it says key {other}"
+        raise ModelRejected(f"{bundle.source}: not signed with key {name}: {why}; do not use it") from error
+    return name
+
+
+def _message(body: bytes, bundle: Bundle) -> bytes:
+    """What is signed: all before the signature, and the flatbuffer's length, which the seal says behind it."""
+    return body + b", model %d bytes" % bundle.model_bytes
+
+
+def _line(bundle: Bundle) -> bytes:
+    return bundle.content[-_LENGTH - bundles.SEAL_LENGTH : -bundles.SEAL_LENGTH]
+
+
+def _unsigned_body(bundle: Bundle) -> bytes:
+    end = bundles.SEAL_LENGTH + (_LENGTH if key_of(bundle) else 0)
+    return bundle.content[:-end]
+
+
+def _cryptography() -> tuple[Any, Any]:
+    try:
+        from cryptography.hazmat.primitives import serialization
+        from cryptography.hazmat.primitives.asymmetric import ed25519
+    except ImportError as error:
+        raise MissingExtra("signing needs cryptography: pip install 'edge-ct[sign]'") from error
+    return ed25519, serialization
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(_SMALL)
+    except (OSError, ValueError) as error:
+        raise EdgeCTError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _write_new(path: Path, content: bytes, mode: int) -> None:
+    """A file that was not there before, with its mode from the start."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, mode)
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+    except FileExistsError as error:
+        raise EdgeCTError(f"{path}: exists already; keys are never overwritten") from error
+    except OSError as error:
+        raise EdgeCTError(f"{path}: cannot be written: {error.strerror or error}") from error
