@@ -184,4 +184,4 @@ def failed_name(target: Path) -> Path:
 def enforce(report: GateReport) -> None:
     """Raise `GateFailed` where the rule is broken."""
     if not report.passed:
-        raise GateFailed(f"{report.reason}, on the {report.split} split (n = {report.fp32.n}); nothing was written")
+        raise GateFailed(f"{report.reason}, on the {report.split} split (n = {report.fp32.n}); nothing was written to the target")
