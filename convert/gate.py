@@ -184,4 +184,5 @@ def failed_name(target: Path) -> Path:
 def enforce(report: GateReport) -> None:
     """Raise `GateFailed` where the rule is broken."""
     if not report.passed:
-        raise GateFailed(f"{report.reason}, on the {report.split} split (n = {report.fp32.n}); nothing was written to the target")
+        where = f"on the {report.split} split (n = {report.fp32.n})"
+        raise GateFailed(f"{report.reason}, {where}; nothing was written to the target")
