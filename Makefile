@@ -5,13 +5,28 @@ BIN := $(VENV)/bin
 UV_COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --no-header pyproject.toml
 
-.PHONY: demo test lint bench bench-cold bench-peers lock clean
+.PHONY: demo test test-arm64 test-tflite-runtime wheelhouse-arm64 lint bench bench-cold bench-peers lock clean
 
 demo: $(VENV)/installed
 	$(BIN)/edge-ct demo --out edge-ct-demo --force
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest
+
+# The device on an emulated Cortex-A76, compared with this machine; BUNDLE=FILE compares through another bundle, too.
+test-arm64: $(VENV)/installed edge-ct-demo/model-int8.tflite
+	sh scripts/test_arm64.sh $(BIN)/python edge-ct-demo/model-int8.tflite $(BUNDLE)
+
+edge-ct-demo/model-int8.tflite:
+	$(MAKE) demo
+
+# What 32-bit Arm has instead of LiteRT, compared with LiteRT on this machine.
+test-tflite-runtime: $(VENV)/installed .venv-tflite/installed edge-ct-demo/model-int8.tflite
+	sh scripts/test_tflite_runtime.sh $(BIN)/python .venv-tflite/bin/python edge-ct-demo/model-int8.tflite $(BUNDLE)
+
+# A folder of wheels for a Raspberry Pi without a network: docs/raspberry-pi.md.
+wheelhouse-arm64: $(VENV)/installed
+	$(BIN)/python scripts/wheelhouse.py $@
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
@@ -46,6 +61,12 @@ $(VENV)/installed: pyproject.toml requirements/dev.lock
 	.venv-device/bin/python -m pip install --quiet --no-deps --force-reinstall .
 	touch $@
 
+.venv-tflite/installed: pyproject.toml
+	$(PYTHON) -m venv .venv-tflite
+	.venv-tflite/bin/python -m pip install --quiet 'numpy>=1.26,<2' 'opencv-python-headless>=4.10' tflite-runtime==2.14.0 \
+		'click>=8.1' 'msgspec>=0.19' 'pytest>=8' 'hypothesis>=6' 'pillow>=11'
+	touch $@
+
 .venv-peers/installed: pyproject.toml requirements/peers.lock $(wildcard edge_ct/*.py benchmarks/*.py)
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python -m pip install --quiet --require-hashes -r requirements/peers.lock
@@ -62,9 +83,10 @@ lock: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet uv
 	$(UV_COMPILE) --extra dev -o requirements/dev.lock
 	$(UV_COMPILE) -c requirements/dev.lock -o requirements/device.lock
+	$(UV_COMPILE) --extra dicom --extra web -c requirements/dev.lock -o requirements/device-extras.lock
 	$(UV_COMPILE:3.10=3.11) requirements/peers.in --extra train -c requirements/dev.lock -o requirements/peers.lock
 	$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
 		requirements/peers-tflite.in -o requirements/peers-tflite.lock
 
 clean:
-	rm -rf $(VENV) .venv-device .venv-peers .venv-peers-tflite edge-ct-demo build *.egg-info
+	rm -rf $(VENV) .venv-device .venv-peers .venv-peers-tflite .venv-tflite .arm64 wheelhouse-arm64 edge-ct-demo build *.egg-info

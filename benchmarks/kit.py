@@ -116,8 +116,9 @@ def _sources() -> list[tuple[str, Path]]:
         spec = importlib.util.find_spec(room)
         assert spec is not None and spec.submodule_search_locations
         folder = Path(spec.submodule_search_locations[0])
-        # Modules lie flat in a room, and below edge_ct/ an installed one has the other rooms.
-        found += [(f"{room.replace('.', '/')}/{file.name}", file) for file in sorted(folder.glob("*.py"))]
+        # Below edge_ct/ an installed one has the other rooms.
+        files = folder.rglob("*.py") if room == "edge_ct.device_app" else folder.glob("*.py")
+        found += [(f"{room.replace('.', '/')}/{file.relative_to(folder)}", file) for file in sorted(files)]
     return found
 
 

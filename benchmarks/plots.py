@@ -88,7 +88,16 @@ def tradeoff(points: list[dict[str, Any]], metrics: tuple[str, ...] = ("sensitiv
                 markersize=13 if point["reference"] else 8,
                 zorder=3,
             )
-            axis.annotate(str(number), (point["ms"], value), xytext=(6, 6), textcoords="offset points", fontsize=9)
+            # Models of nearly one time: their numbers at three heights, each on a line to its point.
+            rank = sorted(one["ms"] for one in points).index(point["ms"])
+            axis.annotate(
+                str(number),
+                (point["ms"], value),
+                xytext=(9, 9 + 15 * (rank % 3)),
+                textcoords="offset points",
+                fontsize=9,
+                arrowprops={"arrowstyle": "-", "color": "0.5", "linewidth": 0.6},
+            )
         front = sorted((one["ms"], one[metric][0]) for one in points if _on_front(one, points, metric))
         axis.step(*zip(*front, strict=True), where="post", color="0.35", linewidth=1, linestyle="--", zorder=1)
         axis.set(xscale="log", xlabel="model-only time of one slice, ms (median, log scale)", ylabel=metric)

@@ -66,6 +66,11 @@ class Steps(msgspec.Struct, frozen=True):
         progress = material.progress
         if self.slim:
             slim.blocks(model)  # before anything takes time
+        if self.qat and (left := qat.examine(model).left):
+            raise EdgeCTError(
+                f"{model.name}: quantisation-aware training does not take {', '.join(left)}, so that no full-integer "
+                "file would come of it: leave out --qat"
+            )
         lessons = Lessons.of(model, material)
         account: dict[str, Any] = {}
         parameters = None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from edge_ct import slices
 from edge_ct.classifier import Classifier, Judgement, Milliseconds, Result
+from edge_ct.errors import InputRejected
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -70,7 +71,13 @@ def judge(classifier: Classifier, source: Source) -> Judgement:
         return Judgement(
             Result(source.name, "rejected", None, source.reason, None, classifier.identity, Milliseconds())
         )
-    return classifier.judge(source.name if source.content is None else source.content, source.name)
+    found = classifier.judge(source.name if source.content is None else source.content, source.name)
+    if found.slice is None or found.slice.dicom is None:
+        return found
+    from .dicom import study
+
+    # As in a series that comes over the network: what shows no lung does not vote.
+    return study.without_vote(found, source.content)
 
 
 def judge_each(
@@ -120,6 +127,8 @@ def find_all(names: Iterable[str]) -> Iterator[Source]:
             yield Source("<stdin>", sys.stdin.buffer.read(slices.MAX_BYTES + 1))
         elif _is_folder(name):
             yield from _in_folder(Path(name))
+        elif Path(name).name == "DICOMDIR":
+            yield from _in_dicomdir(name)
         elif any(c in name for c in "*?[") and not _exists(name):
             import glob
 
@@ -133,6 +142,19 @@ def find_all(names: Iterable[str]) -> Iterator[Source]:
                 yield Source(name, reason="no file matches")
         else:
             yield Source(name)
+
+
+def _in_dicomdir(name: str) -> Iterator[Source]:
+    from .dicom import study
+
+    try:
+        paths = study.referenced(Path(name))
+    except InputRejected as error:
+        yield Source(name, reason=str(error).removeprefix(f"{name}: "))
+        return
+    yield from (Source(str(path)) for path in paths)
+    if not paths:
+        yield Source(name, reason="a DICOMDIR that lists no image")
 
 
 def _in_folder(folder: Path) -> Iterator[Source]:

@@ -72,7 +72,7 @@ def block_mean(pixels: np.ndarray, rows: int, columns: int) -> np.ndarray:
         block += total[:, column::columns]
     # A power of two times a power of two: shifting divides.
     block >>= count.bit_length() - 1
-    return block.astype(np.uint8)
+    return np.asarray(block.astype(np.uint8))
 
 
 def _factor(side: int, size: int) -> int:

@@ -29,7 +29,8 @@ from edge_ct.preprocess import Preprocess
 from edge_ct.runtime import Runtime
 
 # The same examples on every machine and every run; no deadline, as two cores may be shared.
-settings.register_profile("repeatable", derandomize=True, deadline=None)
+EXAMPLES = int(os.environ.get("EDGE_CT_EXAMPLES", "100"))  # fewer where each takes long, as on an emulated processor
+settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=EXAMPLES)
 settings.load_profile("repeatable")
 
 
@@ -108,7 +109,21 @@ def trained_run(tmp_path_factory: pytest.TempPathFactory, phantom_table: Path) -
 
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An int8 bundle of an untrained CustomCNN at 32 px, with a made-up calibration and zone."""
+    """An int8 bundle of an untrained CustomCNN at 32 px, with a made-up calibration and zone.
+
+    EDGE_CT_TINY_BUNDLE names one that `write_tiny_bundle` made before, for a machine without TensorFlow.
+    """
+    path = tmp_path_factory.mktemp("bundle") / "tiny.tflite"
+    made = os.environ.get("EDGE_CT_TINY_BUNDLE")
+    if made:
+        path.write_bytes(Path(made).read_bytes())
+    else:
+        write_tiny_bundle(path)
+    return path
+
+
+def write_tiny_bundle(path: Path) -> None:
+    """Make the `tiny_bundle`; needs the `convert` extra."""
     import keras
 
     from edge_ct.convert import quantise
@@ -151,9 +166,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model_sha256="0" * 64,
     )
     members["split.csv"] = b"sha256,part\n"
-    path = tmp_path_factory.mktemp("bundle") / "tiny.tflite"
     bundles.write(path, flatbuffer, manifest, members)
-    return path
 
 
 def _png(image: np.ndarray) -> bytes:

@@ -83,10 +83,11 @@ class Node:
         self._changed = threading.Condition()
         self._tasks: queue.SimpleQueue[tuple[_Open, Arrival] | None] = queue.SimpleQueue()
         self._stopping = False
-        self._classifier = Classifier(bundle)  # of the concluding thread
+        # Here and not in the threads: loading a model moves the process's standard error for a moment.
+        self._classifier, *workers = (Classifier(bundle) for _ in range(self._options.workers + 1))
         self._threads = [
-            threading.Thread(target=self._work, name=f"judge {number}", daemon=True)
-            for number in range(self._options.workers)
+            threading.Thread(target=self._work, args=(own,), name=f"judge {number}", daemon=True)
+            for number, own in enumerate(workers)
         ] + [threading.Thread(target=self._conclude_all, name="conclude", daemon=True)]
 
     def start(self) -> None:
@@ -137,8 +138,7 @@ class Node:
 
     # Slices.
 
-    def _work(self) -> None:
-        classifier = Classifier(self._bundle)
+    def _work(self, classifier: Classifier) -> None:
         while (task := self._tasks.get()) is not None:
             one, arrival = task
             found: list[Judged] = []

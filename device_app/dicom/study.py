@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from edge_ct import dicom, slices
+import msgspec
+
+from edge_ct import dicom, lungs, slices
 from edge_ct.classifier import Classifier, Judgement, Milliseconds, Result
 from edge_ct.errors import InputRejected
 
@@ -65,6 +68,25 @@ def judge_object(
             reason = str(error).removeprefix(f"{source}: ") or "a frame is missing"
             answer = Result(where, "rejected", None, reason, facts.series, classifier.identity, Milliseconds())
             yield replace(series.unreadable(facts, reason), judgement=Judgement(answer))
+
+
+def without_vote(found: Judgement, content: bytes | None) -> Judgement:
+    """A judged DICOM slice; rejected, with the reason, where a series would pass over it.
+
+    content: the file's bytes, where it is not read from its source's path.
+    """
+    one, result = found.slice, found.result
+    if one is None or result.decision == "rejected":
+        return found
+    try:
+        with BytesIO(content) if content is not None else Path(result.source).open("rb") as file:
+            (facts,) = header.read(dicom.read_dataset(file, result.source, pixels=False))
+    except (InputRejected, OSError, ValueError):
+        return found  # changed since it was judged
+    reason = header.why_skipped(facts) or series.no_lung(one.pixels, lungs.segment(one.pixels))
+    if reason is None:
+        return found
+    return Judgement(msgspec.structs.replace(result, decision="rejected", probability=None, reason=reason), one)
 
 
 def referenced(path: Path) -> list[Path]:

@@ -153,6 +153,14 @@ def test_other_networks_are_not_slimmed() -> None:
         slim.slim(small(), 0.3, np.zeros((1, 16, 16, 1), np.float32))
 
 
+def test_a_network_that_roundings_cannot_serve_is_refused_before_anything_takes_time(trained_run: Path) -> None:
+    inputs = keras.layers.Input((48, 48, 1), name="slice")
+    outputs = keras.layers.LayerNormalization(name="odd_one")(keras.layers.Conv2D(4, 3, name="stem")(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Flatten()(outputs)), name="odd")
+    with pytest.raises(EdgeCTError, match="odd: quantisation-aware training does not take odd_one"):
+        Steps(qat=1)(model, Material(runs.load(trained_run)))
+
+
 def test_names_say_what_was_done() -> None:
     assert Steps().label == ""
     assert Steps(slim=0.3, prune=0.7, qat=2).label == "slimmed-0.3-pruned-0.7-qat"

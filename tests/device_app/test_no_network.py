@@ -174,3 +174,34 @@ def test_judging_loads_no_network_client() -> None:
     code += "runtime.interpreter_class(); print(*sys.modules)"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert set(ended.stdout.split()) & {"requests", "urllib3", "httpx", "http.client", "ssl", "aiohttp"} == set()
+
+
+def test_page_calls_nobody(shim: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    """`edge-ct serve`: an upload, and every page."""
+    pytest.importorskip("flask", reason="the web extra is not installed")
+    pytest.importorskip("waitress", reason="the web extra is not installed")
+    from .web.conftest import Browser, Served, png
+
+    calls, state = tmp_path / "calls", tmp_path / "state"
+    calls.touch()
+    environment = {**os.environ, "LD_PRELOAD": str(shim), "EDGE_CT_CALLS": str(calls)}
+    environment.pop("EDGE_CT_NO_NETWORK")
+    command = ["serve", "--model", tiny_bundle, "--state", state, "--port", "0", "--json"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edge_ct", *map(str, command)],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        url = json.loads(process.stdout.readline())["urls"][0]
+        browser = Browser(Served(process, url, [url], None, state))
+        assert browser.upload("a.png", png(1, 2))[0] == 201
+        for path in ("/", "/slices/1", "/slices/1/print", "/model", "/device", "/state"):
+            assert browser.ask("GET", path)[0] == 200, path
+        process.terminate()
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        if process.stdout:
+            process.stdout.close()
+    assert calls.read_text() == ""

@@ -1,6 +1,7 @@
 """The engine: against LiteRT driven by hand, and refusals of bundles that are not what they say."""
 
 import math
+import platform
 import sys
 from collections.abc import Callable
 from io import BytesIO
@@ -210,7 +211,9 @@ def test_golden_slices_are_right_by_hand(classifier: Classifier, tmp_path: Path)
     for golden in classifier.manifest.golden:
         path = tmp_path / "golden.png"
         path.write_bytes(classifier.bundle.member(golden.input))
-        assert by_hand(classifier.manifest, classifier.bundle.model, path)[0] == list(golden.logits)
+        stored, _ = by_hand(classifier.manifest, classifier.bundle.model, path)
+        # They were made on x86-64; another processor may round one step otherwise.
+        assert stored == pytest.approx(list(golden.logits), abs=0 if platform.machine() == "x86_64" else 1)
 
 
 @pytest.mark.parametrize(("off", "passes"), [(0, True), (1, True), (-1, True), (2, False), (-2, False), (100, False)])

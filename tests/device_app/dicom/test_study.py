@@ -12,6 +12,7 @@ import pytest
 from edge_ct import dicom, slices
 from edge_ct.bundle import Bundle
 from edge_ct.classifier import Classifier, Judgement
+from edge_ct.device_app import judging
 from edge_ct.device_app.dicom import series, study
 from edge_ct.errors import InputRejected
 
@@ -234,6 +235,29 @@ def test_dicomdir_lists_its_files(disc: Path, classifier: Classifier) -> None:
     (one,) = judge(classifier, found)
     assert one.result.verdict.slices == 3
     assert disc / "DICOMDIR" not in slices.find(disc)
+
+
+def test_classify_takes_a_dicomdir_and_passes_over_what_shows_no_lung(
+    disc: Path, classifier: Classifier, make_ct: MakeCT, tmp_path: Path
+) -> None:
+    found = list(judging.judge_all(classifier, [str(disc / "DICOMDIR")]))
+    assert [one.result.decision != "rejected" for one in found] == [True] * 3
+    assert sorted(one.result.source for one in found) == sorted(map(str, slices.find(disc)))
+    paths = write(
+        tmp_path / "more",
+        {
+            "a.dcm": make_ct(0, grey=neck()),
+            "b.dcm": make_ct(1, ImageType=["DERIVED", "SECONDARY", "MPR"]),
+            "c.dcm": make_ct(2),
+        },
+    )
+    neck_, derived, lung = (one.result for one in judging.judge_all(classifier, [str(tmp_path / "more")]))
+    assert (neck_.decision, neck_.reason, neck_.probability) == ("rejected", "too little lung in it", None)
+    assert derived.decision == "rejected"
+    assert str(derived.reason).startswith("a derived image")
+    assert lung.probability == classifier.classify(paths[2]).probability
+    piped = judging.judge(classifier, judging.Source("<stdin>", paths[0].read_bytes()))
+    assert piped.result.reason == "too little lung in it"
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value")

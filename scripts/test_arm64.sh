@@ -1,0 +1,73 @@
+#!/bin/sh
+# The device on an emulated Arm processor (Cortex-A76, a Raspberry Pi 5's core): scripts/test_arm64.sh PYTHON [BUNDLE...]
+#
+# 1. The offline wheelhouse is made, and installed by its own install.sh in an arm64 Debian root.
+# 2. Slices are judged here and there through each BUNDLE: same pixels, same input, int8 within one step, same decisions.
+# 3. The device's tests run there.
+#
+# Skipped, with the reason and exit code 0, where Debian's packages or the wheels cannot be had. Everything is kept in
+# .arm64, so that a second run makes nothing again.
+set -eu
+python=$1
+shift
+cd "$(dirname "$0")/.."
+arm=$PWD/.arm64
+attempt() {
+    code=0
+    "$@" || code=$?
+    case $code in
+    0) ;;
+    69 | 77) echo "test-arm64: SKIPPED, for the reason above" && exit 0 ;;
+    *) exit "$code" ;;
+    esac
+}
+attempt sh scripts/arm64_root.sh "$arm"
+
+# A path in .arm64 is at /work in the root, the checkout at /edge-ct.
+minor=$(basename "$arm"/root/usr/bin/python3.[0-9]* | sed s/python//)
+made_of=$(cat requirements/*.lock pyproject.toml scripts/*wheelhouse.py scripts/install.sh "$arm/recipe" | sha256sum)
+if [ "$(cat "$arm/installed" 2>/dev/null)" != "$made_of" ]; then
+    rm -rf "$arm/installed" "$arm/wheelhouse" "$arm/root/opt/edge-ct" "$arm/testing"
+    attempt "$python" scripts/wheelhouse.py "$arm/wheelhouse" --python "$minor"
+    attempt "$python" scripts/wheelhouse.py "$arm/testing/wheels" --python "$minor" --only pytest --only pluggy \
+        --only iniconfig --only pygments --only hypothesis --only sortedcontainers
+    for wheel in "$arm"/testing/wheels/*.whl; do "$python" -m zipfile -e "$wheel" "$arm/testing"; done
+    echo "test-arm64: installing from the wheelhouse in the root, once, some minutes" >&2
+    "$arm/run" PIP_NO_COMPILE=1 sh /work/wheelhouse/install.sh
+    # Compiled here, where this Python is the root's: there it takes longer than all else.
+    if "$python" -c "import sys; sys.exit('%d.%d' % sys.version_info[:2] != '$minor')"; then
+        "$python" -m compileall -q "$arm/testing" "$arm/root/opt/edge-ct/lib" "$arm/root/usr/lib/python$minor" \
+            >/dev/null || true
+    fi
+    echo "$made_of" >"$arm/installed"
+fi
+there() { "$arm/run" PYTHONPATH=/edge-ct:/work/testing "$@"; }
+here() { PYTHONPATH=$PWD "$@"; }
+
+real=
+if [ -n "${EDGE_CT_DATA:-}" ]; then real="--real=$EDGE_CT_DATA/sars-cov-2-ct"; fi
+here "$python" scripts/same_results.py slices "$arm/slices" ${real:+"$real"}
+failed=
+for bundle; do
+    cp "$bundle" "$arm/model.tflite"
+    here "$python" scripts/same_results.py judge "$arm/slices" "$arm/model.tflite" "$arm/here.npz"
+    there /opt/edge-ct/bin/python scripts/same_results.py judge /work/slices /work/model.tflite /work/there.npz
+    here "$python" scripts/same_results.py compare "$arm/here.npz" "$arm/there.npz" || failed="results differ"
+done
+
+here "$python" tests/tiny_bundle.py "$arm/tiny.tflite"
+# What a device runs, without what wants SciPy or TensorFlow, fuzzes formats in pure Python, or starts many processes:
+# each takes seconds to start there. Fewer examples of each property, for the emulator is some thirty times slower.
+tests=
+for name in judging heatmap explanation doctor installing audit queues watch worklist; do
+    tests="$tests tests/device_app/test_$name.py"
+done
+for name in classifier preprocess files runtime; do tests="$tests tests/edge_ct/test_$name.py"; done
+there HYPOTHESIS_STORAGE_DIRECTORY=/tmp/edge-ct-arm64-hypothesis EDGE_CT_EXAMPLES=5 EDGE_CT_TINY_BUNDLE=/work/tiny.tflite \
+    /opt/edge-ct/bin/python -m pytest -q -p no:cacheprovider --durations=10 -m "not slow and not real" $tests ||
+    failed="${failed:+$failed, }tests failed"
+if [ -n "$failed" ]; then
+    echo "test-arm64: FAILED: $failed" >&2
+    exit 1
+fi
+echo "test-arm64: passed"

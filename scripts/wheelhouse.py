@@ -1,0 +1,183 @@
+"""A folder of wheels from which edge-ct installs on a 64-bit Raspberry Pi OS without a network.
+
+    python scripts/wheelhouse.py FOLDER [--python 3.11 --python 3.13]
+    python scripts/wheelhouse.py FOLDER --python 3.11 --only pytest    # of the development lock
+
+It holds what requirements/device-extras.lock pins for aarch64, by its hashes, edge-ct's own wheel, `install.sh`,
+which installs from it, and SHA256SUMS. The same versions as the development lock: a device runs what was tested.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from packaging.markers import Marker
+
+ROOT = Path(__file__).resolve().parents[1]
+ROOMS = ("edge_ct", "train", "convert", "device_app", "benchmarks")
+MACHINE = "aarch64"
+UNAVAILABLE = 69  # sysexits.h: wheels that cannot be had
+# The Pythons of Raspberry Pi OS bookworm and trixie, and the C library of the older.
+PYTHONS = ("3.11", "3.13")
+GLIBC = range(17, 37)
+NOTE = """Wheels of edge-ct and what it needs, for 64-bit Arm: Python {pythons}.
+
+    sh install.sh              # into /opt/edge-ct (sudo), or: sh install.sh FOLDER
+    sh install.sh --base       # without DICOM and the web page
+
+No network is used. Research use only. Not a medical device.
+"""
+
+
+@dataclass(frozen=True)
+class Pin:
+    """One requirement of a lock file. hashes: as pip writes them, `sha256:...`."""
+
+    requirement: str
+    marker: str | None
+    hashes: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Of the package."""
+        return self.requirement.partition("==")[0]
+
+
+def read_lock(text: str) -> Iterator[Pin]:
+    """The pins of a lock file as `uv pip compile --generate-hashes` writes it."""
+    joined = re.sub(r"\\\n", " ", text)
+    for line in joined.splitlines():
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        words, *hashes = re.split(r"\s--hash=", line)
+        requirement, _, marker = words.partition(";")
+        yield Pin(requirement.strip(), marker.strip() or None, tuple(value.strip() for value in hashes))
+
+
+def environment(python: str, machine: str = MACHINE) -> dict[str, str]:
+    """What markers ask, of that Python on a Linux of that machine. pip's own options do not reach markers."""
+    return {
+        "implementation_name": "cpython",
+        "implementation_version": f"{python}.0",
+        "os_name": "posix",
+        "platform_machine": machine,
+        "platform_python_implementation": "CPython",
+        "platform_release": "",
+        "platform_system": "Linux",
+        "platform_version": "",
+        "python_full_version": f"{python}.0",
+        "python_version": python,
+        "sys_platform": "linux",
+        "extra": "",
+    }
+
+
+def chosen(pins: Iterable[Pin], python: str, machine: str = MACHINE) -> list[Pin]:
+    """Those that hold there."""
+    asked = environment(python, machine)
+    return [pin for pin in pins if pin.marker is None or Marker(pin.marker).evaluate(asked)]
+
+
+def download(pins: list[Pin], python: str, folder: Path) -> None:
+    """The wheels of `pins` for that Python, hashes checked."""
+    pinned = "".join(f"{pin.requirement} {' '.join(f'--hash={value}' for value in pin.hashes)}\n" for pin in pins)
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as listed:
+        listed.write(pinned)
+        listed.flush()
+        _pip("download", "--no-deps", "--require-hashes", "-r", listed.name, "-d", folder, *_target(python))
+
+
+def own_wheel(folder: Path) -> None:
+    """edge-ct's wheel, built from a copy: `build/` in a checkout may hold files that are no longer there."""
+    with tempfile.TemporaryDirectory() as copied:
+        source = Path(copied) / "edge-ct"
+        for room in ROOMS:
+            shutil.copytree(ROOT / room, source / room, ignore=shutil.ignore_patterns("__pycache__", "results"))
+        for name in ("pyproject.toml", "README.md", "LICENSE"):
+            shutil.copy(ROOT / name, source)
+        _pip("wheel", "--no-deps", "--no-build-isolation", "-w", folder, source)
+
+
+def check(folder: Path, python: str) -> None:
+    """Let pip resolve edge-ct with its device extras for that Python from `folder` alone."""
+    with tempfile.TemporaryDirectory() as nowhere:
+        _pip(
+            *("download", "--isolated", "--no-index", "--find-links", folder, "-d", nowhere),
+            *(*_target(python), "edge-ct[dicom,web]"),
+        )
+
+
+def make(folder: Path, pythons: Iterable[str]) -> None:
+    """Fill `folder`, anew."""
+    wheels = folder / "wheels"
+    shutil.rmtree(folder, ignore_errors=True)
+    wheels.mkdir(parents=True)
+    for lock in ("device.lock", "device-extras.lock"):
+        shutil.copy(ROOT / "requirements" / lock, folder / lock)
+    pins = list(read_lock((folder / "device-extras.lock").read_text(encoding="utf-8")))
+    for python in pythons:
+        download(chosen(pins, python), python, wheels)
+    own_wheel(wheels)
+    for python in pythons:
+        check(wheels, python)
+    shutil.copy(ROOT / "scripts" / "install.sh", folder)
+    (folder / "README.txt").write_text(NOTE.format(pythons=" and ".join(pythons)), encoding="utf-8")
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    sums = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(folder)}\n" for path in files]
+    (folder / "SHA256SUMS").write_text("".join(sums), encoding="utf-8")
+    size = sum(path.stat().st_size for path in files)
+    print(f"{folder}: {len(list(wheels.iterdir()))} wheels, {size / 1e6:.0f} MB, for Python {', '.join(pythons)}")
+
+
+def make_of(folder: Path, pythons: Iterable[str], names: Iterable[str]) -> None:
+    """The development lock's wheels of these packages, without what they need."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pins = list(read_lock((ROOT / "requirements" / "dev.lock").read_text(encoding="utf-8")))
+    wanted = set(names)
+    for python in pythons:
+        found = [pin for pin in chosen(pins, python) if pin.name in wanted]
+        if missing := wanted - {pin.name for pin in found}:
+            sys.exit(f"wheelhouse: not in requirements/dev.lock: {', '.join(sorted(missing))}")
+        download(found, python, folder)
+
+
+def _target(python: str) -> list[str]:
+    platforms = [f"manylinux_2_{minor}_{MACHINE}" for minor in GLIBC] + [f"manylinux2014_{MACHINE}"]
+    options = [word for platform in platforms for word in ("--platform", platform)]
+    return [*options, "--python-version", python, "--implementation", "cp", "--only-binary", ":all:"]
+
+
+def _pip(command: str, *arguments: object) -> None:
+    words = [sys.executable, "-m", "pip", command, "--quiet", "--disable-pip-version-check", *map(str, arguments)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no reason given"]
+        print(f"wheelhouse: pip {command} failed: {lines[-1]}", file=sys.stderr)
+        sys.exit(UNAVAILABLE if command == "download" else 1)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Make a folder of wheels for a 64-bit Raspberry Pi OS.")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--python", action="append", help="a Python of the device; may be repeated")
+    parser.add_argument("--only", action="append", help="a package of the development lock; may be repeated")
+    asked = parser.parse_args()
+    pythons = asked.python or PYTHONS
+    if asked.only:
+        make_of(asked.folder, pythons, asked.only)
+    else:
+        make(asked.folder, pythons)
+
+
+if __name__ == "__main__":
+    main()
