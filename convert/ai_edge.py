@@ -80,8 +80,8 @@ def quantise(
         else:
             recipe.add_static_config(pattern, everything, 16, 8)
     slices = representative.copy()
-    # Two pixels pin the input range to all bytes, whatever the slices hold.
-    slices[0, 0, 0, 0], slices[0, 0, 1, 0] = 0, 255
+    # Two pixels pin the input range to all bytes, whatever the slices hold; of every slice, as ranges may be averaged.
+    slices[:, 0, 0, 0], slices[:, 0, 1, 0] = 0, 255
 
     try:
         with warnings.catch_warnings(), quiet.native_stderr(), contextlib.redirect_stdout(io.StringIO()):

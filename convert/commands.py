@@ -81,6 +81,24 @@ def _formats(command: Any) -> Any:
     help="Points of sensitivity or accuracy that may be lost on the validation split.",
 )
 @click.option(
+    "--max-sensitivity-drop",
+    type=click.FloatRange(0, 100),
+    help="Points of sensitivity that may be lost, where that is to be another number than --max-drop.",
+)
+@click.option(
+    "--agreement",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Least share of validation slices on which fp32 and the converted model agree.",
+)
+@click.option("--reference", metavar="RUN", help="A run or an ensemble with the same split to compare with as well.")
+@click.option(
+    "--report-only",
+    is_flag=True,
+    help="Write what fails the gate too, as NAME.gate-failed.tflite, to be looked at; the exit code stays 5.",
+)
+@click.option(
     "--representative",
     type=click.IntRange(2, 10_000),
     default=200,

@@ -10,6 +10,7 @@ from edge_ct.errors import EdgeCTError
 from edge_ct.manifest import Variant
 
 from .ai_edge import Calibration, Precision
+from .gate import Rule
 from .quantise import Form
 
 Quantizer = Literal["tensorflow", "ai-edge"]
@@ -22,8 +23,9 @@ class Options(msgspec.Struct, frozen=True):
     """How to convert. variants: the files to make of the network.
 
     float_io, fixed_batch, sparse: as in `quantise.Form`. representative: slices of the training split that set the
-    integer ranges; seed draws them. max_drop: points of sensitivity or accuracy that the gate allows.
-    target_sensitivity: of the operating point. level: of the conformal zone.
+    integer ranges; seed draws them. max_drop, max_sensitivity_drop, agreement: the gate's
+    rule, see `gate.Rule`. reference: run folder of another model to compare with. report_only: what fails the gate is
+    written too, under another name. target_sensitivity: of the operating point. level: of the conformal zone.
 
     quantizer: makes the dynamic and integer files. calibration: how activations' ranges come from the representative
     slices, as in `ai_edge.quantise`; TensorFlow's converter has `minmax` alone. keep: names of layers and what they are
@@ -37,6 +39,10 @@ class Options(msgspec.Struct, frozen=True):
     sparse: bool = False
     representative: int = 200
     max_drop: float = 1.0
+    max_sensitivity_drop: float | None = None
+    agreement: float = 0.0
+    reference: str | None = None
+    report_only: bool = False
     target_sensitivity: float = 0.98
     level: float = 0.95
     seed: int = 0
@@ -59,6 +65,11 @@ class Options(msgspec.Struct, frozen=True):
         if self.quantizer == "ai-edge" and (self.sparse or not self.fixed_batch):
             wanted = "--sparse" if self.sparse else "--any-batch"
             raise EdgeCTError(f"{wanted} needs TensorFlow's converter: leave out --quantizer ai-edge")
+
+    @property
+    def rule(self) -> Rule:
+        """The gate's rule."""
+        return Rule(self.max_drop, self.max_sensitivity_drop, self.agreement)
 
     def form(self, variant: Variant) -> Form:
         """What the file of that variant is to be."""

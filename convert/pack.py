@@ -53,7 +53,8 @@ def bundle_bytes(
         members[outliers.MEMBER] = seen[0].pack()
     manifest = Manifest(
         schema=SCHEMA,
-        name=model_name(run.info.network, run.info.preprocess.size, chosen.name),
+        name=model_name(run.info.network, run.info.preprocess.size, chosen.name)
+        + "-gate-failed" * (not verdict.passed),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         variant=variant,
         network=network,

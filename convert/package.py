@@ -85,7 +85,7 @@ class Made(msgspec.Struct, frozen=True):
             gate.enforce(failed[0])
         if failed:
             names = ", ".join(f"{one.variant} ({one.gate.reason})" for one in self.bundles if not one.gate.passed)
-            raise GateFailed(f"not written, as more was lost than --max-drop {failed[0].max_drop:g}: {names}")
+            raise GateFailed(f"not written, as they broke the gate's rule: {names}")
 
 
 def convert(
@@ -128,6 +128,8 @@ def convert_all(
         refuse_existing(target, force)
     model = quantise.load(run)
     material = Material(run, data, progress)
+    if options.reference:
+        _reference(material, options)  # refused now, not after minutes
     progress.say("converting to fp32")
     fp32 = run_file(flatbuffer(model, material, Form("fp32")), material, "fp32")
     shrunk = shrink(model, material)
@@ -161,6 +163,8 @@ def _make(files: Files, variant: Variant, fp32: Scored, target: Path, options: O
         scored, report = search.scored, search.report
     layers = files.errors(scored.flatbuffer) if debug and variant in quantise.INTEGER else ()
     content = pack.bundle_bytes(material, fp32, scored, variant, files.shrunk, report.verdict(), options)
+    if not report.passed and options.report_only:
+        write_bytes(gate.failed_name(target), content)
     if report.passed:
         Classifier(bundles.unpack(content, str(target))).check_golden()
         write_bytes(target, content)
@@ -170,13 +174,20 @@ def _make(files: Files, variant: Variant, fp32: Scored, target: Path, options: O
     return Converted(str(target) if report.passed else None, len(content), scored.name, report, layers, steps, other)
 
 
+def _reference(material: Material, options: Options) -> gate.Reference | None:
+    if options.reference is None:
+        return None
+    return gate.reference_of(Path(options.reference), material.table, CALIBRATION_SPLIT)
+
+
 def _gate(material: Material, fp32: Scored, scored: Scored, options: Options) -> gate.GateReport:
     return gate.compare(
         material.labels(CALIBRATION_SPLIT),
         fp32.probabilities[CALIBRATION_SPLIT],
         scored.probabilities[CALIBRATION_SPLIT],
-        options.max_drop,
+        options.rule,
         CALIBRATION_SPLIT,
+        _reference(material, options),
     )
 
 

@@ -210,7 +210,8 @@ def _normalising(model: Any, preprocess: Preprocess) -> Any:
 
 def _converter(serve: Any, size: int, dtype: Any, fixed_batch: bool = True) -> Any:
     signature = [tf.TensorSpec([1 if fixed_batch else None, size, size, 1], dtype, name="image")]
-    traced = tf.function(serve, input_signature=signature).get_concrete_function()
+    # Without autograph, which leaves a file in the temporary folder where the process is killed.
+    traced = tf.function(serve, input_signature=signature, autograph=False).get_concrete_function()
     # Frozen first: the quantiser's calibrator cannot read resource variables.
     frozen = convert_variables_to_constants_v2(traced)
     return tf.lite.TFLiteConverter.from_concrete_functions([frozen], tf.Module())

@@ -159,7 +159,7 @@ def _statistics(
     most = max(_patches(layer) for layer in layers)
 
     # Patches are taken inside the graph: no layer's whole output is kept beyond its turn.
-    @tf.function
+    @tf.function(autograph=False)
     def observe(slices: Any, places: Any) -> Any:
         values = probe(slices, training=False)
         return [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from edge_ct.manifest import Estimate
 from edge_ct.metrics import Scores
 
-from .gate import GateReport
+from .gate import Against, GateReport
 from .layers import as_text
 from .mixed import describe
 from .package import Made
@@ -33,8 +33,19 @@ def _of_one(made: Made) -> str:
     for name, scores in (("fp32", gate.fp32), (one.variant, gate.converted)):
         shown = "  ".join(f"{metric} {_interval(getattr(scores, metric))}" for metric in _METRICS)
         lines.append(f"  {name:<{width}}  {shown}  ({gate.split}, n = {scores.n})")
-    lines.append(f"  agreement {gate.agreement:.1%}, McNemar p {gate.mcnemar_p:.2f}; gate passed")
+    lines.append(f"  {_agreement(gate.before)}; gate passed")
+    if gate.reference:
+        own = gate.reference
+        shown = "  ".join(f"{metric} {_interval(getattr(own.scores, metric))}" for metric in _METRICS)
+        lines.append(f"  {own.name}: {shown}; {_agreement(own)}")
     return "\n".join(lines)
+
+
+def _agreement(own: Against) -> str:
+    return (
+        f"agreement {own.agreement:.1%}, McNemar p {own.mcnemar_p:.2f}, of positives {own.mcnemar_p_positives:.2f}, "
+        f"largest change of P {own.largest_change:.3f}"
+    )
 
 
 def _of_several(made: Made) -> str:

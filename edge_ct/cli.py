@@ -26,6 +26,7 @@ COMMANDS = {
         "Score a run or a bundle on unseen slices.",
         "train",
     ),
+    "explain": ("edge_ct.train.explain_commands:explain", "See what a network looks at.", "train"),
     "convert": ("edge_ct.convert.commands:convert", "Turn a run into a verified TFLite bundle.", "convert"),
     "benchmark": ("edge_ct.benchmarks.commands:benchmark", "Measure bundles and runs; compare; report.", "bench"),
     "classify": ("edge_ct.device_app.commands:classify", "Judge CT slices, offline.", ""),

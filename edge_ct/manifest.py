@@ -70,13 +70,17 @@ class Tensors(msgspec.Struct, frozen=True):
 
 
 class Calibration(msgspec.Struct, frozen=True):
-    """P(positive) = sigmoid(slope * (logit[1] - logit[0]) + intercept), fitted on this file's own outputs (Platt)."""
+    """P(positive) = sigmoid(slope * (logit[1] - logit[0]) + intercept), fitted on this file's own outputs.
+
+    method: none (slope 1, intercept 0), temperature (intercept 0) or platt (both; that of earlier versions).
+    """
 
     slope: Annotated[float, msgspec.Meta(gt=0)]
     intercept: float
     split: str
     positives: Count
     negatives: Count
+    method: Literal["none", "temperature", "platt"] = "platt"
 
 
 class OperatingPoint(msgspec.Struct, frozen=True):
@@ -135,7 +139,11 @@ class Data(msgspec.Struct, frozen=True):
 
 
 class Gate(msgspec.Struct, frozen=True):
-    """The rule stated before measuring, and how the converted model fared against fp32 on the same slices."""
+    """The rule stated before measuring, and how the converted model fared against fp32 on the same slices.
+
+    max_sensitivity_drop: None where `max_drop` holds for it too. largest_change: of P(positive); reference: another
+    model it was compared with. Bundles of earlier versions have none of the last five.
+    """
 
     max_drop: float
     passed: bool
@@ -143,6 +151,11 @@ class Gate(msgspec.Struct, frozen=True):
     agreement: Probability
     mcnemar_p: Probability
     mcnemar_p_positives: Probability
+    max_sensitivity_drop: float | None = None
+    least_agreement: Probability = 0.0
+    largest_change: Probability | None = None
+    reference: str | None = None
+    reference_agreement: Probability | None = None
 
 
 class Manifest(msgspec.Struct, frozen=True):

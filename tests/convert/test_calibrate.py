@@ -15,25 +15,52 @@ def scores(n: int, gap: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return generator.normal(gap * (labels - 0.5), 1.0), labels
 
 
-def test_platt_minimises_the_cross_entropy_of_smoothed_targets() -> None:
+@pytest.mark.parametrize("method", ["platt", "temperature"])
+def test_each_method_minimises_the_cross_entropy_of_smoothed_targets(method: str) -> None:
     differences, labels = scores(200, 1.5)
-    found = calibrate.fit_calibration(differences, labels, "validation")
+    found = getattr(calibrate, method)(differences, labels)
     targets = np.where(labels == 1, 101 / 102, 1 / 102)
 
     def loss(parameters: np.ndarray) -> float:
-        p = expit(parameters[0] * differences + parameters[1])
+        p = expit(parameters[0] * differences + (parameters[1] if len(parameters) > 1 else 0))
         return float(-(targets * np.log(p) + (1 - targets) * np.log(1 - p)).sum())
 
-    best = minimize(loss, [1.0, 0.0], method="BFGS").x
-    assert found.slope == pytest.approx(best[0], rel=1e-3)
-    assert found.intercept == pytest.approx(best[1], abs=1e-3)
-    assert (found.positives, found.negatives) == (100, 100)
+    best = minimize(loss, [1.0, 0.0] if method == "platt" else [1.0], method="BFGS").x
+    assert found[0] == pytest.approx(best[0], rel=1e-3)
+    assert found[1] == pytest.approx(best[1] if method == "platt" else 0, abs=1e-3)
+
+
+def logits(n: int, slope: float, shift: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Labels drawn from the probabilities of true logits, and these logits as a network states them."""
+    generator = np.random.default_rng(seed)
+    true = generator.normal(0, 2.5, n)
+    return true * slope + shift, (generator.random(n) < expit(true)).astype(int)
+
+
+@pytest.mark.parametrize(
+    ("slope", "shift", "method"), [(1.0, 0.0, "none"), (4.0, 0.0, "temperature"), (1.0, 2.5, "platt")]
+)
+def test_the_simplest_method_that_is_good_enough_is_taken(slope: float, shift: float, method: str) -> None:
+    found = calibrate.fit_calibration(*logits(600, slope, shift), "validation")
+    assert found.method == method
+    fresh, labels = logits(5000, slope, shift, seed=1)
+    p = expit(found.slope * fresh + found.intercept)
+    bins = np.minimum((p * 10).astype(int), 9)
+    gaps = [abs((p - labels)[bins == own].mean()) * (bins == own).mean() for own in range(10) if (bins == own).any()]
+    assert sum(gaps) < 0.03
+
+
+@pytest.mark.parametrize(("positives", "negatives"), [(4, 50), (50, 4), (0, 30)])
+def test_too_few_cases_are_refused(positives: int, negatives: int) -> None:
+    labels = np.array([1] * positives + [0] * negatives)
+    with pytest.raises(DataRejected, match=f"{positives} positive and {negatives} negative"):
+        calibrate.fit_calibration(labels * 2.0 - 1, labels, "validation")
 
 
 def test_perfect_separation_gives_a_finite_slope() -> None:
     labels = np.arange(60) % 2
-    found = calibrate.fit_calibration(np.where(labels == 1, 5.0, -5.0), labels, "validation")
-    assert expit(found.slope * 5 + found.intercept) == pytest.approx(31 / 32, abs=1e-3)
+    slope, intercept = calibrate.platt(np.where(labels == 1, 5.0, -5.0), labels)
+    assert expit(slope * 5 + intercept) == pytest.approx(31 / 32, abs=1e-3)
 
 
 def test_a_network_that_ranks_the_wrong_way_round_is_refused() -> None:

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 WINGS = ("train", "convert", "device_app", "benchmarks")
 ROOMS = ("edge_ct", *WINGS)
-SIDE_ROOMS = ("device_app/dicom", "device_app/web")  # a package inside a wing
+SIDE_ROOMS = ("train/explain", "device_app/dicom", "device_app/web")  # a package inside a wing
 HEAVY = frozenset({"tensorflow", "keras", "tf_keras", "sklearn", "pandas", "matplotlib", "statsmodels", "scipy"})
 # The base dependencies by their import names, the device's own alternative of them, and DICOM where there is some.
 DEVICE = frozenset({"numpy", "cv2", "click", "msgspec", "ai_edge_litert", "tflite_runtime", "pydicom", "cryptography"})

@@ -1,0 +1,297 @@
+"""`edge-ct explain`: maps against hand calculation and against what is known, and what a user is told."""
+
+import json
+from pathlib import Path
+
+import cv2
+import keras
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from edge_ct import cli
+from edge_ct import run as runs
+from edge_ct.phantom import make_slice
+from edge_ct.train import zoo
+from edge_ct.train.explain import activations, attended, cam, faithful, nearest, network, perturb, regions
+
+
+@pytest.fixture(scope="module")
+def opened(trained_run: Path) -> network.Network:
+    return network.load(trained_run)
+
+
+@pytest.fixture(scope="module")
+def images(opened: network.Network) -> np.ndarray:
+    return np.stack([opened.preprocess(make_slice(i, 3, i % 2 == 1, 96, seed=5).image) for i in range(8)])
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[str]:
+    paths = []
+    for number in range(2):
+        path = tmp_path / f"slice-{number}.png"
+        assert cv2.imwrite(str(path), make_slice(number, 3, number == 1, 96, seed=9).image)
+        paths.append(str(path))
+    return paths
+
+
+def bright_spot(images: np.ndarray) -> np.ndarray:
+    """Log-odds that are the mean of one known square."""
+    return images[:, 8:16, 32:40, 0].astype(float).mean((1, 2)) - 40
+
+
+def test_grad_cam_of_the_last_layer_is_the_class_map(opened: network.Network, images: np.ndarray) -> None:
+    free = cam.maps(opened, images, "classmap", signed=True)
+    assert free.mean((1, 2)) == pytest.approx(opened.log_odds(images), rel=1e-4, abs=1e-5)
+    by_gradients = cam.maps(opened, images, "gradcam", signed=True)
+    _, bias = opened.model.get_layer("class_map").get_weights()
+    cells = free.shape[1] * free.shape[2]
+    assert by_gradients * cells == pytest.approx(free - (bias[1] - bias[0]), rel=1e-3, abs=1e-4)
+    assert cam.maps(opened, images, "gradcam").min() == 0
+
+
+def test_grad_cam_weights_are_slopes_of_the_log_odds(opened: network.Network, images: np.ndarray) -> None:
+    """Against finite differences: a channel of an inner layer raised everywhere by a little."""
+    name = "stage3_conv1_relu"
+    inner = opened.layer(name)
+    front = keras.Model(opened.model.inputs, inner.output)
+    entry = keras.Input(inner.output.shape[1:])
+    behind, started = entry, False
+    for layer in opened.model.layers:
+        if started:
+            behind = layer(behind)
+        started = started or layer is inner
+    back = keras.Model(entry, behind)
+    values = front.predict_on_batch(opened.preprocess.normalise(images[:1]))
+
+    def log_odds(activations: np.ndarray) -> float:
+        return float(np.diff(back.predict_on_batch(activations))[0, 0])
+
+    step, slopes = 0.02, []
+    for channel in range(values.shape[-1]):
+        sides = []
+        for sign in (1, -1):
+            moved = values.copy()
+            moved[..., channel] += sign * step
+            sides.append(log_odds(moved))
+        slopes.append((sides[0] - sides[1]) / (2 * step) / (values.shape[1] * values.shape[2]))
+    expected = np.einsum("hwc,c->hw", values[0], np.array(slopes))
+    found = cam.maps(opened, images[:1], "gradcam", name, signed=True)[0]
+    assert regions.rank_correlation(found, expected) > 0.99
+    assert found == pytest.approx(expected, abs=0.05 * np.abs(expected).max())
+
+
+def test_grad_cam_plus_plus_by_hand() -> None:
+    values = np.array([[[[1.0], [2.0]]]])
+    slopes = np.array([[[[0.5], [-1.0]]]])
+    # g^2 / (2 g^2 + sum(A) g^3): .25 / (.5 + 3 * .125) = 2/7, times relu(.5) = 1/7; the other's relu is 0
+    assert cam._plus_plus(values, slopes) == pytest.approx(np.array([[1 / 7]]))
+
+
+def test_a_modified_network_has_maps_by_gradients_alone(tmp_path: Path, trained_run: Path, images: np.ndarray) -> None:
+    keras.utils.set_random_seed(1)
+    info = runs.load(trained_run)
+    found = network.of(info, zoo.build(keras, "modified-densenet121", 48))
+    assert cam.maps(found, images[:2], "gradcam++").shape[1:] == (1, 1)
+    assert cam.maps(found, images[:2], "gradcam", "pool2_relu").shape == (2, 12, 12)
+    with pytest.raises(Exception, match="has no class map"):
+        cam.maps(found, images[:2], "classmap")
+
+
+def test_regions_by_hand() -> None:
+    heat = np.array([[0.0, 0.0, 0.0, 4.0]])  # mean 1, standard deviation 1.73
+    assert regions.attended(heat).tolist() == [[False, False, False, True]]
+    assert regions.strongest(np.array([[3.0, 1.0], [2.0, 2.0]]), 0.5).tolist() == [[True, False], [True, False]]
+    assert regions.iou(np.array([True, True, False]), np.array([False, True, True])) == pytest.approx(1 / 3)
+    generator = np.random.default_rng(0)
+    first, second = generator.integers(0, 5, (2, 6, 6))
+    assert regions.rank_correlation(first, second) == pytest.approx(spearmanr(first, second, axis=None).statistic)
+    assert regions.rank_correlation(first, np.ones((6, 6))) == 0
+
+
+def test_maps_without_gradients_find_the_place() -> None:
+    generator = np.random.default_rng(0)
+    image = generator.integers(0, 60, (56, 56, 1)).astype(np.uint8)
+    image[8:16, 32:40] = 250
+    hidden = perturb.occlusion(bright_spot, image, seconds=60)
+    assert hidden.shape == (14, 14)
+    row, column = np.unravel_index(hidden.argmax(), hidden.shape)
+    assert 8 <= row * 4 + 2 < 16
+    assert 32 <= column * 4 + 2 < 40
+    seen, used = perturb.rise(bright_spot, image, seconds=60, masks=600)
+    assert used == 600
+    row, column = np.unravel_index(seen.argmax(), seen.shape)
+    assert abs(row - 12) < 8
+    assert abs(column - 36) < 8
+    again, _ = perturb.rise(bright_spot, image, seconds=60, masks=600)
+    assert np.array_equal(seen, again)
+
+
+def test_the_time_budget_gives_a_coarser_map() -> None:
+    image = np.zeros((56, 56, 1), np.uint8)
+    assert perturb.occlusion(bright_spot, image, seconds=0).shape == (4, 4)
+    assert perturb.rise(bright_spot, image, seconds=0)[1] == 32
+
+
+def test_deletion_and_insertion_tell_a_true_map_from_a_false_one() -> None:
+    generator = np.random.default_rng(1)
+    images = generator.integers(0, 30, (4, 56, 56, 1)).astype(np.uint8)
+    images[:, 8:16, 32:40] = 250
+    true = np.zeros((4, 14, 14), np.float32)
+    true[:, 2:4, 8:10] = 1
+    found = faithful.curves(bright_spot, true, images)
+    assert found.deletion < found.deletion_random
+    assert found.insertion > found.insertion_random
+    wrong = faithful.curves(bright_spot, np.roll(true, 7, axis=1), images)
+    assert wrong.deletion > found.deletion
+    assert wrong.insertion < found.insertion
+
+
+def test_scrambled_weights_change_true_maps_and_not_an_edge_detector(
+    opened: network.Network, images: np.ndarray
+) -> None:
+    def true(net: network.Network, views: np.ndarray) -> np.ndarray:
+        return cam.maps(net, views, signed=True)
+
+    def edges(net: network.Network, views: np.ndarray) -> np.ndarray:
+        return np.stack([cv2.Laplacian(view[:, :, 0], cv2.CV_32F) for view in views])
+
+    before = opened.model.get_weights()
+    passed = faithful.scrambled(opened, true, images)
+    assert passed.share[-1] == 1
+    assert passed.passed
+    failed = faithful.scrambled(opened, edges, images)
+    assert failed.correlation[-1] == pytest.approx(1)
+    assert not failed.passed
+    for own, kept in zip(opened.model.get_weights(), before, strict=True):
+        assert np.array_equal(own, kept)
+
+
+def test_the_pointing_game_on_known_lesions() -> None:
+    shown = faithful.phantoms(6, 128)
+    assert all(one.lesion.any() for one in shown)
+    images = np.stack([one.image[:, :, np.newaxis] for one in shown])
+
+    def certain(views: np.ndarray) -> np.ndarray:
+        return np.ones(len(views))
+
+    right = faithful.pointing(
+        certain, lambda views: np.stack([one.lesion.astype(np.float32) for one in shown]), images, shown
+    )
+    assert (right.n, right.hits, right.rate) == (6, 6, 1.0)
+    assert right.lung_share == pytest.approx(1)
+    corner = np.zeros((6, 128, 128), np.float32)
+    corner[:, 0, 0] = 1
+    wrong = faithful.pointing(certain, lambda views: corner, images, shown)
+    assert (wrong.hits, wrong.lung_share) == (0, 0)
+    assert faithful.pointing(lambda views: -certain(views), lambda views: corner, images, shown).n == 0
+
+
+def test_the_paired_tests_are_scipys() -> None:
+    from scipy.stats import ttest_rel, wilcoxon
+
+    base, modified = np.array([10.0, 12.0, 9.0, 14.0, 11.0]), np.array([12.0, 13.5, 9.5, 18.0, 10.0])
+    found = attended.summarise("a / b", "both", base, modified)
+    assert (found.n, found.base, found.modified) == (5, pytest.approx(11.2), pytest.approx(12.6))
+    assert found.t_p == pytest.approx(ttest_rel(base, modified).pvalue)
+    assert found.wilcoxon_p == pytest.approx(wilcoxon(base, modified).pvalue)
+    assert attended.summarise("a / b", "both", base, base).t_p is None
+
+
+def test_responses_are_those_of_the_layers(opened: network.Network, images: np.ndarray) -> None:
+    layers = activations.chosen(opened)
+    assert [layer.name for layer in layers[:2]] == ["stage1_conv1", "stage1_conv2"]
+    (found,) = activations.responses(opened, images, [opened.layer("stage2_conv1")], 3)
+    assert found.maps.shape == (8, 3, 24, 24)
+    spread = found.maps.var((2, 3)).mean(0)
+    assert (np.diff(spread) <= 0).all()
+
+
+def test_a_training_slice_is_nearest_to_its_own_group(opened: network.Network) -> None:
+    prototypes = nearest.prototypes(opened)
+    table = opened.run.split()
+    train = table.where("train")
+    assert set(prototypes.groups) == {table.groups[i] for i in train}
+    assert np.linalg.norm(prototypes.vectors, axis=1) == pytest.approx(np.ones(len(prototypes.groups)), abs=1e-5)
+    alone = next(at for at, size in enumerate(prototypes.sizes) if size >= 1)
+    (found,) = nearest.nearest(prototypes, prototypes.vectors[alone : alone + 1], opened.run.info.classes, 3)
+    assert found[0].group == prototypes.groups[alone]
+    assert found[0].similarity == pytest.approx(1, abs=1e-5)
+    assert nearest.baseline(opened, prototypes).auc.value > 0.6
+
+
+def test_commands_on_a_run(
+    trained_run: Path, files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "maps"
+    assert cli.run(["explain", "gradcam", str(trained_run), *files, "--out", str(out), "--html", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["files"] == ["maps.png", "maps.npz", "maps.csv", "gallery.html"]
+    with np.load(out / "maps.npz") as arrays:
+        assert sorted(arrays) == ["classmap", "gradcam", "gradcam++"]
+        assert arrays["gradcam"].shape == (2, 6, 6)
+    page = (out / "gallery.html").read_text()
+    assert "data:image/png;base64," in page
+    assert "http" not in page
+    out = tmp_path / "activations"
+    assert cli.run(["explain", "activations", str(trained_run), *files, "--every", "4", "--out", str(out)]) == 0
+    assert {path.name for path in out.glob("*.png")} == {"strip.png", "01-stage1_conv1.png", "02-stage3_conv1.png"}
+    out = tmp_path / "attended"
+    command = ["explain", "attended", str(trained_run), str(trained_run), "--limit", "4", "--out", str(out), "--json"]
+    capsys.readouterr()
+    assert cli.run(command) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [row[1:3] for row in rows[1:]] == [["non-COVID", "4"], ["COVID", "4"], ["both", "8"]]
+    assert rows[1][3] == rows[1][5]
+    assert cli.run(["explain", "check", str(trained_run), "--phantoms", "10", "--json"]) == 0
+    checks = json.loads(capsys.readouterr().out)
+    assert checks["scrambled_passed"] is True
+    assert cli.run(["explain", "nearest", str(trained_run), files[0], "--score", "--json"]) == 0
+    near = json.loads(capsys.readouterr().out)
+    assert len(near["slices"][files[0]]) == 5
+
+
+def test_commands_on_a_bundle(
+    tiny_bundle: Path, files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "maps"
+    command = ["explain", "bundle", str(tiny_bundle), *files, "--seconds", "0.2", "--out", str(out), "--json"]
+    assert cli.run(command) == 0
+    assert json.loads(capsys.readouterr().out)["files"] == ["maps.png", "maps.npz", "maps.csv"]
+    with np.load(out / "maps.npz") as arrays:
+        assert arrays["class_map"].shape[0] == 2
+        assert arrays["RISE"].shape == (2, 32, 32)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["gradcam", "RUN", "SLICE", "--layer", "stage3_conv9"], 1, "near are stage3_conv"),
+        (["gradcam", "RUN", "SLICE", "--layer", "logits"], 1, "no spatial output"),
+        (["gradcam", "RUN", "BAD"], 3, "bad.png"),
+        (["gradcam", "BAD", "SLICE"], 7, "not a run folder"),
+        (["activations", "RUN", "SLICE", "--layer", "nothing"], 1, "no layer named 'nothing'"),
+        (["bundle", "BUNDLE", "BAD"], 3, "rejected"),
+        (["bundle", "BAD", "SLICE"], 4, "not a bundle"),
+    ],
+)
+def test_errors_are_one_line(
+    arguments: list[str],
+    code: int,
+    message: str,
+    trained_run: Path,
+    tiny_bundle: Path,
+    files: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"not a picture")
+    names = {"RUN": str(trained_run), "SLICE": files[0], "BAD": str(bad), "BUNDLE": str(tiny_bundle)}
+    out = tmp_path / "out"
+    command = ["explain", *(names.get(word, word) for word in arguments), "--out", str(out)]
+    assert cli.run(command) == code
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message in error
+    assert not out.exists()

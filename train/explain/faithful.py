@@ -1,0 +1,193 @@
+"""Do the maps mean anything? Checks that a map which ignores the network, or the slice, does not pass.
+
+Deletion and insertion: Petsiuk et al. 2018. Scrambled weights: Adebayo et al. 2018. Pointing game: Zhang et al. 2016.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+import numpy as np
+
+from edge_ct import lungs, quiet
+from edge_ct.phantom import Phantom, make_slice
+
+from . import perturb, regions
+from .network import LogOdds, Network
+
+with quiet.native_stderr():
+    import keras
+
+STEPS = 20
+# Signed maps, float32 [n, h, w], of images uint8 [n, s, s, 1].
+Maps = Callable[[np.ndarray], np.ndarray]
+
+
+class Curves(msgspec.Struct, frozen=True):
+    """Areas under P(COVID-19) as a slice's strongest pixels are blurred away, or brought back; means over n slices.
+
+    A good map has a low deletion and a high insertion. *_random: of the same map with its cells in random places.
+    """
+
+    n: int
+    deletion: float
+    deletion_random: float
+    insertion: float
+    insertion_random: float
+
+
+class Scrambled(msgspec.Struct, frozen=True):
+    """Rank correlation of maps with those of the same network after weights were scrambled from the head downwards.
+
+    share: of the layers with weights that were scrambled. Means over n slices, without sign.
+    """
+
+    n: int
+    share: tuple[float, ...]
+    correlation: tuple[float, ...]
+
+    @property
+    def passed(self) -> bool:
+        """The map of a network that knows nothing any more is another map."""
+        return self.correlation[-1] < 0.5
+
+
+class Pointing(msgspec.Struct, frozen=True):
+    """On phantoms, whose lesions are known. hits: of n positive slices that the network calls positive, those whose
+    strongest point lies in a lesion or within `tolerance` of the side of one. iou: of the attended region with the
+    lesion, mean. lung_share: of the map's energy inside the lungs, mean; by_chance: the lungs' share of the slice.
+    """
+
+    n: int
+    hits: int
+    tolerance: float
+    iou: float
+    lung_share: float
+    by_chance: float
+
+    @property
+    def rate(self) -> float:
+        """hits / n."""
+        return self.hits / self.n if self.n else float("nan")
+
+
+class LungShare(msgspec.Struct, frozen=True):
+    """Share of the maps' energy inside the lungs, mean over n slices in which lungs were found; by_chance: theirs."""
+
+    label: str
+    n: int
+    share: float
+    by_chance: float
+
+
+def curves(log_odds: LogOdds, maps: np.ndarray, images: np.ndarray, seed: int = 0) -> Curves:
+    """Deletion and insertion. maps: [n, h, w]; images: uint8 [n, s, s, 1]."""
+    generator, rows = np.random.default_rng(seed), []
+    for heat, image in zip(maps, images, strict=True):
+        shuffled = generator.permutation(heat.reshape(-1)).reshape(heat.shape)
+        rows.append([area for own in (heat, shuffled) for area in _areas(log_odds, own, image)])
+    deletion, insertion, deletion_random, insertion_random = np.mean(rows, axis=0)
+    return Curves(len(images), float(deletion), float(deletion_random), float(insertion), float(insertion_random))
+
+
+def _areas(log_odds: LogOdds, heat: np.ndarray, image: np.ndarray) -> tuple[float, float]:
+    order = np.argsort(-regions.enlarged(heat, *image.shape[:2]), axis=None, kind="stable")
+    hidden, flat = perturb.blurred(image).reshape(-1), image.reshape(-1)
+    deleted, inserted = [], []
+    for step in range(STEPS + 1):
+        changed = order[: round(step / STEPS * len(order))]
+        less, more = flat.copy(), hidden.copy()
+        less[changed], more[changed] = hidden[changed], flat[changed]
+        deleted.append(less.reshape(image.shape))
+        inserted.append(more.reshape(image.shape))
+    p = 1 / (1 + np.exp(-log_odds(np.stack(deleted + inserted))))
+    return float(np.trapezoid(p[: STEPS + 1]) / STEPS), float(np.trapezoid(p[STEPS + 1 :]) / STEPS)
+
+
+def scrambled(
+    network: Network,
+    maps: Callable[[Network, np.ndarray], np.ndarray],
+    images: np.ndarray,
+    steps: int = 4,
+    seed: int = 0,
+) -> Scrambled:
+    """Scramble a copy's weights from the head downwards, in `steps` steps, and compare its signed maps.
+
+    maps: of a network and images uint8 [n, s, s, 1]. Kernels are permuted, so that their distribution stays.
+    """
+    generator = np.random.default_rng(seed)
+    copy = keras.models.clone_model(network.model)
+    copy.set_weights(network.model.get_weights())
+    other = Network(network.run, copy, tuple(copy.get_layer(layer.name) for layer in network.layers))
+    original = maps(network, images)
+    weighted = [layer for layer in reversed(copy.layers) if layer.get_weights()]
+    shares, correlations = [], []
+    for part in np.array_split(np.arange(len(weighted)), steps):
+        for index in part:
+            layer = weighted[index]
+            layer.set_weights(
+                [generator.permutation(own.reshape(-1)).reshape(own.shape) for own in layer.get_weights()]
+            )
+        found = [abs(regions.rank_correlation(*pair)) for pair in zip(original, maps(other, images), strict=True)]
+        shares.append(float((part[-1] + 1) / len(weighted)))
+        correlations.append(float(np.mean(found)))
+    return Scrambled(len(images), tuple(shares), tuple(correlations))
+
+
+def lung_share(maps: np.ndarray, pixels: list[np.ndarray], label: str) -> LungShare:
+    """maps: [n, h, w]; pixels: the slices, uint8 [h, w] each, of any size. What speaks against COVID-19 is left out."""
+    shares, chance = [], []
+    for heat, own in zip(maps, pixels, strict=True):
+        found = lungs.segment(own)
+        if found.found:
+            shares.append(_inside(heat, found.mask))
+            chance.append(float(found.mask.mean()))
+    mean = [float(np.mean(values)) if values else float("nan") for values in (shares, chance)]
+    return LungShare(label, len(shares), *mean)
+
+
+def _inside(heat: np.ndarray, mask: np.ndarray) -> float:
+    energy = np.maximum(regions.enlarged(heat, *mask.shape), 0)
+    total = float(energy.sum())
+    return float(energy[mask].sum()) / total if total > 0 else 0.0
+
+
+def phantoms(n: int, size: int, seed: int = 77) -> list[Phantom]:
+    """Positive phantom slices that show a lesion, of patients 1, 3, 5, ..."""
+    found: list[Phantom] = []
+    patient = 1
+    while len(found) < n:
+        one = make_slice(patient, 3 + patient // 2 % 3, True, size, seed)
+        if one.lesion.any():
+            found.append(one)
+        patient += 2
+    return found
+
+
+def pointing(
+    log_odds: LogOdds, maps: Maps, images: np.ndarray, shown: list[Phantom], tolerance: float = 0.03
+) -> Pointing:
+    """The pointing game. images: uint8 [n, s, s, 1], what the network sees of the phantoms `shown`.
+
+    tolerance: of the side, by which the strongest point may miss (the game's own is 15 px of about 500).
+    """
+    called = log_odds(images) > 0
+    hits, overlaps, inside, chance = 0, [], [], []
+    for heat, one in zip(
+        maps(images[called]) if called.any() else [], (p for p, c in zip(shown, called, strict=True) if c), strict=True
+    ):
+        side = len(one.image)
+        large = regions.enlarged(np.maximum(heat, 0), side, side)
+        hits += _near(one.lesion, np.unravel_index(int(large.argmax()), large.shape), round(tolerance * side))
+        overlaps.append(regions.iou(regions.attended(large), one.lesion))
+        inside.append(_inside(heat, one.lungs))
+        chance.append(float(one.lungs.mean()))
+    means = [float(np.mean(values)) if values else float("nan") for values in (overlaps, inside, chance)]
+    return Pointing(len(overlaps), hits, tolerance, *means)
+
+
+def _near(lesion: np.ndarray, point: tuple[np.intp, ...], reach: int) -> bool:
+    row, column = (int(at) for at in point)
+    rows, columns = np.nonzero(lesion)
+    return bool((((rows - row) ** 2 + (columns - column) ** 2) <= reach**2).any())

@@ -1,0 +1,104 @@
+"""A trained run opened for looking into: its network, its spatial layers, its log-odds."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge_ct import quiet, slices
+from edge_ct import run as runs
+from edge_ct.errors import DataRejected, EdgeCTError
+from edge_ct.preprocess import Preprocess
+from edge_ct.run import Run
+
+with quiet.native_stderr():
+    import keras
+
+BATCH = 16
+LAST = "features"
+# Log-odds of COVID-19, float64 [n], of images uint8 [n, s, s, 1].
+LogOdds = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A run's Keras network. layers: its layers of spatial output [n, h, w, c], from the slice inwards."""
+
+    run: Run
+    model: Any
+    layers: tuple[Any, ...]
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """What turns a slice into the network's input."""
+        return self.run.info.preprocess
+
+    @property
+    def name(self) -> str:
+        """Short name for tables and captions."""
+        return self.run.name
+
+    @property
+    def has_class_map(self) -> bool:
+        """Whether its head is the mean of a class map."""
+        return any(layer.name == "class_map" for layer in self.model.layers)
+
+    def layer(self, name: str | None = None) -> Any:
+        """A layer of spatial output; by default the last convolution's, after its activation.
+
+        Raises `EdgeCTError` that suggests the nearest names.
+        """
+        by_name = {layer.name: layer for layer in self.layers}
+        wanted = LAST if name is None else name
+        if wanted in by_name:
+            return by_name[wanted]
+        near = difflib.get_close_matches(wanted, by_name, n=4, cutoff=0.4)
+        others = ", ".join(near) or f"{self.layers[0].name} ... {self.layers[-1].name}"
+        if any(layer.name == wanted for layer in self.model.layers):
+            raise EdgeCTError(f"{self.name}: layer {wanted!r} has no spatial output to draw a map of; try {others}")
+        raise EdgeCTError(f"{self.name}: no layer named {wanted!r}; near are {others}")
+
+    def log_odds(self, images: np.ndarray) -> np.ndarray:
+        """logit[1] - logit[0], float64 [n], of images uint8 [n, s, s, 1]."""
+        found = [self.model.predict_on_batch(batch) for batch in batches(self, images)]
+        return np.diff(np.concatenate(found).astype(np.float64), axis=1)[:, 0]
+
+
+def batches(network: Network, images: np.ndarray) -> list[np.ndarray]:
+    """Normalised batches, float32 [b, s, s, 1]."""
+    return [network.preprocess.normalise(images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
+
+
+def load(folder: Path) -> Network:
+    """Open a finished run. Raises `DataRejected` for what is none, an ensemble, or a network without convolutions."""
+    run = runs.load_finished(folder)
+    return of(run, run.load_model(partial(keras.saving.load_model, compile=False)))
+
+
+def of(run: Run, model: Any) -> Network:
+    """As `load`, of a model in memory."""
+    spatial = tuple(
+        layer
+        for layer in model.layers
+        if not isinstance(layer, keras.layers.InputLayer)
+        and not isinstance(layer.output, (list, tuple))
+        and len(layer.output.shape) == 4
+    )
+    if not spatial:
+        raise DataRejected(f"{run.folder}: the network has no convolution output, so there is no map of it")
+    return Network(run, model, spatial)
+
+
+def read(paths: list[Path], preprocess: Preprocess) -> tuple[list[np.ndarray], np.ndarray]:
+    """The slices as they are, uint8 [h, w] each, and as a network sees them, uint8 [n, s, s, 1].
+
+    Raises `InputRejected` for a slice that cannot be read.
+    """
+    pixels = [slices.read(path).pixels for path in paths]
+    return pixels, np.stack([preprocess(one) for one in pixels])
