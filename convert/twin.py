@@ -23,7 +23,7 @@ api = tf_keras
 # Of no use to weights that exist already, and written in Keras 3's own terms.
 _LEFT_OUT = ("initializer", "regularizer", "constraint")
 CONVOLUTIONS = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Dense")
-_UNIT = "_unit"
+_UNIT, _SEPARATED = "_unit", "_separated"
 
 
 def of(model: Any) -> Any:
@@ -52,7 +52,11 @@ def _rebuild(model: Any, units: bool) -> tuple[Any, tuple[str, ...]]:
         if kind == "InputLayer":
             tensors[name, 0, 0] = tf_keras.layers.Input(tuple(original.output.shape[1:]), name=name)
             continue
-        layer = _layer(original, kind, name)
+        if units and kind == "SeparableConv2D":
+            layer = _separated(original.get_config(), name)
+            folded.append(name)
+        else:
+            layer = _layer(original, kind, name)
         for node, inbound in enumerate(entry["inbound_nodes"]):
             sources = _sources(inbound)
             inputs = [tensors[source] for source in sources]
@@ -93,7 +97,15 @@ def _copy_weights(source: Any, target: Any, scales: dict[str, float]) -> None:
     for layer in target.layers:
         if layer.weights and not layer.name.endswith(_UNIT):
             scale = scales.get(layer.name, 1.0)
-            layer.set_weights([values * np.float32(scale) for values in own[layer.name].get_weights()])
+            layer.set_weights([values * np.float32(scale) for values in _weights(own, layer)])
+
+
+def _weights(own: dict[str, Any], layer: Any) -> list[np.ndarray]:
+    """What a layer of the twin takes of the one it stands for."""
+    if layer.name.endswith(_SEPARATED):
+        return list(own[layer.name.removesuffix(_SEPARATED)].get_weights()[:1])
+    values = list(own[layer.name].get_weights())
+    return values[1:] if len(values) > len(layer.weights) else values
 
 
 def _scales(config: dict[str, Any]) -> dict[str, float]:
@@ -122,6 +134,17 @@ def _layer(layer: Any, kind: str, name: str) -> Any:
     settings = {key: value for key, value in layer.get_config().items() if key in known and not key.endswith(_LEFT_OUT)}
     settings = {key: _activation(value) if key == "activation" else value for key, value in settings.items()}
     return twin(**{**settings, "name": name})
+
+
+def _separated(config: dict[str, Any], name: str) -> Any:
+    """A separable convolution as the two that it is. tfmot would do the same, under names of its own, which other
+    layers of the network may have."""
+    spatial = {key: config[key] for key in ("kernel_size", "strides", "padding", "dilation_rate", "depth_multiplier")}
+    depthwise = tf_keras.layers.DepthwiseConv2D(**spatial, use_bias=False, name=f"{name}{_SEPARATED}")
+    pointwise = tf_keras.layers.Conv2D(
+        config["filters"], 1, use_bias=config["use_bias"], activation=_activation(config["activation"]), name=name
+    )
+    return lambda inputs: pointwise(depthwise(inputs))
 
 
 def _unit(name: str) -> Any:

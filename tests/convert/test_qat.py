@@ -42,6 +42,19 @@ def scaled() -> keras.Model:
     return settled(keras.Model(inputs, keras.layers.GlobalAveragePooling2D(name="logits")(outputs), name="scaled"))
 
 
+def separable() -> keras.Model:
+    """As Xception's blocks are; with a name that tfmot gives a layer of its own."""
+    inputs = keras.layers.Input((8, 8, 1), name="slice")
+    first = keras.layers.Conv2D(4, 1, strides=2, use_bias=False, name="conv2d")(inputs)
+    first = keras.layers.BatchNormalization(name="first_bn")(first)
+    outputs = keras.layers.SeparableConv2D(4, 3, padding="same", use_bias=False, name="sepconv")(inputs)
+    outputs = keras.layers.BatchNormalization(name="sepconv_bn")(outputs)
+    outputs = keras.layers.MaxPooling2D(2, name="pool")(outputs)
+    added = keras.layers.Add(name="add")([first, outputs])
+    outputs = keras.layers.Conv2D(2, 1, name="class_map")(added)
+    return settled(keras.Model(inputs, keras.layers.GlobalAveragePooling2D(name="logits")(outputs), name="separable"))
+
+
 def images(size: int) -> np.ndarray:
     return np.random.default_rng(0).uniform(-1, 1, (3, size, size, 1)).astype(np.float32)
 
@@ -54,7 +67,7 @@ def test_a_twin_computes_the_same(network: str) -> None:
     assert found == pytest.approx(expected, rel=1e-5, abs=1e-12)
 
 
-@pytest.mark.parametrize("make", [pre_activated, scaled])
+@pytest.mark.parametrize("make", [pre_activated, scaled, separable])
 def test_a_twin_for_tfmot_computes_the_same(make: object) -> None:
     model = make()
     found, _ = twin.for_quantisation(model)
@@ -64,6 +77,7 @@ def test_a_twin_for_tfmot_computes_the_same(make: object) -> None:
 def test_what_is_folded_is_named() -> None:
     # Behind a concatenation, and behind a convolution whose output is wanted elsewhere as well.
     assert twin.for_quantisation(pre_activated())[1] == ("early_bn", "late_bn")
+    assert twin.for_quantisation(separable())[1] == ("sepconv",)
     assert twin.for_quantisation(attended())[1] == ()
     assert twin.for_quantisation(scaled())[1] == ("block",)
 
@@ -133,7 +147,7 @@ def logits_of(interpreter: quantise.Interpreter, image: np.ndarray) -> tuple[np.
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("make", [pre_activated, scaled, attended])
+@pytest.mark.parametrize("make", [pre_activated, scaled, separable, attended])
 def test_the_file_computes_what_training_computed(make: object) -> None:
     preprocess = Preprocess(8)
     quantised, taken = qat.prepare(make())
