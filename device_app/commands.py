@@ -84,7 +84,6 @@ def classify(
       edge-ct classify 'export/**/*.dcm' --model model.tflite --by series --json
     """
     from . import classifying, judging, rollup
-    from .pseudonym import passing_key
 
     if as_json and as_csv:
         raise click.UsageError("either --json or --csv")
@@ -99,7 +98,7 @@ def classify(
             from .worklist import Worklist
 
             recording = classifying.Recording(stack.enter_context(Worklist(state)), patient)
-        tally = rollup.Tally(passing_key(state), series, patient)
+        tally = rollup.Tally(lambda: _key(state), series, patient)
         stack.enter_context(quiet.native_stderr())
         judges = judging.Judges(classifier, workers)
         results = classifying.classify(
@@ -123,6 +122,12 @@ def classify(
     click.echo(str(tally), err=True)
     if tally.unread:
         context.exit(InputRejected.exit_code)
+
+
+def _key(state: Path) -> bytes:
+    from .pseudonym import passing_key
+
+    return passing_key(state)
 
 
 def _row(result: Result) -> str:

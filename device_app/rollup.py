@@ -6,8 +6,9 @@ Other slices are a series only where somebody gives it a name.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,6 @@ import msgspec
 
 from edge_ct.classifier import Classifier
 from edge_ct.decision import Decision, SeriesVerdict, decide_series
-
-from .pseudonym import pseudonym
 
 if TYPE_CHECKING:
     from .dicom.series import Judged, SeriesResult
@@ -72,10 +71,11 @@ Rolled = Series | Patient
 class Tally:
     """Counts of a run, and what its roll-ups need: of a slice a number, of a DICOM slice its place too; no pixels.
 
-    key: of the pseudonyms. series: taken for all slices. patient: whose all slices are, in clear.
+    key: gives that of the pseudonyms; asked once, where there is a patient. series: taken for all slices. patient: whose
+    all slices are, in clear.
     """
 
-    key: bytes
+    key: Callable[[], bytes]
     series: str | None = None
     patient: str | None = None
     counts: dict[Decision, int] = field(default_factory=lambda: dict.fromkeys(DECISIONS, 0))
@@ -117,7 +117,7 @@ class Tally:
         own = _named(self.series or "", self._named, classifier)
         return [
             Patient(
-                pseudonym(self.key, self.patient), (self.series,) if self.series else (), own.decision,
+                self._pseudonym(self.patient), (self.series,) if self.series else (), own.decision,
                 own.probability, own.reason, own.slices, own.positive_slices, own.rejected_slices, own.model,
             )
         ]  # fmt: skip
@@ -129,6 +129,16 @@ class Tally:
 
         yield from ((key[0], series.conclude(classifier, frames)) for key, frames in self._frames.items())
 
+    @cached_property
+    def _key(self) -> bytes:
+        return self.key()
+
+    def _pseudonym(self, patient: str) -> str | None:
+        # Not imported where nothing is DICOM: a cold start of a single picture is measured.
+        from .pseudonym import pseudonym
+
+        return pseudonym(self._key, patient)
+
     def _one(self, patient: str, result: SeriesResult, classifier: Classifier) -> Series:
         verdict = result.verdict
         return Series(
@@ -136,7 +146,7 @@ class Tally:
             *_answer(verdict, result.reason),
             _rejected(result),
             classifier.identity,
-            pseudonym(self.key, patient),
+            self._pseudonym(patient),
             result.study,
             result.skipped,
             result.thickness,
@@ -149,7 +159,7 @@ class Tally:
 
         votes = [row.probability for result in results for row in result.rows]
         return Patient(
-            pseudonym(self.key, patient),
+            self._pseudonym(patient),
             tuple(result.series for result in results),
             *_answer(series.mean_verdict(classifier.manifest, votes), "no slice could be judged"),
             sum(map(_rejected, results)),

@@ -48,7 +48,7 @@ class Judged:
 
 
 def judge(classifier: Classifier, paths: list[Path]) -> Judged:
-    tally = Tally(KEY)
+    tally = Tally(lambda: KEY)
     found = list(judging.judge_all(classifier, map(str, paths)))
     for one in found:
         tally.add(one)
