@@ -71,8 +71,8 @@ Rolled = Series | Patient
 class Tally:
     """Counts of a run, and what its roll-ups need: of a slice a number, of a DICOM slice its place too; no pixels.
 
-    key: gives that of the pseudonyms; asked once, where there is a patient. series: taken for all slices. patient: whose
-    all slices are, in clear.
+    key: gives that of the pseudonyms; asked once, where there is a patient. series: taken for all slices. patient:
+    whose all slices are, in clear.
     """
 
     key: Callable[[], bytes]
