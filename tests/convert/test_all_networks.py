@@ -26,6 +26,7 @@ _SIZE = 64
 BASES = tuple(name for name in zoo.NETWORKS if not zoo.find(name).modified)
 FAMILIES = ("customcnn", "mobilenetv2", "efficientnetb0")
 TRIED = BASES if os.environ.get("EDGE_CT_ALL_NETWORKS") else FAMILIES
+HIDDEN = ("dense1", "dense2", "dense3")
 AGREEMENT, ERROR = 0.95, 0.1
 # Times are of the processor, on all threads.
 COLUMNS = ("network", "size", "bytes", "agreement", "error", "keras_accuracy", "int8_accuracy", "rounding_s", "int8_s")
@@ -64,26 +65,35 @@ def pooled_features(model: Any, images: np.ndarray) -> np.ndarray:
     return np.asarray(features, np.float64).mean((1, 2))
 
 
+def ridge(values: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Direction [e] and offset [] along which values [n, e] come nearest to -1 or 1, by label."""
+    centred = values - values.mean(0)
+    gram = centred @ centred.T
+    damping = 0.1 * np.trace(gram) / len(gram) * np.eye(len(gram))
+    direction = centred.T @ np.linalg.solve(gram + damping, 2.0 * labels - 1)
+    return direction, -values.mean(0) @ direction
+
+
 def regress(model: Any, values: np.ndarray, labels: np.ndarray) -> None:
     """Sets the head by the pooled features [n, e] and their labels: its last layer by ridge regression.
 
     Logits then follow a direction that pictures really differ in, as a trained network's do, and not a random one in
-    which they hardly differ. In a Modified head the layers before keep random kernels, and biases that centre them.
+    which they hardly differ. In a Modified head every unit of the first layer has that direction, up or down, beside a
+    random one: 128 random ones alone keep too little of it. The next two layers stay random, biases centre them.
     """
-    names = ("dense1", "dense2", "dense3", "logits") if zoo.find(model.name).modified else ("class_map",)
-    *hidden, last = (model.get_layer(name) for name in names)
+    modified = zoo.find(model.name).modified
+    *hidden, last = (model.get_layer(name) for name in ((*HIDDEN, "logits") if modified else ("class_map",)))
     for layer in hidden:
         kernel, _ = layer.get_weights()
+        kernel = kernel / (values @ kernel).std(0)
+        if layer.name == HIDDEN[0]:
+            kernel += ridge(values, labels)[0][:, np.newaxis] * np.where(np.arange(kernel.shape[1]) % 2, 1, -1)
         outputs = values @ kernel
         layer.set_weights([kernel, -outputs.mean(0)])
         values = np.maximum(outputs - outputs.mean(0), 0)
-    centred = values - values.mean(0)
-    gram = centred @ centred.T
-    ridge = 0.1 * np.trace(gram) / len(gram) * np.eye(len(gram))
-    direction = centred.T @ np.linalg.solve(gram + ridge, 2.0 * labels - 1)
-    bias = -values.mean(0) @ direction
+    direction, offset = ridge(values, labels)
     kernel, _ = last.get_weights()
-    last.set_weights([np.stack([-direction, direction], 1).reshape(kernel.shape), np.array([-bias, bias])])
+    last.set_weights([np.stack([-direction, direction], 1).reshape(kernel.shape), np.array([-offset, offset])])
 
 
 def logits_of(flatbuffer: bytes, images: np.ndarray) -> np.ndarray:
