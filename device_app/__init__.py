@@ -2,7 +2,7 @@
 
 - `commands`  `edge-ct classify` and `edge-ct bundle`
 - `judging`   paths, folders and standard input -> judgements, in order
-- `classifying` what `classify` does with each judgement, and counts of all
+- `classifying` what `classify` does with each judgement; `rollup` counts them, and makes series and patients of slices
 - `explanation` the class map, or occlusion, as evidence; `heatmap` draws it over its slice
 - `worklist`  every result a row on the disk (`rows`), in one SQLite file (`store`) with a hash-chained trail (`audit`),
               work that survives restarts (`queues`), patients by `pseudonym`; `export` for others

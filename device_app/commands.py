@@ -18,7 +18,9 @@ from .device_options import model_option, state_option
 from .places import model_path, processors
 
 if TYPE_CHECKING:
-    from . import classifying
+    from collections.abc import Sequence
+
+    from .rollup import Rolled
 
 _COLOURS = {"positive": "red", "refer": "yellow", "negative": "green", "rejected": "magenta"}
 
@@ -29,7 +31,10 @@ _COLOURS = {"positive": "red", "refer": "yellow", "negative": "green", "rejected
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line on standard output.")
 @click.option("--csv", "as_csv", is_flag=True, help="CSV on standard output.")
 @click.option(
-    "--by", type=click.Choice(["slice", "series"]), default="slice", help="With series, these alone are shown."
+    "--by",
+    type=click.Choice(["slice", "series", "patient"]),
+    default="slice",
+    help="With series or patient, these alone are shown.",
 )
 @click.option("--series", metavar="NAME", help="Take all slices for one series of this name.")
 @click.option("--heatmap", type=click.Path(path_type=Path, file_okay=False), help="Write overlays to this folder.")
@@ -66,9 +71,11 @@ def classify(
 ) -> None:
     """Judge PNG, JPEG, TIFF or DICOM slices: files, folders, globs in quotes, or - for one image on standard input.
 
-    Each slice is positive, negative, refer (too close to call) or rejected (cannot be judged); a series is judged by
-    the mean of its slices, with k of n beside it. A file that cannot be read is a rejected row; the exit code is then
-    3. Research use only: triage, never a diagnosis.
+    Each slice is positive, negative, refer (too close to call) or rejected (cannot be judged); a series, and a patient
+    of DICOM, is judged by the mean of its slices, with k of n beside it. DICOM slices that show no lung, localisers and
+    derived images are rejected and do not vote; the frames of an Enhanced CT object are slices. Patients are shown by a
+    pseudonymised key, which stays the same where --state has the device's. The exit code is 3 where a file cannot be
+    read, or is no CT; a slice that was read and rejected leaves it 0. Research use only: triage, never a diagnosis.
 
     \b
     Example:
@@ -76,7 +83,7 @@ def classify(
       edge-ct classify study/ --model model.tflite --worklist --heatmap maps/
       edge-ct classify 'export/**/*.dcm' --model model.tflite --by series --json
     """
-    from . import classifying, judging
+    from . import classifying, judging, rollup
 
     if as_json and as_csv:
         raise click.UsageError("either --json or --csv")
@@ -85,37 +92,42 @@ def classify(
     ahead = list(itertools.islice(found, 2))
     # A second worker for a single slice would only cost its start.
     workers = 1 if len(ahead) < 2 else workers or max(1, processors() // threads)
-    tally = classifying.Tally()
     with contextlib.ExitStack() as stack:
         recording = None
         if record:
             from .worklist import Worklist
 
             recording = classifying.Recording(stack.enter_context(Worklist(state)), patient)
+        tally = rollup.Tally(lambda: _key(state), series, patient)
         stack.enter_context(quiet.native_stderr())
         judges = judging.Judges(classifier, workers)
         results = classifying.classify(
-            judges, itertools.chain(ahead, found), series, heatmap, heatmap_seconds, recording
+            judges, itertools.chain(ahead, found), tally, heatmap, heatmap_seconds, recording
         )  # fmt: skip
-        counted = classifying.counted(results, tally)
-        if by == "series":
-            for _ in counted:
+        if by != "slice":
+            for _ in results:
                 pass
         elif as_csv:
-            for line in classifying.csv_lines(counted):
+            for line in classifying.csv_lines(results):
                 click.echo(line, nl=False)
         else:
-            for result in counted:
+            for result in results:
                 print_json(result) if as_json else click.echo(_row(result))
-    rolled = tally.roll_up(classifier.manifest, classifier.identity)
-    if by == "series" and as_csv:
-        click.echo("".join(classifying.series_csv(rolled)), nl=False)
-    elif by == "series" or not (as_json or as_csv):
-        for own in rolled:
-            print_json(own) if as_json else click.echo(_series(own))
+    # As JSON or CSV, one kind of row at a time; the table has all of them.
+    whole = by == "slice" and not (as_json or as_csv)
+    if whole or by == "series":
+        _print_rolled(tally.all_series(classifier), rollup.Series, as_json, as_csv)
+    if whole or by == "patient":
+        _print_rolled(tally.all_patients(classifier), rollup.Patient, as_json, as_csv)
     click.echo(str(tally), err=True)
-    if tally.counts["rejected"]:
+    if tally.unread:
         context.exit(InputRejected.exit_code)
+
+
+def _key(state: Path) -> bytes:
+    from .pseudonym import passing_key
+
+    return passing_key(state)
 
 
 def _row(result: Result) -> str:
@@ -125,9 +137,20 @@ def _row(result: Result) -> str:
     return f"{decision} {p}  {result.source}{reason}"
 
 
-def _series(own: classifying.Series) -> str:
+def _print_rolled(rolled: Sequence[Rolled], kind: type[Rolled], as_json: bool, as_csv: bool) -> None:
+    from . import rollup
+
+    if as_csv:
+        click.echo("".join(rollup.csv_table(kind, rolled)), nl=False)
+        return
+    for own in rolled:
+        print_json(own) if as_json else click.echo(_rolled(own))
+
+
+def _rolled(own: Rolled) -> str:
     decision = click.style(f"{own.decision:<9}", fg=_COLOURS[own.decision], bold=True)
     p = "      " if own.probability is None else f"{own.probability:6.1%}"
     rejected = f", {own.rejected_slices} rejected" if own.rejected_slices else ""
     reason = f"  ({own.reason})" if own.reason else ""
-    return f"{decision} {p}  series {own.series}: {own.positive_slices} of {own.slices} positive{rejected}{reason}"
+    who = f"series {own.series}" if isinstance(own.series, str) else f"patient {own.patient or 'without a name'}"
+    return f"{decision} {p}  {who}: {own.positive_slices} of {own.slices} positive{rejected}{reason}"

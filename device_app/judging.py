@@ -1,4 +1,8 @@
-"""Paths, folders, globs and standard input -> judgements, one a slice, in input order. A bad file is a rejected one."""
+"""Paths, folders, globs and standard input -> judgements, one a slice, in input order. A bad file is a rejected one.
+
+DICOM objects go the way of those that come over the network: what shows no lung, or is no slice as it was acquired, is
+rejected, and an object of several frames is as many slices.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,7 +22,11 @@ from edge_ct.errors import InputRejected
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+    from .dicom.series import Judged
+
 STANDARD_INPUT = "-"
+# An object of several frames may be as much larger than a file of one slice.
+_MOST_OF_FRAMES = 8 * slices.MAX_BYTES
 # In flight for each worker: enough that none waits for a slow neighbour, few enough that memory stays flat.
 _AHEAD = 4
 
@@ -32,6 +40,31 @@ class Source:
     name: str
     content: bytes | None = None
     reason: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Found(Judgement):
+    """The judgement of a source, or of one of its frames.
+
+    read: False where the file, or the frame, could not be read; True for a readable one, whatever it shows.
+    file: the source's name. frame: of a DICOM object, its place in its series, without its pixels.
+    """
+
+    file: str = ""
+    read: bool = True
+    frame: Judged | None = None
+
+    @property
+    def patient(self) -> str | None:
+        """As a DICOM object states it."""
+        return self.frame.facts.patient if self.frame else None
+
+    @property
+    def key(self) -> str | None:
+        """What a worklist knows a DICOM slice by; None: as it knows others."""
+        if self.frame is None or not self.read or not self.frame.facts.instance:
+            return None
+        return f"{self.slice.sha256 if self.slice else ''} {self.frame.facts.key}"
 
 
 class Judges:
@@ -57,48 +90,68 @@ class Judges:
                 self._free.append(own)
 
 
-def judge_all(classifier: Classifier, sources: Iterable[str]) -> Iterator[Judgement]:
+def judge_all(classifier: Classifier, sources: Iterable[str]) -> Iterator[Found]:
     """Judge files, the slice files below folders or that match globs, and `-`, one image on standard input.
 
     One after the other, each when it is asked for.
     """
-    return (judge(classifier, source) for source in find_all(sources))
+    return (found for source in find_all(sources) for found in judge(classifier, source))
 
 
-def judge(classifier: Classifier, source: Source) -> Judgement:
-    """Judge one source."""
+def judge(classifier: Classifier, source: Source) -> Iterator[Found]:
+    """Judge one source: one slice, or the frames of a DICOM object."""
+    data = Path(source.name) if source.content is None else source.content
     if source.reason is not None:
-        return Judgement(
-            Result(source.name, "rejected", None, source.reason, None, classifier.identity, Milliseconds())
-        )
-    found = classifier.judge(source.name if source.content is None else source.content, source.name)
-    if found.slice is None or found.slice.dicom is None:
-        return found
+        yield _unread(classifier, source, source.reason)
+    elif slices.is_dicom(data):
+        yield from _judge_dicom(classifier, source, data)
+    else:
+        found = classifier.judge(data, source.name)
+        yield Found(found.result, found.slice, found.outputs, source.name, found.slice is not None)
+
+
+def _judge_dicom(classifier: Classifier, source: Source, data: Path | bytes) -> Iterator[Found]:
     from .dicom import study
 
-    # As in a series that comes over the network: what shows no lung does not vote.
-    return study.without_vote(found, source.content)
+    try:
+        size = len(data) if isinstance(data, bytes) else data.stat().st_size
+        most = slices.MAX_BYTES if isinstance(data, bytes) else _MOST_OF_FRAMES
+        if size > most:
+            raise InputRejected(f"{size / 2**20:.0f} MiB; the limit is {most >> 20} MiB")
+        for own in study.judge_object(classifier, data, source.name):
+            seen = own.judgement
+            assert seen is not None
+            read = own.skipped or seen.slice is not None
+            frame = replace(own, judgement=None, class_map=None)
+            yield Found(seen.result, seen.slice, seen.outputs, source.name, read, frame)
+    except (InputRejected, OSError) as error:
+        reason = str(getattr(error, "strerror", None) or error).removeprefix(f"{source.name}: ")
+        yield _unread(classifier, source, reason)
 
 
-def judge_each(
-    judges: Judges, sources: Iterable[Source], then: Callable[[Judgement, Classifier], T]
-) -> Iterator[list[T]]:
+def _unread(classifier: Classifier, source: Source, reason: str) -> Found:
+    result = Result(source.name, "rejected", None, reason, None, classifier.identity, Milliseconds())
+    return Found(result, file=source.name, read=False)
+
+
+def judge_each(judges: Judges, sources: Iterable[Source], then: Callable[[Found, Classifier], T]) -> Iterator[list[T]]:
     """Judge sources on all workers and do `then` there, with each judgement and its classifier.
 
     Yields what `then` returns, in input order, in lists of those that are ready: at least one, and more where the
-    reader is slower than the workers. Few sources are ahead at any time, however many there are.
+    reader is slower than the workers; all frames of an object in one list. Few sources are ahead at any time, however
+    many there are.
     """
 
-    def work(source: Source) -> T:
+    def work(source: Source) -> list[T]:
         with judges.one() as classifier:
-            return then(judge(classifier, source), classifier)
+            return [then(found, classifier) for found in judge(classifier, source)]
 
     if judges.workers == 1:
-        yield from ([work(source)] for source in sources)
+        yield from (work(source) for source in sources)
         return
     from concurrent.futures import ThreadPoolExecutor
 
-    waiting: deque[Future[T]] = deque()
+    waiting: deque[Future[list[T]]] = deque()
     pool = ThreadPoolExecutor(judges.workers, "judge")
     try:
         for source in sources:
@@ -112,11 +165,11 @@ def judge_each(
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _ready(waiting: deque[Future[T]]) -> list[T]:
-    """Take the first result, and those behind it that are there already."""
-    found = [waiting.popleft().result()]
+def _ready(waiting: deque[Future[list[T]]]) -> list[T]:
+    """Take the first results, and those behind them that are there already."""
+    found = waiting.popleft().result()
     while waiting and waiting[0].done():
-        found.append(waiting.popleft().result())
+        found.extend(waiting.popleft().result())
     return found
 
 

@@ -35,6 +35,16 @@ def device_key(folder: Path) -> bytes:
     return key
 
 
+def passing_key(folder: Path) -> bytes:
+    """The device's secret where it has one that can be read; else another, which is forgotten with the process."""
+    try:
+        if (folder / FILE).exists():
+            return device_key(folder)
+    except (OSError, EdgeCTError):
+        pass
+    return secrets.token_bytes(_BYTES)
+
+
 def pseudonym(key: bytes, identifier: str | None) -> str | None:
     """The patient's key, 16 hex digits; None where there is no identifier."""
     identifier = (identifier or "").strip()

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_ct import slices
-from edge_ct.classifier import Classifier, Judgement
+from edge_ct.classifier import Classifier
 from edge_ct.errors import StorageFull
 
-from .judging import Judges, Source, judge_each
+from .judging import Found, Judges, Source, judge_each
 from .rows import Added, Entry
 from .worklist import Worklist, fingerprint
 
@@ -41,11 +41,14 @@ class _Tracked:
 
 @dataclass(frozen=True, eq=False)
 class _Prepared:
-    """A judgement ready to be stored. seen: the file's fingerprint."""
+    """A judgement ready to be stored; entry: None where its file changed meanwhile, or may yet be completed.
+
+    seen: the file's fingerprint.
+    """
 
     path: Path
     seen: bytes
-    entry: Entry
+    entry: Entry | None
 
 
 class Watch:
@@ -79,10 +82,13 @@ class Watch:
         if not ready:
             return
         for batch in judge_each(self._judges, (Source(str(path)) for path in ready), self._prepare):
-            prepared = [own for own in batch if own is not None]
-            if not prepared:
+            # Of an object of several frames all are stored, or none yet.
+            held = {own.path for own in batch if own.entry is None}
+            prepared = [own for own in batch if own.path not in held]
+            entries = [own.entry for own in prepared if own.entry is not None]
+            if not entries:
                 continue
-            for own, added in zip(prepared, self._worklist.add_all([own.entry for own in prepared]), strict=True):
+            for own, added in zip(prepared, self._worklist.add_all(entries), strict=True):
                 self._tracked.pop(own.path, None)
                 self._known[own.path] = own.seen
                 yield added
@@ -159,18 +165,20 @@ class Watch:
             self._say(f"{self.folder}: {'is back' if self._there else 'is gone; waiting for it'}")
         return found
 
-    def _prepare(self, judgement: Judgement, classifier: Classifier) -> _Prepared | None:
-        """On a worker: what is stored; None where the file changed meanwhile, or may yet be completed."""
-        path = Path(judgement.result.source)
+    def _prepare(self, found: Found, classifier: Classifier) -> _Prepared:
+        """On a worker: what is stored."""
+        path = Path(found.file)
         tracked = self._tracked[path]
         try:
             status = path.stat()
         except OSError:
-            return None
-        if (status.st_size, status.st_mtime_ns) != (tracked.size, tracked.modified_ns):
-            return None
-        if judgement.slice is None and self._clock() - tracked.since < PATIENCE * self.settle:
-            return None
+            return _Prepared(path, b"", None)
         seen = fingerprint(str(path), status.st_size, status.st_mtime_ns)
-        entry = self._worklist.entry(judgement, classifier.bundle, origin="watch", seen=seen)
+        if (status.st_size, status.st_mtime_ns) != (tracked.size, tracked.modified_ns):
+            return _Prepared(path, seen, None)
+        if not found.read and self._clock() - tracked.since < PATIENCE * self.settle:
+            return _Prepared(path, seen, None)
+        entry = self._worklist.entry(
+            found, classifier.bundle, origin="watch", patient=found.patient, key=found.key, seen=seen
+        )
         return _Prepared(path, seen, entry)

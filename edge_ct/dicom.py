@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -61,14 +61,19 @@ def frame_pixels(dataset: Any, source: str, check_side: CheckSide) -> np.ndarray
         return windowed(raw.reshape(raw.shape[-2:]), _slope(dataset, 0), _intercept(dataset, 0))
 
 
-def read_frames(path: Path, source: str, check_side: CheckSide) -> Generator[np.ndarray, None, None]:
+def opened(data: Path | bytes) -> BinaryIO:
+    """A file, or one that is held in memory."""
+    return BytesIO(data) if isinstance(data, bytes) else data.open("rb")
+
+
+def read_frames(data: Path | bytes, source: str, check_side: CheckSide) -> Generator[np.ndarray, None, None]:
     """The frames of an object, one by one and each read when it is asked for: uint8 [h, w] in the lung window.
 
     Raises as `read_pixels`, but takes several frames; a damaged one ends the iteration with `InputRejected`.
     """
     from pydicom.pixels.utils import iter_pixels
 
-    with path.open("rb") as file:
+    with opened(data) as file:
         header = read_dataset(file, source, pixels=False)
         check(header, source, check_side)
         with refusing(source):

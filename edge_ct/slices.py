@@ -76,7 +76,7 @@ def decode(data: bytes, source: str) -> Slice:
     """
     if len(data) > MAX_BYTES:
         raise InputRejected(f"{source}: {len(data) / 2**20:.0f} MiB; the limit is {MAX_BYTES // 2**20} MiB")
-    if data[128:132] == b"DICM":
+    if is_dicom(data):
         from . import dicom
 
         pixels, ids = dicom.read_pixels(data, source, check_side=check_sides)
@@ -135,7 +135,7 @@ def find(folder: Path) -> list[Path]:
         path
         for path in folder.rglob("*")
         if path.is_file()
-        and (path.suffix.lower() in SUFFIXES or (_no_suffix(path) and _is_dicom(path)))
+        and (path.suffix.lower() in SUFFIXES or (_no_suffix(path) and is_dicom(path)))
         and path.name != "DICOMDIR"
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
@@ -146,9 +146,14 @@ def _no_suffix(path: Path) -> bool:
     return path.suffix[1:].isdigit() or not path.suffix
 
 
-def _is_dicom(path: Path) -> bool:
+def is_dicom(data: Path | bytes) -> bool:
+    """Whether a file, or its content, begins as DICOM does; False for what cannot be opened, or is no file."""
+    if isinstance(data, bytes):
+        return data[128:132] == b"DICM"
     try:
-        with path.open("rb") as file:
+        if not data.is_file():
+            return False
+        with data.open("rb") as file:
             return file.read(132)[128:] == b"DICM"
-    except OSError:
+    except (OSError, ValueError):
         return False

@@ -16,11 +16,13 @@ from typing import Any
 
 from edge_ct.bundle import Bundle
 from edge_ct.classifier import Classifier
+from edge_ct.decision import SeriesVerdict
 from edge_ct.errors import EdgeCTError, InputRejected
 
 from ..rows import Entry
 from ..worklist import Worklist
 from . import answers, series, study
+from .header import Facts
 from .outbox import Courier, Outbox, Parcel, Target
 from .series import Judged, SeriesResult
 from .spool import Arrival, Spool
@@ -146,7 +148,7 @@ class Node:
                 found = self._judge(classifier, arrival)
             except Exception as error:  # a worker must outlive whatever an object does to it
                 LOG.error("%s: %s while it was judged", arrival.instance, type(error).__name__)
-            entries = [self._entry(own) for own in found if own.judgement is not None]
+            entries = [self._entry(own) for own in found if not own.skipped]
             with self._changed:
                 one.judged.extend(replace(own, judgement=None) for own in found)
                 one.entries.extend(entries)
@@ -164,11 +166,10 @@ class Node:
         try:
             if not path.is_file():
                 return []  # judged before, and its time to be kept is over
-            dataset, frames = study.open_object(path, source)
+            return list(study.judge_object(classifier, path, source))
         except InputRejected:
             LOG.warning("%s cannot be read", arrival.instance)
             return []
-        return list(study.judge_object(classifier, path, dataset, frames, source))
 
     def _entry(self, own: Judged) -> Entry:
         assert own.judgement is not None
@@ -216,8 +217,9 @@ class Node:
                 result = series.conclude(self._classifier, judged)
                 self._answer(arrivals, judged, result)
                 self._keep(one, one.entries)
-                self._worklist.note(ORIGIN, "series", summary(result))
-                log_result(result)
+                patient = self._patient_so_far(judged[0].facts)
+                self._worklist.note(ORIGIN, "series", summary(result, patient))
+                log_result(result, patient)
             self._spool.finish(arrivals)
         except EdgeCTError as error:  # a full disk: it stays open, and is tried again when it has been quiet once more
             LOG.error("series %s has no result yet: %s", one.topic.split(" ")[0], error)
@@ -233,6 +235,24 @@ class Node:
             if len(one.arrivals) == len(arrivals) and not one.pending:
                 del self._open[one.topic]
             self._changed.notify_all()
+
+    def _patient_so_far(self, facts: Facts) -> SeriesVerdict | None:
+        """Of all series of the patient in this study whose slices are in the worklist; None where nobody is named.
+
+        It is in no report: the same slices would then not always give the same one.
+        """
+        patient = facts.patient if self._options.show_identity else self._worklist.pseudonym(facts.patient)
+        if not patient:
+            return None
+        seal = self._bundle.content[-64:].decode()
+        return series.mean_verdict(
+            self._bundle.manifest,
+            (
+                row.probability
+                for row in self._worklist.rows(patient=patient, by="number")
+                if (row.origin, row.study, row.bundle) == (ORIGIN, facts.study, seal)
+            ),
+        )
 
     def _answer(self, arrivals: Sequence[Arrival], judged: Sequence[Judged], result: SeriesResult) -> None:
         """Build what is to be sent, the report first, and hand it to the couriers."""
@@ -250,8 +270,8 @@ class Node:
                 courier.wake()
 
 
-def summary(result: SeriesResult) -> dict[str, object]:
-    """A series for the audit trail."""
+def summary(result: SeriesResult, patient: SeriesVerdict | None) -> dict[str, object]:
+    """A series for the audit trail; patient: of all series of its patient so far, without the patient's key."""
     verdict = result.verdict
     return {
         "study": result.study,
@@ -261,11 +281,14 @@ def summary(result: SeriesResult) -> dict[str, object]:
         "reason": result.reason,
         "slices": verdict.slices if verdict else 0,
         "skipped": result.skipped,
+        "patient": patient and {name: getattr(patient, name) for name in ("decision", "probability", "slices")},
     }
 
 
-def log_result(result: SeriesResult) -> None:
+def log_result(result: SeriesResult, patient: SeriesVerdict | None) -> None:
     """A line for the log."""
     verdict = result.verdict
     p = f"{verdict.probability:.1%} of {verdict.slices} slices" if verdict else str(result.reason)
-    LOG.info("series %s: %s, %s; %d skipped", result.series, result.decision, p, sum(result.skipped.values()))
+    whole = f"{patient.decision}, {patient.probability:.1%} of {patient.slices} slices" if patient else "no result"
+    skipped = sum(result.skipped.values())
+    LOG.info("series %s: %s, %s; %d skipped; patient so far: %s", result.series, result.decision, p, skipped, whole)

@@ -10,17 +10,18 @@ import hashlib
 import itertools
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 import numpy as np
 
 from edge_ct import lungs
-from edge_ct.classifier import Classifier, Judgement
+from edge_ct.classifier import Classifier, Judgement, Milliseconds, Result
 from edge_ct.decision import Decision, SeriesVerdict, decide_series
 from edge_ct.dicom import DicomIds, lung_window
+from edge_ct.manifest import Manifest
 from edge_ct.slices import Slice
 
 from .header import Facts, order, why_skipped
@@ -50,12 +51,20 @@ class Row(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """A frame with what became of it. class_map: float32 [h, w, 2] of a slice that votes."""
+    """A frame with what became of it. class_map: float32 [h, w, 2] of a slice that votes.
+
+    judgement: what the slice is by itself; None where that is not kept.
+    """
 
     facts: Facts
     row: Row
     judgement: Judgement | None = None
     class_map: np.ndarray | None = None
+
+    @property
+    def skipped(self) -> bool:
+        """Whether it was read, as far as need be, and is none to judge."""
+        return self.row.decision is None
 
 
 class SeriesResult(msgspec.Struct, frozen=True):
@@ -84,31 +93,24 @@ class SeriesResult(msgspec.Struct, frozen=True):
         return hashlib.sha256(" ".join(sorted(f"{row.instance}#{row.frame}" for row in self.rows)).encode()).hexdigest()
 
 
-def judge(classifier: Classifier, facts: Facts, read: Callable[[], np.ndarray], source: str) -> Judged:
-    """Judge one frame. read: gives its pixels, uint8 [h, w], and is called only where the header allows a vote.
-
-    Raises what `read` raises; `unreadable` makes a row of that.
-    """
-    return judge_skipped(facts) if why_skipped(facts) else judge_pixels(classifier, facts, read(), source)
+def judge_skipped(classifier: Classifier, facts: Facts, source: str) -> Judged:
+    """A frame that its header rules out; its pixels need not be read."""
+    return _not_judged(classifier, facts, source, why_skipped(facts) or "skipped")
 
 
-def judge_skipped(facts: Facts) -> Judged:
-    """A frame that its header rules out."""
-    return _skipped(facts, why_skipped(facts) or "skipped")
-
-
-def judge_pixels(classifier: Classifier, facts: Facts, pixels: np.ndarray, source: str) -> Judged:
-    """As `judge`, of a frame whose pixels, uint8 [h, w], have been read anyway."""
+def judge_pixels(
+    classifier: Classifier, facts: Facts, pixels: np.ndarray, source: str, decode_ms: float | None = None
+) -> Judged:
+    """Judge one frame. pixels: uint8 [h, w]; decode_ms: what reading them took."""
     reason = why_skipped(facts)
     if reason:
-        return _skipped(facts, reason)
+        return _not_judged(classifier, facts, source, reason)
     found = lungs.segment(pixels)
     reason = no_lung(pixels, found)
+    one = Slice(pixels, source, DicomIds(facts.patient, facts.study, facts.series, facts.instance))
     if reason:
-        return _skipped(facts, reason, found.share)
-    ids = DicomIds(facts.patient, facts.study, facts.series, facts.instance)
-    one = Slice(pixels, source, ids)
-    judgement = classifier.judge_slice(one)
+        return _not_judged(classifier, facts, source, reason, found.share, one, decode_ms)
+    judgement = classifier.judge_slice(one, decode_ms)
     result, outputs = judgement.result, judgement.outputs
     row = Row(
         facts.instance, facts.frame, facts.along, result.decision, result.probability, result.reason, found.share,
@@ -118,9 +120,10 @@ def judge_pixels(classifier: Classifier, facts: Facts, pixels: np.ndarray, sourc
     return Judged(facts, row, judgement, class_map)
 
 
-def unreadable(facts: Facts, reason: str) -> Judged:
+def unreadable(classifier: Classifier, facts: Facts, source: str, reason: str) -> Judged:
     """A frame whose pixels cannot be read: rejected, and it does not vote."""
-    return Judged(facts, Row(facts.instance, facts.frame, facts.along, "rejected", None, reason, None, None))
+    judged = _not_judged(classifier, facts, source, reason)
+    return replace(judged, row=msgspec.structs.replace(judged.row, decision="rejected"))
 
 
 def no_lung(pixels: np.ndarray, found: lungs.Lungs) -> str | None:
@@ -137,12 +140,7 @@ def conclude(classifier: Classifier, judged: Iterable[Judged]) -> SeriesResult:
     frames = sorted(judged, key=lambda one: order(one.facts))
     rows = tuple(one.row for one in frames)
     voting = [row for row in rows if row.probability is not None]
-    manifest = classifier.manifest
-    verdict = decide_series(
-        [float(row.probability) for row in voting if row.probability is not None],
-        manifest.operating_point,
-        manifest.zone,
-    )
+    verdict = mean_verdict(classifier.manifest, (row.probability for row in rows))
     skipped = Counter(str(row.reason) for row in rows if row.decision is None)
     facts = frames[0].facts
     reason = verdict.reason if verdict else _why_none(rows, skipped)
@@ -165,15 +163,25 @@ def telling(judged: Iterable[Judged], count: int) -> list[Judged]:
     return sorted(voting, key=lambda one: (-_number(one.row.probability), order(one.facts)))[:count]
 
 
-def patient_verdict(classifier: Classifier, results: Iterable[SeriesResult]) -> SeriesVerdict | None:
-    """All voting slices of a patient's series together: their mean decides, as in a series."""
-    manifest = classifier.manifest
-    probabilities = [float(p) for result in results for row in result.rows if (p := row.probability) is not None]
-    return decide_series(probabilities, manifest.operating_point, manifest.zone)
+def mean_verdict(manifest: Manifest, probabilities: Iterable[float | None]) -> SeriesVerdict | None:
+    """The mean of the slices that vote decides, of a series and of all series of a patient. None: without a vote."""
+    return decide_series([p for p in probabilities if p is not None], manifest.operating_point, manifest.zone)
 
 
-def _skipped(facts: Facts, reason: str, lung: float | None = None) -> Judged:
-    return Judged(facts, Row(facts.instance, facts.frame, facts.along, None, None, reason, lung, None))
+def _not_judged(
+    classifier: Classifier,
+    facts: Facts,
+    source: str,
+    reason: str,
+    lung: float | None = None,
+    one: Slice | None = None,
+    decode_ms: float | None = None,
+) -> Judged:
+    """A frame that is skipped: in its series a row without a decision, by itself a rejected slice."""
+    row = Row(facts.instance, facts.frame, facts.along, None, None, reason, lung, None)
+    times = Milliseconds(decode_ms)
+    result = Result(source, "rejected", None, reason, facts.series, classifier.identity, times)
+    return Judged(facts, row, Judgement(result, one))
 
 
 def _why_none(rows: Sequence[Row], skipped: Counter[str]) -> str:

@@ -1,92 +1,68 @@
-"""Files, folders and DICOMDIR -> objects -> judged series: what has not come over the network goes the same way."""
+"""A file, or an object in memory -> judged frames; a DICOMDIR -> its files. All that is judged goes this way."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from io import BytesIO
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
-import msgspec
+import numpy as np
 
-from edge_ct import dicom, lungs, slices
-from edge_ct.classifier import Classifier, Judgement, Milliseconds, Result
+from edge_ct import dicom, slices
+from edge_ct.classifier import Classifier
 from edge_ct.errors import InputRejected
 
 from . import header, series
-from .header import Facts, order
-from .series import Judged, SeriesResult
+from .header import Facts
+from .series import Judged
 
-DICOMDIR = "DICOMDIR"
 # Objects up to this size are read at once, larger ones (Enhanced CT) frame by frame.
 _WHOLE = 16 << 20
 
 
-@dataclass(frozen=True, eq=False)
-class Series:
-    """A judged series of files. files: of its objects, by instance UID."""
+def judge_object(classifier: Classifier, data: Path | bytes, source: str) -> Iterator[Judged]:
+    """Judge the frames of an object, in order, the third of several under the name `source#3`.
 
-    patient: str
-    result: SeriesResult
-    judged: list[Judged]
-    files: dict[str, Path]
+    A frame that cannot be read is rejected, with a judgement that says why; what is no CT object, or cannot be read at
+    all, raises `InputRejected`. Where the header rules out every frame, pixels are not decoded.
+    """
+    begun = perf_counter()
+    dataset, frames, whole = _open(data, source)
+    all_skipped = all(header.why_skipped(own) for own in frames)
+    read = _one(dataset, source) if whole and len(frames) == 1 else dicom.read_frames(data, source, slices.check_sides)
+    for facts in frames:
+        where = f"{source}#{facts.frame}" if facts.frame else source
+        if all_skipped:
+            yield series.judge_skipped(classifier, facts, where)
+            continue
+        try:
+            pixels = next(read)
+            yield series.judge_pixels(classifier, facts, pixels, where, 1000 * (perf_counter() - begun))
+        except (InputRejected, StopIteration) as error:
+            reason = str(error).removeprefix(f"{source}: ") or "a frame is missing"
+            yield series.unreadable(classifier, facts, where, reason)
+        begun = perf_counter()
 
 
-def open_object(path: Path, source: str) -> tuple[Any, list[Facts]]:
-    """Parse an object: its dataset, with pixel data where that is small, and its frames. Raises `InputRejected`."""
+def _open(data: Path | bytes, source: str) -> tuple[Any, list[Facts], bool]:
+    """An object's dataset, its frames, and whether pixel data is in the dataset too."""
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
+        size = len(data) if isinstance(data, bytes) else data.stat().st_size
+        with dicom.opened(data) as file:
             dataset = dicom.read_dataset(file, source, pixels=size <= _WHOLE)
     except OSError as error:
         raise InputRejected(f"{source}: cannot be read: {error.strerror}") from error
     with dicom.refusing(source):
+        modality = dataset.get("Modality")
+        if modality != "CT":
+            raise InputRejected(f"{source}: DICOM modality {dicom.quoted(modality or '') or 'unknown'}; CT is read")
         dicom.check_frame_count(dataset, source)
-        return dataset, header.read(dataset)
+        return dataset, header.read(dataset), size <= _WHOLE
 
 
-def judge_object(
-    classifier: Classifier, path: Path, dataset: Any, frames: Sequence[Facts], source: str
-) -> Iterator[Judged]:
-    """Judge the frames of an object, in order. One that cannot be read is rejected, with a judgement that says why."""
-    single = len(frames) == 1 and "PixelData" in dataset
-    read = None if single else dicom.read_frames(path, source, slices.check_sides)
-    for facts in frames:
-        where = f"{source} frame {facts.frame}" if facts.frame else source
-        try:
-            if read is None:
-                # Where the header rules a vote out, pixels are not decoded.
-                yield series.judge(
-                    classifier, facts, lambda: dicom.frame_pixels(dataset, source, slices.check_sides), where
-                )
-            elif all(header.why_skipped(own) for own in frames):
-                yield series.judge_skipped(facts)
-            else:
-                yield series.judge_pixels(classifier, facts, next(read), where)
-        except (InputRejected, StopIteration) as error:
-            reason = str(error).removeprefix(f"{source}: ") or "a frame is missing"
-            answer = Result(where, "rejected", None, reason, facts.series, classifier.identity, Milliseconds())
-            yield replace(series.unreadable(facts, reason), judgement=Judgement(answer))
-
-
-def without_vote(found: Judgement, content: bytes | None) -> Judgement:
-    """A judged DICOM slice; rejected, with the reason, where a series would pass over it.
-
-    content: the file's bytes, where it is not read from its source's path.
-    """
-    one, result = found.slice, found.result
-    if one is None or result.decision == "rejected":
-        return found
-    try:
-        with BytesIO(content) if content is not None else Path(result.source).open("rb") as file:
-            (facts,) = header.read(dicom.read_dataset(file, result.source, pixels=False))
-    except (InputRejected, OSError, ValueError):
-        return found  # changed since it was judged
-    reason = header.why_skipped(facts) or series.no_lung(one.pixels, lungs.segment(one.pixels))
-    if reason is None:
-        return found
-    return Judgement(msgspec.structs.replace(result, decision="rejected", probability=None, reason=reason), one)
+def _one(dataset: Any, source: str) -> Generator[np.ndarray, None, None]:
+    yield dicom.frame_pixels(dataset, source, slices.check_sides)
 
 
 def referenced(path: Path) -> list[Path]:
@@ -107,36 +83,3 @@ def referenced(path: Path) -> list[Path]:
                 raise InputRejected(f"{path}: a directory that points outside its folder")
             found.append(path.parent.joinpath(*map(str, parts)))
     return found
-
-
-def judge_files(classifier: Classifier, paths: Iterable[Path]) -> Iterator[Series | Judgement]:
-    """Judge DICOM files series by series, in the order in which each series is first met.
-
-    A file that is no DICOM image that can be told a series is a rejected judgement, when it is met.
-    """
-    grouped: dict[tuple[str, str, str], list[tuple[Facts, Path]]] = {}
-    for path in paths:
-        source = str(path)
-        try:
-            if path.is_file() and path.stat().st_size > slices.MAX_BYTES * 8:
-                raise InputRejected(f"{source}: larger than {slices.MAX_BYTES >> 17} MiB")
-            with path.open("rb") as file:
-                dataset = dicom.read_dataset(file, source, pixels=False)
-            with dicom.refusing(source):
-                dicom.check_frame_count(dataset, source)
-                first = header.read(dataset)[0]
-        except (InputRejected, OSError) as error:
-            reason = str(getattr(error, "strerror", None) or error).removeprefix(f"{source}: ")
-            yield Judgement(Result(source, "rejected", None, reason, None, classifier.identity, Milliseconds()))
-            continue
-        grouped.setdefault((first.patient, first.study, first.series), []).append((first, path))
-    for (patient, _, _), members in grouped.items():
-        judged: list[Judged] = []
-        files: dict[str, Path] = {}
-        for first, path in sorted(members, key=lambda own: order(own[0])):
-            if first.instance in files:
-                continue  # a second copy of the same instance votes once
-            files[first.instance] = path
-            dataset, frames = open_object(path, str(path))
-            judged.extend(judge_object(classifier, path, dataset, frames, str(path)))
-        yield Series(patient, series.conclude(classifier, judged), judged, files)

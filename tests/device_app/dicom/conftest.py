@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ import pytest
 
 from edge_ct.bundle import Bundle
 from edge_ct.bundle import read as read_bundle
+from edge_ct.classifier import Classifier
+from edge_ct.device_app.dicom import series, study
+from edge_ct.device_app.dicom.series import Judged, SeriesResult
 from edge_ct.phantom import make_slice
 
 pytest.importorskip("pynetdicom")
@@ -54,6 +58,42 @@ def to_bytes(dataset: Any) -> bytes:
     return buffer.getvalue()
 
 
+def enhanced(frames: list[np.ndarray], make_ct: MakeCT, syntax: str | None = None) -> bytes:
+    """One multi-frame object: frame i 5 mm below the one before, its own intercept of -1400 - i, by PS3.3, A.38."""
+    import pydicom
+
+    dataset = edited(make_ct(0))
+    for name in ("RescaleSlope", "RescaleIntercept", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
+        delattr(dataset, name)
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.2.1"
+
+    def item(**values: Any) -> Any:
+        one = pydicom.Dataset()
+        for name, value in values.items():
+            setattr(one, name, value)
+        return one
+
+    dataset.SharedFunctionalGroupsSequence = [
+        item(
+            PixelMeasuresSequence=[item(PixelSpacing=[1.5, 1.5], SliceThickness=5)],
+            PlaneOrientationSequence=[item(ImageOrientationPatient=[1, 0, 0, 0, 1, 0])],
+            CTImageFrameTypeSequence=[item(FrameType=["ORIGINAL", "PRIMARY", "AXIAL", "NONE"])],
+        )
+    ]
+    dataset.PerFrameFunctionalGroupsSequence = [
+        item(
+            PlanePositionSequence=[item(ImagePositionPatient=[0, 0, 500 - 5 * i])],
+            PixelValueTransformationSequence=[item(RescaleSlope=1, RescaleIntercept=-1400 - i, RescaleType="HU")],
+        )
+        for i in range(len(frames))
+    ]
+    dataset.NumberOfFrames = len(frames)
+    dataset.PixelData = np.stack([stored_of(own) + i for i, own in enumerate(frames)]).astype(np.uint16).tobytes()
+    if syntax:
+        dataset.compress(syntax, generate_instance_uid=False)
+    return to_bytes(dataset)
+
+
 @pytest.fixture
 def make_ct(write_ct: Callable[..., bytes]) -> MakeCT:
     """One slice of a phantom series: index from the head down, 5 mm apart; further attributes (None removes one)."""
@@ -93,6 +133,23 @@ def make_ct(write_ct: Callable[..., bytes]) -> MakeCT:
         return to_bytes(edited(data, **{"SOPInstanceUID": values["SOPInstanceUID"], **removed}))
 
     return made
+
+
+@dataclass
+class Concluded:
+    """A judged series of files, by its objects' instance UIDs."""
+
+    result: SeriesResult
+    judged: list[Judged]
+    files: dict[str, Path]
+
+
+def conclude(bundle: Bundle, paths: list[Path]) -> Concluded:
+    """The files of one series, as `listen` judges what it has received."""
+    classifier = Classifier(bundle)
+    judged = [own for path in paths for own in study.judge_object(classifier, path, path.name)]
+    files = {own.facts.instance: path for own, path in zip(judged, paths, strict=True)}
+    return Concluded(series.conclude(classifier, judged), judged, files)
 
 
 @pytest.fixture(scope="session")

@@ -15,27 +15,25 @@ from edge_ct import slices
 from edge_ct.bundle import Bundle
 from edge_ct.classifier import Classifier
 from edge_ct.device_app import heatmap
-from edge_ct.device_app.dicom import answers, capture, series, study, uids
+from edge_ct.device_app.dicom import answers, capture, series, uids
 
-from .conftest import NAME, ROOT, neck
+from .conftest import NAME, ROOT, Concluded, conclude, neck
 
 MakeCT = Callable[..., bytes]
 DCMTK = shutil.which("dsrdump")
 
 
 @pytest.fixture
-def judged(bundle: Bundle, make_ct: MakeCT, tmp_path: Path) -> study.Series:
+def judged(bundle: Bundle, make_ct: MakeCT, tmp_path: Path) -> Concluded:
     """Five slices that vote, and one of the neck; PatientName is in Latin-1."""
     for index in range(6):
         data = make_ct(index, **({"grey": neck()} if index == 0 else {}))
         (tmp_path / f"{index}.dcm").write_bytes(data)
-    (one,) = study.judge_files(Classifier(bundle), sorted(tmp_path.glob("*.dcm")))
-    assert isinstance(one, study.Series)
-    return one
+    return conclude(bundle, sorted(tmp_path.glob("*.dcm")))
 
 
 @pytest.fixture
-def made(judged: study.Series, bundle: Bundle) -> list[Any]:
+def made(judged: Concluded, bundle: Bundle) -> list[Any]:
     """The report and three captures, as a receiver reads them."""
     built = answers.build(judged.files, judged.judged, judged.result, bundle, 3)
     return [pydicom.dcmread(BytesIO(answers.encode(one))) for one in built]
@@ -61,7 +59,7 @@ def texts(dataset: Any) -> dict[str, list[str]]:
     return found
 
 
-def test_report_says_what_was_found_by_what(made: list[Any], judged: study.Series, bundle: Bundle) -> None:
+def test_report_says_what_was_found_by_what(made: list[Any], judged: Concluded, bundle: Bundle) -> None:
     report, result = made[0], judged.result
     assert result.verdict is not None
     said = texts(report)
@@ -97,7 +95,7 @@ def test_answers_are_filed_with_their_source(made: list[Any]) -> None:
     assert len({one.SeriesInstanceUID for one in made}) == 2
 
 
-def test_references_are_to_the_slices_that_vote(made: list[Any], judged: study.Series) -> None:
+def test_references_are_to_the_slices_that_vote(made: list[Any], judged: Concluded) -> None:
     (evidence,) = made[0].CurrentRequestedProcedureEvidenceSequence
     (listed,) = evidence.ReferencedSeriesSequence
     voting = {row.instance for row in judged.result.rows if row.probability is not None}
@@ -108,7 +106,7 @@ def test_references_are_to_the_slices_that_vote(made: list[Any], judged: study.S
     assert set(sources) == {row.instance for row in best}
 
 
-def test_uids_are_stable_and_follow_from_what_was_judged(made: list[Any], judged: study.Series, bundle: Bundle) -> None:
+def test_uids_are_stable_and_follow_from_what_was_judged(made: list[Any], judged: Concluded, bundle: Bundle) -> None:
     again = answers.build(judged.files, judged.judged, judged.result, bundle, 3)
     assert [one.SOPInstanceUID for one in again] == [one.SOPInstanceUID for one in made]
     fewer = judged.judged[:-1]
@@ -143,7 +141,7 @@ def test_dcmtk_dumps_without_a_warning(made: list[Any], tmp_path: Path) -> None:
         assert "RESEARCH USE ONLY" in done.stdout or number > 0
 
 
-def test_window_and_orientation_are_the_sources(made: list[Any], judged: study.Series, bundle: Bundle) -> None:
+def test_window_and_orientation_are_the_sources(made: list[Any], judged: Concluded, bundle: Bundle) -> None:
     """Pixel for pixel: where there is no evidence the capture is the source in its lung window, rows as they were."""
     by_instance = {one.facts.instance: one for one in judged.judged}
     for one in made[1:]:
@@ -194,8 +192,7 @@ def test_names_that_are_no_names_are_not_in_warnings(
     bundle: Bundle, make_ct: MakeCT, tmp_path: Path, recwarn: pytest.WarningsRecorder
 ) -> None:
     (tmp_path / "a.dcm").write_bytes(make_ct(3, PatientName="Nomedepaciente", PatientSex="X", StudyTime="99"))
-    (one,) = study.judge_files(Classifier(bundle), [tmp_path / "a.dcm"])
-    assert isinstance(one, study.Series)
+    one = conclude(bundle, [tmp_path / "a.dcm"])
     report = next(answers.build(one.files, one.judged, one.result, bundle, 0))
     assert str(report.PatientName) == "Nomedepaciente"
     assert report.PatientSex == ""

@@ -100,6 +100,26 @@ def test_a_series_is_judged_when_it_is_quiet(device: Device, receiver: Receiver,
     assert device.worklist.verify().problem is None
 
 
+def test_the_log_and_the_trail_have_the_patient_so_far(
+    device: Device, make_ct: MakeCT, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of all series of the patient in the study: not of another patient, nor of an earlier study."""
+    caplog.set_level(logging.INFO, "edge_ct.listen")
+    device.start()
+    for index, where in enumerate([{"study": 5}, {"patient": 2}, {}, {"series": 4}]):
+        device.take_all([make_ct(1 + number, **where) for number in range(index + 1)])
+        device.wait()
+    lines = [record.getMessage() for record in caplog.records if "patient so far" in record.getMessage()]
+    assert [line.rsplit(" of ", 1)[1] for line in lines] == ["1 slices", "2 slices", "3 slices", "7 slices"]
+    assert "id-1" not in caplog.text
+    told = [json.loads(str(one["detail"])) for one in device.worklist.trail() if one["action"] == "series"]
+    own = {f"{ROOT}.1.2.3", f"{ROOT}.1.2.4"}
+    votes = [row.probability for row in device.worklist.rows() if row.series in own and row.probability is not None]
+    (last,) = [one["patient"] for one in told if one["series"] == f"{ROOT}.1.2.4"]
+    assert last["slices"] == len(votes) == 7
+    assert last["probability"] == pytest.approx(sum(votes) / 7)
+
+
 def test_a_complete_series_is_judged_at_once(device: Device, make_ct: MakeCT) -> None:
     device.options["quiet"] = 3600
     device.start()

@@ -1,9 +1,9 @@
 """Files -> series: who votes, in which order, what comes out, and a DICOMDIR."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pydicom
@@ -11,14 +11,19 @@ import pytest
 
 from edge_ct import dicom, slices
 from edge_ct.bundle import Bundle
-from edge_ct.classifier import Classifier, Judgement
+from edge_ct.classifier import Classifier
 from edge_ct.device_app import judging
 from edge_ct.device_app.dicom import series, study
+from edge_ct.device_app.dicom.series import SeriesResult
+from edge_ct.device_app.judging import Found
+from edge_ct.device_app.pseudonym import pseudonym
+from edge_ct.device_app.rollup import Patient, Tally
 from edge_ct.errors import InputRejected
 
-from .conftest import ROOT, edited, neck, stored_of, to_bytes
+from .conftest import ROOT, edited, enhanced, neck, to_bytes
 
 MakeCT = Callable[..., bytes]
+KEY = bytes(32)
 
 
 @pytest.fixture
@@ -33,21 +38,40 @@ def write(folder: Path, objects: dict[str, bytes]) -> list[Path]:
     return [folder / name for name in objects]
 
 
-def judge(classifier: Classifier, paths: list[Path]) -> list[Any]:
-    return list(study.judge_files(classifier, paths))
+@dataclass
+class Judged:
+    """What `classify` makes of files: its slices, and the roll-ups of what is DICOM."""
+
+    found: list[Found]
+    results: list[tuple[str, SeriesResult]]
+    patients: list[Patient]
+
+
+def judge(classifier: Classifier, paths: list[Path]) -> Judged:
+    tally = Tally(lambda: KEY)
+    found = list(judging.judge_all(classifier, map(str, paths)))
+    for one in found:
+        tally.add(one)
+    return Judged(found, list(tally._concluded(classifier)), tally.all_patients(classifier))
+
+
+def only(classifier: Classifier, paths: list[Path]) -> SeriesResult:
+    """Of files that are one series."""
+    ((_, result),) = judge(classifier, paths).results
+    return result
 
 
 def test_a_series_is_sorted_and_its_mean_decides(classifier: Classifier, make_ct: MakeCT, tmp_path: Path) -> None:
     order = [5, 1, 3, 0, 4, 2]
-    (one,) = judge(classifier, write(tmp_path, {f"{i}.dcm": make_ct(i) for i in order}))
-    result = one.result
+    paths = write(tmp_path, {f"{i}.dcm": make_ct(i) for i in order})
+    ((patient, result),) = judge(classifier, paths).results
     assert [row.along for row in result.rows] == [500, 495, 490, 485, 480, 475]
     expected = [classifier.classify(tmp_path / f"{i}.dcm").probability for i in range(6)]
     assert [row.probability for row in result.rows] == expected
     assert result.verdict is not None
     assert result.verdict.probability == pytest.approx(np.mean([p for p in expected if p is not None]), abs=1e-12)
     assert (result.thickness, result.gap, result.skipped, result.notes) == (5, 5, {}, ())
-    assert one.patient == "id-1"
+    assert patient == "id-1"
 
 
 def test_neck_abdomen_localisers_and_derived_images_do_not_vote(
@@ -65,12 +89,13 @@ def test_neck_abdomen_localisers_and_derived_images_do_not_vote(
             "mpr": make_ct(4, ImageType=["DERIVED", "SECONDARY", "MPR"]),
         },
     )
-    (one,) = judge(classifier, paths)
-    voting = [row for row in one.result.rows if row.probability is not None]
+    result = only(classifier, paths)
+    voting = [row for row in result.rows if row.probability is not None]
     assert [row.along for row in voting] == [490]
-    assert one.result.verdict.slices == 1
-    assert sum(one.result.skipped.values()) == 4
-    assert {"too little lung in it", "a localiser"} <= one.result.skipped.keys()
+    assert result.verdict is not None
+    assert result.verdict.slices == 1
+    assert sum(result.skipped.values()) == 4
+    assert {"too little lung in it", "a localiser"} <= result.skipped.keys()
 
 
 def test_gas_is_no_lung() -> None:
@@ -88,10 +113,10 @@ def test_gas_is_no_lung() -> None:
 def test_a_series_without_lung_is_rejected_with_a_reason(
     classifier: Classifier, make_ct: MakeCT, tmp_path: Path
 ) -> None:
-    (one,) = judge(classifier, write(tmp_path, {f"{i}": make_ct(i, grey=neck()) for i in range(3)}))
-    assert one.result.verdict is None
-    assert one.result.decision == "rejected"
-    assert one.result.reason == "no slice to judge among 3: 3 x too little lung in it"
+    result = only(classifier, write(tmp_path, {f"{i}": make_ct(i, grey=neck()) for i in range(3)}))
+    assert result.verdict is None
+    assert result.decision == "rejected"
+    assert result.reason == "no slice to judge among 3: 3 x too little lung in it"
 
 
 def test_several_series_and_patients_are_kept_apart(classifier: Classifier, make_ct: MakeCT, tmp_path: Path) -> None:
@@ -101,30 +126,42 @@ def test_several_series_and_patients_are_kept_apart(classifier: Classifier, make
         {"a": make_ct(0), "b": make_ct(0, series=4), "c": make_ct(1), "d": make_ct(0, patient=2), "e": to_bytes(twin)},
     )
     found = judge(classifier, paths)
-    assert [(one.patient, len(one.judged)) for one in found] == [
+    assert [(patient, len(result.rows)) for patient, result in found.results] == [
         ("id-1", 2), ("id-1", 1), ("id-2", 1), ("somebody else", 1),
     ]  # fmt: skip
-    own = [one.result for one in found if one.patient == "id-1"]
-    verdict = series.patient_verdict(classifier, own)
-    assert verdict is not None
-    assert verdict.slices == 3
+    assert [(one.patient, len(one.series), one.slices) for one in found.patients] == [
+        (pseudonym(KEY, "id-1"), 2, 3), (pseudonym(KEY, "id-2"), 1, 1), (pseudonym(KEY, "somebody else"), 1, 1),
+    ]  # fmt: skip
+    own = [one.result.probability for one in found.found[:3]]
+    assert found.patients[0].probability == pytest.approx(np.mean([p for p in own if p is not None]), abs=1e-12)
+
+
+def test_objects_that_name_nobody_are_a_patient_a_study(
+    classifier: Classifier, make_ct: MakeCT, tmp_path: Path
+) -> None:
+    places = [(2, 3), (2, 4), (5, 3), (5, 4)]  # study, series
+    unnamed = {f"{one}{two}": make_ct(2, study=one, series=two, PatientID="") for one, two in places}
+    found = judge(classifier, write(tmp_path, unnamed)).patients
+    assert [(one.patient, len(one.series), one.slices) for one in found] == [(None, 2, 2), (None, 2, 2)]
 
 
 def test_a_copy_of_an_instance_votes_once(classifier: Classifier, make_ct: MakeCT, tmp_path: Path) -> None:
-    (one,) = judge(classifier, write(tmp_path, {"a": make_ct(1), "b": make_ct(1), "c": make_ct(2)}))
-    assert len(one.judged) == 2
+    found = judge(classifier, write(tmp_path, {"a": make_ct(1), "b": make_ct(1), "c": make_ct(2)}))
+    assert len(found.found) == 3
+    ((_, result),) = found.results
+    assert len(result.rows) == found.patients[0].slices == 2
 
 
 def test_bad_files_are_rows_beside_the_series(classifier: Classifier, make_ct: MakeCT, tmp_path: Path) -> None:
     whole = make_ct(1)
     paths = write(tmp_path, {"a": make_ct(0), "cut": whole[:-500], "noise": bytes(128) + b"DICM" + b"\xff" * 90})
     found = judge(classifier, [*paths, tmp_path / "gone.dcm"])
-    rejected = [one.result for one in found if isinstance(one, Judgement)]
-    assert [Path(one.source).name for one in rejected] == ["noise", "gone.dcm"]
-    (one,) = [one for one in found if not isinstance(one, Judgement)]
-    assert [row.decision == "rejected" for row in one.result.rows] == [False, True]
-    assert "truncated" in one.result.rows[1].reason
-    assert one.result.verdict.slices == 1
+    assert [Path(one.file).name for one in found.found if not one.read] == ["cut", "noise", "gone.dcm"]
+    ((_, result),) = found.results
+    assert [row.decision == "rejected" for row in result.rows] == [False, True]
+    assert "truncated" in str(result.rows[1].reason)
+    assert result.verdict is not None
+    assert result.verdict.slices == 1
 
 
 def test_notes(classifier: Classifier, make_ct: MakeCT, tmp_path: Path) -> None:
@@ -136,8 +173,7 @@ def test_notes(classifier: Classifier, make_ct: MakeCT, tmp_path: Path) -> None:
             "c": make_ct(2, SliceThickness=8, ImagePositionPatient=None),
         },
     )
-    (one,) = judge(classifier, paths)
-    assert one.result.notes == (
+    assert only(classifier, paths).notes == (
         "1 slices without a position", "1 slices at the position of another", "slices 8 mm thick", "MONOCHROME1",
     )  # fmt: skip
 
@@ -151,40 +187,6 @@ def test_monochrome1_is_display_alone(make_ct: MakeCT) -> None:
 # Enhanced CT.
 
 
-def enhanced(frames: list[np.ndarray], make_ct: MakeCT, syntax: str | None = None) -> bytes:
-    """One multi-frame object: frame i 5 mm below the one before, its own intercept of -1400 - i, by PS3.3, A.38."""
-    dataset = edited(make_ct(0))
-    for name in ("RescaleSlope", "RescaleIntercept", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
-        delattr(dataset, name)
-    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.2.1"
-
-    def item(**values: Any) -> pydicom.Dataset:
-        one = pydicom.Dataset()
-        for name, value in values.items():
-            setattr(one, name, value)
-        return one
-
-    dataset.SharedFunctionalGroupsSequence = [
-        item(
-            PixelMeasuresSequence=[item(PixelSpacing=[1.5, 1.5], SliceThickness=5)],
-            PlaneOrientationSequence=[item(ImageOrientationPatient=[1, 0, 0, 0, 1, 0])],
-            CTImageFrameTypeSequence=[item(FrameType=["ORIGINAL", "PRIMARY", "AXIAL", "NONE"])],
-        )
-    ]
-    dataset.PerFrameFunctionalGroupsSequence = [
-        item(
-            PlanePositionSequence=[item(ImagePositionPatient=[0, 0, 500 - 5 * i])],
-            PixelValueTransformationSequence=[item(RescaleSlope=1, RescaleIntercept=-1400 - i, RescaleType="HU")],
-        )
-        for i in range(len(frames))
-    ]
-    dataset.NumberOfFrames = len(frames)
-    dataset.PixelData = np.stack([stored_of(own) + i for i, own in enumerate(frames)]).astype(np.uint16).tobytes()
-    if syntax:
-        dataset.compress(syntax, generate_instance_uid=False)
-    return to_bytes(dataset)
-
-
 @pytest.mark.parametrize("syntax", [None, "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.90"])
 def test_enhanced_ct_is_a_series_of_frames(
     classifier: Classifier, make_ct: MakeCT, tmp_path: Path, syntax: str | None
@@ -195,18 +197,43 @@ def test_enhanced_ct_is_a_series_of_frames(
     (path,) = write(tmp_path, {"enhanced.dcm": enhanced(frames, make_ct, syntax)})
     read = list(dicom.read_frames(path, "x", slices.check_sides))
     assert all(np.array_equal(one, frame) for one, frame in zip(read, frames, strict=True))
-    (one,) = judge(classifier, [path])
-    rows = one.result.rows
-    assert [(row.frame, row.along) for row in rows] == [(1, 500), (2, 495), (3, 490)]
-    assert [row.probability is not None for row in rows] == [True, True, False]
-    assert one.result.thickness == 5
+    found = judge(classifier, [path])
+    ((_, result),) = found.results
+    assert [(row.frame, row.along) for row in result.rows] == [(1, 500), (2, 495), (3, 490)]
+    assert [row.probability is not None for row in result.rows] == [True, True, False]
+    assert result.thickness == 5
+    assert [one.result.source for one in found.found] == [f"{path}#{number}" for number in (1, 2, 3)]
+    assert [one.result.probability for one in found.found] == [row.probability for row in result.rows]
+    own = [Classifier(classifier.bundle).judge_slice(slices.Slice(frame, "x")).result.probability for frame in frames]
+    assert [row.probability for row in result.rows[:2]] == own[:2]
+
+
+def test_enhanced_ct_larger_than_a_file_of_one_slice(
+    classifier: Classifier, make_ct: MakeCT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = enhanced([neck(), neck()], make_ct)
+    (path,) = write(tmp_path, {"enhanced.dcm": data})
+    monkeypatch.setattr(study, "_WHOLE", 1000)
+    monkeypatch.setattr(judging, "_MOST_OF_FRAMES", len(data))
+    assert [one.read for one in judge(classifier, [path]).found] == [True, True]
+    monkeypatch.setattr(judging, "_MOST_OF_FRAMES", len(data) - 1)
+    (one,) = judge(classifier, [path]).found
+    assert not one.read
+    assert "the limit is" in str(one.result.reason)
+
+
+def test_enhanced_ct_from_standard_input(classifier: Classifier, make_ct: MakeCT) -> None:
+    found = list(judging.judge(classifier, judging.Source("<stdin>", enhanced([neck(), neck()], make_ct))))
+    assert [one.result.source for one in found] == ["<stdin>#1", "<stdin>#2"]
 
 
 def test_enhanced_ct_whose_frames_end_early(classifier: Classifier, make_ct: MakeCT, tmp_path: Path) -> None:
     data = enhanced([neck()] * 3, make_ct)
     (path,) = write(tmp_path, {"a": data[: -128 * 128 * 2 + 8]})
-    (one,) = judge(classifier, [path])
-    assert [row.decision for row in one.result.rows] == [None, None, "rejected"]
+    found = judge(classifier, [path])
+    ((_, result),) = found.results
+    assert [row.decision for row in result.rows] == [None, None, "rejected"]
+    assert [one.read for one in found.found] == [True, True, False]
 
 
 def test_one_slice_a_file_elsewhere(make_ct: MakeCT) -> None:
@@ -232,8 +259,9 @@ def test_dicomdir_lists_its_files(disc: Path, classifier: Classifier) -> None:
     found = study.referenced(disc / "DICOMDIR")
     assert len(found) == 3
     assert all(path.is_file() for path in found)
-    (one,) = judge(classifier, found)
-    assert one.result.verdict.slices == 3
+    result = only(classifier, [disc / "DICOMDIR"])
+    assert result.verdict is not None
+    assert result.verdict.slices == 3
     assert disc / "DICOMDIR" not in slices.find(disc)
 
 
@@ -256,7 +284,7 @@ def test_classify_takes_a_dicomdir_and_passes_over_what_shows_no_lung(
     assert derived.decision == "rejected"
     assert str(derived.reason).startswith("a derived image")
     assert lung.probability == classifier.classify(paths[2]).probability
-    piped = judging.judge(classifier, judging.Source("<stdin>", paths[0].read_bytes()))
+    (piped,) = judging.judge(classifier, judging.Source("<stdin>", paths[0].read_bytes()))
     assert piped.result.reason == "too little lung in it"
 
 
@@ -279,11 +307,12 @@ def test_dicomdir_that_points_outside_is_refused(disc: Path, bad: list[str]) -> 
 def test_real_series(real_data: Path, classifier: Classifier) -> None:
     """25 slices from the shoulders to the hilum: those above the lungs do not vote."""
     paths = sorted((real_data / "dicom" / "thorax-ct-series").glob("*.dcm"))
-    (one,) = judge(classifier, paths)
-    heights = [row.along for row in one.result.rows]
+    result = only(classifier, paths)
+    heights = [row.along for row in result.rows if row.along is not None]
     assert heights == sorted(heights, reverse=True)
-    votes = [row.along for row in one.result.rows if row.probability is not None]
+    assert len(heights) == 25
+    votes = [row.along for row in result.rows if row.probability is not None and row.along is not None]
     assert max(votes) < 62  # the apices end at 61.5 mm
     assert min(votes) == -4.5
     assert len(votes) == 17
-    assert (one.result.thickness, one.result.skipped) == (2, {"too little lung in it": 8})
+    assert (result.thickness, result.skipped) == (2, {"too little lung in it": 8})
