@@ -1,6 +1,7 @@
 """What several rooms' tests share: phantom data, DICOM objects, a small trained run, bundles."""
 
 import os
+import signal
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -32,6 +33,10 @@ from edge_ct.runtime import Runtime
 EXAMPLES = int(os.environ.get("EDGE_CT_EXAMPLES", "100"))  # fewer where each takes long, as on an emulated processor
 settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=EXAMPLES)
 settings.load_profile("repeatable")
+
+# A shell starts what it puts into the background with SIGINT ignored, and so would be every program that a test starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

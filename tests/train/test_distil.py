@@ -123,7 +123,7 @@ def test_a_student_comes_to_say_what_its_teacher_says(
 ) -> None:
     """Smaller than its teacher; mixing 1 leaves the labels out."""
     options = options_of(
-        trained_run, size=32, epochs=8, teacher=str(trained_run), mixing=1.0, temperature=2.0, patience=50
+        trained_run, size=32, epochs=14, teacher=str(trained_run), mixing=1.0, temperature=2.0, patience=50
     )
     prepared = fit.prepare(phantom_table, options)
     student = fit.train_prepared(prepared, tmp_path / "student", options)
