@@ -71,20 +71,20 @@ DEBOOTSTRAP_DIR="$folder/usr/share/debootstrap" $fake sh "$folder/usr/sbin/deboo
     >debootstrap.log 2>&1 || skip "debootstrap: $(tail -n 1 debootstrap.log)"
 for package in "$folder"/root/var/cache/apt/archives/*.deb; do dpkg -x "$package" "$folder/root"; done
 rm -rf "$folder/root/var/cache/apt" "$folder/root/debootstrap" "$folder/apt"
-mkdir -p "$folder/root/edge-ct" "$folder/root/work"
+mkdir -p "$folder/root/edge-ct" "$folder/root/mnt"
 
 # proot shows the root to every process and hands each Arm program to the emulator. `-cpu`: a Raspberry Pi 5's core.
 # /sys: without /sys/devices/system/cpu the runtime goes on without XNNPACK, in other arithmetic.
 cat >"$folder/run" <<END
 #!/bin/sh
-# run [-b FOLDER:THERE]... COMMAND...: in the arm64 root, with the checkout at /edge-ct and this folder at /work.
+# run [-b FOLDER:THERE]... COMMAND...: in the arm64 root, with the checkout at /edge-ct and this folder at /mnt.
 binds=
 while [ "\$1" = -b ]; do
     binds="\$binds -b \$2"
     shift 2
 done
 PATH="$folder/usr/bin:\$PATH" LD_LIBRARY_PATH="$folder/usr/lib/x86_64-linux-gnu" exec proot -r "$folder/root" \\
-    -q "qemu-aarch64-static -cpu cortex-a76" -b /proc -b /sys -b /dev -b /tmp -b "$here:/edge-ct" -b "$folder:/work" \$binds -w /edge-ct \\
+    -q "qemu-aarch64-static -cpu cortex-a76" -b /proc -b /sys -b /dev -b /tmp -b "$here:/edge-ct" -b "$folder:/mnt" \$binds -w /edge-ct \\
     /usr/bin/env -i PATH=/usr/bin:/bin HOME=/tmp LANG=C.UTF-8 "\$@"
 END
 chmod +x "$folder/run"

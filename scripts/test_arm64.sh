@@ -23,7 +23,7 @@ attempt() {
 }
 attempt sh scripts/arm64_root.sh "$arm"
 
-# A path in .arm64 is at /work in the root, the checkout at /edge-ct.
+# A path in .arm64 is at /mnt in the root, the checkout at /edge-ct.
 minor=$(basename "$arm"/root/usr/bin/python3.[0-9]* | sed s/python//)
 made_of=$(cat requirements/*.lock pyproject.toml scripts/*wheelhouse.py scripts/install.sh "$arm/recipe" | sha256sum)
 if [ "$(cat "$arm/installed" 2>/dev/null)" != "$made_of" ]; then
@@ -33,7 +33,7 @@ if [ "$(cat "$arm/installed" 2>/dev/null)" != "$made_of" ]; then
         --only iniconfig --only pygments --only hypothesis --only sortedcontainers
     for wheel in "$arm"/testing/wheels/*.whl; do "$python" -m zipfile -e "$wheel" "$arm/testing"; done
     echo "test-arm64: installing from the wheelhouse in the root, once, some minutes" >&2
-    "$arm/run" PIP_NO_COMPILE=1 sh /work/wheelhouse/install.sh
+    "$arm/run" PIP_NO_COMPILE=1 sh /mnt/wheelhouse/install.sh
     # Compiled here, where this Python is the root's: there it takes longer than all else.
     if "$python" -c "import sys; sys.exit('%d.%d' % sys.version_info[:2] != '$minor')"; then
         "$python" -m compileall -q "$arm/testing" "$arm/root/opt/edge-ct/lib" "$arm/root/usr/lib/python$minor" \
@@ -41,7 +41,7 @@ if [ "$(cat "$arm/installed" 2>/dev/null)" != "$made_of" ]; then
     fi
     echo "$made_of" >"$arm/installed"
 fi
-there() { "$arm/run" PYTHONPATH=/edge-ct:/work/testing "$@"; }
+there() { "$arm/run" PYTHONPATH=/edge-ct:/mnt/testing "$@"; }
 here() { PYTHONPATH=$PWD "$@"; }
 
 real=
@@ -51,7 +51,7 @@ failed=
 for bundle; do
     cp "$bundle" "$arm/model.tflite"
     here "$python" scripts/same_results.py judge "$arm/slices" "$arm/model.tflite" "$arm/here.npz"
-    there /opt/edge-ct/bin/python scripts/same_results.py judge /work/slices /work/model.tflite /work/there.npz
+    there /opt/edge-ct/bin/python scripts/same_results.py judge /mnt/slices /mnt/model.tflite /mnt/there.npz
     here "$python" scripts/same_results.py compare "$arm/here.npz" "$arm/there.npz" || failed="results differ"
 done
 
@@ -63,7 +63,7 @@ for name in judging heatmap explanation doctor installing audit queues watch wor
     tests="$tests tests/device_app/test_$name.py"
 done
 for name in classifier preprocess files runtime; do tests="$tests tests/edge_ct/test_$name.py"; done
-there HYPOTHESIS_STORAGE_DIRECTORY=/tmp/edge-ct-arm64-hypothesis EDGE_CT_EXAMPLES=5 EDGE_CT_TINY_BUNDLE=/work/tiny.tflite \
+there HYPOTHESIS_STORAGE_DIRECTORY=/tmp/edge-ct-arm64-hypothesis EDGE_CT_EXAMPLES=5 EDGE_CT_TINY_BUNDLE=/mnt/tiny.tflite \
     /opt/edge-ct/bin/python -m pytest -q -p no:cacheprovider --durations=10 -m "not slow and not real" $tests ||
     failed="${failed:+$failed, }tests failed"
 if [ -n "$failed" ]; then
