@@ -10,7 +10,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from edge_ct import slices
+from edge_ct import cli, slices
 
 from .conftest import NAME, neck
 from .processes import Listen, Orthanc, free_ports, wait_for
@@ -95,10 +95,6 @@ def test_round_trip(pair: tuple[Orthanc, Listen], make_ct: MakeCT, tmp_path: Pat
 
 def test_results_wait_for_a_pacs_that_is_away(tmp_path: Path, tiny_bundle: Path, make_ct: MakeCT) -> None:
     """The device is ended before the PACS comes back; `edge-ct send` delivers what waits."""
-    from click.testing import CliRunner
-
-    from edge_ct.device_app.dicom.commands import send
-
     from .conftest import store
 
     dicom, http, device = free_ports(3)
@@ -111,8 +107,7 @@ def test_results_wait_for_a_pacs_that_is_away(tmp_path: Path, tiny_bundle: Path,
         listen.kill()
     orthanc = Orthanc(tmp_path / "orthanc", dicom, http, {"edgect": ("EDGECT", device)})
     try:
-        done = CliRunner().invoke(send, ["--to", target, "--state", str(tmp_path / "state"), "--again"])
-        assert done.exit_code == 0, done.output
+        assert cli.run(["send", "--to", target, "--state", str(tmp_path / "state"), "--again"]) == 0
         assert len(instances(orthanc, "SR")) == 1
     finally:
         orthanc.stop()
