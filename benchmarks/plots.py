@@ -14,6 +14,7 @@ from edge_ct.files import replacing
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.ticker import LogLocator, NullFormatter
 
 _MARKERS = ("o", "s", "D", "^", "v", "P")
 
@@ -31,12 +32,22 @@ def accuracy_latency(points: dict[str, tuple[float, float, float, float]]) -> st
             ecolor="0.6",
             capsize=3,
             markersize=7,
+            label=name,
         )
-        axis.annotate(name, (ms, value), xytext=(7, 5), textcoords="offset points", fontsize=9)
-    axis.set(xscale="log", xlabel="model-only time of one slice, ms (median, log scale)", ylabel="sensitivity")
-    axis.margins(x=0.35)
+    _log_time(axis)
+    axis.set(ylabel="sensitivity")
+    axis.margins(x=0.2)
+    axis.legend(frameon=False, fontsize=9, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
     axis.grid(alpha=0.3, which="both")
     return svg(figure)
+
+
+def _log_time(axis: Any) -> None:
+    """A logarithmic axis of times, ticked at 1, 2 and 5 in plain numbers: those of Matplotlib run into each other."""
+    axis.set(xscale="log", xlabel="model-only time of one slice, ms (median, log scale)")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_formatter(NullFormatter())
 
 
 def intervals(values: dict[str, dict[str, tuple[float, float, float]]]) -> str:
@@ -100,7 +111,8 @@ def tradeoff(points: list[dict[str, Any]], metrics: tuple[str, ...] = ("sensitiv
             )
         front = sorted((one["ms"], one[metric][0]) for one in points if _on_front(one, points, metric))
         axis.step(*zip(*front, strict=True), where="post", color="0.35", linewidth=1, linestyle="--", zorder=1)
-        axis.set(xscale="log", xlabel="model-only time of one slice, ms (median, log scale)", ylabel=metric)
+        _log_time(axis)
+        axis.set(ylabel=metric)
         axis.margins(x=0.15)
         axis.grid(alpha=0.3, which="both")
     listed = "   ".join(f"{number} {point['label']}" for number, point in enumerate(points, 1))
