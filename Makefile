@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 UV_COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --no-header pyproject.toml
 
-.PHONY: demo test test-arm64 test-tflite-runtime wheelhouse-arm64 lint bench bench-cold bench-peers lock clean
+.PHONY: demo test test-arm64 test-tflite-runtime wheelhouse-arm64 lint figures bench bench-cold bench-peers lock clean
 
 demo: $(VENV)/installed
 	$(BIN)/edge-ct demo --out edge-ct-demo --force
@@ -33,14 +33,20 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Figures 4 to 7 of Garg et al. 2020 on phantoms: hours on two cores; the same command goes on after a kill.
+# Figures 4 to 7 of Garg et al. 2020, of networks trained on phantoms from scratch: a night on two cores. Goes on after a
+# kill. make figures [FIGURE_NETWORKS="resnet50 modified-resnet50"] [FIGURE_OPTIONS="--size 64 --epochs 8"]
 FIGURES := figures
+FIGURE_NETWORKS := mobilenetv2 $(foreach n,efficientnetb0 resnet50 densenet121 xception vgg16,$(n) modified-$(n))
+FIGURE_OPTIONS := --size 96 --epochs 16
 figures: $(VENV)/installed
-	test -d $(FIGURES)/phantoms || $(BIN)/edge-ct data synth $(FIGURES)/phantoms --patients 500 --slices 2 --seed 3
-	for network in $(FIGURE_NETWORKS); do $(BIN)/edge-ct train $$network --data $(FIGURES)/phantoms/slices.csv \
-		--split grouped --augment flips --size 72 --epochs 8 --batch 16 --learning-rate 1e-3 \
-		--out $(FIGURES)/$$network --resume || exit; done
-	$(BIN)/edge-ct explain figures $(FIGURES)/*/ --out $(FIGURES)/pictures --force
+	test -d $(FIGURES)/phantoms || $(BIN)/edge-ct data synth $(FIGURES)/phantoms --twins --patients 400 --slices 2 \
+		--size 192
+	for network in $(FIGURE_NETWORKS); do \
+		case $$network in *vgg*) rate=1e-4;; *) rate=1e-3;; esac; \
+		$(BIN)/edge-ct train $$network --data $(FIGURES)/phantoms/slices.csv --split grouped --augment flips \
+			--batch 16 --learning-rate $$rate $(FIGURE_OPTIONS) --out $(FIGURES)/runs/$$network --resume || exit; \
+	done
+	$(BIN)/edge-ct explain figures $(FIGURE_NETWORKS:%=$(FIGURES)/runs/%) --out $(FIGURES)/pictures --force
 
 # make bench [BUNDLE=model.tflite]
 bench: $(VENV)/installed

@@ -59,8 +59,10 @@ class Pointing(msgspec.Struct, frozen=True):
     """On phantoms, whose lesions are known. hits: of n positive slices that the network calls positive, those whose
     strongest point, the middle of the strongest cell, lies in a lesion or within `tolerance` of the side of one.
     hits_by_chance: how many would be, were every cell as likely as another. best_hits: how many a map would have whose
-    cells hold the lesion's share in each: a coarse one misses, too. iou: of the attended region with the lesion, mean.
-    lung_share: of the map's energy inside the lungs, mean; by_chance: the lungs' share of the slice.
+    cells hold the lesion's share in each: a coarse one misses, too. cell_hits: slices whose strongest cell holds a part
+    of a lesion, which is all that so coarse a map can say; cell_hits_by_chance: as above. iou: of the attended region
+    with the lesion, mean. lung_share: of the map's energy inside the lungs, mean; by_chance: the lungs' share of the
+    slice.
     """
 
     n: int
@@ -68,6 +70,8 @@ class Pointing(msgspec.Struct, frozen=True):
     hits_by_chance: float
     best_hits: int
     cells: int
+    cell_hits: int
+    cell_hits_by_chance: float
     tolerance: float
     iou: float
     lung_share: float
@@ -182,21 +186,29 @@ def pointing(
     called = log_odds(images) > 0
     chosen = [one for one, own in zip(shown, called, strict=True) if own]
     found = maps(images[called]) if chosen else np.empty((0, 1, 1))
-    hits, best, random, overlaps, inside, chance = 0, 0, 0.0, [], [], []
+    count = np.zeros(5)
+    overlaps, inside, chance = [], [], []
     for heat, one in zip(found, chosen, strict=True):
         side, cells = len(one.image), heat.shape[0]
         near = _within(one.lesion, round(tolerance * side))
         middles = ((np.arange(cells) + 0.5) * side / cells).astype(int)
         hit = near[np.ix_(middles, middles)]
         ideal = cv2.resize(one.lesion.astype(np.float32), (cells, cells), interpolation=cv2.INTER_AREA)
-        hits += bool(hit.flat[heat.argmax()])
-        best += bool(hit.flat[ideal.argmax()])
-        random += float(hit.mean())
+        strongest = heat.argmax()
+        count += (
+            hit.flat[strongest],
+            hit.mean(),
+            hit.flat[ideal.argmax()],
+            ideal.flat[strongest] > 0,
+            (ideal > 0).mean(),
+        )
         overlaps.append(regions.iou(regions.attended(regions.enlarged(np.maximum(heat, 0), side, side)), one.lesion))
         inside.append(_inside(heat, one.lungs))
         chance.append(float(one.lungs.mean()))
     means = [float(np.mean(values)) if values else float("nan") for values in (overlaps, inside, chance)]
-    return Pointing(len(chosen), hits, random, best, found.shape[1], tolerance, *means)
+    hits, random, best, cell_hits, cell_random = count.tolist()
+    size = found.shape[1]
+    return Pointing(len(chosen), int(hits), random, int(best), size, int(cell_hits), cell_random, tolerance, *means)
 
 
 def _within(mask: np.ndarray, reach: int) -> np.ndarray:

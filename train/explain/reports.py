@@ -41,7 +41,8 @@ class Checks(msgspec.Struct, frozen=True):
             f"  deletion   {c.deletion:.3f} (cells in random places {c.deletion_random:.3f}), lower is better",
             f"  insertion  {c.insertion:.3f} (cells in random places {c.insertion_random:.3f}), higher is better",
             f"  pointing game on phantoms: {p.hits} of {p.n} (by chance {p.hits_by_chance:.1f}; the best map of "
-            f"{p.cells} x {p.cells} cells {p.best_hits})",
+            f"{p.cells} x {p.cells} cells {p.best_hits}); strongest cell on a lesion: {p.cell_hits} (by chance "
+            f"{p.cell_hits_by_chance:.1f})",
             f"  phantoms: IoU with the lesion {p.iou:.2f}; {p.lung_share:.0%} of the energy in the lungs, which are "
             f"{p.by_chance:.0%} of the slice",
         ]

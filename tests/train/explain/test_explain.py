@@ -208,6 +208,10 @@ def test_the_strongest_point_is_the_middle_of_a_cell() -> None:
     image = one.image[np.newaxis, :, :, np.newaxis]
     found = faithful.pointing(lambda views: np.ones(len(views)), lambda views: heat, image, [one])
     assert (found.hits, found.best_hits, found.cells, found.hits_by_chance) == (1, 1, 2, 0.25)
+    lesion[:] = False
+    lesion[:6, 60:70] = True  # in both upper cells, far from their middles
+    found = faithful.pointing(lambda views: np.ones(len(views)), lambda views: heat, image, [one])
+    assert (found.hits, found.best_hits, found.cell_hits, found.cell_hits_by_chance) == (0, 0, 1, 0.5)
 
 
 def test_the_paired_tests_are_scipys() -> None:
