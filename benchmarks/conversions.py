@@ -4,7 +4,7 @@ python -m edge_ct.benchmarks.conversions OUT.csv STEM [STEM ...]
 
 STEM.tflite is a bundle; STEM.evaluate.json and STEM.predictions.csv what `evaluate STEM.tflite --data DIR --json
 --predictions FILE` gave of it; STEM.benchmark.json what `benchmark` gave. The first bundle is what others are compared
-with, slice by slice, at a calibrated probability of 0.5.
+with, slice by slice, at a calibrated probability of 0.5, on the slices that neither rejects.
 """
 
 from __future__ import annotations
@@ -35,22 +35,33 @@ _KERNEL = 1024
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """The slices of a bundle, in order of their paths. probabilities: calibrated, [n]; labels: 0 or 1, [n]."""
+    """The slices of a bundle, in order of their paths. labels: 0 or 1, [n]; probabilities: calibrated, [n], NaN of a
+    slice that was rejected."""
 
     paths: tuple[str, ...]
     labels: np.ndarray
     probabilities: np.ndarray
 
+    @property
+    def accepted(self) -> np.ndarray:
+        """bool [n]"""
+        return ~np.isnan(self.probabilities)
+
+    def only(self, kept: np.ndarray) -> Judged:
+        """The slices that a mask [n] keeps."""
+        paths = tuple(path for path, keep in zip(self.paths, kept, strict=True) if keep)
+        return Judged(paths, self.labels[kept], self.probabilities[kept])
+
 
 def read(path: Path) -> Judged:
-    """Read what `evaluate --predictions` wrote. Raises `EdgeCTError` where a slice was rejected or nothing is there."""
+    """Read what `evaluate --predictions` wrote. Raises `EdgeCTError` where it is not that."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = sorted(csv.DictReader(file), key=lambda row: row["path"])
         labels = np.array([int(row["label"]) for row in rows])
-        probabilities = np.array([float(row["probability"]) for row in rows])
+        probabilities = np.array([float(row["probability"] or "nan") for row in rows])
     except (OSError, KeyError, ValueError) as error:
-        raise EdgeCTError(f"{path}: not the predictions of every slice: {error}") from error
+        raise EdgeCTError(f"{path}: not predictions: {error}") from error
     return Judged(tuple(row["path"] for row in rows), labels, probabilities)
 
 
@@ -70,11 +81,13 @@ def row(stem: str, reference: str) -> dict[str, object]:
         "done": manifest.shrinking or "nothing",
         "variant": manifest.variant,
         **{name: evaluation[name] for name in ("split", "part", "n")},
+        "rejected": int((~judged.accepted).sum()),
     }
     for name in _ESTIMATES:
         found |= table.columns(name, evaluation[name])
     found["sensitivity_at_threshold"] = table.columns("s", evaluation["operating_point"]["sensitivity"])["s"]
-    found |= _against(judged, before)
+    both = judged.accepted & before.accepted
+    found |= _against(judged.only(both), before.only(both))
     found |= _size(opened)
     latency, machine = benchmark["model_only"], benchmark["machine"]
     found |= {name: f"{latency[name]:.3f}" for name in ("p50_ms", "p90_ms")}

@@ -96,12 +96,13 @@ def _metrics(scored: Scored, material: Material) -> dict[str, Estimate]:
 def _golden(chosen: Scored, preprocess: Preprocess) -> tuple[tuple[Golden, ...], dict[str, bytes]]:
     """Three phantom slices with the logits this machine gives: never patient data.
 
-    Drawn small and enlarged, so that they compress well: a bundle's bytes are for its weights.
+    Drawn small and enlarged in squares, so that they compress well: a bundle's bytes are for its weights.
     """
     runtime, golden, members = Runtime(chosen.flatbuffer, chosen.tensors), [], {}
     for number, positive in enumerate((True, False, True)):
         phantom = make_slice(patient=number, index=3 + number, positive=positive, size=_GOLDEN_SIZE, seed=2024)
-        image = preprocess(phantom.image)
+        side = (preprocess.size, preprocess.size)
+        image = preprocess(cv2.resize(phantom.image, side, interpolation=cv2.INTER_NEAREST))
         name = f"golden/{number}.png"
         _, encoded = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 9])
         members[name] = encoded.tobytes()

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from edge_ct import allocation
 from edge_ct import bundle as bundles
 from edge_ct.classifier import Classifier
 from edge_ct.errors import EdgeCTError, GateFailed
@@ -22,14 +23,14 @@ from edge_ct.manifest import Variant
 from edge_ct.progress import QUIET, Progress
 from edge_ct.run import Run, load_finished, model_name
 
-from . import gate, mixed, pack, quantise, shrinking
+from . import gate, mixed, pack, quantise
 from .files import Files, flatbuffer
 from .layers import LayerError
 from .material import Material
 from .options import VARIANTS, Options
 from .quantise import Form
 from .scoring import CALIBRATION_SPLIT, Scored, run_file
-from .shrinking import Shrink
+from .steps import Steps
 
 __all__ = ["Converted", "Made", "Options", "convert", "convert_all"]
 
@@ -95,10 +96,10 @@ def convert(
     data: Path | None = None,
     force: bool = False,
     progress: Progress = QUIET,
-    shrink: Shrink = shrinking.nothing,
+    steps: Steps = Steps(),  # noqa: B008  (frozen)
 ) -> Converted:
     """As `convert_all`, of one variant; raises `GateFailed` where it lost too much, and nothing is written."""
-    made = convert_all(run_folder, out, options, data, force, progress, shrink)
+    made = convert_all(run_folder, out, options, data, force, progress, steps)
     made.enforce()
     return made.bundles[0]
 
@@ -110,20 +111,21 @@ def convert_all(
     data: Path | None = None,
     force: bool = False,
     progress: Progress = QUIET,
-    shrink: Shrink = shrinking.nothing,
+    steps: Steps = Steps(),  # noqa: B008  (frozen)
     debug: bool = False,
 ) -> Made:
     """Convert a finished run into a bundle for each of `options.variants`.
 
     out: the bundle, where there is one variant; of several a folder, or a name that holds `{variant}`. data: where the
-    run's slices are now, if they have moved. shrink: what is done to the network first. debug: also compare the integer
+    run's slices are now, if they have moved. steps: what is done to the network first. debug: also compare the integer
     files with float, layer by layer. A file that loses more than the gate allows is not written, and its
     `Converted.bundle` is None. Raises `DataRejected` for a run or data that cannot be used.
     """
     begun = perf_counter()
+    allocation.keep_freed()
     options.check()
     run = load_finished(run_folder)
-    targets = _targets(run, out, options.variants)
+    targets = _targets(run, out, options, steps)
     for target in targets.values():
         refuse_existing(target, force)
     model = quantise.load(run)
@@ -132,7 +134,7 @@ def convert_all(
         _reference(material, options)  # refused now, not after minutes
     progress.say("converting to fp32")
     fp32 = run_file(flatbuffer(model, material, Form("fp32")), material, "fp32")
-    shrunk = shrink(model, material)
+    shrunk = steps(model, material)
     files = Files(shrunk, material, options)
     made = [
         _make(files, variant, fp32, targets[variant], options, debug)
@@ -191,13 +193,15 @@ def _gate(material: Material, fp32: Scored, scored: Scored, options: Options) ->
     )
 
 
-def _targets(run: Run, out: Path, variants: tuple[Variant, ...]) -> dict[Variant, Path]:
-    """Where each file goes."""
+def _targets(run: Run, out: Path, options: Options, steps: Steps) -> dict[Variant, Path]:
+    """Where each file goes; in a folder, a name that says what was done to the network first."""
+    variants = options.variants
     if PATTERN in out.name:
         return {variant: out.with_name(out.name.replace(PATTERN, variant)) for variant in variants}
     if len(variants) == 1 and not out.is_dir():
         return {variants[0]: out}
     if out.suffix == ".tflite" or out.is_file():
         raise EdgeCTError(f"{out}: several files need a folder, or a name with {PATTERN} in it")
-    names = {variant: model_name(run.info.network, run.info.preprocess.size, variant) for variant in variants}
-    return {variant: out / f"{name}.tflite" for variant, name in names.items()}
+    stem = model_name(run.info.network, run.info.preprocess.size)
+    parts = (stem, steps.label, "sparse" * options.sparse)
+    return {variant: out / f"{'-'.join(filter(None, (*parts, variant)))}.tflite" for variant in variants}

@@ -1,12 +1,9 @@
-"""Where steps that make a network smaller before it is quantised plug in: a function of the network and the slices."""
+"""What comes of a network that was made smaller before it is quantised."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
-
-from .material import Material
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,12 +23,3 @@ class Shrunk:
     exact: bool = False
     parameters: int | None = None
     account: dict[str, Any] = field(default_factory=dict)
-
-
-# The trained Keras 3 network, of one output, and its run's slices -> what becomes of it. The network may be changed.
-Shrink = Callable[[Any, Material], Shrunk]
-
-
-def nothing(model: Any, material: Material) -> Shrunk:
-    """The step that leaves the network as it is."""
-    return Shrunk(model)

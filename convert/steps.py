@@ -23,9 +23,7 @@ _REPRESENTATIVE = 128
 
 
 class Steps(msgspec.Struct, frozen=True):
-    """A `shrinking.Shrink`.
-
-    slim: share of channels to remove. prune: share of weights to set to zero. qat: epochs of quantisation-aware
+    """slim: share of channels to remove. prune: share of weights to set to zero. qat: epochs of quantisation-aware
     training; 0 is none, of each. epochs: of fine-tuning, after slimming and while pruning.
     """
 

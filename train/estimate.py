@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from edge_ct import quiet
+from edge_ct import allocation, quiet
 from edge_ct.dataset import load
 from edge_ct.preprocess import Preprocess
 from edge_ct.progress import QUIET, Progress
@@ -95,6 +95,7 @@ def measure(options: Options, batch: int, threads: int) -> tuple[float, float, f
     """Seconds until the first training step is done, of a further step, and of scoring a slice."""
     options.check()
     study.repeatable(threads)
+    allocation.keep_freed()
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (batch * (STEPS + 1), options.size, options.size, 1), dtype=np.uint8)
     labels, preprocess = np.arange(len(images)) % 2, Preprocess(options.size)

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from edge_ct import quiet
+from edge_ct import allocation, quiet
 from edge_ct import run as runs
 from edge_ct.dataset import PARTS, Dataset, Images, folds, load, load_images, split
 from edge_ct.errors import DataRejected, EdgeCTError
@@ -139,6 +139,7 @@ def train_prepared(
         runs.write_split(out / "split.csv", prepared.table)
         runs.write_seen(out, prepared.seen)
         runs.save_info(out, run.info)  # last: a folder with a run.json can be resumed
+    allocation.keep_freed()
     with quiet.native_stderr():  # it imports TensorFlow, whichever backend there is
         keras.utils.set_random_seed(options.seed)
     model = _fit(run, prepared, options, progress, start or (lambda: _build(options)), teacher)

@@ -62,13 +62,24 @@ def test_figures_of_another_model_are_refused(tiny_bundle: Path, tmp_path: Path)
         conversions.row(stem, stem)
 
 
-def test_other_slices_and_rejected_ones_are_refused(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_other_slices_are_refused(tiny_bundle: Path, tmp_path: Path) -> None:
     first, second = (measured(tmp_path, stem, tiny_bundle, range(0)) for stem in ("fp32", "int8"))
     path = tmp_path / "int8.predictions.csv"
     whole = path.read_text()
     path.write_text(whole.replace("03.png", "33.png"))
     with pytest.raises(EdgeCTError, match="judged other slices"):
         conversions.row(second, first)
-    path.write_text(whole.replace("03.png,1,x,0.9", "03.png,1,rejected,"))
-    with pytest.raises(EdgeCTError, match="not the predictions of every slice"):
+    path.write_text(whole.replace("0.9", "sure"))
+    with pytest.raises(EdgeCTError, match="not predictions"):
         conversions.row(second, first)
+
+
+def test_a_slice_that_either_rejects_is_counted_and_not_compared(tiny_bundle: Path, tmp_path: Path) -> None:
+    first = measured(tmp_path, "fp32", tiny_bundle, range(0))
+    second = measured(tmp_path, "int8", tiny_bundle, range(3, 5))
+    path = tmp_path / "int8.predictions.csv"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join("03.png,1,rejected," if line.startswith("03") else line for line in lines) + "\n")
+    row = conversions.row(second, first)
+    assert (row["rejected"], row["positives_lost"], row["agreement"]) == (1, 1, f"{18 / 19:.5f}")
+    assert conversions.row(first, second)["rejected"] == 0

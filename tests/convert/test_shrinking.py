@@ -170,9 +170,10 @@ def test_names_say_what_was_done() -> None:
 def test_a_run_becomes_a_pruned_bundle_trained_with_roundings(
     trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "model.tflite"
     arguments = ["--prune", "0.5", "--qat", "1", "--fine-tune", "2", "--max-drop", "100", "--json"]
-    assert cli.run(["convert", str(trained_run), *arguments, "--out", str(out)]) == 0
+    assert cli.run(["convert", str(trained_run), *arguments, "--out", str(tmp_path)]) == 0
+    [out] = tmp_path.iterdir()
+    assert out.name.endswith("-pruned-0.5-qat-int8.tflite")  # beside the plain file's, not over it
     printed = json.loads(capsys.readouterr().out)
     assert printed["variant"] == "pruned-0.5-qat-int8"
     assert printed["shrinking"]["prune"]["share"] == pytest.approx(0.5, abs=0.01)
@@ -232,5 +233,5 @@ def test_a_stop_leaves_nothing_behind(trained_run: Path, tmp_path: Path, monkeyp
 
     monkeypatch.setattr(finetune, "_judged", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        package.convert(trained_run, tmp_path / "model.tflite", shrink=Steps(prune=0.5, epochs=1))
+        package.convert(trained_run, tmp_path / "model.tflite", steps=Steps(prune=0.5, epochs=1))
     assert list(tmp_path.iterdir()) == []

@@ -2,8 +2,8 @@
 
 import csv
 import shutil
-from dataclasses import replace
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
