@@ -40,6 +40,15 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Figures 4 to 7 of Garg et al. 2020 on phantoms: hours on two cores; the same command goes on after a kill.
+FIGURES := figures
+figures: $(VENV)/installed
+	test -d $(FIGURES)/phantoms || $(BIN)/edge-ct data synth $(FIGURES)/phantoms --patients 500 --slices 2 --seed 3
+	for network in $(FIGURE_NETWORKS); do $(BIN)/edge-ct train $$network --data $(FIGURES)/phantoms/slices.csv \
+		--split grouped --augment flips --size 72 --epochs 8 --batch 16 --learning-rate 1e-3 \
+		--out $(FIGURES)/$$network --resume || exit; done
+	$(BIN)/edge-ct explain figures $(FIGURES)/*/ --out $(FIGURES)/pictures --force
+
 # make bench [BUNDLE=model.tflite]
 bench: $(VENV)/installed
 	$(BIN)/python -m pytest benchmarks $(if $(BUNDLE),--bundle $(BUNDLE)) --benchmark-columns=median,min,max,rounds

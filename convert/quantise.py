@@ -28,6 +28,8 @@ with quiet.native_stderr():
     from ai_edge_litert.interpreter import Interpreter
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
+    from . import ranges
+
 INTEGER = ("int8", "int16x8")
 
 
@@ -145,7 +147,8 @@ def _to_integer(
     converter.target_spec.supported_ops = [supported]
     if not form.float_io:
         converter.inference_input_type, converter.inference_output_type = in_type, out_type
-    flatbuffer = _convert(converter, form.sparse)
+    with ranges.quick_calibration():
+        flatbuffer = _convert(converter, form.sparse)
     check_integer(flatbuffer, preprocess, form)
     return flatbuffer
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import numpy as np
 
 from edge_ct.classifier import Classifier, Result
+from edge_ct.files import write_bytes
 
 from .judging import Found, Judges, Source, judge_each
 from .names import printable
@@ -35,6 +38,24 @@ class Recording:
     patient: str | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """Heat maps as numbers, in the order of the slices that have one. What was rejected has none."""
+
+    sources: list[str] = field(default_factory=list)
+    heats: list[Heat] = field(default_factory=list)
+
+    def write(self, path: Path) -> None:
+        """An archive of NumPy: `sources`, `methods`, and of each slice its evidence, float32 [h, w], as `0`, `1`, ...
+
+        Calibrated log-odds of COVID-19, whose mean is the slice's where the method is `class map`.
+        """
+        arrays: dict[str, Any] = {str(number): heat.evidence for number, heat in enumerate(self.heats)}
+        buffer = BytesIO()
+        np.savez(buffer, sources=np.array(self.sources), methods=np.array([h.method for h in self.heats]), **arrays)
+        write_bytes(path, buffer.getvalue())
+
+
 def classify(
     judges: Judges,
     sources: Iterable[Source],
@@ -42,24 +63,28 @@ def classify(
     heatmaps: Path | None = None,
     budget: float = 2.0,
     recording: Recording | None = None,
+    maps: Maps | None = None,
 ) -> Iterator[Result]:
     """Judge sources, in order; with `recording`, each is on the disk before it is yielded, as `Recorded`.
 
     tally: counts them, and names their series where it has a name. heatmaps: a folder for pictures. budget: seconds for
-    a heat map, at most, where the graph gives none.
+    a heat map, at most, where the graph gives none. maps: takes the maps as numbers.
     """
 
-    def then(found: Found, classifier: Classifier) -> tuple[Found, Entry | None]:
+    def then(found: Found, classifier: Classifier) -> tuple[Found, Entry | None, Heat | None]:
         own = found.result
         source = printable(own.source)
         if tally.series or source is not own.source:
             own = msgspec.structs.replace(own, source=source, series=tally.series or own.series)
             found = replace(found, result=own)
         heat: Heat | None = None
-        if heatmaps:
-            from . import explanation, heatmap
+        if heatmaps or maps is not None:
+            from . import explanation
 
             heat = explanation.heat_of(found, classifier, budget)
+        if heatmaps:
+            from . import heatmap
+
             heatmap.write(found, classifier.manifest.calibration, heatmaps, heat)
         entry = None
         if recording:
@@ -72,13 +97,16 @@ def classify(
                 heat=heat,
             )
         # Pixels stay on the worker.
-        return replace(found, slice=None, outputs=None), entry
+        return replace(found, slice=None, outputs=None), entry, heat
 
     for batch in judge_each(judges, sources, then):
-        entries = [entry for _, entry in batch if entry is not None]
+        entries = [entry for _, entry, _ in batch if entry is not None]
         added = recording.worklist.add_all(entries) if recording else []
-        for place, (found, _) in enumerate(batch):
+        for place, (found, _, heat) in enumerate(batch):
             tally.add(found)
+            if maps is not None and heat is not None:
+                maps.sources.append(found.result.source)
+                maps.heats.append(heat)
             yield Recorded(**_fields(found.result), id=added[place].row.id) if added else found.result
 
 

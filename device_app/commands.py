@@ -38,12 +38,14 @@ _COLOURS = {"positive": "red", "refer": "yellow", "negative": "green", "rejected
 )
 @click.option("--series", metavar="NAME", help="Take all slices for one series of this name.")
 @click.option("--heatmap", type=click.Path(path_type=Path, file_okay=False), help="Write overlays to this folder.")
+@click.option("--maps", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.npz",
+              help="Write the maps as numbers, an archive of NumPy.")  # fmt: skip
 @click.option(
     "--heatmap-seconds",
     type=click.FloatRange(0.1, 600),
     default=2.0,
     show_default=True,
-    help="What one overlay may take where the network has no class map.",
+    help="What one map may take where the network has no class map.",
 )
 @click.option("--worklist", "record", is_flag=True, help="Store each result before it is shown.")
 @state_option
@@ -62,6 +64,7 @@ def classify(
     by: str,
     series: str | None,
     heatmap: Path | None,
+    maps: Path | None,
     heatmap_seconds: float,
     record: bool,
     state: Path,
@@ -101,9 +104,10 @@ def classify(
         tally = rollup.Tally(lambda: _key(state), series, patient)
         stack.enter_context(quiet.native_stderr())
         judges = judging.Judges(classifier, workers)
+        numbers = classifying.Maps() if maps else None
         results = classifying.classify(
-            judges, itertools.chain(ahead, found), tally, heatmap, heatmap_seconds, recording
-        )  # fmt: skip
+            judges, itertools.chain(ahead, found), tally, heatmap, heatmap_seconds, recording, numbers
+        )
         if by != "slice":
             for _ in results:
                 pass
@@ -113,6 +117,8 @@ def classify(
         else:
             for result in results:
                 print_json(result) if as_json else click.echo(_row(result))
+    if maps and numbers:
+        numbers.write(maps)
     # As JSON or CSV, one kind of row at a time; the table has all of them.
     whole = by == "slice" and not (as_json or as_csv)
     if whole or by == "series":

@@ -73,8 +73,8 @@ def draw_heat(pixels: np.ndarray, heat: Heat, caption: str) -> np.ndarray:
 
 
 def colour(heat: Heat, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
-    """Evidence as colours, BGR uint8 [height, width, 3], and how much they cover, float [height, width], 0 to 1."""
-    shown = cv2.resize(np.nan_to_num(heat.evidence), (width, height), interpolation=cv2.INTER_LINEAR)
+    """Evidence as colours, BGR uint8 [height, width, 3], and how much they cover, float32 [height, width], 0 to 1."""
+    shown = cv2.resize(np.nan_to_num(heat.evidence.astype(np.float32)), (width, height), interpolation=cv2.INTER_LINEAR)
     strength = np.clip(shown / FULL_SCALE, 0, 1)
     return cv2.applyColorMap((strength * 255).astype(np.uint8), _COLOURS), np.sqrt(strength)
 
@@ -82,8 +82,8 @@ def colour(heat: Heat, width: int, height: int) -> tuple[np.ndarray, np.ndarray]
 def blend(slice_: np.ndarray, heat: Heat) -> np.ndarray:
     """A map over its slice, both BGR uint8 [h, w, 3]."""
     colours, cover = colour(heat, slice_.shape[1], slice_.shape[0])
-    opacity = (_OPACITY * cover)[:, :, np.newaxis]
-    return (slice_ * (1 - opacity) + colours * opacity).astype(np.uint8)
+    opacity = np.float32(_OPACITY) * cover
+    return np.asarray(cv2.blendLinear(slice_, colours, 1 - opacity, opacity))
 
 
 def write(judgement: Judgement, calibration: Calibration, folder: Path, heat: Heat | None = None) -> Path | None:

@@ -170,7 +170,11 @@ def make_series(patient: int, positive: bool, slices: int, size: int, seed: int)
         yield make_slice(patient, index, positive, size, seed, slices)
 
 
-def make_patients(patients: int, slices: int, size: int, seed: int) -> Iterator[Phantom]:
-    """The series of `patients` synthetic patients, one after the other; patients 1, 3, 5, ... are positive."""
+def make_patients(patients: int, slices: int, size: int, seed: int, twins: bool = False) -> Iterator[Phantom]:
+    """The series of `patients` synthetic patients, one after the other; patients 1, 3, 5, ... are positive.
+
+    twins: each patient twice instead, without lesions and with them: there is no other difference to learn.
+    """
     for patient in range(patients):
-        yield from make_series(patient, patient % 2 == 1, slices, size, seed)
+        for positive in (False, True) if twins else (patient % 2 == 1,):
+            yield from make_series(patient, positive, slices, size, seed)

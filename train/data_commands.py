@@ -24,8 +24,9 @@ def data() -> None:
 @click.option("--slices", type=click.IntRange(1, 500), default=8, show_default=True, help="Slices a patient.")
 @click.option("--size", type=click.IntRange(32, 1024), default=224, show_default=True, help="Side in pixels.")
 @seed_option
+@click.option("--twins", is_flag=True, help="Each slice twice, without lesions and with them.")
 @force_option
-def synth(out: Path, patients: int, slices: int, size: int, seed: int, force: bool) -> None:
+def synth(out: Path, patients: int, slices: int, size: int, seed: int, twins: bool, force: bool) -> None:
     """Write synthetic chest CT slices, labelled, by patient; slices.csv in the folder names the patients as groups.
 
     \b
@@ -35,8 +36,8 @@ def synth(out: Path, patients: int, slices: int, size: int, seed: int, force: bo
     """
     from . import synth as synthesis
 
-    table = synthesis.write(out, patients, slices, size, seed, force, Progress())
-    click.echo(f"{patients * slices} synthetic slices of {patients} phantom patients: {table}")
+    table = synthesis.write(out, patients, slices, size, seed, force, Progress(), twins)
+    click.echo(f"{patients * slices * (1 + twins)} synthetic slices of {patients} phantom patients: {table}")
 
 
 @data.command(short_help="Look for what is wrong with a dataset.")

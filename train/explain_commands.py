@@ -123,10 +123,62 @@ def attended(
     _print(show.attended_region(base, modified, out, data, limit, as_html, force, Progress()), as_json, out)
 
 
+@explain.command(short_help="Several runs on the same slices, as the paper's figures.")
+@click.argument("runs", type=PATH, nargs=-1, required=True, metavar="RUN...")
+@_out
+@click.option("--data", type=PATH, help="Folder or CSV of labelled slices; phantoms by default.")
+@click.option("--slices", "count", type=click.IntRange(1, 8), default=4, show_default=True, help="A class in a figure.")
+@click.option(
+    "--cells",
+    type=click.IntRange(1),
+    default=6,
+    show_default=True,
+    help="Map the deepest layer with at least so many cells a side: small inputs leave the last one few.",
+)
+@click.option("--limit", type=click.IntRange(2), default=40, show_default=True, help="Slices a class, in the tables.")
+@_html
+@force_option
+@json_option
+def figures(
+    runs: tuple[Path, ...],
+    out: Path,
+    data: Path | None,
+    count: int,
+    cells: int,
+    limit: int,
+    as_html: bool,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Garg et al. 2020, figures 4 to 7, of several runs, and a table of their attended regions.
+
+    Grad-CAM of positive slices, of negative ones; activation maps along the depth; a positive slice beside a negative
+    one. Networks are paired with their Modified forms by name. Phantoms, which are drawn where no data is named, have
+    their lesions outlined.
+
+    \b
+    Example:
+      edge-ct explain figures study/*/round-01/fold-1 --out figures
+      edge-ct explain figures runs/resnet50 runs/modified-resnet50 --data slices/ --out figures
+    """
+    quiet_tensorflow()
+    from .explain import show
+
+    found = show.overviews(runs, out, data, count, cells, limit, as_html, force, Progress())
+    _print(found, as_json, out)
+
+
 @explain.command(short_help="Maps of a bundle, without gradients.")
 @click.argument("bundle", type=PATH)
 @_slices
 @_out
+@click.option(
+    "--method",
+    "methods",
+    type=click.Choice(["classmap", "occlusion", "rise"]),
+    multiple=True,
+    help="One or more; by default all that the graph allows.",
+)
 @click.option("--seconds", type=click.FloatRange(0.1), default=10.0, show_default=True, help="A slice and method.")
 @click.option("--run", type=PATH, help="The run it was made of: how well its Grad-CAM agrees.")
 @seed_option
@@ -137,6 +189,7 @@ def bundle(
     bundle: Path,
     slices: tuple[Path, ...],
     out: Path,
+    methods: tuple[str, ...],
     seconds: float,
     run: Path | None,
     seed: int,
@@ -153,28 +206,31 @@ def bundle(
     quiet_tensorflow()
     from .explain import show
 
-    _print(show.bundle(bundle, slices, out, seconds, run, seed, as_html, force, Progress()), as_json, out)
+    _print(show.bundle(bundle, slices, out, methods, seconds, run, seed, as_html, force, Progress()), as_json, out)
 
 
 @explain.command(short_help="Whether the maps mean anything.")
 @click.argument("target", type=PATH, metavar="RUN_OR_BUNDLE")
 @click.option("--data", type=PATH, help="Slices to check on; phantoms alone by default.")
+@click.option("--run", type=PATH, help="The run that a bundle was made of: how well its Grad-CAM agrees.")
 @click.option("--phantoms", type=click.IntRange(1), default=50, show_default=True, help="Phantoms to check on.")
 @click.option("--limit", type=click.IntRange(2), default=40, show_default=True, help="Slices a class, at most.")
 @seed_option
 @json_option
-def check(target: Path, data: Path | None, phantoms: int, limit: int, seed: int, as_json: bool) -> None:
+def check(
+    target: Path, data: Path | None, run: Path | None, phantoms: int, limit: int, seed: int, as_json: bool
+) -> None:
     """Deletion and insertion, scrambled weights, energy inside the lungs, and the pointing game on phantoms.
 
     \b
     Example:
       edge-ct explain check runs/mobilenetv2 --data slices/
-      edge-ct explain check model.tflite --phantoms 200 --json
+      edge-ct explain check model.tflite --run runs/mobilenetv2 --phantoms 200 --json
     """
     quiet_tensorflow()
     from .explain import show
 
-    found = show.check(target, data, phantoms, limit, seed, Progress())
+    found = show.check(target, data, run, phantoms, limit, seed, Progress())
     if as_json:
         print_json(found)
         return

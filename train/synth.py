@@ -19,9 +19,18 @@ NOTE = "SYNTHETIC.txt"
 
 
 def write(
-    out: Path, patients: int, slices: int, size: int, seed: int, force: bool = False, progress: Progress = QUIET
+    out: Path,
+    patients: int,
+    slices: int,
+    size: int,
+    seed: int,
+    force: bool = False,
+    progress: Progress = QUIET,
+    twins: bool = False,
 ) -> Path:
     """Write `patients` phantom patients of `slices` slices each, half of them positive, as a dataset folder.
+
+    twins: as `phantom.make_patients`; all patients are both, and a group has both labels.
 
     Returns the path of its CSV, which names the patients as groups. Written beside `out` and renamed, so that a run cut
     short leaves nothing that looks complete.
@@ -30,8 +39,8 @@ def write(
     unfinished = out.with_name(f".{out.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     rows = []
-    with progress.bar("making phantom slices", patients * slices) as on_done:
-        for phantom in make_patients(patients, slices, size, seed):
+    with progress.bar("making phantom slices", patients * slices * (1 + twins)) as on_done:
+        for phantom in make_patients(patients, slices, size, seed, twins):
             label = CLASSES[phantom.positive]
             name = f"{label}/{phantom.patient}-{phantom.index:02d}.png"
             encoded, content = cv2.imencode(".png", phantom.image)

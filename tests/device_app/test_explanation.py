@@ -5,12 +5,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
+from edge_ct import cli
 from edge_ct.classifier import Classifier, Judgement
 from edge_ct.device_app import explanation, heatmap
 from edge_ct.manifest import Calibration
+from edge_ct.phantom import make_slice
 from edge_ct.preprocess import Preprocess
 from edge_ct.slices import Slice
 
@@ -71,7 +74,7 @@ def test_where_the_network_does_not_look_there_is_no_evidence() -> None:
 def test_grid_is_the_finest_that_the_budget_allows(monkeypatch: pytest.MonkeyPatch, once: float, cells: int) -> None:
     """Two seconds; an inference takes `once`, by a clock that says so."""
     ticks = iter([0.0, once])
-    monkeypatch.setattr(explanation, "perf_counter", lambda: next(ticks))
+    monkeypatch.setattr("edge_ct.occlusion.perf_counter", lambda: next(ticks))
     assert explanation.occlusion(Bright(), spot(0, 0), 2.0).evidence.shape == (cells, cells)  # type: ignore[arg-type]
 
 
@@ -112,3 +115,27 @@ def test_rejected_slices_are_not_explained(tiny_classifier: Classifier, judged: 
     assert explanation.heat_of(judged(1, "rejected", None), tiny_classifier) is None
     assert explanation.heat_of(unreadable(), tiny_classifier) is None
     assert isinstance(judged(1).slice, Slice)
+
+
+def test_maps_as_numbers(tiny_bundle: Path, tiny_classifier: Classifier, tmp_path: Path) -> None:
+    """Those of the slices that were judged, in order; what cannot be read has none."""
+    files = []
+    for number in range(3):
+        path = tmp_path / f"{number}.png"
+        assert cv2.imwrite(str(path), make_slice(number, 3, number == 1, 96).image)
+        files.append(path)
+    (tmp_path / "1.png").write_bytes(b"no picture")
+    out = tmp_path / "maps.npz"
+    words = ["classify", *map(str, files), "--model", str(tiny_bundle), "--maps", str(out), "--json"]
+    assert cli.run(words) == 3
+    judged = [tiny_classifier.judge(path) for path in (files[0], files[2])]
+    with np.load(out) as maps:
+        assert maps["sources"].tolist() == [str(files[0]), str(files[2])]
+        assert maps["methods"].tolist() == ["class map", "class map"]
+        assert sorted(maps.files) == ["0", "1", "methods", "sources"]
+        for number, one in enumerate(judged):
+            assert one.outputs is not None
+            calibration = tiny_classifier.manifest.calibration
+            assert np.array_equal(maps[str(number)], heatmap.evidence(one.outputs.class_map, calibration))
+            assert one.result.probability is not None
+            assert 1 / (1 + np.exp(-maps[str(number)].mean())) == pytest.approx(one.result.probability, abs=0.02)

@@ -23,6 +23,22 @@ def test_the_csv_names_patients_and_the_pixels_are_the_phantoms(tmp_path: Path) 
     assert "SYNTHETIC" in (tmp_path / "data" / "SYNTHETIC.txt").read_text()
 
 
+def test_twins_differ_in_the_lesion_alone(tmp_path: Path) -> None:
+    table = synth.write(tmp_path / "data", patients=3, slices=2, size=64, seed=3, twins=True)
+    dataset = load(table)
+    assert dataset.labels.tolist().count(1) == dataset.labels.tolist().count(0) == 6
+    assert dataset.groups is not None
+    for group in set(dataset.groups):
+        assert sorted(int(dataset.labels[i]) for i, own in enumerate(dataset.groups) if own == group) == [0, 0, 1, 1]
+    for name in ("phantom-0000-01.png", "phantom-0002-00.png"):
+        without, lesion = (slices.read(tmp_path / "data" / label / name).pixels for label in synth.CLASSES)
+        patient, index = int(name[8:12]), int(name[13:15])
+        known = make_slice(patient, index, True, 64, seed=3, slices=2).lesion
+        changed = without != lesion
+        assert changed[known].mean() > 0.9
+        assert changed.mean() < 0.5
+
+
 def test_a_run_cut_short_leaves_nothing_that_looks_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written = []
 

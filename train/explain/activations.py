@@ -34,9 +34,19 @@ def chosen(network: Network, names: Sequence[str] = (), every: int = 0) -> list[
     """
     if names:
         return [network.layer(name) for name in names]
-    found = [layer for layer in network.layers if type(layer).__name__ in _CONVOLUTIONS and layer.name != "class_map"]
+    found = _convolutions(network)
     step = every or max(1, len(found) // 8)
     return found[::step]
+
+
+def along(network: Network, count: int) -> list[Any]:
+    """`count` convolutions, evenly over the depth, the first and the last among them."""
+    found = _convolutions(network)
+    return [found[i] for i in np.unique(np.linspace(0, len(found) - 1, count).round().astype(int))]
+
+
+def _convolutions(network: Network) -> list[Any]:
+    return [layer for layer in network.layers if type(layer).__name__ in _CONVOLUTIONS and layer.name != "class_map"]
 
 
 def responses(network: Network, images: np.ndarray, layers: Sequence[Any], filters: int) -> list[Response]:

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from . import cam, regions
-from .network import Network
+from . import regions
 
 
 class Attention(msgspec.Struct, frozen=True):
@@ -43,14 +42,12 @@ class Intensities:
     maps_modified: np.ndarray
 
 
-def intensities(base: Network, modified: Network, base_images: np.ndarray, modified_images: np.ndarray) -> Intensities:
-    """Maps by Grad-CAM of both networks, and their means over the base's mask.
+def intensities(base: np.ndarray, modified: np.ndarray, side: int) -> Intensities:
+    """Means over the base's mask. base, modified: the networks' maps of the same slices, [n, h, w] of any size.
 
-    base_images, modified_images: uint8 [n, s, s, 1], the same slices at each network's size.
+    side: pixels that both are scaled to.
     """
-    side = base.preprocess.size
-    first = _drawn(cam.maps(base, base_images), side)
-    second = _drawn(cam.maps(modified, modified_images), side)
+    first, second = _drawn(base, side), _drawn(modified, side)
     masks = [regions.attended(heat) for heat in first]
     return Intensities(
         np.array([_mean(heat, mask) for heat, mask in zip(first, masks, strict=True)]),

@@ -14,6 +14,7 @@ from . import cam, regions
 from .network import Network
 
 TOP = 0.15
+METHODS = ("classmap", "occlusion", "rise")
 
 
 class Agreement(msgspec.Struct, frozen=True):
@@ -36,6 +37,11 @@ class BundleNetwork:
         self.classifier = Classifier(path)
         self.preprocess = self.classifier.manifest.preprocess
         self.name = self.classifier.identity
+
+    @property
+    def has_class_map(self) -> bool:
+        """Whether its graph gives one."""
+        return self.classifier.manifest.tensors.class_map is not None
 
     def log_odds(self, images: np.ndarray) -> np.ndarray:
         """Uncalibrated log-odds, float64 [n], of images uint8 [n, s, s, 1]."""

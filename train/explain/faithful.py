@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import cv2
 import msgspec
 import numpy as np
 
 from edge_ct import lungs, quiet
+from edge_ct.occlusion import blurred
 from edge_ct.phantom import Phantom, make_slice
 
-from . import perturb, regions
+from . import regions
 from .network import LogOdds, Network
 
 with quiet.native_stderr():
@@ -55,12 +57,17 @@ class Scrambled(msgspec.Struct, frozen=True):
 
 class Pointing(msgspec.Struct, frozen=True):
     """On phantoms, whose lesions are known. hits: of n positive slices that the network calls positive, those whose
-    strongest point lies in a lesion or within `tolerance` of the side of one. iou: of the attended region with the
-    lesion, mean. lung_share: of the map's energy inside the lungs, mean; by_chance: the lungs' share of the slice.
+    strongest point, the middle of the strongest cell, lies in a lesion or within `tolerance` of the side of one.
+    hits_by_chance: how many would be, were every cell as likely as another. best_hits: how many a map would have whose
+    cells hold the lesion's share in each: a coarse one misses, too. iou: of the attended region with the lesion, mean.
+    lung_share: of the map's energy inside the lungs, mean; by_chance: the lungs' share of the slice.
     """
 
     n: int
     hits: int
+    hits_by_chance: float
+    best_hits: int
+    cells: int
     tolerance: float
     iou: float
     lung_share: float
@@ -93,7 +100,7 @@ def curves(log_odds: LogOdds, maps: np.ndarray, images: np.ndarray, seed: int = 
 
 def _areas(log_odds: LogOdds, heat: np.ndarray, image: np.ndarray) -> tuple[float, float]:
     order = np.argsort(-regions.enlarged(heat, *image.shape[:2]), axis=None, kind="stable")
-    hidden, flat = perturb.blurred(image).reshape(-1), image.reshape(-1)
+    hidden, flat = blurred(image).reshape(-1), image.reshape(-1)
     deleted, inserted = [], []
     for step in range(STEPS + 1):
         changed = order[: round(step / STEPS * len(order))]
@@ -173,21 +180,25 @@ def pointing(
     tolerance: of the side, by which the strongest point may miss (the game's own is 15 px of about 500).
     """
     called = log_odds(images) > 0
-    hits, overlaps, inside, chance = 0, [], [], []
-    for heat, one in zip(
-        maps(images[called]) if called.any() else [], (p for p, c in zip(shown, called, strict=True) if c), strict=True
-    ):
-        side = len(one.image)
-        large = regions.enlarged(np.maximum(heat, 0), side, side)
-        hits += _near(one.lesion, np.unravel_index(int(large.argmax()), large.shape), round(tolerance * side))
-        overlaps.append(regions.iou(regions.attended(large), one.lesion))
+    chosen = [one for one, own in zip(shown, called, strict=True) if own]
+    found = maps(images[called]) if chosen else np.empty((0, 1, 1))
+    hits, best, random, overlaps, inside, chance = 0, 0, 0.0, [], [], []
+    for heat, one in zip(found, chosen, strict=True):
+        side, cells = len(one.image), heat.shape[0]
+        near = _within(one.lesion, round(tolerance * side))
+        middles = ((np.arange(cells) + 0.5) * side / cells).astype(int)
+        hit = near[np.ix_(middles, middles)]
+        ideal = cv2.resize(one.lesion.astype(np.float32), (cells, cells), interpolation=cv2.INTER_AREA)
+        hits += bool(hit.flat[heat.argmax()])
+        best += bool(hit.flat[ideal.argmax()])
+        random += float(hit.mean())
+        overlaps.append(regions.iou(regions.attended(regions.enlarged(np.maximum(heat, 0), side, side)), one.lesion))
         inside.append(_inside(heat, one.lungs))
         chance.append(float(one.lungs.mean()))
     means = [float(np.mean(values)) if values else float("nan") for values in (overlaps, inside, chance)]
-    return Pointing(len(overlaps), hits, tolerance, *means)
+    return Pointing(len(chosen), hits, random, best, found.shape[1], tolerance, *means)
 
 
-def _near(lesion: np.ndarray, point: tuple[np.intp, ...], reach: int) -> bool:
-    row, column = (int(at) for at in point)
-    rows, columns = np.nonzero(lesion)
-    return bool((((rows - row) ** 2 + (columns - column) ** 2) <= reach**2).any())
+def _within(mask: np.ndarray, reach: int) -> np.ndarray:
+    """The mask and all that is at most `reach` pixels from it, bool [h, w]."""
+    return np.asarray(cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE) <= reach)

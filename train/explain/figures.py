@@ -14,18 +14,26 @@ from ..plots import plt
 from .activations import Response
 from .regions import enlarged
 
-_NOTE = "Research use only."
+NOTE = "Research use only."
+_OUTLINE = "#ff5a36"
 _COLOURS = "cividis"  # readable by the colour-blind and in greyscale print
 
 
-def over(axis: Any, pixels: np.ndarray, heat: np.ndarray | None, top: float | None = None) -> None:
-    """A slice, uint8 [h, w], and over it a map [a, b] of any size, opaque where it is strong; top: of its scale."""
+def over(
+    axis: Any, pixels: np.ndarray, heat: np.ndarray | None, top: float | None = None, lesion: np.ndarray | None = None
+) -> None:
+    """A slice, uint8 [h, w], and over it a map [a, b] of any size, opaque where it is strong; top: of its scale.
+
+    lesion: bool [h, w], to be outlined.
+    """
     axis.imshow(pixels, cmap="gray", vmin=0, vmax=255)
     if heat is not None:
         large = np.maximum(enlarged(heat, *pixels.shape), 0)
         peak = float(large.max()) if top is None else top
         strength = np.clip(large / peak, 0, 1) if peak > 0 else np.zeros_like(large)
         axis.imshow(strength, cmap=_COLOURS, vmin=0, vmax=1, alpha=0.65 * np.sqrt(strength))
+    if lesion is not None and lesion.any():
+        axis.contour(lesion, levels=[0.5], colors=_OUTLINE, linewidths=0.8)
     axis.set_xticks(())
     axis.set_yticks(())
 
@@ -49,7 +57,7 @@ def grid(
             over(axes[row][column], own, maps[row])
     for column, heading in enumerate(("slice", *columns)):
         axes[0][column].set_title(heading, fontsize=8)
-    figure.suptitle(f"{title}\nmaps: dark to bright, no evidence to the most in that map. {_NOTE}", fontsize=8)
+    figure.suptitle(f"{title}\nmaps: dark to bright, no evidence to the most in that map. {NOTE}", fontsize=8)
     save(figure, path)
 
 
@@ -67,7 +75,7 @@ def layer(response: Response, captions: Sequence[str], title: str, path: Path) -
         axes[0][column].set_title(f"filter {response.filters[column]}", fontsize=6)
     for row, caption in enumerate(captions):
         axes[row][0].set_ylabel(caption, fontsize=6)
-    figure.suptitle(f"{title}, {response.layer}. {_NOTE}", fontsize=8)
+    figure.suptitle(f"{title}, {response.layer}. {NOTE}", fontsize=8)
     save(figure, path)
 
 
@@ -89,12 +97,12 @@ def strip(
         for row in range(len(pixels)):
             axes[row][column].imshow(response.maps[row, 0], cmap="gray", vmin=low, vmax=max(high, low + 1e-9))
             axes[row][column].set(xticks=(), yticks=())
-        axes[0][column].set_title(_short(response.layer), fontsize=6)
-    figure.suptitle(f"{title}: one filter a layer. {_NOTE}", fontsize=8)
+        axes[0][column].set_title(short(response.layer), fontsize=6)
+    figure.suptitle(f"{title}: one filter a layer. {NOTE}", fontsize=8)
     save(figure, path)
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
     return name if len(name) <= 18 else f"{name[:8]}…{name[-9:]}"
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from edge_ct import quiet, slices
+from edge_ct import picture, quiet, slices
 from edge_ct import run as runs
-from edge_ct.errors import DataRejected, EdgeCTError
+from edge_ct.errors import DataRejected, EdgeCTError, InputRejected
 from edge_ct.preprocess import Preprocess
 from edge_ct.run import Run
 
@@ -64,6 +64,18 @@ class Network:
             raise EdgeCTError(f"{self.name}: layer {wanted!r} has no spatial output to draw a map of; try {others}")
         raise EdgeCTError(f"{self.name}: no layer named {wanted!r}; near are {others}")
 
+    def deepest(self, cells: int) -> Any:
+        """The last layer with at least `cells` cells a side; of all, where none has. For small inputs."""
+        last = self.layer()
+        fine = [
+            layer
+            for layer in self.layers
+            if layer.output.shape[1] >= cells
+            and layer.name != "class_map"
+            and not isinstance(layer, keras.layers.ZeroPadding2D)
+        ]
+        return last if last in fine or not fine else fine[-1]
+
     def log_odds(self, images: np.ndarray) -> np.ndarray:
         """logit[1] - logit[0], float64 [n], of images uint8 [n, s, s, 1]."""
         found = [self.model.predict_on_batch(batch) for batch in batches(self, images)]
@@ -95,10 +107,14 @@ def of(run: Run, model: Any) -> Network:
     return Network(run, model, spatial)
 
 
-def read(paths: list[Path], preprocess: Preprocess) -> tuple[list[np.ndarray], np.ndarray]:
+def read(paths: list[Path], preprocess: Preprocess, named: bool = False) -> tuple[list[np.ndarray], np.ndarray]:
     """The slices as they are, uint8 [h, w] each, and as a network sees them, uint8 [n, s, s, 1].
 
-    Raises `InputRejected` for a slice that cannot be read.
+    named: one by one, by a user, who is told of what a device would reject. Raises `InputRejected` for such a slice,
+    and for one that cannot be read.
     """
-    pixels = [slices.read(path).pixels for path in paths]
-    return pixels, np.stack([preprocess(one) for one in pixels])
+    found = [slices.read(path) for path in paths]
+    for path, one in zip(paths, found, strict=True) if named else ():
+        if reason := picture.look(one.pixels, one.colour).reason:
+            raise InputRejected(f"{path}: rejected, so there is nothing to explain: {reason}")
+    return [one.pixels for one in found], np.stack([preprocess(one.pixels) for one in found])

@@ -14,86 +14,28 @@ from edge_ct import slices as slice_files
 from edge_ct.dataset import Dataset, load
 from edge_ct.errors import EdgeCTError, InputRejected
 from edge_ct.files import fresh_folder, refuse_existing, write_bytes, write_text
-from edge_ct.metrics import Scores
+from edge_ct.occlusion import occlusion
 from edge_ct.progress import QUIET, Progress
 from edge_ct.run import to_csv
 
 from . import activations as layers_of
-from . import attended, bundle_maps, cam, faithful, figures, gallery, nearest, network, perturb
+from . import (
+    attended,
+    bundle_maps,
+    cam,
+    faithful,
+    figures,
+    gallery,
+    nearest,
+    network,
+    overview,
+    overview_figures,
+    perturb,
+)
+from .reports import Checks, Nearest, Shown
 
 _MARKER = "explain.json"
 _MOST = 64  # slices of one picture
-
-
-class Shown(msgspec.Struct, frozen=True):
-    """What a command wrote. rows: a table, whose first row is the header."""
-
-    files: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...] = ()
-
-    def lines(self) -> list[str]:
-        """For people."""
-        return _aligned(self.rows)
-
-
-class Checks(msgspec.Struct, frozen=True):
-    """What `explain check` found; None where it was not measured."""
-
-    model: str
-    curves: faithful.Curves
-    pointing: faithful.Pointing
-    lung_share: tuple[faithful.LungShare, ...]
-    scrambled: faithful.Scrambled | None
-    scrambled_passed: bool | None
-
-    def lines(self) -> list[str]:
-        """For people."""
-        c, p = self.curves, self.pointing
-        found = [
-            f"{self.model}; positive slices n = {c.n}",
-            f"  deletion   {c.deletion:.3f} (cells in random places {c.deletion_random:.3f}), lower is better",
-            f"  insertion  {c.insertion:.3f} (cells in random places {c.insertion_random:.3f}), higher is better",
-            f"  pointing game on phantoms: {p.hits} of {p.n}; IoU with the lesion {p.iou:.2f}; "
-            f"{p.lung_share:.0%} of the energy in the lungs, which are {p.by_chance:.0%} of the slice",
-        ]
-        for own in self.lung_share:
-            found.append(
-                f"  {own.label}: {own.share:.0%} of the energy in the lungs, which are {own.by_chance:.0%} of the "
-                f"slice; n = {own.n}"
-            )
-        if self.scrambled:
-            steps = ", ".join(
-                f"{share:.0%}: {value:.2f}"
-                for share, value in zip(self.scrambled.share, self.scrambled.correlation, strict=True)
-            )
-            found.append(
-                f"  weights scrambled from the head down, rank correlation with the true map: {steps} "
-                f"({'passed' if self.scrambled_passed else 'FAILED: the map does not depend on the network'})"
-            )
-        return found
-
-
-class Nearest(msgspec.Struct, frozen=True):
-    """slices: source -> its nearest groups; scores: of the prototypes alone."""
-
-    prototypes: int
-    slices: dict[str, list[nearest.Neighbour]]
-    scores: Scores | None
-
-    def lines(self) -> list[str]:
-        """For people."""
-        found = []
-        for source, own in self.slices.items():
-            found.append(source)
-            found += [f"  {one.similarity:.3f}  {one.label:<10} {one.group} ({one.slices} slices)" for one in own]
-        if self.scores:
-            shown = ", ".join(
-                f"{name} {one.value:.3f} [{one.low:.3f}, {one.high:.3f}]"
-                for name, one in self.scores.estimates().items()
-                if name in ("accuracy", "sensitivity", "specificity", "f1") and one.value is not None
-            )
-            found.append(f"{self.prototypes} prototypes alone, test part, n = {self.scores.n}: {shown}")
-        return found
 
 
 def gradcam(
@@ -113,7 +55,7 @@ def gradcam(
     if layer and set(names) == {"classmap"}:
         raise EdgeCTError("--layer is of Grad-CAM; the class map has one place")
     paths = _files(sources)
-    pixels, images = network.read(paths, found.preprocess)
+    pixels, images = network.read(paths, found.preprocess, named=True)
     maps = {}
     with progress.bar("mapping", len(names)) as on_done:
         for method in names:
@@ -146,7 +88,7 @@ def activations(
     found = network.load(run)
     layers = layers_of.chosen(found, names, every)
     paths = _files(sources)
-    pixels, images = network.read(paths, found.preprocess)
+    pixels, images = network.read(paths, found.preprocess, named=True)
     responses = layers_of.responses(found, images, layers, filters)
     _begin(out, {"run": found.name, "layers": [response.layer for response in responses]})
     captions = [path.stem[:18] for path in paths]
@@ -183,7 +125,7 @@ def attended_region(
     pixels, images = network.read(list(dataset.paths), first.preprocess)
     others = np.stack([second.preprocess(one) for one in pixels])
     progress.say(f"maps of {len(dataset)} slices by {first.name} and {second.name}")
-    found = attended.intensities(first, second, images, others)
+    found = attended.intensities(cam.maps(first, images), cam.maps(second, others), first.preprocess.size)
     tables = [
         attended.summarise(f"{first.name} / {second.name}", label, found.base[own], found.modified[own])
         for label, own in [
@@ -214,10 +156,51 @@ def attended_region(
     return Shown((*files, *page), tuple(rows))
 
 
+def overviews(
+    runs: Sequence[Path],
+    out: Path,
+    data: Path | None,
+    count: int,
+    cells: int,
+    limit: int,
+    html: bool,
+    force: bool,
+    progress: Progress = QUIET,
+) -> Shown:
+    """Figures 4 to 7 of several runs, and the table of attended regions. data: labelled slices; None: phantoms."""
+    refuse_existing(out, force)
+    if data is None:
+        views = overview.of_phantoms(limit)
+    else:
+        dataset = load(data)
+        dataset = dataset.take(_some(dataset, limit))
+        views = overview.of_slices(dataset, [slice_files.read(path).pixels for path in dataset.paths])
+    seen = overview.look(runs, views, cells, progress)
+    if not overview.pairs(seen):
+        raise EdgeCTError("only Modified networks: name the networks that they are compared with, too")
+    _begin(out, {"runs": [one.name for one in seen], "slices": len(views.labels)})
+    overview_figures.maps(seen, views, 1, count, out / "figure-4.png")
+    overview_figures.maps(seen, views, 0, count, out / "figure-5.png")
+    overview_figures.depth(seen, views, out / "figure-6.png")
+    overview_figures.beside(seen, views, out / "figure-7.png")
+    tables: dict[str, list[Any]] = {"networks.csv": overview.rows(seen, views), "attended.csv": []}
+    tables["attended.csv"] += overview.table(seen, views)
+    shown: dict[str, list[tuple[str, ...]]] = {}
+    for name, own in tables.items():
+        if own:
+            header = own[0].__struct_fields__
+            write_text(out / name, to_csv(header, [msgspec.structs.astuple(row) for row in own]))
+            shown[name] = [header, *(tuple(map(_text, msgspec.structs.astuple(row))) for row in own)]
+    files = [*(f"figure-{number}.png" for number in range(4, 8)), *shown]
+    page = _page(out, "What several networks look at", html, shown)
+    return Shown((*files, *page), tuple(shown["networks.csv"]))
+
+
 def bundle(
     path: Path,
     sources: Sequence[Path],
     out: Path,
+    methods: Sequence[str],
     seconds: float,
     run: Path | None,
     seed: int,
@@ -225,49 +208,65 @@ def bundle(
     force: bool,
     progress: Progress = QUIET,
 ) -> Shown:
-    """Class map, occlusion and RISE of a bundle; agreement with its run where one is given."""
+    """Class map, occlusion and RISE of a bundle; agreement with its run where one is given.
+
+    methods: of `bundle_maps.METHODS`; by default all that the graph allows.
+    """
     refuse_existing(out, force)
     found = bundle_maps.BundleNetwork(path)
+    names = tuple(methods) or bundle_maps.METHODS[0 if found.has_class_map else 1 :]
     paths = _files(sources)
     for one in paths:
         result = found.classifier.classify(one)
         if result.decision == "rejected":
             raise InputRejected(f"{one}: rejected, so there is nothing to explain: {result.reason}")
-    pixels, images = network.read(paths, found.preprocess)
-    maps: dict[str, Any] = {}
-    if found.classifier.manifest.tensors.class_map is not None:
-        maps["class map"] = np.maximum(found.maps(images), 0)
-    counts = []
-    with progress.bar("hiding parts", 2 * len(images)) as on_done:
-        hidden, weighed = [], []
-        for image in images:
-            hidden.append(np.maximum(perturb.occlusion(found.log_odds, image, seconds), 0))
-            on_done(1)
-            own, used = perturb.rise(found.log_odds, image, seconds, seed=seed)
-            weighed.append(np.maximum(own, 0))
-            counts.append(used)
-            on_done(1)
-    maps["occlusion"], maps["RISE"] = hidden, weighed
+    pixels, images = network.read(paths, found.preprocess, named=True)
+    maps: dict[str, list[np.ndarray]] = {}
+    if "classmap" in names:
+        maps["class map"] = list(np.maximum(found.maps(images), 0))
+    masks = [""] * len(images)
+    with progress.bar("hiding parts", len(images) * len({"occlusion", "rise"} & set(names))) as on_done:
+        if "occlusion" in names:
+            maps["occlusion"] = []
+            for image in images:
+                maps["occlusion"].append(np.maximum(occlusion(found.log_odds, image, seconds), 0))
+                on_done(1)
+        if "rise" in names:
+            maps["RISE"] = []
+            for number, image in enumerate(images):
+                own, used = perturb.rise(found.log_odds, image, seconds, seed=seed)
+                maps["RISE"].append(np.maximum(own, 0))
+                masks[number] = str(used)
+                on_done(1)
     rows: list[tuple[str, ...]] = [("slice", "P, uncalibrated", "RISE masks")]
     p = 1 / (1 + np.exp(-found.log_odds(images)))
-    rows += [(str(one), f"{value:.3f}", str(used)) for one, value, used in zip(paths, p, counts, strict=True)]
+    rows += [(str(one), f"{value:.3f}", used) for one, value, used in zip(paths, p, masks, strict=True)]
     if run is not None:
         agreed = bundle_maps.agreement(found, network.load(run), images)
         rows += [(name, _text(value), "") for name, value in msgspec.structs.asdict(agreed).items()]
-    _begin(out, {"bundle": found.name, "seconds": seconds, "seed": seed})
+    _begin(out, {"bundle": found.name, "methods": list(names), "seconds": seconds, "seed": seed})
     captions = [f"{one.stem[:18]}\nP {value:.2f}" for one, value in zip(paths, p, strict=True)]
-    figures.grid(pixels, {name: list(own) for name, own in maps.items()}, captions, found.name, out / "maps.png")
+    columns: dict[str, Sequence[np.ndarray | None]] = dict(maps)
+    figures.grid(pixels, columns, captions, found.name, out / "maps.png")
     arrays = {name.replace(" ", "_"): np.stack(own) for name, own in maps.items() if name != "occlusion"}
-    arrays |= {f"occlusion_{number}": own for number, own in enumerate(maps["occlusion"])}
+    arrays |= {f"occlusion_{number}": own for number, own in enumerate(maps.get("occlusion", []))}
     write_bytes(out / "maps.npz", _archive(arrays))
     write_text(out / "maps.csv", to_csv(rows[0], rows[1:]))
     files = ("maps.png", "maps.npz", "maps.csv", *_page(out, f"{found.name}: maps", html, {"Slices": rows}))
     return Shown(files, tuple(rows))
 
 
-def check(target: Path, data: Path | None, phantoms: int, limit: int, seed: int, progress: Progress = QUIET) -> Checks:
-    """All checks that apply to a run or a bundle. data: labelled slices; None: phantoms alone."""
-    scrambled = None
+def check(
+    target: Path,
+    data: Path | None,
+    run: Path | None,
+    phantoms: int,
+    limit: int,
+    seed: int,
+    progress: Progress = QUIET,
+) -> Checks:
+    """All checks that apply to a run or a bundle. data: labelled slices; None: phantoms alone. run: the bundle's."""
+    scrambled = agreed = None
     if target.is_dir():
         opened = network.load(target)
         model: Any = opened
@@ -277,6 +276,8 @@ def check(target: Path, data: Path | None, phantoms: int, limit: int, seed: int,
     else:
         model = bundle_maps.BundleNetwork(target)
         maps = model.maps
+    if run is not None and target.is_dir():
+        raise EdgeCTError("--run is the run that a bundle was made of; of a run alone there is nothing to agree with")
     shown = faithful.phantoms(phantoms, 256)
     images = np.stack([model.preprocess(one.image) for one in shown])
     progress.say(f"pointing game on {len(shown)} phantoms")
@@ -298,12 +299,16 @@ def check(target: Path, data: Path | None, phantoms: int, limit: int, seed: int,
         raise EdgeCTError(f"{model.name} calls none of the slices positive: there is no evidence to take away")
     progress.say(f"deletion and insertion on {len(chosen)} slices")
     curves = faithful.curves(model.log_odds, heat[chosen], images[chosen], seed)
+    if run is not None:
+        progress.say(f"agreement with Grad-CAM of {run} on {len(images)} slices")
+        agreed = bundle_maps.agreement(model, network.load(run), images)
     if target.is_dir():
         progress.say("scrambling weights")
         scrambled = faithful.scrambled(
             opened, lambda net, views: cam.maps(net, views, signed=True), images[chosen][:16], seed=seed
         )
-    return Checks(model.name, curves, pointing, shares, scrambled, scrambled.passed if scrambled else None)
+    passed = scrambled.passed if scrambled else None
+    return Checks(model.name, curves, pointing, shares, agreed, scrambled, passed)
 
 
 def nearest_cases(
@@ -315,7 +320,7 @@ def nearest_cases(
     near: dict[str, list[nearest.Neighbour]] = {}
     if sources:
         paths = _files(sources)
-        _, images = network.read(paths, found.preprocess)
+        _, images = network.read(paths, found.preprocess, named=True)
         rows = nearest.nearest(prototypes, nearest.embed(found, images), found.run.info.classes, count)
         near = dict(zip(map(str, paths), rows, strict=True))
     scores = nearest.baseline(found, prototypes, data, progress) if scored else None
@@ -370,8 +375,3 @@ def _archive(arrays: dict[str, np.ndarray]) -> bytes:
 
 def _text(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

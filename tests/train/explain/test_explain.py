@@ -1,6 +1,8 @@
 """`edge-ct explain`: maps against hand calculation and against what is known, and what a user is told."""
 
+import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -11,9 +13,10 @@ from scipy.stats import spearmanr
 
 from edge_ct import cli
 from edge_ct import run as runs
+from edge_ct.occlusion import occlusion
 from edge_ct.phantom import make_slice
 from edge_ct.train import zoo
-from edge_ct.train.explain import activations, attended, cam, faithful, nearest, network, perturb, regions
+from edge_ct.train.explain import activations, attended, cam, faithful, nearest, network, overview, perturb, regions
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +41,7 @@ def files(tmp_path: Path) -> list[str]:
 
 def bright_spot(images: np.ndarray) -> np.ndarray:
     """Log-odds that are the mean of one known square."""
-    return images[:, 8:16, 32:40, 0].astype(float).mean((1, 2)) - 40
+    return images[:, 8:16, 32:40, 0].astype(float).mean((1, 2)) - 120
 
 
 def test_grad_cam_of_the_last_layer_is_the_class_map(opened: network.Network, images: np.ndarray) -> None:
@@ -114,11 +117,11 @@ def test_maps_without_gradients_find_the_place() -> None:
     generator = np.random.default_rng(0)
     image = generator.integers(0, 60, (56, 56, 1)).astype(np.uint8)
     image[8:16, 32:40] = 250
-    hidden = perturb.occlusion(bright_spot, image, seconds=60)
-    assert hidden.shape == (14, 14)
+    hidden = occlusion(bright_spot, image, seconds=60)
+    assert hidden.shape == (16, 16)
     row, column = np.unravel_index(hidden.argmax(), hidden.shape)
-    assert 8 <= row * 4 + 2 < 16
-    assert 32 <= column * 4 + 2 < 40
+    assert 8 <= row * 3.5 + 1.75 < 16
+    assert 32 <= column * 3.5 + 1.75 < 40
     seen, used = perturb.rise(bright_spot, image, seconds=60, masks=600)
     assert used == 600
     row, column = np.unravel_index(seen.argmax(), seen.shape)
@@ -130,7 +133,7 @@ def test_maps_without_gradients_find_the_place() -> None:
 
 def test_the_time_budget_gives_a_coarser_map() -> None:
     image = np.zeros((56, 56, 1), np.uint8)
-    assert perturb.occlusion(bright_spot, image, seconds=0).shape == (4, 4)
+    assert occlusion(bright_spot, image, seconds=0).shape == (4, 4)
     assert perturb.rise(bright_spot, image, seconds=0)[1] == 32
 
 
@@ -176,16 +179,35 @@ def test_the_pointing_game_on_known_lesions() -> None:
     def certain(views: np.ndarray) -> np.ndarray:
         return np.ones(len(views))
 
+    y, x = np.mgrid[-4:5, -4:5]
+    disc = (x * x + y * y <= 16).astype(np.uint8)  # 3 % of 128 px is 4 px
     right = faithful.pointing(
         certain, lambda views: np.stack([one.lesion.astype(np.float32) for one in shown]), images, shown
     )
     assert (right.n, right.hits, right.rate) == (6, 6, 1.0)
     assert right.lung_share == pytest.approx(1)
+    assert right.best_hits == 6
+    assert right.hits_by_chance == pytest.approx(
+        sum(float((cv2.dilate(one.lesion.astype(np.uint8), disc) > 0).mean()) for one in shown), rel=0.02
+    )
     corner = np.zeros((6, 128, 128), np.float32)
     corner[:, 0, 0] = 1
     wrong = faithful.pointing(certain, lambda views: corner, images, shown)
     assert (wrong.hits, wrong.lung_share) == (0, 0)
     assert faithful.pointing(lambda views: -certain(views), lambda views: corner, images, shown).n == 0
+
+
+def test_the_strongest_point_is_the_middle_of_a_cell() -> None:
+    """Where a cell at the border is the strongest, an enlarged map has its maximum all the way to the frame."""
+    (one,) = faithful.phantoms(1, 128)
+    lesion = np.zeros((128, 128), bool)
+    lesion[28:36, 28:36] = True
+    one = dataclasses.replace(one, lesion=lesion)
+    heat = np.zeros((1, 2, 2), np.float32)
+    heat[0, 0, 0] = 1
+    image = one.image[np.newaxis, :, :, np.newaxis]
+    found = faithful.pointing(lambda views: np.ones(len(views)), lambda views: heat, image, [one])
+    assert (found.hits, found.best_hits, found.cells, found.hits_by_chance) == (1, 1, 2, 0.25)
 
 
 def test_the_paired_tests_are_scipys() -> None:
@@ -272,7 +294,11 @@ def test_commands_on_a_bundle(
         (["gradcam", "RUN", "BAD"], 3, "bad.png"),
         (["gradcam", "BAD", "SLICE"], 7, "not a run folder"),
         (["activations", "RUN", "SLICE", "--layer", "nothing"], 1, "no layer named 'nothing'"),
+        (["gradcam", "RUN", "BLANK"], 3, "blank.png: rejected, so there is nothing to explain: "),
+        (["activations", "RUN", "SLICE", "BLANK"], 3, "blank.png: rejected"),
         (["bundle", "BUNDLE", "BAD"], 3, "rejected"),
+        (["bundle", "BUNDLE", "BLANK"], 3, "blank.png: rejected"),
+        (["figures", "BAD"], 7, "not a run folder"),
         (["bundle", "BAD", "SLICE"], 4, "not a bundle"),
     ],
 )
@@ -288,10 +314,89 @@ def test_errors_are_one_line(
 ) -> None:
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"not a picture")
-    names = {"RUN": str(trained_run), "SLICE": files[0], "BAD": str(bad), "BUNDLE": str(tiny_bundle)}
+    blank = tmp_path / "blank.png"
+    assert cv2.imwrite(str(blank), np.zeros((96, 96), np.uint8))
+    names = {"RUN": trained_run, "SLICE": files[0], "BAD": bad, "BLANK": blank, "BUNDLE": tiny_bundle}
     out = tmp_path / "out"
-    command = ["explain", *(names.get(word, word) for word in arguments), "--out", str(out)]
+    command = ["explain", *(str(names.get(word, word)) for word in arguments), "--out", str(out)]
     assert cli.run(command) == code
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert message in error
     assert not out.exists()
+
+
+def test_a_network_without_convolutions_has_no_map(
+    trained_run: Path, files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "dense"
+    shutil.copytree(trained_run, run)
+    inputs = keras.Input((48, 48, 1))
+    outputs = keras.layers.Dense(2, name="logits")(keras.layers.Flatten()(inputs))
+    keras.Model(inputs, outputs).save(run / runs.MODEL)
+    out = tmp_path / "out"
+    assert cli.run(["explain", "gradcam", str(run), files[0], "--out", str(out)]) == 7
+    assert "no convolution output" in capsys.readouterr().err.strip().splitlines()[-1]
+    assert not out.exists()
+
+
+def test_agreement_is_of_a_bundle_with_its_run(
+    trained_run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert cli.run(["explain", "check", str(trained_run), "--run", str(trained_run)]) == 1
+    assert "--run is the run that a bundle was made of" in capsys.readouterr().err
+    bundle = tmp_path / "model.tflite"
+    assert cli.run(["convert", str(trained_run), "--int8", "--max-drop", "100", "--out", str(bundle)]) == 0
+    capsys.readouterr()
+    command = ["explain", "check", str(bundle), "--run", str(trained_run), "--phantoms", "20", "--json"]
+    assert cli.run(command) == 0
+    found = json.loads(capsys.readouterr().out)["agreement"]
+    assert found["n"] == 20
+    assert found["rank_correlation"] > 0.95
+    assert found["top_iou"] > 0.8
+
+
+def test_figures_of_several_runs(
+    trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], phantom_table: Path
+) -> None:
+    out = tmp_path / "figures"
+    command = ["explain", "figures", str(trained_run), "--limit", "4", "--slices", "2", "--out", str(out), "--json"]
+    assert cli.run(command) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["files"] == ["figure-4.png", "figure-5.png", "figure-6.png", "figure-7.png", "networks.csv"]
+    header, row = found["rows"]
+    assert dict(zip(header, row, strict=True)) | {"right": ""} == {
+        "network": "customcnn-48", "layer": "features", "cells": "6", "n": "9", "right": ""
+    }  # fmt: skip
+    for name in found["files"][:4]:
+        assert (out / name).stat().st_size < 300_000
+    command = ["explain", "figures", str(trained_run), "--limit", "4", "--data", str(phantom_table)]
+    assert cli.run([*command, "--cells", "9", "--out", str(out), "--force", "--json"]) == 0
+    row = json.loads(capsys.readouterr().out)["rows"][1]
+    assert row[1:4] == ["stage3_conv2_relu", "12", "8"]
+
+
+def test_networks_are_paired_with_their_modified_forms() -> None:
+    generator = np.random.default_rng(0)
+    views = overview.of_phantoms(3)
+    assert views.labels.tolist() == [1, 1, 1, 0, 0, 0, 0]
+    first, twin = (views.pixels[i].astype(int) for i in views.beside)
+    lesion = views.lesions[0]
+    assert lesion is not None
+    assert np.abs(first - twin)[lesion].mean() > 20
+    far = cv2.dilate(lesion.astype(np.uint8), np.ones((81, 81))) == 0
+    assert np.abs(first - twin)[far].max() == 0
+    assert views.first(0, 9) == [3, 4, 5]
+
+    def seen(name: str) -> overview.Seen:
+        heat = generator.random((7, 3, 3)).astype(np.float32)
+        return overview.Seen(f"{name}-96", name, "features", heat, np.linspace(1, 0, 7), ())
+
+    runs = [seen(name) for name in ("modified-vgg16", "vgg16", "mobilenetv2")]
+    assert overview.pairs(runs) == [(runs[1], runs[0]), (runs[2], None)]
+    table = overview.table(runs, views)
+    assert [(one.network, one.label, one.n) for one in table] == [
+        ("vgg16-96 / modified-vgg16-96", "negative phantoms", 4),
+        ("vgg16-96 / modified-vgg16-96", "positive phantoms", 3),
+        ("vgg16-96 / modified-vgg16-96", "both", 7),
+    ]
+    assert runs[1].right(views) == 6  # P .5 of the fourth is positive, and that one is negative
