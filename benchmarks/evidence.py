@@ -58,7 +58,9 @@ class Facts(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """What a model of one fold says of the fold's test part; of each slice, n of them.
+    """What a model of one fold says of the fold's test part; of each slice, n of them, in the order of the data.
+
+    In that order `evaluate` draws its bootstrap samples, so that intervals are the same too.
 
     sha256: first 16 hex digits of its pixel identity. labels: 0 or 1. probabilities: P(positive), nan where rejected.
     """
@@ -69,18 +71,6 @@ class Judged:
     groups: tuple[str, ...]
     decisions: tuple[str, ...]
     probabilities: np.ndarray
-
-    def in_order(self) -> Judged:
-        """By pixel identity, so that two models' rows are of the same slices."""
-        order = sorted(range(len(self.sha256)), key=lambda i: self.sha256[i])
-        return Judged(
-            self.facts,
-            tuple(self.sha256[i] for i in order),
-            self.labels[order],
-            tuple(self.groups[i] for i in order),
-            tuple(self.decisions[i] for i in order),
-            self.probabilities[order],
-        )
 
 
 def write(folder: Path, found: Sequence[Judged]) -> None:

@@ -272,7 +272,7 @@ def _judged(fold: Fold, name: str, variant: str, target: Path, predictions: Path
         groups=tuple(table.groups[i] for i in where),
         decisions=tuple(line["decision"] for line in said),
         probabilities=np.array([float(line["probability"] or "nan") for line in said]),
-    ).in_order()
+    )
 
 
 def ship(steps: Steps, recipe: Recipe, folds: Sequence[Fold], into: Path, card: str, progress: Progress) -> list[Path]:
