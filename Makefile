@@ -5,10 +5,18 @@ BIN := $(VENV)/bin
 UV_COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --no-header pyproject.toml
 
-.PHONY: demo test test-arm64 test-tflite-runtime wheelhouse-arm64 lint figures bench bench-cold bench-peers lock clean
+.PHONY: demo flagship test test-arm64 test-tflite-runtime wheelhouse-arm64 lint figures bench bench-cold bench-peers \
+	lock clean
 
 demo: $(VENV)/installed
 	$(BIN)/edge-ct demo --out edge-ct-demo --force
+
+# The real model: benchmarks/flagship.json, step by step; the same again goes on after a kill. Hours to days.
+# make flagship DATA=slices WEIGHTS=folder [OUT=runs/flagship] [RECIPE=benchmarks/flagship.json]
+#     [MORE='--splits grouped --folds 1,2 --ship device_app/models --card docs/model-card.md']
+flagship: $(VENV)/installed
+	$(BIN)/python -m edge_ct.benchmarks.flagship $(or $(RECIPE),benchmarks/flagship.json) --data $(DATA) \
+		$(if $(WEIGHTS),--weights $(WEIGHTS)) --out $(if $(filter command line,$(origin OUT)),$(OUT),runs/flagship) $(MORE)
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest

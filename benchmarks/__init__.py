@@ -11,6 +11,9 @@
 - `text`        a measurement as lines for people
 - `cold_start`  a cold `edge-ct classify` against a bare script, as ratios
 - `demo`        the whole line on phantom slices, and its report
+- `flagship`, `flagship_recipe`  teachers, students and bundles of a recipe, fold by fold
+- `resumable`, `child`  its steps: commands that are done once, whatever is killed
+- `evidence`    what the test parts of its folds say
 - `table`       rows of results/*.csv
 - `demo_page`   its page
 - `kit`         one archive for a device without network; the same over ssh

@@ -14,6 +14,8 @@ from edge_ct.files import refuse_existing, write_bytes
 from edge_ct.manifest import Gate
 from edge_ct.progress import print_json
 
+from .places import model_path
+
 
 @click.group(short_help="Look into a bundle, verify or sign it.")
 def bundle() -> None:
@@ -34,7 +36,7 @@ def inspect(path: str, as_json: bool, with_operators: bool) -> None:
     Example:
       edge-ct bundle inspect model.tflite
     """
-    opened = bundles.read(path)
+    opened = bundles.read(model_path(path))
     manifest = opened.manifest
     found, key = operators.of(opened.model, path), signature.key_of(opened)
     if as_json:
@@ -98,7 +100,7 @@ def verify(path: str, key: Path | None) -> None:
       edge-ct bundle verify model.tflite
       edge-ct bundle verify model.tflite --key maker.pub
     """
-    opened = bundles.read(path)
+    opened = bundles.read(model_path(path))
     signed = f", signed with key {signature.verify(opened, key)}" if key else ""
     classifier = Classifier(opened)
     classifier.check_golden()

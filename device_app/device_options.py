@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from .places import DEFAULT_STATE
+from .places import DEFAULT_STATE, shipped
 
 
 def _folder(context: click.Context, parameter: click.Parameter, value: Path) -> Path:
@@ -21,9 +21,16 @@ state_option = click.option(
     callback=_folder,
     help="The folder of worklist and device key.",
 )
-model_option = click.option(
-    "--model", metavar="BUNDLE", help="The bundle to use. No model is shipped with this version."
-)
+
+
+def model_help() -> str:
+    """What there is for --model."""
+    names = [f"{name}{'' if number else ' (the default)'}" for number, name in enumerate(shipped())]
+    there = f"or a shipped one: {', '.join(names)}" if names else "no model is shipped with this version"
+    return f"The bundle to use: a file; {there}."
+
+
+model_option = click.option("--model", metavar="BUNDLE", help=model_help())
 keep_days_option = click.option(
     "--keep-days", type=click.IntRange(1), help="Delete stored results that are older, once a day."
 )

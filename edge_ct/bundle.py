@@ -25,6 +25,7 @@ _SEAL = b"edge-ct bundle 1, model %010d bytes, sha256 %064s"
 SEAL_LENGTH = len(_SEAL % (0, b""))
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 MAX_BYTES = 1 << 30
+CARD = "model-card.md"  # a member: the model card, where there is one
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +74,15 @@ def pack(model: bytes, manifest: Manifest, members: dict[str, bytes]) -> bytes:
             archive.writestr(entry, content, compresslevel=9)
         archive.comment = _SEAL % (len(model), b"")
     return seal(buffer.getvalue()[:-SEAL_LENGTH], len(model))
+
+
+def with_members(bundle: Bundle, members: dict[str, bytes]) -> bytes:
+    """The bytes of the same bundle with more members, or others; unsigned, as a signature is of what was signed."""
+    with zipfile.ZipFile(BytesIO(bundle.content)) as archive:
+        own = {name: archive.read(name) for name in archive.namelist()}
+    for made in ("manifest.json", "labels.txt"):
+        own.pop(made, None)
+    return pack(bundle.model, bundle.manifest, own | members)
 
 
 def seal(content: bytes, model_bytes: int) -> bytes:

@@ -68,3 +68,19 @@ def fresh_folder(path: Path, marker: str) -> None:
         path.mkdir(parents=True)
     except OSError as error:
         raise EdgeCTError(f"{path}: cannot be made anew: {error.strerror or error}") from error
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Raise `EdgeCTError` where another process is at work in `folder`; a killed one holds nothing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise EdgeCTError(f"{folder}: another process is at work there") from error
+        except (ImportError, OSError):  # Windows, and file systems without locks
+            pass
+        yield

@@ -22,7 +22,7 @@ from .command_options import (
     quiet_tensorflow,
     seed_option,
 )
-from .study_commands import NetworkNames, is_study, run_study, study_options, take
+from .study_commands import NetworkNames, is_study, one_fold, run_study, study_options, take
 
 
 class NetworkName(click.ParamType[str]):
@@ -168,6 +168,11 @@ def models(names: tuple[str, ...], size: int, as_json: bool) -> None:
 @study_options
 @seed_option
 @click.option(
+    "--split-seed",
+    type=click.IntRange(0),
+    help="Draws the split alone, where networks of several --seeds are to share it; by default --seed.",
+)
+@click.option(
     "--resume",
     is_flag=True,
     help="Go on with the run at --out after its last finished epoch. (A study does so without being asked.)",
@@ -194,6 +199,7 @@ def train(
       edge-ct train mobilenetv2 --data slices/ --weights weights.h5 --out runs/mobilenetv2
       edge-ct train mobilenetv2 --data slices/ --weights weights.h5 --out runs/mobilenetv2 --resume
       edge-ct train resnet50 modified-resnet50 --data slices/ --folds 5 --rounds 10 --out study
+      edge-ct train mobilenetv2 --data slices/ --folds 5 --fold 2 --out runs/fold-2
       edge-ct train garg --data slices/ --folds 5 --rounds 10 --cluster auto --out study
       edge-ct train --from runs/mobilenetv2 --data new/ --out runs/mobilenetv2-2
     """  # fmt: skip
@@ -201,9 +207,13 @@ def train(
     start, replay = continual.take(options)
     if (start is None) == (not names):
         raise click.UsageError("name a NETWORK to train, or a run to train further with --from")
-    study = is_study(names, asked)
-    if start and study:
+    fold = {} if start else one_fold(names, asked)
+    study = not fold and is_study(names, asked)
+    if start and (study or asked["fold"]):
         raise click.UsageError("--from trains one run further; folds, rounds and clusters are a study's")
+    if study and options["split_seed"] is not None:
+        raise click.UsageError("--split-seed is for a single training; a study splits by --seed")
+    options.update(fold)
     quiet_tensorflow()
     from . import fit
     from .augment import policy

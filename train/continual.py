@@ -64,6 +64,7 @@ def options(base: Path, given: dict[str, object]) -> Options:
     run = _base(base)
     first = msgspec.convert(run.info.options, Options)
     defaults = {"learning_rate": first.learning_rate * SLOWER, "freeze": 0, "teacher": "", "weights": "none"}
+    defaults |= {"folds": 0, "fold": 0}
     if "augment" in given:
         defaults["policy"] = None
     return msgspec.structs.replace(first, **{**defaults, **given, "start": str(base)})
@@ -192,9 +193,8 @@ def _parts(base: Run, everything: Dataset, old: list[str], options: Options, pro
         if torn:
             progress.say(f"{torn} new slices are left out: their groups lie in several parts of {base.folder}")
     dataset = everything.take(free)
-    for i, part in zip(
-        free, split(dataset, options.split, options.seed, options.validation, options.test), strict=True
-    ):
+    dealt = split(dataset, options.split, options.drawn_with, options.validation, options.test)
+    for i, part in zip(free, dealt, strict=True):
         parts[i] = part
     return parts
 

@@ -38,12 +38,12 @@ class Teacher:
             raise DataRejected(
                 f"{folder}: its classes are {_named(self._run.info.classes)}, the slices' {_named(classes)}"
             )
-        known = self._run.known()
+        known, own = self._run.known(), table.part_of()
         # What a slice was for the teacher leaks to what comes after it: what it learned from, then what chose its epoch
         # (and an ensemble's weights), then what neither has seen.
         leaked = [
-            path for path, sha256, part in zip(table.paths, table.sha256, table.parts, strict=True)
-            if PARTS.index(known.get(sha256[:16], "test")) < PARTS.index(part)
+            path for path, sha256 in zip(table.paths, table.sha256, strict=True)
+            if PARTS.index(known.get(sha256[:16], "test")) < PARTS.index(own[sha256[:16]])
         ]  # fmt: skip
         if leaked:
             raise DataRejected(

@@ -19,7 +19,7 @@ import numpy as np
 
 from edge_ct import allocation, quiet
 from edge_ct import run as runs
-from edge_ct.dataset import PARTS, Dataset, Images, load, load_images, split
+from edge_ct.dataset import PARTS, Dataset, Images, folds, load, load_images, split
 from edge_ct.errors import DataRejected, EdgeCTError
 from edge_ct.files import fresh_folder, refuse_existing
 from edge_ct.manifest import Data, Network
@@ -71,7 +71,12 @@ def train(data: Path, out: Path, options: Options, resume: bool, force: bool, pr
 def prepare(data: Path, options: Options, progress: Progress = QUIET) -> Prepared:
     """Read the slices and split them as the options say."""
     dataset, images = read(data, options, progress)
-    parts = split(dataset, options.split, options.seed, options.validation, options.test)
+    seed, validation = options.drawn_with, options.validation
+    parts = (
+        folds(dataset, options.split, options.folds, seed, validation)[options.fold - 1]
+        if options.fold
+        else split(dataset, options.split, seed, validation, options.test)
+    )
     return with_parts(dataset, images, data if data.is_dir() else data.parent, parts)
 
 
@@ -179,7 +184,7 @@ def _info(options: Options, prepared: Prepared) -> RunInfo:
             name=prepared.dataset.name,
             fingerprint=prepared.images.fingerprint,
             split=options.split,
-            seed=options.seed,
+            seed=options.drawn_with,
             counts={part: parts.count(part) for part in PARTS},
         ),
         data_path=str(prepared.root.resolve()),

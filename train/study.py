@@ -16,7 +16,7 @@ import gc
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
@@ -27,6 +27,7 @@ import msgspec
 from edge_ct import quiet
 from edge_ct import run as runs
 from edge_ct.errors import DataRejected, EdgeCTError
+from edge_ct.files import alone
 from edge_ct.progress import QUIET, Progress
 
 from . import fit, plan, results, tables
@@ -85,7 +86,7 @@ def run(
             wanted.parts(shared.dataset)  # data that cannot be dealt is found before anything is written
         elif found != msgspec.structs.replace(begun.slices, path=found.path):
             raise DataRejected(f"{out}: was begun with other slices; begin anew with --force")
-    with _alone(out):
+    with alone(out):
         if begun is None:
             _clear(out)
             begun = msgspec.structs.replace(
@@ -195,22 +196,6 @@ def tidy(folder: Path, keep_model: bool) -> None:
 
 def _finished(folder: Path) -> bool:
     return (folder / "run.json").exists() and runs.load(folder).info.finished
-
-
-@contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Raise `EdgeCTError` where another process is at work on the study; a killed one holds nothing."""
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("w") as file:
-        try:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise EdgeCTError(f"{out}: another process is at work on this study") from error
-        except (ImportError, OSError):  # Windows, and file systems without locks
-            pass
-        yield
 
 
 def _clear(out: Path) -> None:

@@ -36,6 +36,11 @@ _OPTIONS = {
         type=click.IntRange(2, 100),
         help="Cross-validation: each fold is the test part of one training. Makes --out a study.",
     ),
+    "fold": click.option(
+        "--fold",
+        type=click.IntRange(1, 100),
+        help="Train the one of these --folds, from 1, as an ordinary run at --out, whose model is kept.",
+    ),
     "rounds": click.option(
         "--rounds",
         type=click.IntRange(1, 1000),
@@ -87,6 +92,18 @@ def study_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def take(options: dict[str, Any]) -> dict[str, Any]:
     """Take the values of a study's options out of those of `train`."""
     return {name: options.pop(name) for name in _OPTIONS}
+
+
+def one_fold(networks: Iterable[str], asked: dict[str, Any]) -> dict[str, int]:
+    """--folds and --fold as options of a single training; {} without --fold. Raises `click.UsageError`."""
+    folds, fold = asked["folds"], asked["fold"]
+    if fold is None:
+        return {}
+    if folds is None or fold > folds:
+        raise click.UsageError(f"--fold {fold} is one of --folds, and needs at least so many")
+    if len(set(networks)) != 1 or is_study(networks, {**asked, "folds": None}):
+        raise click.UsageError("--fold trains one network; several, rounds and clusters are a study's")
+    return {"folds": folds, "fold": fold}
 
 
 def is_study(networks: Iterable[str], asked: dict[str, Any]) -> bool:

@@ -72,6 +72,16 @@ def test_split_table_finds_its_parts(table: SplitTable) -> None:
     assert table.where("nowhere").tolist() == []
 
 
+def test_of_the_same_pixels_in_two_parts_the_one_learned_from_counts() -> None:
+    digits = ("a" * 64, "a" * 64, "b" * 64, "b" * 64, "c" * 64)
+    for parts, expected in (
+        (("train", "test", "test", "validation", "test"), ["train", "validation", "test"]),
+        (("test", "train", "validation", "train", "validation"), ["train", "train", "validation"]),
+    ):
+        table = SplitTable(tuple("12345"), np.zeros(5, np.int8), ("",) * 5, parts, digits)
+        assert table.part_of() == dict(zip(("a" * 16, "b" * 16, "c" * 16), expected, strict=True))
+
+
 def test_part_of_takes_sixteen_digits() -> None:
     digits = ("0123456789abcdef" + "0" * 48, "fedcba9876543210" + "1" * 48)
     found = SplitTable(("a", "b"), np.array([0, 1], np.int8), ("", ""), ("train", "test"), digits).part_of()

@@ -3,6 +3,7 @@
 import csv
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -41,6 +42,16 @@ def test_a_teacher_says_what_its_run_says(teacher_run: Run) -> None:
     found = teacher(load_images(chosen, Preprocess(48)).images)
     assert found == pytest.approx(predict.run_probabilities(teacher_run, chosen), abs=1e-6)
     assert found.std() > 0.05
+
+
+def test_a_slice_that_is_in_two_parts_of_one_split_is_no_leak(teacher_run: Run) -> None:
+    table = teacher_run.split()
+    twin, tested = table.where("train")[0], table.where("test")[0]
+    hashes = list(table.sha256)
+    hashes[tested] = hashes[twin]
+    twice = replace(table, sha256=tuple(hashes))
+    assert twice.part_of()[hashes[twin][:16]] == "train"
+    assert Teacher(teacher_run.folder, CLASSES, twice).size == 48
 
 
 def test_a_view_is_made_smaller_for_the_student_alone() -> None:

@@ -1,0 +1,100 @@
+"""Bundles that come with the package: which one --model means, and that wheels and sdists hold them."""
+
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import cv2
+import pytest
+
+from edge_ct import bundle as bundles
+from edge_ct import cli
+from edge_ct.device_app import device_options, places
+from edge_ct.errors import ModelRejected
+from edge_ct.phantom import make_slice
+
+ROOT = Path(__file__).resolve().parents[2]
+MODELS = ROOT / "device_app" / "models"
+
+
+@pytest.fixture
+def models(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of two shipped bundles."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    for name in ("accurate", "fast"):
+        shutil.copy(tiny_bundle, folder / f"{name}.tflite")
+    monkeypatch.setattr(places, "SHIPPED", folder)
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+def test_a_name_is_a_shipped_bundle_and_a_file_is_itself(models: Path, tmp_path: Path) -> None:
+    assert places.model_path("fast") == models / "fast.tflite"
+    assert places.model_path("accurate") == places.model_path(None) == models / "accurate.tflite"
+    assert places.model_path("other") == Path("other")
+    (tmp_path / "fast").mkdir()  # a folder of that name is no bundle
+    assert places.model_path("fast") == models / "fast.tflite"
+    (tmp_path / "accurate").write_bytes(b"x")
+    assert places.model_path("accurate") == Path("accurate")
+    (models / "accurate.tflite").unlink()
+    assert places.model_path(None) == models / "fast.tflite"
+
+
+def test_help_says_what_is_shipped(models: Path) -> None:
+    assert device_options.model_help().endswith("a shipped one: accurate (the default), fast.")
+    for path in models.iterdir():
+        path.unlink()
+    assert "no model is shipped" in device_options.model_help()
+    with pytest.raises(ModelRejected, match="no model is shipped with this version"):
+        places.model_path(None)
+
+
+def test_slices_are_judged_without_naming_a_model(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cv2.imwrite(str(tmp_path / "slice.png"), make_slice(2, 4, True, 128).image)
+    assert cli.run(["classify", "slice.png", "--json"]) == 0
+    first = capsys.readouterr().out
+    assert cli.run(["classify", "slice.png", "--json", "--model", "fast"]) == 0
+    assert bundles.read(models / "fast.tflite").identity in first
+    assert bundles.read(models / "fast.tflite").identity in capsys.readouterr().out
+    assert cli.run(["doctor", "--state", str(tmp_path / "state"), "--json"]) == 0
+    assert cli.run(["bundle", "inspect", "fast"]) == 0
+    assert cli.run(["classify", "slice.png", "--model", "slow"]) == 4
+
+
+@pytest.mark.skipif(not MODELS.exists(), reason="no model is shipped with this version yet")
+def test_what_is_shipped_is_whole_small_and_passed_its_gate() -> None:
+    assert {path.suffix for path in MODELS.iterdir()} == {".tflite"}
+    assert places.DEFAULT in places.shipped()
+    assert places.shipped()[places.DEFAULT].stat().st_size <= 2_800_000
+    for path in places.shipped().values():
+        manifest = bundles.read(path).manifest
+        assert manifest.gate is not None
+        assert manifest.gate.passed
+        assert "Research use only" in manifest.intended_use
+
+
+@pytest.mark.slow
+def test_wheel_and_sdist_hold_what_is_shipped(tiny_bundle: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    for room in ("edge_ct", "train", "convert", "device_app", "benchmarks"):
+        shutil.copytree(ROOT / room, source / room, ignore=shutil.ignore_patterns("__pycache__", "results"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    (source / "device_app" / "models").mkdir(exist_ok=True)
+    shutil.copy(tiny_bundle, source / "device_app" / "models" / "tiny.tflite")
+    expected = {path.name for path in (source / "device_app" / "models").iterdir()}
+    code = "from setuptools import build_meta as b; b.build_sdist('..'); b.build_wheel('..')"
+    subprocess.run([sys.executable, "-c", code], cwd=source, check=True, capture_output=True)
+    [wheel], [sdist] = tmp_path.glob("*.whl"), tmp_path.glob("*.tar.gz")
+    with zipfile.ZipFile(wheel) as archive:
+        inside = [name for name in archive.namelist() if "/models/" in name]
+        assert archive.read("edge_ct/device_app/models/tiny.tflite") == tiny_bundle.read_bytes()
+    with tarfile.open(sdist) as archive:
+        packed = [name for name in archive.getnames() if "/device_app/models/" in name]
+    assert {Path(name).name for name in inside} == {Path(name).name for name in packed} == expected
