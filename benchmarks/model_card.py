@@ -11,7 +11,6 @@ not there the card says "not measured". FAILURES.txt is written by whoever looke
 from __future__ import annotations
 
 import csv
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -19,10 +18,9 @@ import click
 
 from edge_ct import bundle as bundles
 from edge_ct.bundle import Bundle
-from edge_ct.errors import EdgeCTError
 from edge_ct.files import write_text
 
-from . import evidence
+from . import evidence, programs
 
 Row = dict[str, str]
 ROBUSTNESS, OTHERS = "flagship-robustness.csv", "flagship-out-of-distribution.csv"
@@ -276,14 +274,5 @@ def command(paths: tuple[Path, ...], results: Path, failures: Path | None, exter
     write_text(out, text_of(opened, results, said, elsewhere))
 
 
-def main() -> None:
-    """One line and an exit code for what goes wrong."""
-    try:
-        command()
-    except EdgeCTError as error:
-        click.echo(f"edge-ct: {error}", err=True)
-        sys.exit(error.exit_code)
-
-
 if __name__ == "__main__":
-    main()
+    programs.run(command)

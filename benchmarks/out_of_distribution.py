@@ -9,7 +9,6 @@ trained and calibrated on are left out. A file that cannot be read counts as nei
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -27,7 +26,7 @@ from edge_ct.run import to_csv
 from edge_ct.slices import Slice
 from edge_ct.unseen import known_to
 
-from . import table
+from . import programs, table
 
 
 def measure(
@@ -99,14 +98,5 @@ def command(
     write_text(out, to_csv(tuple(rows[0]), (row.values() for row in rows)))
 
 
-def main() -> None:
-    """One line and an exit code for what goes wrong."""
-    try:
-        command()
-    except EdgeCTError as error:
-        click.echo(f"edge-ct: {error}", err=True)
-        sys.exit(error.exit_code)
-
-
 if __name__ == "__main__":
-    main()
+    programs.run(command)

@@ -9,7 +9,6 @@ nothing else.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from edge_ct import alter, markings, slices
 from edge_ct import bundle as bundles
 from edge_ct.classifier import Classifier
 from edge_ct.dataset import load
-from edge_ct.errors import EdgeCTError, InputRejected
+from edge_ct.errors import InputRejected
 from edge_ct.files import replacing, write_text
 from edge_ct.metrics import score, wilson
 from edge_ct.progress import Progress
@@ -31,7 +30,7 @@ from edge_ct.run import to_csv
 from edge_ct.slices import Slice
 from edge_ct.unseen import Part, known_to, select
 
-from . import table
+from . import programs, table
 
 # uint8 [h, w], generator -> uint8 [h, w]
 Alteration = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -202,14 +201,5 @@ def command(bundle: Path, data: Path, part: Part, positive: str, limit: int, out
             temporary.write_text(plots.robustness(rows), encoding="utf-8")
 
 
-def main() -> None:
-    """One line and an exit code for what goes wrong."""
-    try:
-        command()
-    except EdgeCTError as error:
-        click.echo(f"edge-ct: {error}", err=True)
-        sys.exit(error.exit_code)
-
-
 if __name__ == "__main__":
-    main()
+    programs.run(command)
