@@ -14,6 +14,10 @@
 - `flagship`, `flagship_recipe`  teachers, students and bundles of a recipe, fold by fold
 - `resumable`, `child`  its steps: commands that are done once, whatever is killed
 - `evidence`    what the test parts of its folds say
+- `robustness`  a bundle on slices that were exported worse
+- `out_of_distribution`  what it rejects of what is no slice
+- `model_card`  all of that in words, for people and for the bundle
+- `programs`    how those that are no commands of edge-ct end
 - `table`       rows of results/*.csv
 - `demo_page`   its page
 - `kit`         one archive for a device without network; the same over ssh

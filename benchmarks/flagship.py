@@ -18,7 +18,6 @@ from __future__ import annotations
 import csv
 import os
 import shutil
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +33,7 @@ from edge_ct.errors import EdgeCTError, GateFailed
 from edge_ct.files import alone, write_bytes
 from edge_ct.progress import Progress
 
-from . import evidence, flagship_recipe
+from . import evidence, flagship_recipe, programs
 from .evidence import Facts, Judged
 from .flagship_recipe import SPLITS, TEACHER, Recipe, Split, Student, Training
 from .resumable import Done, Steps
@@ -353,14 +352,5 @@ def command(
         work.ship(into, text)
 
 
-def main() -> None:
-    """As any command of edge-ct: one line and an exit code for what goes wrong."""
-    try:
-        command.main(standalone_mode=True)
-    except EdgeCTError as error:
-        click.echo(f"edge-ct: {error}", err=True)
-        sys.exit(error.exit_code)
-
-
 if __name__ == "__main__":
-    main()
+    programs.run(command)

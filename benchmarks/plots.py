@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,32 @@ def latencies(models: dict[str, dict[str, dict[float, float]]]) -> str:
     axis.invert_yaxis()
     axis.grid(alpha=0.3, axis="x", which="both")
     axis.legend(fontsize=8)
+    return svg(figure)
+
+
+def robustness(rows: Sequence[dict[str, object]]) -> str:
+    """Rows of `robustness.measure`: sensitivity, specificity and the share rejected, a panel a kind of change."""
+    kinds = [kind for kind in dict.fromkeys(str(row["change"]) for row in rows) if kind != "none"]
+    figure, axes = plt.subplots(3, 3, figsize=(9, 7), layout="constrained", sharey=True)
+    panels = list(axes.flat)
+    lines = (("sensitivity", "o", "black"), ("specificity", "s", "0.45"), ("rejected_share", "x", "0.65"))
+    for axis, kind in zip(panels, kinds, strict=False):
+        own = [row for row in rows if row["change"] == kind]
+        places = np.arange(len(own))
+        for name, marker, colour in lines:
+            ends = ("", "_low", "_high")
+            value, low, high = (np.array([float(str(row[name + end]) or "nan") for row in own]) for end in ends)
+            apart = (value - low, high - value)
+            axis.errorbar(places, value, yerr=apart, marker=marker, color=colour, capsize=2, linewidth=0.8, label=name)
+        axis.set_xticks(places, [str(row["amount"]) for row in own], fontsize=7)
+        axis.set_title(kind, fontsize=9)
+        axis.set_ylim(-0.03, 1.03)
+        axis.grid(alpha=0.3)
+    for axis in panels[len(kinds) :]:
+        axis.set_visible(False)
+    handles, labels = panels[0].get_legend_handles_labels()
+    names = [label.replace("rejected_share", "rejected") for label in labels]
+    figure.legend(handles, names, loc="outside lower center", ncols=3, frameon=False)
     return svg(figure)
 
 

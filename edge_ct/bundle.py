@@ -51,6 +51,14 @@ class Bundle:
         """Name and the first eight hex digits of the seal: what results are labelled with."""
         return f"{self.manifest.name}@{self.content[-64:-56].decode()}"
 
+    @property
+    def card(self) -> str:
+        """The model card, Markdown; "" of a bundle without one."""
+        try:
+            return self.member(CARD).decode(errors="replace")
+        except ModelRejected:
+            return ""
+
     def member(self, name: str) -> bytes:
         """Content of one member of the appended zip. Raises `ModelRejected` where there is none of that name."""
         try:

@@ -26,6 +26,9 @@ _COLOURED = 8  # greys that a pixel's channels differ by beyond what its brightn
 # Share of coloured pixels that is a colour picture; below it, a share takes its price off the sum.
 _COLOURFUL, _COLOUR_PRICE = 0.25, 10.0
 
+# The body is wider than deep, in every axial slice; of what is left without the frame, the least width over height.
+_NARROW = 0.8
+
 # A sum below the first is no slice; below the second it is none if the network has seen nothing like it either.
 REJECT, DOUBT = 0.0, 1.5
 UNLIKE = (
@@ -83,28 +86,39 @@ def colour_share(image: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Look:
-    """What the pixels alone say. total: the weighted sum, the higher the more like a slice; reason: why it is none."""
+    """What the pixels alone say. total: the weighted sum, the higher the more like a slice; reason: why it is none.
+
+    allowed: how much of the sum was given for being small, which a small picture of anything is.
+    """
 
     total: float
     reason: str | None = None
+    allowed: float = 0.0
 
     @property
     def doubtful(self) -> bool:
         """Whether it is no slice if the network has seen nothing like it either."""
-        return self.total < DOUBT
+        return self.total - self.allowed < DOUBT
 
 
 def look(pixels: np.ndarray, colour: float = 0.0) -> Look:
     """Look at a picture. pixels: uint8 [h, w]; colour: its `colour_share`."""
     if colour > _COLOURFUL:
         return Look(-math.inf, "a colour picture, not a CT slice: give the slice itself, in grey")
-    copy = without_frame(thumbnail(pixels))
+    whole = thumbnail(pixels)
+    copy = without_frame(whole)
     measured = None if copy is None else measure(copy)
     if copy is None or measured is None:
         return Look(-math.inf, "blank, or nearly one grey: export the slice again, in a lung window")
-    small = math.log2(max(_FRAMED / min(pixels.shape), 1))
-    total = weigh(measured) + _SMALL * small - _COLOUR_PRICE * colour
-    return Look(total, _reason(copy) if total < REJECT else None)
+    allowed = _SMALL * math.log2(max(_FRAMED / min(pixels.shape), 1))
+    total = weigh(measured) + allowed - _COLOUR_PRICE * colour
+    if total < REJECT:
+        return Look(total, _reason(copy), allowed)
+    (top, bottom), (left, right) = _live_box(whole)
+    height, width = pixels.shape
+    if (right - left) * width < _NARROW * (bottom - top) * height:
+        return Look(-math.inf, "higher than wide, as no axial slice is: turn it upright, or give all of the slice")
+    return Look(total, None, allowed)
 
 
 def weigh(measured: Measured) -> float:
@@ -153,11 +167,16 @@ def measure(copy: np.ndarray) -> Measured | None:
 
 def without_frame(copy: np.ndarray) -> np.ndarray | None:
     """Cut off bars, margins and the air around the body; uint8 [n, n] -> uint8 [SIDE, SIDE]; None for a blank one."""
-    (top, bottom), (left, right) = _live(copy), _live(np.ascontiguousarray(copy.T))
+    (top, bottom), (left, right) = _live_box(copy)
     if bottom - top < 3 or right - left < 3:
         return None
     inner = cv2.resize(copy[top:bottom, left:right], (SIDE, SIDE), interpolation=cv2.INTER_LINEAR_EXACT)
     return cv2.medianBlur(inner, 3)
+
+
+def _live_box(copy: np.ndarray) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Rows, then columns, as `_live`."""
+    return _live(copy), _live(np.ascontiguousarray(copy.T))
 
 
 def _live(copy: np.ndarray) -> tuple[int, int]:

@@ -15,16 +15,14 @@ import cv2
 import msgspec
 import numpy as np
 
+from edge_ct import alter, markings
 from edge_ct.errors import EdgeCTError
-
-from . import markings
 
 Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
 _GRAIN = 2  # pixels
 # Standard deviation that enlarging white noise `_GRAIN` times, linearly, leaves of it: (.75^2 + .25^2) a direction.
 _GRAIN_LEFT = 0.625
 _IDENTITY = np.eye(2, 3)
-_LEVELS = np.linspace(0, 1, 256)
 
 
 class Augment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -88,11 +86,7 @@ class Augment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             if sigma > 0.3:
                 out = cv2.GaussianBlur(out, (0, 0), sigma)
         if self.noise:
-            sigma = np.float32(generator.uniform(0, self.noise))
-            noisy = sigma * generator.standard_normal(out.shape, np.float32)
-            noisy += out
-            noisy += np.float32(0.5)
-            out = np.clip(noisy, 0, 255, out=noisy).astype(np.uint8)
+            out = alter.noisy(out, generator.uniform(0, self.noise), generator)
         if self.grain:
             out = _grained(out, generator.uniform(0, self.grain), generator)
         if frame:
@@ -144,12 +138,7 @@ class Augment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def _tone(self, image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         contrast, brightness, exponent = generator.uniform(-1, 1, 3) * (self.window, self.level, self.gamma)
         inverted = self.invert and generator.random() < self.invert
-        if not (contrast or brightness or exponent or inverted):
-            return image
-        levels = _LEVELS ** np.exp(exponent)
-        levels = (levels - 0.5) * (1 + contrast) + 0.5 + brightness
-        curve = np.clip(levels * 255 + 0.5, 0, 255).astype(np.uint8)
-        return cv2.LUT(image, 255 - curve if inverted else curve)
+        return alter.tone(image, contrast, brightness, exponent, bool(inverted))
 
     def _export(self, image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         side, out = image.shape[0], image
@@ -157,9 +146,7 @@ class Augment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             smaller = max(8, round(side * (1 - generator.uniform(0, self.downsample))))
             out = cv2.resize(out, (smaller, smaller), interpolation=cv2.INTER_AREA)
         if self.jpeg < 100 and generator.random() < 0.5:
-            quality = int(generator.integers(self.jpeg, 101))
-            _, encoded = cv2.imencode(".jpg", out, [cv2.IMWRITE_JPEG_QUALITY, quality])
-            out = cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE)
+            out = alter.jpeg(out, int(generator.integers(self.jpeg, 101)))
         return out if out.shape[0] == side else cv2.resize(out, (side, side), interpolation=cv2.INTER_LINEAR)
 
 

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from csv import DictReader
-from io import StringIO
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 import numpy as np
@@ -25,10 +22,9 @@ from edge_ct.errors import DataRejected, InputRejected
 from edge_ct.files import write_text
 from edge_ct.metrics import Scores, score
 from edge_ct.progress import QUIET, Progress
+from edge_ct.unseen import Part, known_to, select
 
 from .group_scores import GroupScores, score_groups
-
-Part = Literal["auto", "train", "validation", "test", "all"]
 
 
 class Evaluation(Scores, frozen=True, kw_only=True):
@@ -119,8 +115,7 @@ def _evaluate_bundle(
 ) -> Evaluation:
     classifier = Classifier(path)
     manifest = classifier.manifest
-    table = DictReader(StringIO(classifier.bundle.member("split.csv").decode()))
-    known = {row["sha256"]: row["part"] for row in table}
+    known = known_to(classifier.bundle)
     everything = load(data, positive, one_class=True)
     hashes = _hashes(everything, progress)
     chosen, split, scored = select(hashes, known, manifest.data.split, part)
@@ -164,20 +159,6 @@ def _write_predictions(path: Path, dataset: Dataset, calls: Sequence[str], found
     rows = zip(dataset.paths, dataset.labels.tolist(), calls, found, strict=True)
     shown = ((file, label, call, "" if p is None else repr(float(p))) for file, label, call, p in rows)
     write_text(path, runs.to_csv(("path", "label", "decision", "probability"), shown))
-
-
-def select(hashes: Sequence[str | None], known: dict[str, str], kind: str, part: Part) -> tuple[list[int], str, str]:
-    """Which slices to score: their indices, the kind of split they are, and the name of the part.
-
-    hashes: pixel identities, None for an unreadable file. known: first 16 digits of an identity -> part of the training
-    split. Raises `DataRejected` where nothing is left.
-    """
-    parts = [known.get(sha256[:16], "new") if sha256 else "new" for sha256 in hashes]
-    scored = ("test" if "test" in parts else "new") if part == "auto" else part
-    chosen = [index for index, own in enumerate(parts) if scored in (own, "all")]
-    if not chosen:
-        raise DataRejected(f"no slice to score: of {len(hashes)}, all were used in training, or none is in {scored!r}")
-    return chosen, "external" if all(parts[index] == "new" for index in chosen) else kind, scored
 
 
 def _groups(dataset: Dataset, hashes: Sequence[str | None], home: dict[str, str], chosen: Sequence[int]) -> list[str]:

@@ -173,7 +173,7 @@ def model() -> Response:
         render_template(
             "model.html", manifest=desk.bundle.manifest, identity=desk.bundle.identity, variants=variants,
             figures=lines, seal=desk.bundle.content[-64:].decode(), size=len(desk.bundle.content),
-            bar=bar(desk.bundle.manifest),
+            bar=bar(desk.bundle.manifest), card=desk.bundle.card,
         )
     )  # fmt: skip
 

@@ -19,8 +19,11 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def device(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bin folder of a virtual environment with the base dependencies, as locked, and a wheel of this checkout."""
+def device(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path) -> Path:
+    """The bin folder of a virtual environment with the base dependencies, as locked, and a wheel of this checkout.
+
+    Where no model is shipped yet, the wheel has the tests' in its place.
+    """
     folder = tmp_path_factory.mktemp("device")
     source = folder / "source"
     rooms = ("edge_ct", "train", "convert", "device_app", "benchmarks")
@@ -29,6 +32,10 @@ def device(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(ROOT / room, source / room, ignore=ignored)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
+    models = source / "device_app" / "models"
+    if not models.exists():
+        models.mkdir()
+        shutil.copy(tiny_bundle, models / "accurate.tflite")
     subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
     python = folder / "venv" / "bin" / "python"
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
@@ -63,6 +70,17 @@ def test_pictures_are_classified(suffix: str, device: Path, tiny_bundle: Path, t
     assert 0 <= row["probability"] <= 1
     assert set(row["ms"]) == {"decode", "preprocess", "inference"}
     assert len(list((tmp_path / "maps").iterdir())) == 1
+
+
+def test_the_shipped_model_is_used_where_none_is_named(device: Path, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "slice.png"), make_slice(2, 4, True, 128).image)
+    done = classify(device, tmp_path / "slice.png", "--json")
+    assert done.returncode == 0, done.stderr
+    named = classify(device, tmp_path / "slice.png", "--json", "--model", "accurate")
+    assert json.loads(named.stdout)["model"] == json.loads(done.stdout)["model"]
+    command = [device / "edge-ct", "doctor", "--state", tmp_path / "state", "--json"]
+    doctor = subprocess.run(command, capture_output=True, cwd=device, check=False)
+    assert doctor.returncode == 0, doctor.stdout
 
 
 def test_standard_input_is_classified(device: Path, tiny_bundle: Path) -> None:

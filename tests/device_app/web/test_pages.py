@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from edge_ct import bundle as bundles
 from edge_ct.device_app.web import intake
 from edge_ct.device_app.web import pin as pins
 from edge_ct.device_app.web.desk import Desk, Limits
@@ -282,6 +283,13 @@ def test_model_card_and_device(client: Home, csrf: dict[str, str], desk: Desk) -
     assert "Passed" in client.get("/device").text
     answer = client.post("/device/self-test", headers=csrf)
     assert "Passed: the model gives" in answer.text
+
+
+def test_the_card_that_a_bundle_carries_is_shown(client: Home, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "<pre" not in client.get("/model").text
+    content = bundles.with_members(desk.bundle, {bundles.CARD: b"# Card\n\n<b>Not</b> for diagnosis.\n"})
+    monkeypatch.setattr(desk, "bundle", bundles.unpack(content, "carried"))
+    assert "&lt;b&gt;Not&lt;/b&gt; for diagnosis." in client.get("/model").text
 
 
 def test_a_failed_self_test_is_shown(

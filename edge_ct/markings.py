@@ -13,12 +13,12 @@ def burn(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     image = image.copy()
     for _ in range(generator.integers(1, 4)):
         grey = int(generator.integers(190, 256) if generator.random() < 0.8 else generator.integers(50))
-        (_text, _text, _arrow, _ruler)[generator.integers(4)](image, grey, generator)
+        (text, text, arrow, ruler)[generator.integers(4)](image, grey, generator)
     return image
 
 
-def _text(image: np.ndarray, grey: int, generator: np.random.Generator) -> None:
-    """In one of the corners, where viewers put it."""
+def text(image: np.ndarray, grey: int, generator: np.random.Generator) -> None:
+    """Letters in one of the corners, where viewers put them; drawn into `image`."""
     side = image.shape[0]
     words = _TEXTS[generator.integers(len(_TEXTS))].format(generator.integers(1, 100), generator.integers(1, 10))
     size = side / 224 * generator.uniform(0.3, 0.5)
@@ -29,8 +29,8 @@ def _text(image: np.ndarray, grey: int, generator: np.random.Generator) -> None:
     cv2.putText(image, words, (int(x), int(y)), cv2.FONT_HERSHEY_SIMPLEX, size, grey, 1, cv2.LINE_AA)
 
 
-def _arrow(image: np.ndarray, grey: int, generator: np.random.Generator) -> None:
-    """Anywhere, in any direction."""
+def arrow(image: np.ndarray, grey: int, generator: np.random.Generator) -> None:
+    """An arrow anywhere, in any direction; drawn into `image`."""
     side = image.shape[0]
     tip = generator.uniform(0.15, 0.85, 2) * side
     angle, length = generator.uniform(0, 2 * np.pi), generator.uniform(0.06, 0.12) * side
@@ -39,7 +39,7 @@ def _arrow(image: np.ndarray, grey: int, generator: np.random.Generator) -> None
     cv2.arrowedLine(image, end.astype(int).tolist(), tip.astype(int).tolist(), grey, thickness, cv2.LINE_AA, 0, 0.4)
 
 
-def _ruler(image: np.ndarray, grey: int, generator: np.random.Generator) -> None:
+def ruler(image: np.ndarray, grey: int, generator: np.random.Generator) -> None:
     """Along one of the edges, of five or ten parts."""
     side, turns = image.shape[0], int(generator.integers(4))
     length, inset = generator.uniform(0.25, 0.55) * side, int(generator.uniform(0.02, 0.07) * side)
@@ -50,5 +50,5 @@ def _ruler(image: np.ndarray, grey: int, generator: np.random.Generator) -> None
     parts = 5 if generator.random() < 0.5 else 10
     for part in range(parts + 1):
         long = 2 if part % 5 == 0 else 1
-        row = min(side - 1, int(start + length * part / parts))
+        row = min(len(edge) - 1, int(start + length * part / parts))
         edge[row, inset : inset + tick * long] = grey
