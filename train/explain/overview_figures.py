@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..plots import plt
 from . import figures, overview
 from .overview import Seen, Views
@@ -24,13 +22,14 @@ def maps(seen: Sequence[Seen], views: Views, label: int, count: int, path: Path)
     found = overview.pairs(seen)
     shown = views.first(label, count)
     both = any(modified is not None for _, modified in found)
-    figure, axes = _tiles(len(found) + 1, len(shown) * (2 if both else 1), gap_after=len(shown) if both else 0)
+    figure, axes = _tiles(len(found) + 1, len(shown) * (2 if both else 1))
     for block in range(2 if both else 1):
         for column, i in enumerate(shown):
             axis = axes[0][block * len(shown) + column]
             figures.over(axis, views.pixels[i], None, lesion=views.lesions[i])
-        middle = axes[0][block * len(shown) + (len(shown) - 1) // 2]
-        middle.set_title(("as published", "Modified")[block], fontsize=_TEXT + 1)
+        if both:
+            middle = axes[0][block * len(shown) + (len(shown) - 1) // 2]
+            middle.set_title(("as published", "Modified")[block], fontsize=_TEXT + 1)
     axes[0][0].set_ylabel("slice", fontsize=_TEXT)
     for row, (base, modified) in enumerate(found, start=1):
         axes[row][0].set_ylabel(_named(base, views), fontsize=_TEXT)
@@ -95,15 +94,13 @@ def _responses(axes: Any, one: Seen, views: Views, which: int, caption: str) -> 
         axis.set_xlabel(figures.short(response.layer), fontsize=_SMALL, labelpad=1)
 
 
-def _tiles(rows: int, columns: int, gap_after: int = 0) -> tuple[Any, Any]:
-    widths = np.ones(columns)
+def _tiles(rows: int, columns: int) -> tuple[Any, Any]:
     figure, axes = plt.subplots(
         rows,
         columns,
         figsize=(_TILE * columns + 0.7, (_TILE + 0.12) * rows + 0.55),
         squeeze=False,
         layout="constrained",
-        gridspec_kw={"width_ratios": widths},
     )
     figure.get_layout_engine().set(w_pad=0.015, h_pad=0.01, wspace=0.01, hspace=0.01)
     return figure, axes
