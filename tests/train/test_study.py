@@ -18,6 +18,7 @@ import pytest
 from edge_ct import cli
 from edge_ct import run as runs
 from edge_ct.errors import DataRejected, EdgeCTError
+from edge_ct.files import alone
 from edge_ct.train import evaluate, fit, plan, study
 
 from .conftest import SmallStudy, tables_of
@@ -106,7 +107,7 @@ def test_data_that_cannot_be_dealt_leave_nothing(small_study_data: Path, tmp_pat
 
 def test_two_processes_do_not_share_a_study(small_study_data: Path, tmp_path: Path) -> None:
     options = fit.Options("", size=32, split="grouped")
-    with study._alone(tmp_path / "out"), pytest.raises(EdgeCTError, match="another process"):
+    with alone(tmp_path / "out"), pytest.raises(EdgeCTError, match="another process"):
         study.run(small_study_data, tmp_path / "out", ["customcnn"], options, folds=2)
     assert not (tmp_path / "out" / "study.json").exists()
 
