@@ -26,7 +26,7 @@ def test_resident_memory_grows_with_what_is_held() -> None:
     before = processes.resident_mb()
     if before is None:
         pytest.skip("this machine does not tell")
-    # Mapped: what this process allocates may be memory that it has kept since an earlier test (`allocation.keep_freed`).
+    # Mapped: what is allocated may be memory kept since an earlier test (`allocation.keep_freed`).
     held = np.frombuffer(mmap.mmap(-1, 50 << 20), np.uint8)
     held[:] = 1
     assert 40 < (processes.resident_mb() or 0) - before < 60
