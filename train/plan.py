@@ -176,4 +176,5 @@ def differing(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
 def _flat(plan: Plan) -> dict[str, Any]:
     found = msgspec.to_builtins(plan)
     own = {"networks": " ".join(plan.networks), "folds": plan.folds, "rounds": plan.rounds}
-    return own | {"cpus_per_job": plan.cpus_per_job} | found["options"]
+    # A study's own folds, not those of an option that single trainings have.
+    return found["options"] | own | {"cpus_per_job": plan.cpus_per_job}
