@@ -69,7 +69,7 @@ echo "arm64: a root of Debian $VERSION_CODENAME, once, about a minute" >&2
 DEBOOTSTRAP_DIR="$folder/usr/share/debootstrap" $fake sh "$folder/usr/sbin/debootstrap" --foreign --arch=arm64 \
     --variant=minbase --include=python3,python3-venv,libstdc++6 "$VERSION_CODENAME" "$folder/root" "$mirror" \
     >debootstrap.log 2>&1 || skip "debootstrap: $(tail -n 1 debootstrap.log)"
-for package in "$folder"/root/var/cache/apt/archives/*.deb; do dpkg -x "$package" "$folder/root"; done
+for package in "$folder/root/var/cache/apt/archives/"*.deb; do dpkg -x "$package" "$folder/root"; done
 rm -rf "$folder/root/var/cache/apt" "$folder/root/debootstrap" "$folder/apt"
 mkdir -p "$folder/root/edge-ct" "$folder/root/mnt"
 

@@ -24,7 +24,7 @@ attempt() {
 attempt sh scripts/arm64_root.sh "$arm"
 
 # A path in .arm64 is at /mnt in the root, the checkout at /edge-ct.
-minor=$(basename "$arm"/root/usr/bin/python3.[0-9]* | sed s/python//)
+minor=$(basename "$arm/root/usr/bin/python3."[0-9]* | sed s/python//)
 made_of=$(cat requirements/*.lock pyproject.toml scripts/*wheelhouse.py scripts/install.sh "$arm/recipe" | sha256sum)
 if [ "$(cat "$arm/installed" 2>/dev/null)" != "$made_of" ]; then
     rm -rf "$arm/installed" "$arm/wheelhouse" "$arm/root/opt/edge-ct" "$arm/testing"
