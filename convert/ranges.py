@@ -43,7 +43,7 @@ def calibrated(model: bytes, slices: Callable[[], Iterator[list[np.ndarray]]]) -
         interpreter.invoke()
         found = np.array([_extremes(interpreter.tensor(index)()) for index in watched])
         least, most = np.minimum(least, found[:, 0]), np.maximum(most, found[:, 1])
-    if not np.isfinite(least).all():
+    if not (np.isfinite(least).all() and np.isfinite(most).all()):
         raise ValueError("no representative slices to take ranges from, or values that are no numbers")
     subgraph.outputs, graph.signatureDefs = outputs, signatures
     for index, low, high in zip(watched, least, most, strict=True):
