@@ -106,7 +106,8 @@ def look(pixels: np.ndarray, colour: float = 0.0) -> Look:
     if colour > _COLOURFUL:
         return Look(-math.inf, "a colour picture, not a CT slice: give the slice itself, in grey")
     whole = thumbnail(pixels)
-    copy = without_frame(whole)
+    box = _live_box(whole)
+    copy = _cut(whole, box)
     measured = None if copy is None else measure(copy)
     if copy is None or measured is None:
         return Look(-math.inf, "blank, or nearly one grey: export the slice again, in a lung window")
@@ -114,7 +115,7 @@ def look(pixels: np.ndarray, colour: float = 0.0) -> Look:
     total = weigh(measured) + allowed - _COLOUR_PRICE * colour
     if total < REJECT:
         return Look(total, _reason(copy), allowed)
-    (top, bottom), (left, right) = _live_box(whole)
+    (top, bottom), (left, right) = box
     height, width = pixels.shape
     if (right - left) * width < _NARROW * (bottom - top) * height:
         return Look(-math.inf, "higher than wide, as no axial slice is: turn it upright, or give all of the slice")
@@ -167,7 +168,11 @@ def measure(copy: np.ndarray) -> Measured | None:
 
 def without_frame(copy: np.ndarray) -> np.ndarray | None:
     """Cut off bars, margins and the air around the body; uint8 [n, n] -> uint8 [SIDE, SIDE]; None for a blank one."""
-    (top, bottom), (left, right) = _live_box(copy)
+    return _cut(copy, _live_box(copy))
+
+
+def _cut(copy: np.ndarray, box: tuple[tuple[int, int], tuple[int, int]]) -> np.ndarray | None:
+    (top, bottom), (left, right) = box
     if bottom - top < 3 or right - left < 3:
         return None
     inner = cv2.resize(copy[top:bottom, left:right], (SIDE, SIDE), interpolation=cv2.INTER_LINEAR_EXACT)
