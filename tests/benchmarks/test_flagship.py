@@ -175,7 +175,7 @@ def test_the_committed_recipe_is_one() -> None:
     assert recipe.students["accurate"].most_bytes == 2_800_000
     assert all(training.network == "mobilenetv2" for training in recipe.teachers.values())
     with pytest.raises(EdgeCTError, match="--weights"):
-        recipe.teachers["wide-224"].words(None)
+        recipe.teachers["wide-192"].words(None)
 
 
 @pytest.mark.parametrize(
