@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 
-from edge_ct import cli
+from edge_ct import allocation, cli
 
 
 def _watch() -> None:
@@ -22,5 +22,6 @@ def _watch() -> None:
 
 
 if __name__ == "__main__":
+    allocation.keep_freed()  # the thread would have an arena of its own
     threading.Thread(target=_watch, daemon=True).start()
     cli.main(sys.argv[1:])

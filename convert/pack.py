@@ -8,9 +8,10 @@ from importlib.metadata import version
 
 import cv2
 import msgspec
+import numpy as np
 
 from edge_ct import bundle as bundles
-from edge_ct import outliers
+from edge_ct import outliers, receptive
 from edge_ct.manifest import INTENDED_USE, SCHEMA, Estimate, Gate, Golden, Manifest, Outliers, Variant
 from edge_ct.metrics import score
 from edge_ct.phantom import make_slice
@@ -77,6 +78,7 @@ def bundle_bytes(
         model_sha256=hashlib.sha256(chosen.flatbuffer).hexdigest(),
         shrinking=shrunk.label,
         outliers=seen[1] if seen else None,
+        map_centres=_map_centres(chosen, run.info.preprocess.size),
     )
     return bundles.pack(chosen.flatbuffer, manifest, members)
 
@@ -91,6 +93,22 @@ def _seen(chosen: Scored, material: Material, options: Options) -> tuple[outlier
 
 def _metrics(scored: Scored, material: Material) -> dict[str, Estimate]:
     return score(material.labels("test"), scored.probabilities["test"]).estimates()
+
+
+def _map_centres(chosen: Scored, size: int) -> receptive.Centres:
+    """Of the file's own class map: where its cells look depends on what the network has learned."""
+    if chosen.tensors.class_map is None:
+        return None
+    runtime = Runtime(chosen.flatbuffer, chosen.tensors)
+
+    def respond(images: np.ndarray) -> np.ndarray:
+        maps = []
+        for image in images:
+            runtime.invoke(image)
+            maps.append(runtime.outputs().class_map)
+        return np.diff(np.stack([own for own in maps if own is not None]), axis=3)
+
+    return receptive.centres(respond, size)
 
 
 def _golden(chosen: Scored, preprocess: Preprocess) -> tuple[tuple[Golden, ...], dict[str, bytes]]:

@@ -7,7 +7,7 @@ import numpy as np
 from edge_ct.classifier import Classifier, Judgement
 from edge_ct.occlusion import occlusion as evidence_of_patches
 
-from .heatmap import Heat, evidence
+from .heatmap import Heat, of_class_map
 
 
 def heat_of(judgement: Judgement, classifier: Classifier, budget: float = 2.0) -> Heat | None:
@@ -19,7 +19,7 @@ def heat_of(judgement: Judgement, classifier: Classifier, budget: float = 2.0) -
         return None
     class_map = judgement.outputs.class_map
     if class_map is not None:
-        return Heat(evidence(class_map, classifier.manifest.calibration), "class map")
+        return of_class_map(class_map, classifier.manifest)
     return occlusion(classifier, judgement.slice.pixels, budget)
 
 

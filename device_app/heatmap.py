@@ -12,7 +12,8 @@ import numpy as np
 from edge_ct.classifier import Judgement
 from edge_ct.errors import EdgeCTError
 from edge_ct.files import write_bytes
-from edge_ct.manifest import Calibration
+from edge_ct.manifest import Calibration, Manifest
+from edge_ct.receptive import Centres, enlarged
 
 # Local evidence in log-odds; the same range for every slice, so that two pictures can be compared.
 FULL_SCALE = 6.0
@@ -29,10 +30,14 @@ _METHODS = {
 
 @dataclass(frozen=True, eq=False)
 class Heat:
-    """What a decision rests on. evidence: float32 [h, w], calibrated log-odds; method: `class map` or `occlusion`."""
+    """What a decision rests on. evidence: float32 [h, w], calibrated log-odds; method: `class map` or `occlusion`.
+
+    centres: where its rows and columns look.
+    """
 
     evidence: np.ndarray
     method: str
+    centres: Centres = None
 
 
 class Answer(Protocol):
@@ -48,6 +53,11 @@ class Answer(Protocol):
 def evidence(class_map: np.ndarray, calibration: Calibration) -> np.ndarray:
     """Calibrated log-odds of each cell, float32 [h, w]; their mean is the slice's."""
     return np.asarray(calibration.slope * (class_map[:, :, 1] - class_map[:, :, 0]) + calibration.intercept)
+
+
+def of_class_map(class_map: np.ndarray, manifest: Manifest) -> Heat:
+    """The heat map of a bundle's own class map, float32 [h, w, 2]."""
+    return Heat(evidence(class_map, manifest.calibration), "class map", manifest.map_centres)
 
 
 def draw(pixels: np.ndarray, class_map: np.ndarray, calibration: Calibration, caption: str) -> np.ndarray:
@@ -74,7 +84,7 @@ def draw_heat(pixels: np.ndarray, heat: Heat, caption: str) -> np.ndarray:
 
 def colour(heat: Heat, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
     """Evidence as colours, BGR uint8 [height, width, 3], and how much they cover, float32 [height, width], 0 to 1."""
-    shown = cv2.resize(np.nan_to_num(heat.evidence.astype(np.float32)), (width, height), interpolation=cv2.INTER_LINEAR)
+    shown = enlarged(np.nan_to_num(heat.evidence), height, width, heat.centres)
     strength = np.clip(shown / FULL_SCALE, 0, 1)
     return cv2.applyColorMap((strength * 255).astype(np.uint8), _COLOURS), np.sqrt(strength)
 

@@ -17,7 +17,7 @@ from edge_ct.decision import Decision
 from edge_ct.errors import EdgeCTError
 from edge_ct.preprocess import block_mean
 
-from .heatmap import Heat, evidence
+from .heatmap import Heat, of_class_map
 from .names import printable
 
 Label = Literal["positive", "negative", "unusable"]
@@ -123,7 +123,7 @@ def entry(
     result, one = judgement.result, judgement.slice
     ids = one.dicom if one else None
     if heat is None and judgement.outputs is not None and judgement.outputs.class_map is not None:
-        heat = Heat(evidence(judgement.outputs.class_map, bundle.manifest.calibration), "class map")
+        heat = of_class_map(judgement.outputs.class_map, bundle.manifest)
     spent = [own for own in (result.ms.decode, result.ms.preprocess, result.ms.inference) if own is not None]
     seal = bundle.content[-64:].decode()
     # Equal pixels are one slice, unless DICOM says that they are two. A file that could not be read is nobody's twin.

@@ -53,7 +53,7 @@ CREATE INDEX results_by_time ON results (time);
 CREATE TABLE pictures (
   result INTEGER PRIMARY KEY REFERENCES results (id),
   png BLOB NOT NULL,
-  heat BLOB,
+  heat BLOB,  -- float32: its cells, row by row, and then where its rows and columns look, if that was measured
   heat_rows INTEGER,
   heat_columns INTEGER,
   heat_method TEXT

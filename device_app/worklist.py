@@ -302,7 +302,12 @@ class Worklist:
         query = "SELECT heat, heat_rows, heat_columns, heat_method FROM pictures WHERE result = ? AND heat IS NOT NULL"
         with self._store.reading() as connection:
             found = connection.execute(query, (result,)).fetchone()
-        return Heat(np.frombuffer(found[0], np.float32).reshape(found[1], found[2]), found[3]) if found else None
+        if not found:
+            return None
+        content, rows, columns, method = found
+        values = np.frombuffer(content, np.float32)
+        evidence, centres = values[: rows * columns].reshape(rows, columns), values[rows * columns :]
+        return Heat(evidence, method, tuple(centres.tolist()) or None)
 
     def version(self) -> int:
         """The number of the last audit entry: it grows with every change that any process makes."""
@@ -383,7 +388,8 @@ def _digest(connection: sqlite3.Connection, table: str, columns: Sequence[str], 
 
 def _set_heat(connection: sqlite3.Connection, result: int, heat: Heat) -> None:
     rows, columns = heat.evidence.shape
+    content = np.concatenate([heat.evidence.reshape(-1), heat.centres or ()]).astype(np.float32).tobytes()
     connection.execute(
         "UPDATE pictures SET heat = ?, heat_rows = ?, heat_columns = ?, heat_method = ? WHERE result = ?",
-        (heat.evidence.astype(np.float32).tobytes(), rows, columns, heat.method, result),
+        (content, rows, columns, heat.method, result),
     )

@@ -14,7 +14,8 @@ def keep_freed() -> bool:
 
     By default glibc maps large blocks one by one and unmaps them when freed. The activations of a training step are
     such blocks, so every step would take its memory from the kernel anew, a page at a time: more than half of the
-    processor's time for MobileNetV2 at 224 px. Call it before TensorFlow starts its threads.
+    processor's time for MobileNetV2 at 224 px. Call it before any thread is started: an arena that a thread has got
+    already stays in use, and what does not fit into one (64 MiB) is mapped all the same.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:  # musl, macOS

@@ -64,6 +64,10 @@ class _LazyGroup(click.Group):
         if name not in COMMANDS:
             return None
         module, _, function = COMMANDS[name][0].partition(":")
+        if COMMANDS[name][2] in ("train", "convert", "all"):  # what trains, before its libraries start threads
+            from . import allocation
+
+            allocation.keep_freed()
         # Imports make objects that stay: collecting garbage among them is a tenth of a cold `classify`.
         gc.disable()
         try:

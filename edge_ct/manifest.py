@@ -162,7 +162,8 @@ class Manifest(msgspec.Struct, frozen=True):
     """Everything a reader needs to run, judge and reproduce a bundle.
 
     metrics: variant ("fp32", "int8") -> metric name -> estimate, on the test split. shrinking: what was done to the
-    network before, "" for nothing ("pruned-0.7", say). outliers: None in bundles of earlier versions.
+    network before, "" for nothing ("pruned-0.7", say). map_centres: where the rows of the class map look, and likewise
+    its columns, shares of the side; see `receptive`. outliers, map_centres: None in bundles of earlier versions.
     """
 
     schema: Literal[1]
@@ -187,3 +188,12 @@ class Manifest(msgspec.Struct, frozen=True):
     model_sha256: str
     shrinking: str = ""
     outliers: Outliers | None = None
+    map_centres: tuple[Probability, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if (centres := self.map_centres) is not None:
+            class_map = self.tensors.class_map
+            if class_map is None or class_map.shape != (1, len(centres), len(centres), 2):
+                raise ValueError("map_centres is not of the class map")
+            if list(centres) != sorted(set(centres)):
+                raise ValueError("map_centres does not increase")

@@ -22,12 +22,12 @@ SERIES_NUMBER = 9802
 _LINE, _MARGIN = 16, 6
 
 
-def draw(pixels: np.ndarray, local: np.ndarray, lines: list[str]) -> np.ndarray:
-    """RGB uint8 [h + text, w, 3]. pixels: uint8 [h, w]; local: calibrated log-odds, float32 of any size.
+def draw(pixels: np.ndarray, heat: heatmap.Heat, lines: list[str]) -> np.ndarray:
+    """RGB uint8 [h + text, w, 3]. pixels: uint8 [h, w].
 
     The first h rows are the slice; where there is no evidence they are grey and the slice's own bytes.
     """
-    picture = heatmap.blend(cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR), heatmap.Heat(local, "class map"))
+    picture = heatmap.blend(cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR), heat)
     width = pixels.shape[1]
     wrapped = [part for line in lines for part in textwrap.wrap(line, max(16, width // 7)) or [""]]
     band = np.zeros((_LINE * len(wrapped) + 2 * _MARGIN, width, 3), np.uint8)
@@ -50,9 +50,10 @@ def build(source: Any, judged: Judged, pixels: np.ndarray, result: SeriesResult,
     seal = bundle.content[-64:].decode()
     colours = f"Colour: evidence for COVID-19, log-odds 0 to {heatmap.FULL_SCALE:g} and over. Lung window."
     if judged.class_map is None:
-        local, colours = np.zeros((1, 1), np.float32), "This network has no class map: the slice alone. Lung window."
+        heat = heatmap.Heat(np.zeros((1, 1), np.float32), "")
+        colours = "This network has no class map: the slice alone. Lung window."
     else:
-        local = heatmap.evidence(judged.class_map, bundle.manifest.calibration)
+        heat = heatmap.of_class_map(judged.class_map, bundle.manifest)
     place = "" if row.along is None else f" at {row.along:g} mm"
     lines = [
         f"RESEARCH USE ONLY, NOT FOR DIAGNOSIS. {bundle.manifest.name} ({seal[:12]})",
@@ -62,7 +63,7 @@ def build(source: Any, judged: Judged, pixels: np.ndarray, result: SeriesResult,
     ]
     image = SCImage.from_ref_dataset(
         ref_dataset=reference(source),
-        pixel_array=draw(pixels, local, lines),
+        pixel_array=draw(pixels, heat, lines),
         photometric_interpretation="RGB",
         bits_allocated=8,
         coordinate_system="PATIENT",

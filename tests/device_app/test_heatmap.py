@@ -96,6 +96,13 @@ def test_no_evidence_leaves_the_slice_as_it_is() -> None:
         assert np.array_equal(left, right)
 
 
+def test_a_cell_is_strongest_where_it_looks() -> None:
+    evidence = np.full((3, 3), -3, np.float32)
+    evidence[1, 1] = heatmap.FULL_SCALE / 2
+    _, cover = heatmap.colour(heatmap.Heat(evidence, "class map", (0.3, 0.4, 0.9)), 200, 100)
+    assert np.argwhere(cover == cover.max()).mean(0) == pytest.approx((39.5, 79.5), abs=1)
+
+
 @pytest.mark.parametrize(("row", "column"), [(1, 2), (5, 0), (0, 6), (6, 6)])
 @pytest.mark.parametrize("shape", [(512, 512), (300, 400)])
 def test_hot_cell_shows_at_its_place_and_nowhere_else(shape: tuple[int, int], row: int, column: int) -> None:

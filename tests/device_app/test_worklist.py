@@ -158,7 +158,11 @@ def test_slice_and_heat_map_come_back(worklist: Worklist, judged: Judged, tiny_c
     worklist.set_heat(row.id, Heat(np.ones((3, 5), np.float32), "occlusion"))
     later = worklist.heat(row.id)
     assert later is not None
-    assert (later.evidence.shape, later.method) == ((3, 5), "occlusion")
+    assert (later.evidence.shape, later.method, later.centres) == ((3, 5), "occlusion", None)
+    worklist.set_heat(row.id, Heat(np.ones((2, 2), np.float32), "class map", (0.25, 0.875)))
+    last = worklist.heat(row.id)
+    assert last is not None
+    assert (last.evidence.tolist(), last.centres) == ([[1, 1], [1, 1]], (0.25, 0.875))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from edge_ct import allocation
+from edge_ct import allocation, cli
 
 ROUNDS, BYTES = 20, 48 << 20
 # Page faults of so many blocks, each written to and freed.
@@ -41,3 +41,15 @@ def test_what_is_freed_is_kept() -> None:
 def test_a_c_library_without_the_setting_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
     assert allocation.keep_freed() is False
+
+
+@pytest.mark.parametrize(("command", "told"), [("train", 1), ("convert", 1), ("demo", 1), ("classify", 0)])
+def test_what_trains_keeps_it_before_its_libraries_are_imported(
+    command: str, told: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    happened: list[str] = []
+    monkeypatch.setattr(allocation, "keep_freed", lambda: happened.append("told"))
+    monkeypatch.setattr(cli.importlib, "import_module", lambda _: happened.append("imported"))
+    with pytest.raises(AttributeError):
+        cli.edge_ct.get_command(cli.click.Context(cli.edge_ct), command)
+    assert happened == ["told"] * told + ["imported"]

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from edge_ct import receptive
 from edge_ct.classifier import Classifier
 from edge_ct.errors import EdgeCTError, ModelRejected
 
@@ -47,6 +48,11 @@ class BundleNetwork:
         """Uncalibrated log-odds, float64 [n], of images uint8 [n, s, s, 1]."""
         found = [self.classifier.infer(image)[1].logits for image in images]
         return np.diff(np.stack(found).astype(np.float64), axis=1)[:, 0]
+
+    @property
+    def centres(self) -> receptive.Centres:
+        """Where the cells of its class map look."""
+        return self.classifier.manifest.map_centres
 
     def maps(self, images: np.ndarray) -> np.ndarray:
         """Signed class maps, float32 [n, h, w]. Raises `ModelRejected` where the graph has none."""

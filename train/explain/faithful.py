@@ -11,7 +11,7 @@ import cv2
 import msgspec
 import numpy as np
 
-from edge_ct import lungs, quiet
+from edge_ct import lungs, quiet, receptive
 from edge_ct.occlusion import blurred
 from edge_ct.phantom import Phantom, make_slice
 
@@ -57,7 +57,7 @@ class Scrambled(msgspec.Struct, frozen=True):
 
 class Pointing(msgspec.Struct, frozen=True):
     """On phantoms, whose lesions are known. hits: of n positive slices that the network calls positive, those whose
-    strongest point, the middle of the strongest cell, lies in a lesion or within `tolerance` of the side of one.
+    strongest point, where the strongest cell looks, lies in a lesion or within `tolerance` of the side of one.
     hits_by_chance: how many would be, were every cell as likely as another. best_hits: how many a map would have whose
     cells hold the lesion's share in each: a coarse one misses, too. cell_hits: slices whose strongest cell holds a part
     of a lesion, which is all that so coarse a map can say; cell_hits_by_chance: as above. iou: of the attended region
@@ -92,18 +92,20 @@ class LungShare(msgspec.Struct, frozen=True):
     by_chance: float
 
 
-def curves(log_odds: LogOdds, maps: np.ndarray, images: np.ndarray, seed: int = 0) -> Curves:
-    """Deletion and insertion. maps: [n, h, w]; images: uint8 [n, s, s, 1]."""
+def curves(
+    log_odds: LogOdds, maps: np.ndarray, images: np.ndarray, at: receptive.Centres = None, seed: int = 0
+) -> Curves:
+    """Deletion and insertion. maps: [n, h, w]; at: where their cells look; images: uint8 [n, s, s, 1]."""
     generator, rows = np.random.default_rng(seed), []
     for heat, image in zip(maps, images, strict=True):
         shuffled = generator.permutation(heat.reshape(-1)).reshape(heat.shape)
-        rows.append([area for own in (heat, shuffled) for area in _areas(log_odds, own, image)])
+        rows.append([area for own in (heat, shuffled) for area in _areas(log_odds, own, image, at)])
     deletion, insertion, deletion_random, insertion_random = np.mean(rows, axis=0)
     return Curves(len(images), float(deletion), float(deletion_random), float(insertion), float(insertion_random))
 
 
-def _areas(log_odds: LogOdds, heat: np.ndarray, image: np.ndarray) -> tuple[float, float]:
-    order = np.argsort(-regions.enlarged(heat, *image.shape[:2]), axis=None, kind="stable")
+def _areas(log_odds: LogOdds, heat: np.ndarray, image: np.ndarray, at: receptive.Centres) -> tuple[float, float]:
+    order = np.argsort(-receptive.enlarged(heat, *image.shape[:2], at), axis=None, kind="stable")
     hidden, flat = blurred(image).reshape(-1), image.reshape(-1)
     deleted, inserted = [], []
     for step in range(STEPS + 1):
@@ -146,20 +148,23 @@ def scrambled(
     return Scrambled(len(images), tuple(shares), tuple(correlations))
 
 
-def lung_share(maps: np.ndarray, pixels: list[np.ndarray], label: str) -> LungShare:
-    """maps: [n, h, w]; pixels: the slices, uint8 [h, w] each, of any size. What speaks against COVID-19 is left out."""
+def lung_share(maps: np.ndarray, pixels: list[np.ndarray], label: str, at: receptive.Centres = None) -> LungShare:
+    """maps: [n, h, w]; at: where their cells look; pixels: the slices, uint8 [h, w] each, of any size.
+
+    What speaks against COVID-19 is left out.
+    """
     shares, chance = [], []
     for heat, own in zip(maps, pixels, strict=True):
         found = lungs.segment(own)
         if found.found:
-            shares.append(_inside(heat, found.mask))
+            shares.append(_inside(heat, found.mask, at))
             chance.append(float(found.mask.mean()))
     mean = [float(np.mean(values)) if values else float("nan") for values in (shares, chance)]
     return LungShare(label, len(shares), *mean)
 
 
-def _inside(heat: np.ndarray, mask: np.ndarray) -> float:
-    energy = np.maximum(regions.enlarged(heat, *mask.shape), 0)
+def _inside(heat: np.ndarray, mask: np.ndarray, at: receptive.Centres) -> float:
+    energy = np.maximum(receptive.enlarged(heat, *mask.shape, at), 0)
     total = float(energy.sum())
     return float(energy[mask].sum()) / total if total > 0 else 0.0
 
@@ -177,11 +182,17 @@ def phantoms(n: int, size: int, seed: int = 77) -> list[Phantom]:
 
 
 def pointing(
-    log_odds: LogOdds, maps: Maps, images: np.ndarray, shown: list[Phantom], tolerance: float = 0.03
+    log_odds: LogOdds,
+    maps: Maps,
+    images: np.ndarray,
+    shown: list[Phantom],
+    at: receptive.Centres = None,
+    tolerance: float = 0.03,
 ) -> Pointing:
     """The pointing game. images: uint8 [n, s, s, 1], what the network sees of the phantoms `shown`.
 
-    tolerance: of the side, by which the strongest point may miss (the game's own is 15 px of about 500).
+    at: where the cells look. tolerance: of the side, by which the strongest point may miss (the game's own is 15 px of
+    about 500).
     """
     called = log_odds(images) > 0
     chosen = [one for one, own in zip(shown, called, strict=True) if own]
@@ -191,7 +202,7 @@ def pointing(
     for heat, one in zip(found, chosen, strict=True):
         side, cells = len(one.image), heat.shape[0]
         near = _within(one.lesion, round(tolerance * side))
-        middles = ((np.arange(cells) + 0.5) * side / cells).astype(int)
+        middles = (side * np.array(at or (np.arange(cells) + 0.5) / cells)).astype(int)
         hit = near[np.ix_(middles, middles)]
         ideal = cv2.resize(one.lesion.astype(np.float32), (cells, cells), interpolation=cv2.INTER_AREA)
         strongest = heat.argmax()
@@ -202,8 +213,9 @@ def pointing(
             ideal.flat[strongest] > 0,
             (ideal > 0).mean(),
         )
-        overlaps.append(regions.iou(regions.attended(regions.enlarged(np.maximum(heat, 0), side, side)), one.lesion))
-        inside.append(_inside(heat, one.lungs))
+        large = receptive.enlarged(np.maximum(heat, 0), side, side, at)
+        overlaps.append(regions.iou(regions.attended(large), one.lesion))
+        inside.append(_inside(heat, one.lungs, at))
         chance.append(float(one.lungs.mean()))
     means = [float(np.mean(values)) if values else float("nan") for values in (overlaps, inside, chance)]
     hits, random, best, cell_hits, cell_random = count.tolist()

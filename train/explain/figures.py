@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from edge_ct.files import replacing
+from edge_ct.receptive import Centres, enlarged
 
 from ..plots import plt
 from .activations import Response
-from .regions import enlarged
 
 NOTE = "Research use only."
 _OUTLINE = "#ff5a36"
@@ -20,15 +20,20 @@ _COLOURS = "cividis"  # readable by the colour-blind and in greyscale print
 
 
 def over(
-    axis: Any, pixels: np.ndarray, heat: np.ndarray | None, top: float | None = None, lesion: np.ndarray | None = None
+    axis: Any,
+    pixels: np.ndarray,
+    heat: np.ndarray | None,
+    top: float | None = None,
+    lesion: np.ndarray | None = None,
+    at: Centres = None,
 ) -> None:
     """A slice, uint8 [h, w], and over it a map [a, b] of any size, opaque where it is strong; top: of its scale.
 
-    lesion: bool [h, w], to be outlined.
+    lesion: bool [h, w], to be outlined. at: where the map's cells look.
     """
     axis.imshow(pixels, cmap="gray", vmin=0, vmax=255)
     if heat is not None:
-        large = np.maximum(enlarged(heat, *pixels.shape), 0)
+        large = np.maximum(enlarged(heat, *pixels.shape, at), 0)
         peak = float(large.max()) if top is None else top
         strength = np.clip(large / peak, 0, 1) if peak > 0 else np.zeros_like(large)
         axis.imshow(strength, cmap=_COLOURS, vmin=0, vmax=1, alpha=0.65 * np.sqrt(strength))
@@ -44,8 +49,12 @@ def grid(
     rows: Sequence[str],
     title: str,
     path: Path,
+    at: dict[str, Centres] | None = None,
 ) -> None:
-    """A row a slice: the slice, then a column a kind of map. columns: heading -> one map a slice; rows: captions."""
+    """A row a slice: the slice, then a column a kind of map. columns: heading -> one map a slice; rows: captions.
+
+    at: heading -> where the cells of these maps look, where that was measured.
+    """
     count = len(columns) + 1
     figure, axes = plt.subplots(
         len(rows), count, figsize=(1.9 * count + 0.4, 2.05 * len(rows) + 0.8), squeeze=False, layout="constrained"
@@ -53,8 +62,8 @@ def grid(
     for row, (own, caption) in enumerate(zip(pixels, rows, strict=True)):
         over(axes[row][0], own, None)
         axes[row][0].set_ylabel(caption, fontsize=7)
-        for column, maps in enumerate(columns.values(), start=1):
-            over(axes[row][column], own, maps[row])
+        for column, (heading, maps) in enumerate(columns.items(), start=1):
+            over(axes[row][column], own, maps[row], at=(at or {}).get(heading))
     for column, heading in enumerate(("slice", *columns)):
         axes[0][column].set_title(heading, fontsize=8)
     figure.suptitle(f"{title}\nmaps: dark to bright, no evidence to the most in that map. {NOTE}", fontsize=8)

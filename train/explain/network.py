@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_ct import picture, quiet, slices
+from edge_ct import picture, quiet, receptive, slices
 from edge_ct import run as runs
 from edge_ct.errors import DataRejected, EdgeCTError, InputRejected
 from edge_ct.preprocess import Preprocess
@@ -75,6 +75,13 @@ class Network:
             and not isinstance(layer, keras.layers.ZeroPadding2D)
         ]
         return last if last in fine or not fine else fine[-1]
+
+    def centres(self, name: str | None = None) -> receptive.Centres:
+        """Where the cells of a layer's maps look, measured."""
+        model = keras.Model(self.model.inputs, self.layer(name).output)
+        return receptive.centres(
+            lambda images: model.predict_on_batch(self.preprocess.normalise(images)), self.preprocess.size
+        )
 
     def log_odds(self, images: np.ndarray) -> np.ndarray:
         """logit[1] - logit[0], float64 [n], of images uint8 [n, s, s, 1]."""

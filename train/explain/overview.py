@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from edge_ct import receptive
 from edge_ct.dataset import Dataset
 from edge_ct.errors import EdgeCTError
 from edge_ct.phantom import Phantom, make_slice
@@ -46,7 +47,7 @@ class Views:
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What one run makes of them. maps: Grad-CAM, float32 [n, h, w]; p: [n], uncalibrated.
+    """What one run makes of them. maps: Grad-CAM, float32 [n, h, w]; centres: where their cells look; p: uncalibrated.
 
     responses: of its layers along the depth, to the two slices of `Views.beside`.
     """
@@ -55,6 +56,7 @@ class Seen:
     architecture: str
     layer: str
     maps: np.ndarray
+    centres: receptive.Centres
     p: np.ndarray
     responses: tuple[activations.Response, ...]
 
@@ -111,7 +113,7 @@ def look(runs: Sequence[Path], views: Views, cells: int, progress: Progress) -> 
             along = activations.along(own, STAGES)
             responses = activations.responses(own, images[list(views.beside)], along, 1)
             architecture = own.run.info.network.architecture
-            found.append(Seen(own.name, architecture, layer.name, maps, p, tuple(responses)))
+            found.append(Seen(own.name, architecture, layer.name, maps, own.centres(layer.name), p, tuple(responses)))
             on_done(1)
     return found
 

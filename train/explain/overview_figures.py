@@ -39,7 +39,8 @@ def maps(seen: Sequence[Seen], views: Views, label: int, count: int, path: Path)
                 if one is None:
                     axis.set_axis_off()
                     continue
-                figures.over(axis, views.pixels[i], one.maps[i], float(one.maps.max()), views.lesions[i])
+                top, lesion = float(one.maps.max()), views.lesions[i]
+                figures.over(axis, views.pixels[i], one.maps[i], top, lesion, one.centres)
                 axis.set_xlabel(f"P {one.p[i]:.2f}", fontsize=_SMALL, labelpad=1)
     outlined = ", lesions outlined" if any(views.lesions[i] is not None for i in shown) else ""
     figure.suptitle(

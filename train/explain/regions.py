@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
-
-
-def enlarged(heat: np.ndarray, height: int, width: int) -> np.ndarray:
-    """float [h, w] -> float32 [height, width], bilinear."""
-    return np.asarray(cv2.resize(heat.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR))
 
 
 def attended(heat: np.ndarray) -> np.ndarray:

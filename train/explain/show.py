@@ -65,7 +65,10 @@ def gradcam(
     _begin(out, {"run": found.name, "layer": layer or network.LAST, "methods": list(names)})
     captions = [f"{path.stem[:18]}\nP {value:.2f}" for path, value in zip(paths, p, strict=True)]
     columns: dict[str, Sequence[np.ndarray | None]] = {name: list(own) for name, own in maps.items()}
-    figures.grid(pixels, columns, captions, f"{found.name}, layer {layer or network.LAST}", out / "maps.png")
+    at = dict.fromkeys(columns, found.centres(layer))
+    if layer and "classmap" in at:
+        at["classmap"] = found.centres()
+    figures.grid(pixels, columns, captions, f"{found.name}, layer {layer or network.LAST}", out / "maps.png", at)
     write_bytes(out / "maps.npz", _archive(maps))
     write_text(out / "maps.csv", to_csv(("slice", "probability"), zip(map(str, paths), p.tolist(), strict=True)))
     files = ["maps.png", "maps.npz", "maps.csv", *_page(out, f"{found.name}: maps", html)]
@@ -139,6 +142,7 @@ def attended_region(
     values = [msgspec.structs.astuple(one) for one in tables]
     write_text(out / "attended.csv", to_csv(header, values))
     files = ["attended.csv"]
+    at = {one.name: one.centres() for one in (first, second)}
     for value, name in ((1, "positive"), (0, "negative")):
         shown = np.flatnonzero(dataset.labels == value)[:6]
         if not len(shown):
@@ -149,7 +153,7 @@ def attended_region(
             second.name: [found.maps_modified[i] for i in shown],
         }
         title = f"{dataset.classes[value]}: Grad-CAM"
-        figures.grid([pixels[i] for i in shown], columns, captions, title, out / f"{name}.png")
+        figures.grid([pixels[i] for i in shown], columns, captions, title, out / f"{name}.png", at)
         files.append(f"{name}.png")
     rows = [header, *(tuple(_text(cell) for cell in row) for row in values)]
     page = _page(out, f"{first.name} and {second.name}: attended region", html, {"Mean intensity": rows})
@@ -247,7 +251,7 @@ def bundle(
     _begin(out, {"bundle": found.name, "methods": list(names), "seconds": seconds, "seed": seed})
     captions = [f"{one.stem[:18]}\nP {value:.2f}" for one, value in zip(paths, p, strict=True)]
     columns: dict[str, Sequence[np.ndarray | None]] = dict(maps)
-    figures.grid(pixels, columns, captions, found.name, out / "maps.png")
+    figures.grid(pixels, columns, captions, found.name, out / "maps.png", {"class map": found.centres})
     arrays = {name.replace(" ", "_"): np.stack(own) for name, own in maps.items() if name != "occlusion"}
     arrays |= {f"occlusion_{number}": own for number, own in enumerate(maps.get("occlusion", []))}
     write_bytes(out / "maps.npz", _archive(arrays))
@@ -273,15 +277,17 @@ def check(
 
         def maps(images: np.ndarray) -> np.ndarray:
             return cam.maps(opened, images, signed=True)
+
+        at = opened.centres()
     else:
         model = bundle_maps.BundleNetwork(target)
-        maps = model.maps
+        maps, at = model.maps, model.centres
     if run is not None and target.is_dir():
         raise EdgeCTError("--run is the run that a bundle was made of; of a run alone there is nothing to agree with")
     shown = faithful.phantoms(phantoms, 256)
     images = np.stack([model.preprocess(one.image) for one in shown])
     progress.say(f"pointing game on {len(shown)} phantoms")
-    pointing = faithful.pointing(model.log_odds, maps, images, shown)
+    pointing = faithful.pointing(model.log_odds, maps, images, shown, at)
     pixels, labels, classes = [one.image for one in shown], np.ones(len(shown), int), ("", "phantoms")
     if data is not None:
         dataset = load(data)
@@ -290,7 +296,7 @@ def check(
         labels, classes = dataset.labels, dataset.classes
     heat = maps(images)
     shares = tuple(
-        faithful.lung_share(heat[own], [pixels[i] for i in np.flatnonzero(own)], classes[value])
+        faithful.lung_share(heat[own], [pixels[i] for i in np.flatnonzero(own)], classes[value], at)
         for value in (1, 0)
         if (own := labels == value).any()
     )
@@ -298,7 +304,7 @@ def check(
     if not len(chosen):
         raise EdgeCTError(f"{model.name} calls none of the slices positive: there is no evidence to take away")
     progress.say(f"deletion and insertion on {len(chosen)} slices")
-    curves = faithful.curves(model.log_odds, heat[chosen], images[chosen], seed)
+    curves = faithful.curves(model.log_odds, heat[chosen], images[chosen], at, seed)
     if run is not None:
         progress.say(f"agreement with Grad-CAM of {run} on {len(images)} slices")
         agreed = bundle_maps.agreement(model, network.load(run), images)

@@ -212,6 +212,10 @@ def test_the_strongest_point_is_the_middle_of_a_cell() -> None:
     lesion[:6, 60:70] = True  # in both upper cells, far from their middles
     found = faithful.pointing(lambda views: np.ones(len(views)), lambda views: heat, image, [one])
     assert (found.hits, found.best_hits, found.cell_hits, found.cell_hits_by_chance) == (0, 0, 1, 0.5)
+    lesion[:] = False
+    lesion[60:70, 60:70] = True  # where the first cell looks, if that is not the middle of its quarter
+    for at, hits in ((None, 0), ((0.5, 0.9), 1)):
+        assert faithful.pointing(lambda views: np.ones(len(views)), lambda views: heat, image, [one], at).hits == hits
 
 
 def test_the_paired_tests_are_scipys() -> None:
