@@ -1,10 +1,10 @@
 """The flagship's evidence: every probability of the test parts, and the table that follows from them.
 
-    python -m edge_ct.benchmarks.evidence benchmarks/results
+    python -m edge_ct.benchmarks.evidence benchmarks/results [PLOT.svg]
 
 reads flagship-predictions.csv and flagship-folds.csv there and writes flagship-evidence.csv, byte for byte the same
-wherever it is done. The first has a row a slice, split, model and variant: the beginning of its pixel identity, never a
-name. The second has what a fold's model is: thresholds, bytes, whether it passed the gate.
+wherever it is done, and draws it. The first has a row a slice, split, model and variant: the beginning of its pixel
+identity, never a name. The second has what a fold's model is: thresholds, bytes, whether it passed the gate.
 """
 
 from __future__ import annotations
@@ -240,9 +240,30 @@ def _shown(value: object) -> object:
     return "" if value is None else value
 
 
-def main(folder: str) -> None:
-    """Regenerate the table."""
+def drawn(found: Sequence[Judged]) -> str:
+    """The table as SVG: each model's accuracy, sensitivity and specificity, all folds together, with 95 % intervals."""
+    from . import plots
+
+    values: dict[str, dict[str, tuple[float, float, float]]] = {}
+    for row in _evidence(found):
+        if row["fold"] == "all":
+            name = f"{row['model']} {row['variant']}, {row['split']}, n = {row['n']}"
+            values[name] = {
+                metric: (_number(row[metric]), _number(row[f"{metric}_low"]), _number(row[f"{metric}_high"]))
+                for metric in ("accuracy", "sensitivity", "specificity")
+            }
+    return plots.intervals(values)
+
+
+def _number(shown: object) -> float:
+    return float(str(shown) or "nan")
+
+
+def main(folder: str, plot: str = "") -> None:
+    """Regenerate the table, and the plot where one is named."""
     regenerate(Path(folder))
+    if plot:
+        write_text(Path(plot), drawn(read(Path(folder))))
 
 
 if __name__ == "__main__":

@@ -60,8 +60,9 @@ def intervals(values: dict[str, dict[str, tuple[float, float, float]]]) -> str:
     for axis, metric in zip(axes, metrics, strict=True):
         for row, name in enumerate(names):
             value, low, high = values[name][metric]
-            axis.errorbar(value, row, xerr=[[value - low], [high - value]], fmt=_MARKERS[row], color="black",
-                          ecolor="0.6", capsize=3)  # fmt: skip
+            marker = _MARKERS[row % len(_MARKERS)]
+            axis.errorbar(value, row, xerr=[[value - low], [high - value]], fmt=marker, color="black", ecolor="0.6",
+                          capsize=3)  # fmt: skip
         axis.set(title=metric, yticks=range(len(names)), yticklabels=names)
         axis.grid(alpha=0.3, axis="x")
     axes[0].invert_yaxis()

@@ -3,6 +3,7 @@
 import csv
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import msgspec
 import numpy as np
@@ -83,8 +84,9 @@ def test_the_table_follows_from_the_committed_two_byte_for_byte(tmp_path: Path) 
     evidence.write(tmp_path, [judged(said(1) ** 1.7), judged(said(2) / 3, "fp32")])
     before = (tmp_path / evidence.EVIDENCE).read_bytes()
     (tmp_path / evidence.EVIDENCE).unlink()
-    evidence.main(str(tmp_path))
+    evidence.main(str(tmp_path), str(tmp_path / "plot.svg"))
     assert (tmp_path / evidence.EVIDENCE).read_bytes() == before
+    assert ElementTree.parse(tmp_path / "plot.svg").getroot().tag.endswith("svg")
     names = (tmp_path / evidence.PREDICTIONS).read_text().splitlines()[0]
     assert "path" not in names
 
