@@ -15,6 +15,7 @@ import numpy as np
 PATCHES = 14  # a side
 _GREY, _NOISE = 128, 96  # grey levels
 _CHUNK = 28
+_BELL = 0.7  # cells
 # What maps answer, float [n, h, w] or [n, h, w, c], to images uint8 [n, s, s, 1].
 Respond = Callable[[np.ndarray], np.ndarray]
 # Where each row of a map looks, and each column: shares of the side, increasing. None: in the middles of equal shares.
@@ -51,6 +52,21 @@ def centres(respond: Respond, size: int, seed: int = 0) -> Centres:
     down, across = np.einsum("abhw,a->h", weights, middles), np.einsum("abhw,b->w", weights, middles)
     mean = (down + across) / 2 / len(base)
     return tuple(round(float(share), 4) for share in mean) if mean[0] > 0 and (np.diff(mean) > 1e-3).all() else None
+
+
+def strongest(heat: np.ndarray, at: Centres = None) -> tuple[float, float]:
+    """Where there is most evidence, (down, across) as shares of the side; heat: float [h, h]; at: its `centres`.
+
+    Neighbouring cells see much of the same, and each responds less the further off something is (about as a Gaussian:
+    Luo et al. 2016). So a cell's evidence is spread over a bell around where it looks, and there the sum of the bells is
+    the largest: between two strong cells, not in the middle of one of them.
+    """
+    cells = len(heat)
+    places = (np.arange(max(256, 2 * cells)) + 0.5) / max(256, 2 * cells)
+    looks = np.array(at or (np.arange(cells) + 0.5) / cells)
+    bells = np.exp(-(((places[:, np.newaxis] - looks) / (_BELL / cells)) ** 2) / 2)
+    down, across = np.unravel_index((bells @ np.asarray(heat, np.float64) @ bells.T).argmax(), (len(places),) * 2)
+    return float(places[down]), float(places[across])
 
 
 def enlarged(heat: np.ndarray, height: int, width: int, at: Centres = None) -> np.ndarray:

@@ -65,6 +65,21 @@ def test_an_enlarged_map_has_its_cells_where_they_look() -> None:
     assert receptive.enlarged(np.full((5, 5), 3.0), 64, 48, PLACES) == pytest.approx(3)
 
 
+def test_the_strongest_point_is_where_the_strongest_cell_looks() -> None:
+    heat = np.full((5, 5), -0.1)
+    heat[1, 3] = 2
+    assert receptive.strongest(heat, PLACES) == pytest.approx((0.3, 0.62), abs=0.02)
+    assert receptive.strongest(heat) == pytest.approx((0.3, 0.7), abs=0.02)
+
+
+def test_the_strongest_point_of_equal_neighbours_is_between_them() -> None:
+    heat = np.zeros((5, 5))
+    heat[2, 2:4] = 1
+    assert receptive.strongest(heat) == pytest.approx((0.5, 0.6), abs=0.01)
+    heat[2, 2] = heat[0, 0] = 1.1  # alone it would be as strong as the left one
+    assert receptive.strongest(heat)[0] == pytest.approx(0.5, abs=0.01)
+
+
 def test_equal_shares_are_what_opencv_takes() -> None:
     heat = np.random.default_rng(0).normal(size=(7, 7))
     shares = tuple((np.arange(7) + 0.5) / 7)

@@ -57,10 +57,10 @@ class Scrambled(msgspec.Struct, frozen=True):
 
 class Pointing(msgspec.Struct, frozen=True):
     """On phantoms, whose lesions are known. hits: of n positive slices that the network calls positive, those whose
-    strongest point, where the strongest cell looks, lies in a lesion or within `tolerance` of the side of one.
-    hits_by_chance: how many would be, were every cell as likely as another. best_hits: how many a map would have whose
-    cells hold the lesion's share in each: a coarse one misses, too. cell_hits: slices whose strongest cell holds a part
-    of a lesion, which is all that so coarse a map can say; cell_hits_by_chance: as above. iou: of the attended region
+    strongest point (`receptive.strongest`) lies in a lesion or within `tolerance` of the side of one. hits_by_chance:
+    how many would be, were every point as likely as another. best_hits: how many a map would have whose cells hold the
+    lesion's share in each: a coarse one misses, too. cell_hits: slices whose strongest cell holds a part of a lesion;
+    cell_hits_by_chance: how many would, were every cell as likely as another. iou: of the attended region
     with the lesion, mean. lung_share: of the map's energy inside the lungs, mean; by_chance: the lungs' share of the
     slice.
     """
@@ -202,15 +202,12 @@ def pointing(
     for heat, one in zip(found, chosen, strict=True):
         side, cells = len(one.image), heat.shape[0]
         near = _within(one.lesion, round(tolerance * side))
-        middles = (side * np.array(at or (np.arange(cells) + 0.5) / cells)).astype(int)
-        hit = near[np.ix_(middles, middles)]
         ideal = cv2.resize(one.lesion.astype(np.float32), (cells, cells), interpolation=cv2.INTER_AREA)
-        strongest = heat.argmax()
         count += (
-            hit.flat[strongest],
-            hit.mean(),
-            hit.flat[ideal.argmax()],
-            ideal.flat[strongest] > 0,
+            _at(near, receptive.strongest(heat, at)),
+            near.mean(),
+            _at(near, receptive.strongest(ideal)),
+            ideal.flat[heat.argmax()] > 0,
             (ideal > 0).mean(),
         )
         large = receptive.enlarged(np.maximum(heat, 0), side, side, at)
@@ -221,6 +218,10 @@ def pointing(
     hits, random, best, cell_hits, cell_random = count.tolist()
     size = found.shape[1]
     return Pointing(len(chosen), int(hits), random, int(best), size, int(cell_hits), cell_random, tolerance, *means)
+
+
+def _at(mask: np.ndarray, place: tuple[float, float]) -> bool:
+    return bool(mask[int(place[0] * mask.shape[0]), int(place[1] * mask.shape[1])])
 
 
 def _within(mask: np.ndarray, reach: int) -> np.ndarray:
