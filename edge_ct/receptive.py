@@ -58,8 +58,8 @@ def strongest(heat: np.ndarray, at: Centres = None) -> tuple[float, float]:
     """Where there is most evidence, (down, across) as shares of the side; heat: float [h, h]; at: its `centres`.
 
     Neighbouring cells see much of the same, and each responds less the further off something is (about as a Gaussian:
-    Luo et al. 2016). So a cell's evidence is spread over a bell around where it looks, and there the sum of the bells is
-    the largest: between two strong cells, not in the middle of one of them.
+    Luo et al. 2016). So a cell's evidence is spread over a bell around where it looks; the place is where their sum is
+    largest: between two strong cells, not in the middle of one of them.
     """
     cells = len(heat)
     places = (np.arange(max(256, 2 * cells)) + 0.5) / max(256, 2 * cells)
