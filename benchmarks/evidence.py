@@ -21,7 +21,7 @@ import numpy as np
 
 from edge_ct.errors import EdgeCTError
 from edge_ct.files import write_text
-from edge_ct.metrics import mcnemar_p, score, wilson
+from edge_ct.metrics import BOOTSTRAPS, mcnemar_p, score, wilson
 from edge_ct.run import to_csv
 
 from . import table
@@ -155,6 +155,7 @@ def _row(own: Sequence[Judged], before: Sequence[Judged], fold: str, done: int) 
     for name in _ESTIMATES:
         row |= table.columns(name, msgspec.to_builtins(getattr(scores, name)))
     row |= _at_threshold(own)
+    row |= _by_group(own)
     row |= _lost(own, before)
     row |= {f"said_{name}": decisions.count(name) for name in _DECISIONS}
     row["positives_rejected"] = int((~seen & (labels == 1)).sum())
@@ -174,6 +175,27 @@ def _at_threshold(own: Sequence[Judged]) -> dict[str, str]:
         right = (p[chosen] >= bars[chosen]) == (label == 1)
         estimate = wilson(int(right.sum()), len(right) if thresholds else 0)
         row |= table.columns(f"{name}_at_threshold", msgspec.to_builtins(estimate))
+    return row
+
+
+def _by_group(own: Sequence[Judged]) -> dict[str, object]:
+    """How many likely patients there are, and 95 % intervals where they are drawn again, not their slices.
+
+    Slices of one patient are right or wrong together, so these are what a new patient's slices are told by.
+    """
+    labels, p = _together(own)
+    names = np.array([group for one in own for group in one.groups])
+    seen = ~np.isnan(p)
+    labels, p = labels[seen], p[seen]
+    groups, place = np.unique(names[seen], return_inverse=True)
+    drawn = np.random.default_rng(0).multinomial(len(groups), np.full(len(groups), 1 / len(groups)), BOOTSTRAPS)
+    row: dict[str, object] = {"groups": len(groups)}
+    right = (p >= 0.5) == (labels == 1)
+    for name, chosen in (("accuracy", labels >= 0), ("sensitivity", labels == 1), ("specificity", labels == 0)):
+        of = np.bincount(place, chosen, len(groups))
+        share = drawn @ np.bincount(place, chosen & right, len(groups)) / np.maximum(drawn @ of, 1)
+        low, high = np.percentile(share, [2.5, 97.5])
+        row |= {f"{name}_by_group_low": f"{low:.5f}", f"{name}_by_group_high": f"{high:.5f}"}
     return row
 
 

@@ -69,10 +69,15 @@ the validation part of the same fold.
 
 `random` splits hold slices of one patient, and near-duplicates, in training and test alike, and flatter every
 network. `grouped` keeps likely patients together; patients are guessed from lung shape and gradients, so that some
-still straddle. Folds that were run: {folds}. 95 % intervals in brackets; slices count as independent, so that on
-the grouped split the true ones are wider. Accuracy, sensitivity, specificity and AUC at probability 0.5.
+still straddle. Folds that were run: {folds}. 95 % intervals in brackets; slices count as independent. Accuracy,
+sensitivity and specificity at probability 0.5.
 
 {table}
+
+Slices of one patient are right or wrong together. Where likely patients are drawn again instead of slices, the
+intervals are:
+
+{by_group}
 
 At its operating point, which was chosen for {target}:
 
@@ -124,6 +129,7 @@ def text_of(opened: Sequence[tuple[str, Bundle]], results: Path, failures: str, 
         licence=manifest.licence,
         folds=_folds(pooled),
         table=_evidence(pooled),
+        by_group=_by_group(pooled),
         target=f"a sensitivity of {manifest.operating_point.target_sensitivity:.0%} on validation slices",
         operating=_operating(pooled),
         shrinking=_shrinking(pooled),
@@ -192,6 +198,22 @@ def _evidence(rows: Iterable[Row]) -> str:
             for row in rows
         ),
     )  # fmt: skip
+
+
+def _by_group(rows: Iterable[Row]) -> str:
+    names = ("accuracy", "sensitivity", "specificity")
+    return _markdown(
+        ("split", "model", "likely patients", *names),
+        (
+            (row["split"], f"{row['model']} {row['variant']}", row["groups"], *(_drawn(row, name) for name in names))
+            for row in rows
+        ),
+    )
+
+
+def _drawn(row: Row, name: str) -> str:
+    low, high = (100 * float(row[f"{name}_by_group_{end}"]) for end in ("low", "high"))
+    return f"{100 * float(row[name] or 'nan'):.1f} % [{low:.1f}, {high:.1f}]"
 
 
 def _operating(rows: Iterable[Row]) -> str:

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import msgspec
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binom, binomtest
 from sklearn.metrics import roc_auc_score
 
 from edge_ct.benchmarks import evidence
@@ -78,6 +78,22 @@ def test_folds_are_pooled_and_int8_is_compared_slice_by_slice(tmp_path: Path) ->
     teacher = rows["teacher", "keras", "all"]
     assert (teacher["n"], teacher["said_rejected"], teacher["positives_rejected"]) == ("39", "1", "1")
     assert (teacher["bytes"], teacher["sensitivity_at_threshold"], teacher["gates_passed"]) == ("", "", "")
+
+
+def test_slices_of_one_patient_count_once() -> None:
+    """All that are wrong are of one patient: slices say that such a thing is rare, patients that one in ten is so."""
+    apart = tuple(f"group-{i}" for i in range(20))
+    wide, narrow = (
+        rows_of(evidence.text_of([judged(said(0, 1), groups=groups)]))["accurate", "int8", "all"]
+        for groups in (("group-x",) * 10 + ("group-y",) * 10, apart)
+    )
+    # Of two patients both are the same one in half of the draws: of ten slices two are wrong, of the others none.
+    assert (wide["groups"], narrow["groups"]) == ("2", "20")
+    assert (float(wide["accuracy_by_group_low"]), float(wide["accuracy_by_group_high"])) == (0.8, 1.0)
+    low, high = binom.ppf([0.025, 0.975], 20, 0.9) / 20
+    assert float(narrow["accuracy_by_group_low"]) == pytest.approx(low, abs=0.03)
+    assert float(narrow["accuracy_by_group_high"]) == pytest.approx(high, abs=0.03)
+    assert narrow["accuracy"] == wide["accuracy"] == "0.90000"
 
 
 def test_the_table_follows_from_the_committed_two_byte_for_byte(tmp_path: Path) -> None:

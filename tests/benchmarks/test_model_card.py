@@ -32,7 +32,7 @@ def results(tmp_path: Path) -> Path:
 
 def test_without_results_nothing_is_claimed(tiny_bundle: Path, tmp_path: Path) -> None:
     card = model_card.text_of([("accurate", bundles.read(tiny_bundle))], tmp_path, "")
-    assert card.count("Not measured.") == 5
+    assert card.count("Not measured.") == 6
     assert "Folds that were run: not measured." in card
     assert "Not looked at by eye yet." in card
     assert "%]" not in card
