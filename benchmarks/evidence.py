@@ -263,7 +263,7 @@ def _shown(value: object) -> object:
 
 
 def drawn(found: Sequence[Judged]) -> str:
-    """The table as SVG: each model's accuracy, sensitivity and specificity, all folds together, with 95 % intervals."""
+    """The table as SVG: accuracy, sensitivity and specificity of all folds together, with intervals by likely patients."""
     from . import plots
 
     values: dict[str, dict[str, tuple[float, float, float]]] = {}
@@ -271,7 +271,11 @@ def drawn(found: Sequence[Judged]) -> str:
         if row["fold"] == "all":
             name = f"{row['model']} {row['variant']}, {row['split']}, n = {row['n']}"
             values[name] = {
-                metric: (_number(row[metric]), _number(row[f"{metric}_low"]), _number(row[f"{metric}_high"]))
+                metric: (
+                    _number(row[metric]),
+                    _number(row[f"{metric}_by_group_low"]),
+                    _number(row[f"{metric}_by_group_high"]),
+                )
                 for metric in ("accuracy", "sensitivity", "specificity")
             }
     return plots.intervals(values)
