@@ -263,7 +263,7 @@ def _shown(value: object) -> object:
 
 
 def drawn(found: Sequence[Judged]) -> str:
-    """The table as SVG: accuracy, sensitivity and specificity of all folds together, with intervals by likely patients."""
+    """The table as SVG: accuracy, sensitivity and specificity of all folds together; intervals by likely patients."""
     from . import plots
 
     values: dict[str, dict[str, tuple[float, float, float]]] = {}
