@@ -46,14 +46,19 @@ lint: $(VENV)/installed
 FIGURES := figures
 FIGURE_BASES := efficientnetb0 resnet50 densenet121 xception vgg16
 FIGURE_NETWORKS := mobilenetv2 $(FIGURE_BASES) $(FIGURE_BASES:%=modified-%)
-FIGURE_OPTIONS := --size 72 --batch 8 --epochs 4
+FIGURE_OPTIONS := --size 72 --batch 8
 figures: $(VENV)/installed
 	test -d $(FIGURES)/phantoms || $(BIN)/edge-ct data synth $(FIGURES)/phantoms --twins --patients 300 --slices 2 \
 		--size 128
 	for network in $(FIGURE_NETWORKS); do \
-		case $$network in *vgg*) rate=1e-4;; *) rate=1e-3;; esac; \
+		case $$network in \
+			*vgg*) how="--learning-rate 1e-4 --epochs 4";; \
+			mobilenet*) how="--learning-rate 1e-2 --epochs 16";; \
+			*efficientnet*) how="--learning-rate 1e-2 --epochs 8";; \
+			*) how="--learning-rate 1e-3 --epochs 4";; \
+		esac; \
 		$(BIN)/edge-ct train $$network --data $(FIGURES)/phantoms/slices.csv --split grouped --augment flips \
-			--learning-rate $$rate $(FIGURE_OPTIONS) --out $(FIGURES)/runs/$$network --resume || exit; \
+			$$how $(FIGURE_OPTIONS) --out $(FIGURES)/runs/$$network --resume || exit; \
 	done
 	$(BIN)/edge-ct explain figures $(FIGURE_NETWORKS:%=$(FIGURES)/runs/%) --out $(FIGURES)/pictures --force
 
