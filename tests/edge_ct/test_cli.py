@@ -105,7 +105,6 @@ def test_wrong_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFi
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["classify", "x.png"], 4, "name a bundle with --model"),
         (["classify", "x.png", "--model", "none.tflite"], 4, "none.tflite: no such bundle"),
         (["classify", "x.png", "--model", "."], 4, "cannot be read"),
         (["classify", "x.png", "--model", "empty.tflite"], 4, "not a bundle"),

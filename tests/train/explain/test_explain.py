@@ -397,7 +397,7 @@ def test_networks_are_paired_with_their_modified_forms() -> None:
 
     def seen(name: str) -> overview.Seen:
         heat = generator.random((7, 3, 3)).astype(np.float32)
-        return overview.Seen(f"{name}-96", name, "features", heat, np.linspace(1, 0, 7), ())
+        return overview.Seen(f"{name}-96", name, "features", heat, None, np.linspace(1, 0, 7), ())
 
     runs = [seen(name) for name in ("modified-vgg16", "vgg16", "mobilenetv2")]
     assert overview.pairs(runs) == [(runs[1], runs[0]), (runs[2], None)]
