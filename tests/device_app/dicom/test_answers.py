@@ -165,11 +165,11 @@ def test_window_and_orientation_are_the_sources(made: list[Any], judged: Conclud
 def test_no_evidence_leaves_the_slice_and_evidence_colours_its_place() -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (90, 120), dtype=np.uint8)
     cold = np.full((3, 4), -2, np.float32)
-    picture = capture.draw(pixels, cold, ["RESEARCH USE ONLY"])
+    picture = capture.draw(pixels, heatmap.Heat(cold, ""), ["RESEARCH USE ONLY"])
     assert all(np.array_equal(picture[:90, :, channel], pixels) for channel in range(3))
     hot = cold.copy()
     hot[0, 3] = 9  # above on the right, in the picture and on the slice
-    changed = np.any(capture.draw(pixels, hot, ["x"])[:90] != picture[:90], axis=2)
+    changed = np.any(capture.draw(pixels, heatmap.Heat(hot, ""), ["x"])[:90] != picture[:90], axis=2)
     assert changed[:15, 105:].mean() > 0.9
     assert not changed[45:, :].any()
     assert not changed[:, :60].any()
