@@ -53,8 +53,8 @@ figures: $(VENV)/installed
 	for network in $(FIGURE_NETWORKS); do \
 		case $$network in \
 			*vgg*) how="--learning-rate 1e-4 --epochs 4";; \
-			mobilenet*) how="--learning-rate 1e-2 --epochs 16";; \
-			*efficientnet*) how="--learning-rate 1e-2 --epochs 8";; \
+			mobilenet*) how="--learning-rate 1e-2 --epochs 12";; \
+			*efficientnet*) how="--learning-rate 1e-2 --epochs 6";; \
 			*) how="--learning-rate 1e-3 --epochs 4";; \
 		esac; \
 		$(BIN)/edge-ct train $$network --data $(FIGURES)/phantoms/slices.csv --split grouped --augment flips \
