@@ -85,7 +85,7 @@ def classify(
         if heatmaps:
             from . import heatmap
 
-            heatmap.write(found, classifier.manifest.calibration, heatmaps, heat)
+            heatmap.write(found, heat, heatmaps)
         entry = None
         if recording:
             entry = recording.worklist.entry(

@@ -60,16 +60,8 @@ def of_class_map(class_map: np.ndarray, manifest: Manifest) -> Heat:
     return Heat(evidence(class_map, manifest.calibration), "class map", manifest.map_centres)
 
 
-def draw(pixels: np.ndarray, class_map: np.ndarray, calibration: Calibration, caption: str) -> np.ndarray:
-    """Slice and overlay side by side over a legend, BGR uint8 [h, w, 3].
-
-    pixels: uint8 [h, w]. class_map: float32 [h, w, 2], of any size.
-    """
-    return draw_heat(pixels, Heat(evidence(class_map, calibration), "class map"), caption)
-
-
 def draw_heat(pixels: np.ndarray, heat: Heat, caption: str) -> np.ndarray:
-    """As `draw`, from evidence that is there already."""
+    """Slice and overlay side by side over a legend, BGR uint8 [h, w, 3]. pixels: uint8 [h, w]."""
     scale = _SIDE / max(pixels.shape)
     width, height = (max(1, round(side * scale)) for side in pixels.shape[::-1])
     grey = cv2.cvtColor(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR), cv2.COLOR_GRAY2BGR)
@@ -96,18 +88,14 @@ def blend(slice_: np.ndarray, heat: Heat) -> np.ndarray:
     return np.asarray(cv2.blendLinear(slice_, colours, 1 - opacity, opacity))
 
 
-def write(judgement: Judgement, calibration: Calibration, folder: Path, heat: Heat | None = None) -> Path | None:
-    """Write the picture of a judged slice to `folder`; None, and nothing written, for a rejected one.
+def write(judgement: Judgement, heat: Heat | None, folder: Path) -> Path | None:
+    """Write the picture of a judged slice and its heat map to `folder`; None, and nothing written, for a rejected one
+    and where there is no heat map.
 
-    heat: what to show; by default the class map, and nothing is written where the graph has none.
     Named after the file and the first digits of its pixels' SHA-256, so that equal names do not collide.
     """
     result = judgement.result
-    if judgement.slice is None or judgement.outputs is None or result.decision == "rejected":
-        return None
-    if heat is None and judgement.outputs.class_map is not None:
-        heat = Heat(evidence(judgement.outputs.class_map, calibration), "class map")
-    if heat is None:
+    if judgement.slice is None or heat is None or result.decision == "rejected":
         return None
     picture = draw_heat(judgement.slice.pixels, heat, caption(result))
     name = Path(result.source).stem.strip("<>.") or "slice"

@@ -12,7 +12,7 @@ from PIL import Image
 
 from edge_ct.classifier import Classifier, Judgement, Milliseconds, Result
 from edge_ct.decision import probability
-from edge_ct.device_app import heatmap
+from edge_ct.device_app import explanation, heatmap
 from edge_ct.manifest import Calibration
 from edge_ct.phantom import make_slice
 from edge_ct.runtime import Outputs
@@ -33,6 +33,18 @@ def judged(pixels: np.ndarray, source: str, evidence: np.ndarray | None = None) 
     outputs = Outputs(logits, logits, class_map, np.zeros(8, np.float32))
     result = Result(source, "positive", 0.875, None, None, "model@0", Milliseconds())
     return Judgement(result, Slice(pixels, source), outputs)
+
+
+def draw(pixels: np.ndarray, class_map: np.ndarray, caption: str) -> np.ndarray:
+    return heatmap.draw_heat(pixels, heatmap.Heat(heatmap.evidence(class_map, PLAIN), "class map"), caption)
+
+
+def write(judgement: Judgement, folder: Path) -> Path | None:
+    assert judgement.outputs is not None
+    assert judgement.outputs.class_map is not None
+    return heatmap.write(
+        judgement, heatmap.Heat(heatmap.evidence(judgement.outputs.class_map, PLAIN), "class map"), folder
+    )
 
 
 def overlay_of(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -71,7 +83,7 @@ def test_mean_evidence_is_the_score_of_the_slice(tiny_bundle: Path) -> None:
 def test_picture_is_slice_and_overlay_side_by_side(shape: tuple[int, int], drawn: tuple[int, int]) -> None:
     """The longer side is 512 pixels; the aspect ratio is the slice's."""
     pixels = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
-    picture = heatmap.draw(pixels, map_of(np.zeros((3, 5))), PLAIN, "caption")
+    picture = draw(pixels, map_of(np.zeros((3, 5))), "caption")
     height, width = drawn
     assert picture.shape == (height + LEGEND + 2 * MARGIN, 2 * width + 3 * MARGIN, 3)
     assert picture.dtype == np.uint8
@@ -84,7 +96,7 @@ def test_picture_is_slice_and_overlay_side_by_side(shape: tuple[int, int], drawn
 @pytest.mark.parametrize("shape", [(32, 32), (4096, 32), (32, 4096), (400, 40), (40, 400)])
 def test_every_slice_that_is_read_can_be_drawn(shape: tuple[int, int]) -> None:
     """Sides from 32 to 4096 pixels, in any proportion: the legend must not need more room than there is."""
-    picture = heatmap.draw(np.full(shape, 90, np.uint8), map_of(np.zeros((7, 7))), PLAIN, "caption")
+    picture = draw(np.full(shape, 90, np.uint8), map_of(np.zeros((7, 7))), "caption")
     assert picture.ndim == 3
     assert picture.shape[2] == 3
 
@@ -92,7 +104,7 @@ def test_every_slice_that_is_read_can_be_drawn(shape: tuple[int, int]) -> None:
 def test_no_evidence_leaves_the_slice_as_it_is() -> None:
     pixels = np.random.default_rng(2).integers(0, 256, (512, 512), dtype=np.uint8)
     for value in (0.0, -9.0):
-        left, right = overlay_of(heatmap.draw(pixels, map_of(np.full((7, 7), value)), PLAIN, ""))
+        left, right = overlay_of(draw(pixels, map_of(np.full((7, 7), value)), ""))
         assert np.array_equal(left, right)
 
 
@@ -109,7 +121,7 @@ def test_hot_cell_shows_at_its_place_and_nowhere_else(shape: tuple[int, int], ro
     evidence = np.full((7, 7), -3.0)
     evidence[row, column] = heatmap.FULL_SCALE
     pixels = np.full(shape, 100, np.uint8)
-    left, right = overlay_of(heatmap.draw(pixels, map_of(evidence), PLAIN, ""))
+    left, right = overlay_of(draw(pixels, map_of(evidence), ""))
     changed = (left != right).any(axis=2)
     height, width = changed.shape
     tall, wide = height / 7, width / 7
@@ -131,7 +143,7 @@ def test_full_evidence_has_the_end_of_the_colour_map() -> None:
     """65 % of civil yellow over black; OpenCV's own table says which."""
     (end,) = cv2.applyColorMap(np.array([[255]], np.uint8), cv2.COLORMAP_CIVIDIS)[0]
     for evidence in (heatmap.FULL_SCALE, 100.0):
-        _, right = overlay_of(heatmap.draw(np.zeros((64, 64), np.uint8), map_of(np.full((2, 2), evidence)), PLAIN, ""))
+        _, right = overlay_of(draw(np.zeros((64, 64), np.uint8), map_of(np.full((2, 2), evidence)), ""))
         assert np.abs(right[256, 256] - 0.65 * end).max() <= 1
 
 
@@ -140,14 +152,14 @@ def test_scale_is_the_same_for_every_slice() -> None:
     weak, mixed = np.full((8, 8), heatmap.FULL_SCALE / 2), np.full((8, 8), heatmap.FULL_SCALE / 2)
     mixed[:, 4:] = heatmap.FULL_SCALE
     pixels = np.full((64, 64), 50, np.uint8)
-    first, second = (overlay_of(heatmap.draw(pixels, map_of(own), PLAIN, ""))[1] for own in (weak, mixed))
+    first, second = (overlay_of(draw(pixels, map_of(own), ""))[1] for own in (weak, mixed))
     assert np.array_equal(first[:, :200], second[:, :200])
     assert not np.array_equal(first[:, 300:], second[:, 300:])
 
 
 def test_caption_and_legend_are_drawn_below_the_pictures() -> None:
     pixels = np.full((64, 64), 50, np.uint8)
-    without, with_text = (heatmap.draw(pixels, map_of(np.zeros((2, 2))), PLAIN, text) for text in ("", "positive"))
+    without, with_text = (draw(pixels, map_of(np.zeros((2, 2))), text) for text in ("", "positive"))
     changed = np.nonzero((without != with_text).any(axis=(1, 2)))[0]
     assert changed.min() >= 512 + 2 * MARGIN
     assert (without[512 + 2 * MARGIN :] != 255).any()
@@ -156,13 +168,13 @@ def test_caption_and_legend_are_drawn_below_the_pictures() -> None:
 def test_drawing_does_not_change_the_slice() -> None:
     pixels = np.random.default_rng(3).integers(0, 256, (64, 64), dtype=np.uint8)
     before = pixels.copy()
-    heatmap.draw(pixels, map_of(np.full((2, 2), 5.0)), PLAIN, "")
+    draw(pixels, map_of(np.full((2, 2), 5.0)), "")
     assert np.array_equal(pixels, before)
 
 
 def test_file_is_named_after_the_slice_and_its_pixels(tmp_path: Path) -> None:
     judgement = judged(np.full((64, 64), 9, np.uint8), "/somewhere/IM-0001.dcm")
-    path = heatmap.write(judgement, PLAIN, tmp_path / "deep" / "maps")
+    path = write(judgement, tmp_path / "deep" / "maps")
     assert judgement.slice is not None
     assert path == tmp_path / "deep" / "maps" / f"IM-0001-{judgement.slice.sha256[:8]}.png"
     with Image.open(path) as image:
@@ -174,12 +186,12 @@ def written_picture(judgement: Judgement) -> np.ndarray:
     assert judgement.slice is not None
     assert judgement.outputs is not None
     caption = "positive, P(COVID-19) = 0.88. Research use only."
-    return heatmap.draw(judgement.slice.pixels, judgement.outputs.class_map, PLAIN, caption)
+    return draw(judgement.slice.pixels, judgement.outputs.class_map, caption)
 
 
 def test_equal_names_of_different_slices_do_not_collide(tmp_path: Path) -> None:
     paths = {
-        heatmap.write(judged(np.full((64, 64), value, np.uint8), f"{folder}/slice.png"), PLAIN, tmp_path)
+        write(judged(np.full((64, 64), value, np.uint8), f"{folder}/slice.png"), tmp_path)
         for folder, value in (("a", 1), ("b", 2))
     }
     assert len(paths) == len(list(tmp_path.iterdir())) == 2
@@ -198,7 +210,7 @@ def test_equal_names_of_different_slices_do_not_collide(tmp_path: Path) -> None:
     ],
 )
 def test_names_of_odd_sources(tmp_path: Path, source: str, start: str) -> None:
-    path = heatmap.write(judged(np.full((64, 64), 9, np.uint8), source), PLAIN, tmp_path)
+    path = write(judged(np.full((64, 64), 9, np.uint8), source), tmp_path)
     assert path is not None
     assert path.parent == tmp_path
     assert path.name.startswith(start)
@@ -207,7 +219,7 @@ def test_names_of_odd_sources(tmp_path: Path, source: str, start: str) -> None:
 
 def test_slice_with_a_long_name_gets_its_picture(tmp_path: Path) -> None:
     """A name of 255 bytes is a good one; there is no room for eight digits more, so something must go."""
-    path = heatmap.write(judged(np.full((64, 64), 9, np.uint8), "n" * 251 + ".png"), PLAIN, tmp_path)
+    path = write(judged(np.full((64, 64), 9, np.uint8), "n" * 251 + ".png"), tmp_path)
     assert path is not None
     assert [own.name for own in tmp_path.iterdir()] == [path.name]
     assert len(os.fsencode(path.name)) <= 255
@@ -215,7 +227,8 @@ def test_slice_with_a_long_name_gets_its_picture(tmp_path: Path) -> None:
 
 def test_rejected_slice_writes_nothing(tmp_path: Path) -> None:
     rejected = Judgement(Result("a.png", "rejected", None, "truncated", None, "model@0", Milliseconds()))
-    assert heatmap.write(rejected, PLAIN, tmp_path / "maps") is None
+    heat = heatmap.Heat(np.zeros((2, 2), np.float32), "class map")
+    assert heatmap.write(rejected, heat, tmp_path / "maps") is None
     assert list(tmp_path.iterdir()) == []
 
 
@@ -224,11 +237,11 @@ def test_picture_of_a_real_judgement(tiny_bundle: Path, tmp_path: Path) -> None:
     source = tmp_path / "phantom.png"
     Image.fromarray(make_slice(4, 4, True, 128).image).save(source)
     judgement = classifier.judge(source)
-    path = heatmap.write(judgement, classifier.manifest.calibration, tmp_path / "maps")
+    path = heatmap.write(judgement, explanation.heat_of(judgement, classifier), tmp_path / "maps")
     assert path is not None
     assert judgement.slice is not None
     assert path.name == f"phantom-{judgement.slice.sha256[:8]}.png"
-    again = heatmap.write(judgement, classifier.manifest.calibration, tmp_path / "maps")
+    again = heatmap.write(judgement, explanation.heat_of(judgement, classifier), tmp_path / "maps")
     assert again == path
     assert len(list((tmp_path / "maps").iterdir())) == 1
     assert msgspec.json.encode(judgement.result)
