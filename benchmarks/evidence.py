@@ -10,12 +10,12 @@ identity, never a name. The second has what a fold's model is: thresholds, bytes
 from __future__ import annotations
 
 import csv
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import click
 import msgspec
 import numpy as np
 
@@ -24,7 +24,7 @@ from edge_ct.files import write_text
 from edge_ct.metrics import BOOTSTRAPS, mcnemar_p, score, wilson
 from edge_ct.run import to_csv
 
-from . import table
+from . import programs, table
 
 PREDICTIONS, FOLDS, EVIDENCE = "flagship-predictions.csv", "flagship-folds.csv", "flagship-evidence.csv"
 _ESTIMATES = ("accuracy", "sensitivity", "specificity", "auc", "ece")
@@ -292,5 +292,13 @@ def main(folder: str, plot: str = "") -> None:
         write_text(Path(plot), drawn(read(Path(folder))))
 
 
+@click.command()
+@click.argument("folder", type=click.Path(file_okay=False))
+@click.argument("plot", type=click.Path(dir_okay=False), default="")
+def command(folder: str, plot: str) -> None:
+    """Regenerate the table from the predictions in FOLDER, and draw it as SVG."""
+    main(folder, plot)
+
+
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    programs.run(command)
