@@ -150,11 +150,13 @@ def application(api: Any, architecture: Architecture, alpha: float, entry: Any) 
     """Keras' network without top and random weights, on the tensor `entry` [n, s, s, channels]; layer names are fixed.
 
     EfficientNet brings its own normalisation of 0..255, which `Preprocess` has done already: it is taken out.
+    VGG has no batch normalisation, and each layer of Glorot's weights halves the signal's variance: it starts from He's
+    (He et al. 2015, "Delving deep into rectifiers"), or else it stays at log 2.
     """
     make = getattr(api.applications, architecture.application)
     options = {"alpha": alpha} if architecture.name == "mobilenetv2" else {}
     model = make(include_top=False, weights=None, input_tensor=entry, input_shape=tuple(entry.shape[1:]), **options)
-    if architecture.family not in ("EfficientNet", "Inception", "Xception"):
+    if architecture.family not in ("EfficientNet", "Inception", "VGG", "Xception"):
         return model
     names = _fixed_names(model)
 
@@ -162,7 +164,10 @@ def application(api: Any, architecture: Architecture, alpha: float, entry: Any) 
         name = names.get(layer.name, layer.name)
         if type(layer).__name__ in ("Rescaling", "Normalization"):
             return api.layers.Activation("linear", name=name)
-        return type(layer).from_config({**layer.get_config(), "name": name})
+        config = {**layer.get_config(), "name": name}
+        if architecture.family == "VGG" and "kernel_initializer" in config:
+            config["kernel_initializer"] = "he_normal"
+        return type(layer).from_config(config)
 
     return api.models.clone_model(model, clone_function=copy)
 
