@@ -52,8 +52,8 @@ figures: $(VENV)/installed
 		--size 128
 	for network in $(FIGURE_NETWORKS); do \
 		case $$network in \
-			*vgg*) how="--learning-rate 1e-4 --epochs 4";; \
-			mobilenet*) how="--learning-rate 1e-2 --epochs 12";; \
+			*vgg*) how="--learning-rate 1e-4 --epochs 10";; \
+			mobilenet*) how="--learning-rate 3e-3 --epochs 20";; \
 			*efficientnet*) how="--learning-rate 1e-2 --epochs 6";; \
 			*) how="--learning-rate 1e-3 --epochs 4";; \
 		esac; \
