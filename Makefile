@@ -41,7 +41,7 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Figures 4 to 7 of Garg et al. 2020, of networks trained on phantoms from scratch: an hour on two cores. Goes on after a
+# Figures 4 to 7 of Garg et al. 2020, of networks trained on phantoms from scratch: hours on two cores. Goes on after a
 # kill. make figures [FIGURE_NETWORKS="resnet50 modified-resnet50"] [FIGURE_OPTIONS="--size 96 --batch 16 --epochs 16"]
 FIGURES := figures
 FIGURE_BASES := efficientnetb0 resnet50 densenet121 xception vgg16

@@ -53,6 +53,15 @@ def test_network(network: str, tmp_path: Path) -> None:
     assert np.asarray(again(images, training=False)) == pytest.approx(logits, rel=1e-5, abs=1e-6)
 
 
+def test_the_signal_reaches_the_end_of_vgg_before_training() -> None:
+    """He et al. 2015: their weights keep a signal's size through rectifiers. Glorot's leave a thousandth of it here."""
+    keras.utils.set_random_seed(0)
+    model = zoo.build(keras, "vgg16", 32)
+    features = keras.Model(model.inputs[0], model.get_layer("features").output)
+    images = np.random.default_rng(0).normal(0, 1, (8, 32, 32, 1)).astype(np.float32)
+    assert 0.1 < np.sqrt((np.asarray(features(images)) ** 2).mean()) < 10
+
+
 @pytest.mark.parametrize("network", ["inceptionv3", "xception", "vgg16"])
 def test_the_stated_minimum_is_the_networks_own(network: str) -> None:
     architecture = zoo.find(network)
