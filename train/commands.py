@@ -123,7 +123,13 @@ def models(names: tuple[str, ...], size: int, as_json: bool) -> None:
     show_default=True,
     help="Epochs at the start in which only the head is trained.",
 )
-@click.option("--dropout", type=click.FloatRange(0, 0.9), default=0.2, show_default=True, help="In the head.")
+@click.option(
+    "--dropout",
+    type=click.FloatRange(0, 0.9),
+    default=0.2,
+    show_default=True,
+    help="In the head; at 0 EfficientNet's blocks are not dropped either.",
+)
 @click.option(
     "--augment",
     default="standard",

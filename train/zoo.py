@@ -107,7 +107,8 @@ def build(
 
     api: `keras` or `tf_keras`. alpha: width of MobileNetV2. weights: None, "imagenet" (downloaded by Keras) or a
     file of three-channel weights without top, whose stem becomes one of grey slices (`pretrained.load`). dropout:
-    before the class map; in a Modified network after its Dense-128. Raises `DataRejected` for weights that do not fit.
+    before the class map; in a Modified network after its Dense-128. At 0 EfficientNet's blocks are not dropped either,
+    which keeps it from learning from random weights in small batches. Raises `DataRejected` where weights do not fit.
     """
     architecture = find(network)
     check_size(architecture, size)
@@ -128,6 +129,8 @@ def build(
     for layer in model.layers:
         if isinstance(layer, api.layers.BatchNormalization):
             layer.momentum = BATCH_NORM_MOMENTUM
+        elif isinstance(layer, api.layers.Dropout) and not dropout:
+            layer.rate = 0.0  # of EfficientNet's blocks (Huang et al. 2016, "Deep networks with stochastic depth")
     return model
 
 

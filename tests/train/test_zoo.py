@@ -38,6 +38,19 @@ def test_batch_norm_forgets_fast_enough_for_small_sets(network: str) -> None:
     assert {layer.momentum for layer in layers} == {0.9}
 
 
+@pytest.mark.parametrize("network", ["efficientnetb0", "modified-efficientnetb0"])
+def test_without_dropout_nothing_in_an_efficientnet_is_drawn(network: str) -> None:
+    images = np.random.default_rng(0).uniform(-1, 1, (8, 32, 32, 1)).astype(np.float32)
+
+    def drawn(dropout: float) -> bool:
+        model = zoo.build(keras, network, 32, dropout=dropout)
+        once, again = (keras.ops.convert_to_numpy(model(images, training=True)) for _ in range(2))
+        return not np.array_equal(once, again)
+
+    assert drawn(0.2)
+    assert not drawn(0)
+
+
 @pytest.fixture(scope="module")
 def colour_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     keras.utils.set_random_seed(3)
