@@ -22,6 +22,7 @@ with quiet.native_stderr():
     import keras
 
 STEPS = 20
+SEED = 77  # of the phantoms; `data synth` draws others by default
 # Signed maps, float32 [n, h, w], of images uint8 [n, s, s, 1].
 Maps = Callable[[np.ndarray], np.ndarray]
 
@@ -169,8 +170,8 @@ def _inside(heat: np.ndarray, mask: np.ndarray, at: receptive.Centres) -> float:
     return float(energy[mask].sum()) / total if total > 0 else 0.0
 
 
-def phantoms(n: int, size: int, seed: int = 77) -> list[Phantom]:
-    """Positive phantom slices that show a lesion, of patients 1, 3, 5, ..."""
+def phantoms(n: int, size: int, seed: int = SEED) -> list[Phantom]:
+    """Positive phantom slices that show a lesion, of patients 1, 3, 5, ...; their looks depend on the seed."""
     found: list[Phantom] = []
     patient = 1
     while len(found) < n:

@@ -75,7 +75,7 @@ class NetworkRow(msgspec.Struct, frozen=True):
     right: int
 
 
-def of_phantoms(per_class: int, seed: int = 77) -> Views:
+def of_phantoms(per_class: int, seed: int = faithful.SEED) -> Views:
     """`per_class` positive and as many negative phantoms of other patients, and the first positive one's twin."""
     positive = faithful.phantoms(per_class, SIZE, seed)
     negative = [make_slice(2 * k, 3 + k % 3, False, SIZE, seed) for k in range(per_class)]

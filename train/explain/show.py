@@ -284,7 +284,7 @@ def check(
         maps, at = model.maps, model.centres
     if run is not None and target.is_dir():
         raise EdgeCTError("--run is the run that a bundle was made of; of a run alone there is nothing to agree with")
-    shown = faithful.phantoms(phantoms, 256)
+    shown = faithful.phantoms(phantoms, 256, faithful.SEED + seed)
     images = np.stack([model.preprocess(one.image) for one in shown])
     progress.say(f"pointing game on {len(shown)} phantoms")
     pointing = faithful.pointing(model.log_odds, maps, images, shown, at)
