@@ -312,7 +312,7 @@ def test_real_series(real_data: Path, classifier: Classifier) -> None:
     assert heights == sorted(heights, reverse=True)
     assert len(heights) == 25
     votes = [row.along for row in result.rows if row.probability is not None and row.along is not None]
-    assert max(votes) < 62  # the apices end at 61.5 mm
+    assert max(votes) == 61.5  # above, at 67.5 and 70.5 mm, the tips are 2 and 3 % of the body
     assert min(votes) == -4.5
-    assert len(votes) == 17
-    assert (result.thickness, result.skipped) == (2, {"too little lung in it": 8})
+    assert len(votes) == 18
+    assert (result.thickness, result.skipped) == (2, {"too little lung in it": 7})
