@@ -48,13 +48,13 @@ FIGURE_BASES := efficientnetb0 resnet50 densenet121 xception vgg16
 FIGURE_NETWORKS := mobilenetv2 $(FIGURE_BASES) $(FIGURE_BASES:%=modified-%)
 FIGURE_OPTIONS := --size 72 --batch 8
 figures: $(VENV)/installed
-	test -d $(FIGURES)/phantoms || $(BIN)/edge-ct data synth $(FIGURES)/phantoms --twins --patients 300 --slices 2 \
+	test -d $(FIGURES)/phantoms || $(BIN)/edge-ct data synth $(FIGURES)/phantoms --twins --patients 600 --slices 2 \
 		--size 128
 	for network in $(FIGURE_NETWORKS); do \
 		case $$network in \
-			*vgg*) how="--learning-rate 1e-4 --epochs 10";; \
-			mobilenet*) how="--learning-rate 3e-3 --epochs 20";; \
-			*efficientnet*) how="--learning-rate 1e-2 --epochs 6";; \
+			*vgg*) how="--learning-rate 1e-4 --epochs 6";; \
+			mobilenet*) how="--learning-rate 3e-3 --epochs 10";; \
+			*efficientnet*) how="--learning-rate 1e-3 --epochs 14 --dropout 0";; \
 			*) how="--learning-rate 1e-3 --epochs 4";; \
 		esac; \
 		$(BIN)/edge-ct train $$network --data $(FIGURES)/phantoms/slices.csv --split grouped --augment flips \

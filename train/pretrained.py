@@ -28,20 +28,22 @@ _SAME = 0.5 / 127.5 + 1e-6
 _EFFICIENTNET_VARIANCE = (0.229, 0.224, 0.225)
 
 
-def load(api: Any, architecture: Architecture, size: int, alpha: float, weights: str | Path) -> Any:
+def load(
+    api: Any, architecture: Architecture, size: int, alpha: float, weights: str | Path, whole: bool = False
+) -> Any:
     """The network without top, on grey [n, size, size, 1]; weights: "imagenet" or a file of three-channel weights.
 
-    Raises `DataRejected` where they cannot be had or do not fit.
+    whole: as of `zoo.application`. Raises `DataRejected` where they cannot be had or do not fit.
     """
     colour = _colour(api, architecture, size, alpha, weights)
     scale, offset = channel_scaling(api, architecture, colour)
     grey = grey_input(api, size)
     if np.ptp(scale) < 1e-6 and np.abs(offset).max() <= _SAME:
-        backbone = application(api, architecture, alpha, grey)
+        backbone = application(api, architecture, alpha, grey, whole)
         copy_weights(colour, backbone, scale[0])
         return backbone
     entry = api.layers.Conv2D(3, 1, name=GREY_TO_COLOUR)(grey)
-    backbone = application(api, architecture, alpha, entry)
+    backbone = application(api, architecture, alpha, entry, whole)
     copy_weights(colour, backbone, 1.0)
     kernel = scale.reshape(1, 1, 1, 3).astype(np.float32)
     backbone.get_layer(GREY_TO_COLOUR).set_weights([kernel, offset.astype(np.float32)])

@@ -117,20 +117,18 @@ def build(
             raise DataRejected(f"{network} has no pretrained weights: use --weights none")
         inputs, features = _customcnn(api, size)
     elif weights is None:
-        backbone = application(api, architecture, alpha, grey_input(api, size))
+        backbone = application(api, architecture, alpha, grey_input(api, size), whole=not dropout)
         inputs, features = backbone.inputs[0], backbone.outputs[0]
     else:
         from . import pretrained
 
-        backbone = pretrained.load(api, architecture, size, alpha, weights)
+        backbone = pretrained.load(api, architecture, size, alpha, weights, whole=not dropout)
         inputs, features = backbone.inputs[0], backbone.outputs[0]
     features = api.layers.Activation("linear", name="features")(features)
     model = _with_head(api, architecture, inputs, features, dropout)
     for layer in model.layers:
         if isinstance(layer, api.layers.BatchNormalization):
             layer.momentum = BATCH_NORM_MOMENTUM
-        elif isinstance(layer, api.layers.Dropout) and not dropout:
-            layer.rate = 0.0  # of EfficientNet's blocks (Huang et al. 2016, "Deep networks with stochastic depth")
     return model
 
 
@@ -149,9 +147,10 @@ def grey_input(api: Any, size: int) -> Any:
     return api.layers.Input((size, size, 1), name="slice")
 
 
-def application(api: Any, architecture: Architecture, alpha: float, entry: Any) -> Any:
+def application(api: Any, architecture: Architecture, alpha: float, entry: Any, whole: bool = False) -> Any:
     """Keras' network without top and random weights, on the tensor `entry` [n, s, s, channels]; layer names are fixed.
 
+    whole: without EfficientNet's stochastic depth (Huang et al. 2016), which drops blocks at random in training.
     EfficientNet brings its own normalisation of 0..255, which `Preprocess` has done already: it is taken out.
     VGG has no batch normalisation, and each layer of Glorot's weights halves the signal's variance: it starts from He's
     (He et al. 2015, "Delving deep into rectifiers"), or else it stays at log 2.
@@ -170,6 +169,8 @@ def application(api: Any, architecture: Architecture, alpha: float, entry: Any) 
         config = {**layer.get_config(), "name": name}
         if architecture.family == "VGG" and "kernel_initializer" in config:
             config["kernel_initializer"] = "he_normal"
+        if whole and "rate" in config:
+            config["rate"] = 0.0
         return type(layer).from_config(config)
 
     return api.models.clone_model(model, clone_function=copy)
