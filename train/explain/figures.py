@@ -66,7 +66,7 @@ def grid(
             over(axes[row][column], own, maps[row], at=(at or {}).get(heading))
     for column, heading in enumerate(("slice", *columns)):
         axes[0][column].set_title(heading, fontsize=8)
-    figure.suptitle(f"{title}\nmaps: dark to bright, no evidence to the most in that map. {NOTE}", fontsize=8)
+    entitle(figure, f"{title}\nmaps: dark to bright, no evidence to the most in that map. {NOTE}")
     save(figure, path)
 
 
@@ -84,7 +84,7 @@ def layer(response: Response, captions: Sequence[str], title: str, path: Path) -
         axes[0][column].set_title(f"filter {response.filters[column]}", fontsize=6)
     for row, caption in enumerate(captions):
         axes[row][0].set_ylabel(caption, fontsize=6)
-    figure.suptitle(f"{title}, {response.layer}. {NOTE}", fontsize=8)
+    entitle(figure, f"{title}, {response.layer}. {NOTE}")
     save(figure, path)
 
 
@@ -107,12 +107,17 @@ def strip(
             axes[row][column].imshow(response.maps[row, 0], cmap="gray", vmin=low, vmax=max(high, low + 1e-9))
             axes[row][column].set(xticks=(), yticks=())
         axes[0][column].set_title(short(response.layer), fontsize=6)
-    figure.suptitle(f"{title}: one filter a layer. {NOTE}", fontsize=8)
+    entitle(figure, f"{title}: one filter a layer. {NOTE}")
     save(figure, path)
 
 
 def short(name: str) -> str:
     return name if len(name) <= 18 else f"{name[:8]}…{name[-9:]}"
+
+
+def entitle(figure: Any, title: str) -> None:
+    """A title over the figure, in as many lines as its width takes."""
+    figure.suptitle(title, fontsize=8, wrap=True)
 
 
 def save(figure: Any, path: Path) -> None:

@@ -6,18 +6,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..plots import plt
 from . import figures, overview
 from .overview import Seen, Views
 
 _TILE = 0.92  # inches
 _SMALL, _TEXT = 5.5, 7
+_BRIGHT = 0.98  # share of the cells above 0 that are within the scale
 
 
 def maps(seen: Sequence[Seen], views: Views, label: int, count: int, path: Path) -> None:
     """Grad-CAM of each base network, and right of it of its Modified form, over the same slices of one class.
 
-    A network has one scale for both classes, so that what is faint here and bright there is so for it.
+    A network has one scale for both classes, so that what is faint here and bright there is so for it. The scale ends
+    below the most, or one cell of one slice would leave all others dark.
     """
     found = overview.pairs(seen)
     shown = views.first(label, count)
@@ -34,19 +38,19 @@ def maps(seen: Sequence[Seen], views: Views, label: int, count: int, path: Path)
     for row, (base, modified) in enumerate(found, start=1):
         axes[row][0].set_ylabel(_named(base, views), fontsize=_TEXT)
         for block, one in enumerate((base, modified) if both else (base,)):
+            top = scale_end(one.maps) if one else 0.0
             for column, i in enumerate(shown):
                 axis = axes[row][block * len(shown) + column]
                 if one is None:
                     axis.set_axis_off()
                     continue
-                top, lesion = float(one.maps.max()), views.lesions[i]
-                figures.over(axis, views.pixels[i], one.maps[i], top, lesion, one.centres)
+                figures.over(axis, views.pixels[i], one.maps[i], top, views.lesions[i], one.centres)
                 axis.set_xlabel(f"P {one.p[i]:.2f}", fontsize=_SMALL, labelpad=1)
     outlined = ", lesions outlined" if any(views.lesions[i] is not None for i in shown) else ""
-    figure.suptitle(
-        f"Grad-CAM of {views.classes[label]}{outlined}: from nothing, clear, to the most, bright,\n"
-        f"that a network has for any slice of either class. {figures.NOTE}",
-        fontsize=_TEXT + 1,
+    figures.entitle(
+        figure,
+        f"Grad-CAM of {views.classes[label]}{outlined}: clear is nothing, bright the strongest {1 - _BRIGHT:.0%} of "
+        f"the cells in which a network sees something, in slices of either class. {figures.NOTE}",
     )
     figures.save(figure, path)
 
@@ -57,9 +61,8 @@ def depth(seen: Sequence[Seen], views: Views, path: Path) -> None:
     figure, axes = _tiles(len(chosen), 1 + overview.STAGES)
     for row, one in enumerate(chosen):
         _responses(axes[row], one, views, 0, one.name)
-    figure.suptitle(
-        f"What layers along the depth respond to, first to last: the filter that varies most. {figures.NOTE}",
-        fontsize=_TEXT + 1,
+    figures.entitle(
+        figure, f"What layers along the depth respond to, first to last: the filter that varies most. {figures.NOTE}"
     )
     figures.save(figure, path)
 
@@ -72,12 +75,18 @@ def beside(seen: Sequence[Seen], views: Views, path: Path) -> None:
         for which, name in enumerate(("positive", "negative")):
             _responses(axes[2 * row + which], one, views, which, f"{one.name}\n{name}")
     twins = " (the same phantom without its lesions)" if views.lesions[views.beside[0]] is not None else ""
-    figure.suptitle(
-        f"The same filters for a positive slice and a negative one{twins},\n"
-        f"each filter on one grey scale for both. {figures.NOTE}",
-        fontsize=_TEXT + 1,
+    figures.entitle(
+        figure,
+        f"The same filters for a positive slice and a negative one{twins}, each filter on one grey scale for both. "
+        f"{figures.NOTE}",
     )
     figures.save(figure, path)
+
+
+def scale_end(maps: np.ndarray) -> float:
+    """The end of a network's scale; 0 where it sees nothing in any slice."""
+    something = maps[maps > 0]
+    return float(np.quantile(something, _BRIGHT)) if something.size else 0.0
 
 
 def _responses(axes: Any, one: Seen, views: Views, which: int, caption: str) -> None:

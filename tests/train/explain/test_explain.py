@@ -21,13 +21,16 @@ from edge_ct.train.explain import (
     attended,
     cam,
     faithful,
+    figures,
     nearest,
     network,
     overview,
+    overview_figures,
     perturb,
     regions,
     show,
 )
+from edge_ct.train.plots import plt
 
 
 @pytest.fixture(scope="module")
@@ -425,3 +428,23 @@ def test_networks_are_paired_with_their_modified_forms() -> None:
         ("vgg16-96 / modified-vgg16-96", "both", 7),
     ]
     assert runs[1].right(views) == 6  # P .5 of the fourth is positive, and that one is negative
+
+
+def test_one_cell_of_one_slice_does_not_darken_all_others() -> None:
+    maps = np.linspace(0, 1, 1001, dtype=np.float32).reshape(7, 11, 13)
+    assert overview_figures.scale_end(maps) == pytest.approx(0.98, abs=2e-3)
+    maps[6, 10, 12] = 1000
+    assert overview_figures.scale_end(maps) == pytest.approx(0.98, abs=2e-3)
+    assert overview_figures.scale_end(np.zeros_like(maps)) == 0
+
+
+@pytest.mark.parametrize("width", [3, 9])
+def test_a_title_is_within_its_figure(width: float) -> None:
+    figure, axis = plt.subplots(figsize=(width, 3), layout="constrained")
+    figures.entitle(figure, "What layers along the depth respond to, first to last: " * 3)
+    figure.canvas.draw()
+    box, title = axis.get_window_extent(), figure._suptitle.get_window_extent()
+    assert title.x0 >= 0
+    assert title.x1 <= figure.bbox.x1
+    assert title.y0 >= box.y1
+    plt.close(figure)
