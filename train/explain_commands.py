@@ -154,7 +154,7 @@ def figures(
 
     Grad-CAM of positive slices, of negative ones; activation maps along the depth; a positive slice beside a negative
     one. Networks are paired with their Modified forms by name. Phantoms, which are drawn where no data is named, have
-    their lesions outlined.
+    their lesions outlined, and networks.csv says how often a map is strongest at one.
 
     \b
     Example:

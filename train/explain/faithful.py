@@ -22,6 +22,7 @@ with quiet.native_stderr():
     import keras
 
 STEPS = 20
+TOLERANCE = 0.03  # of the side, by which the strongest point may miss (the game's own is 15 px of about 500)
 SEED = 77  # of the phantoms; `data synth` draws others by default
 # Signed maps, float32 [n, h, w], of images uint8 [n, s, s, 1].
 Maps = Callable[[np.ndarray], np.ndarray]
@@ -188,12 +189,10 @@ def pointing(
     images: np.ndarray,
     shown: list[Phantom],
     at: receptive.Centres = None,
-    tolerance: float = 0.03,
 ) -> Pointing:
     """The pointing game. images: uint8 [n, s, s, 1], what the network sees of the phantoms `shown`.
 
-    at: where the cells look. tolerance: of the side, by which the strongest point may miss (the game's own is 15 px of
-    about 500).
+    at: where the cells look.
     """
     called = log_odds(images) > 0
     chosen = [one for one, own in zip(shown, called, strict=True) if own]
@@ -202,12 +201,10 @@ def pointing(
     overlaps, inside, chance = [], [], []
     for heat, one in zip(found, chosen, strict=True):
         side, cells = len(one.image), heat.shape[0]
-        near = _within(one.lesion, round(tolerance * side))
         ideal = cv2.resize(one.lesion.astype(np.float32), (cells, cells), interpolation=cv2.INTER_AREA)
         count += (
-            _at(near, receptive.strongest(heat, at)),
-            near.mean(),
-            _at(near, receptive.strongest(ideal)),
+            *points_at(heat, one.lesion, at),
+            points_at(ideal, one.lesion)[0],
             ideal.flat[heat.argmax()] > 0,
             (ideal > 0).mean(),
         )
@@ -218,7 +215,16 @@ def pointing(
     means = [float(np.mean(values)) if values else float("nan") for values in (overlaps, inside, chance)]
     hits, random, best, cell_hits, cell_random = count.tolist()
     size = found.shape[1]
-    return Pointing(len(chosen), int(hits), random, int(best), size, int(cell_hits), cell_random, tolerance, *means)
+    return Pointing(len(chosen), int(hits), random, int(best), size, int(cell_hits), cell_random, TOLERANCE, *means)
+
+
+def points_at(heat: np.ndarray, lesion: np.ndarray, at: receptive.Centres = None) -> tuple[bool, float]:
+    """Whether a map's strongest point is in a lesion or within `TOLERANCE` of one, and the share of points that are.
+
+    heat: float [a, a]; lesion: bool [h, w]; at: where the cells look.
+    """
+    near = _within(lesion, round(TOLERANCE * len(lesion)))
+    return _at(near, receptive.strongest(heat, at)), float(near.mean())
 
 
 def _at(mask: np.ndarray, place: tuple[float, float]) -> bool:

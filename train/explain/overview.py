@@ -66,13 +66,21 @@ class Seen:
 
 
 class NetworkRow(msgspec.Struct, frozen=True):
-    """One run of the table: right of n slices; cells: of its map."""
+    """One run of the table: right of n slices; cells: of its map.
+
+    hits: of `called` slices with known lesions that it calls positive, those whose map is strongest at a lesion
+    (`faithful.points_at`); hits_by_chance: how many would be, were every point as likely as another. None of slices
+    whose lesions are not known.
+    """
 
     network: str
     layer: str
     cells: int
     n: int
     right: int
+    called: int | None
+    hits: int | None
+    hits_by_chance: float | None
 
 
 def of_phantoms(per_class: int, seed: int = faithful.SEED) -> Views:
@@ -124,9 +132,16 @@ def pairs(seen: Sequence[Seen]) -> list[tuple[Seen, Seen | None]]:
     return [(one, modified.get(MODIFIED + one.architecture)) for one in seen if one.architecture not in modified]
 
 
-def rows(seen: Sequence[Seen], views: Views) -> list[NetworkRow]:
-    """One a run."""
-    return [NetworkRow(one.name, one.layer, one.maps.shape[1], len(one.p), one.right(views)) for one in seen]
+def row(one: Seen, views: Views) -> NetworkRow:
+    """What one run makes of the slices, in numbers."""
+    found = [
+        faithful.points_at(one.maps[i], lesion, one.centres)
+        for i, lesion in enumerate(views.lesions)
+        if lesion is not None and one.p[i] >= 0.5
+    ]
+    known = any(lesion is not None for lesion in views.lesions)
+    pointing = (len(found), sum(hit for hit, _ in found), sum(share for _, share in found)) if known else (None,) * 3
+    return NetworkRow(one.name, one.layer, one.maps.shape[1], len(one.p), one.right(views), *pointing)
 
 
 def table(seen: Sequence[Seen], views: Views) -> list[attended.Attention]:

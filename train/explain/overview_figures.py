@@ -117,4 +117,6 @@ def _tiles(rows: int, columns: int) -> tuple[Any, Any]:
 
 
 def _named(one: Seen, views: Views) -> str:
-    return f"{one.name}\n{one.right(views)} of {len(one.p)} right"
+    found = overview.row(one, views)
+    pointing = "" if found.called is None else f"\nat lesions {found.hits} of {found.called}"
+    return f"{one.name}\n{found.right} of {found.n} right{pointing}"

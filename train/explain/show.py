@@ -187,7 +187,7 @@ def overviews(
     overview_figures.maps(seen, views, 0, count, out / "figure-5.png")
     overview_figures.depth(seen, views, out / "figure-6.png")
     overview_figures.beside(seen, views, out / "figure-7.png")
-    tables: dict[str, list[Any]] = {"networks.csv": overview.rows(seen, views), "attended.csv": []}
+    tables: dict[str, list[Any]] = {"networks.csv": [overview.row(one, views) for one in seen], "attended.csv": []}
     tables["attended.csv"] += overview.table(seen, views)
     shown: dict[str, list[tuple[str, ...]]] = {}
     for name, own in tables.items():

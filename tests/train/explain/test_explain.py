@@ -392,15 +392,16 @@ def test_figures_of_several_runs(
     found = json.loads(capsys.readouterr().out)
     assert found["files"] == ["figure-4.png", "figure-5.png", "figure-6.png", "figure-7.png", "networks.csv"]
     header, row = found["rows"]
-    assert dict(zip(header, row, strict=True)) | {"right": ""} == {
-        "network": "customcnn-48", "layer": "features", "cells": "6", "n": "9", "right": ""
-    }  # fmt: skip
+    assert header == list(overview.NetworkRow.__struct_fields__)
+    assert row[:4] == ["customcnn-48", "features", "6", "9"]
+    assert int(row[6]) <= int(row[5]) <= 4
     for name in found["files"][:4]:
         assert (out / name).stat().st_size < 300_000
     command = ["explain", "figures", str(trained_run), "--limit", "4", "--data", str(phantom_table)]
     assert cli.run([*command, "--cells", "9", "--out", str(out), "--force", "--json"]) == 0
     row = json.loads(capsys.readouterr().out)["rows"][1]
     assert row[1:4] == ["stage3_conv2_relu", "12", "8"]
+    assert row[5:] == ["", "", ""]
 
 
 def test_networks_are_paired_with_their_modified_forms() -> None:
@@ -428,6 +429,23 @@ def test_networks_are_paired_with_their_modified_forms() -> None:
         ("vgg16-96 / modified-vgg16-96", "both", 7),
     ]
     assert runs[1].right(views) == 6  # P .5 of the fourth is positive, and that one is negative
+
+
+def test_a_map_that_is_the_lesion_points_at_it_and_its_mirror_image_does_not() -> None:
+    views = overview.of_phantoms(4)
+    maps = np.zeros((9, 28, 28), np.float32)
+    for i, lesion in enumerate(views.lesions):
+        if lesion is not None:
+            maps[i] = cv2.resize(lesion.astype(np.float32), (28, 28), interpolation=cv2.INTER_AREA)
+    p = np.array([0.9, 0.5, 0.4, 0.9, 0.9, 0.1, 0.1, 0.1, 0.1])  # the third is missed, the fifth a false alarm
+    one = overview.Seen("run", "mobilenetv2", "features", maps, None, p, ())
+    row = overview.row(one, views)
+    assert (row.right, row.called, row.hits) == (7, 3, 3)
+    row = overview.row(dataclasses.replace(one, maps=maps[:, ::-1]), views)
+    assert row.hits is not None
+    assert row.hits < 3
+    unknown = dataclasses.replace(views, lesions=(None,) * 9)
+    assert (overview.row(one, unknown).called, overview.row(one, unknown).hits_by_chance) == (None, None)
 
 
 def test_one_cell_of_one_slice_does_not_darken_all_others() -> None:
