@@ -52,8 +52,9 @@ figures: $(VENV)/installed
 		--size 128
 	for network in $(FIGURE_NETWORKS); do \
 		case $$network in \
-			*vgg*) how="--learning-rate 1e-4 --epochs 6";; \
+			*vgg*) how="--learning-rate 1e-4 --epochs 12 --dropout 0";; \
 			mobilenet*) how="--learning-rate 3e-3 --epochs 10";; \
+			*resnet*) how="--learning-rate 3e-4 --epochs 11 --dropout 0";; \
 			*efficientnet*) how="--learning-rate 1e-3 --epochs 14 --dropout 0";; \
 			*) how="--learning-rate 1e-3 --epochs 4";; \
 		esac; \

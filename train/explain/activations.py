@@ -46,7 +46,12 @@ def along(network: Network, count: int) -> list[Any]:
 
 
 def _convolutions(network: Network) -> list[Any]:
-    return [layer for layer in network.layers if type(layer).__name__ in _CONVOLUTIONS and layer.name != "class_map"]
+    """Not those of one cell, such as of EfficientNet's squeeze and excitation: they have no place to show."""
+    return [
+        layer
+        for layer in network.layers
+        if type(layer).__name__ in _CONVOLUTIONS and layer.name != "class_map" and layer.output.shape[1:3] != (1, 1)
+    ]
 
 
 def responses(network: Network, images: np.ndarray, layers: Sequence[Any], filters: int) -> list[Response]:

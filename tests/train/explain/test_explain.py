@@ -252,6 +252,15 @@ def test_responses_are_those_of_the_layers(opened: network.Network, images: np.n
     assert (np.diff(spread) <= 0).all()
 
 
+def test_squeezed_layers_are_no_pictures(opened: network.Network) -> None:
+    own = network.of(opened.run, zoo.build(keras, "efficientnetb0", 64))
+    assert own.layer("block2a_se_reduce").output.shape[1:3] == (1, 1)
+    for layers in (activations.along(own, 6), activations.chosen(own, every=1)):
+        assert layers[0].name == "stem_conv"
+        assert layers[-1].name == "top_conv"
+        assert not any("_se_" in layer.name for layer in layers)
+
+
 def test_a_training_slice_is_nearest_to_its_own_group(opened: network.Network) -> None:
     prototypes = nearest.prototypes(opened)
     table = opened.run.split()
