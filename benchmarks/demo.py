@@ -78,7 +78,7 @@ def run(out: Path, force: bool, progress: Progress) -> Path:
             scores=scores,
             latency=latency,
             results=results,
-            heatmaps=[next((out / "heatmaps").glob(f"{path.stem}-*.png")) for path in shown],
+            heatmaps=out / "heatmaps",
             runs={"MobileNetV2": mobilenet, "CustomCNN": custom},
             commands=steps.commands,
             seconds=perf_counter() - begun,

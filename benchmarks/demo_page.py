@@ -21,7 +21,8 @@ _METRICS = ("accuracy", "sensitivity", "specificity", "auc")
 class Story:
     """What the page tells: the JSON of the commands, and files to show.
 
-    scores, latency: model name -> what `evaluate` and `benchmark` printed. heatmaps: PNG files, one a result.
+    scores, latency: model name -> what `evaluate` and `benchmark` printed. heatmaps: the folder that `classify`
+    wrote them to, which has none of a slice that was rejected.
     """
 
     audit: dict[str, Any]
@@ -29,7 +30,7 @@ class Story:
     scores: dict[str, dict[str, Any]]
     latency: dict[str, dict[str, Any]]
     results: list[dict[str, Any]]
-    heatmaps: list[Path]
+    heatmaps: Path
     runs: dict[str, Path]
     commands: list[str]
     seconds: float
@@ -100,14 +101,15 @@ def _models(story: Story) -> str:
 
 def _pictures(story: Story) -> str:
     figures = []
-    for result, picture in zip(story.results, story.heatmaps, strict=True):
-        truth = Path(result["source"]).parent.name
+    for result in story.results:
+        source = Path(result["source"])
+        picture = next(story.heatmaps.glob(f"{source.stem}-*.png"), None)
+        called, shown = result["decision"], "slice" if picture is None else "slice and heat map"
         reason = f" ({html.escape(result['reason'])})" if result["reason"] else ""
-        image = _image(picture, f"phantom slice and heat map, called {result['decision']}")
+        p = "" if result["probability"] is None else f", P = {result['probability']:.3f}"
         figures.append(
-            f"<figure>{image}<figcaption>True class "
-            f"{html.escape(truth)}; called <strong>{result['decision']}</strong>{reason}, "
-            f"P = {result['probability']:.3f}.</figcaption></figure>"
+            f"<figure>{_image(picture or source, f'phantom {shown}, called {called}')}<figcaption>True class "
+            f"{html.escape(source.parent.name)}; called <strong>{called}</strong>{reason}{p}.</figcaption></figure>"
         )
     return (
         "<h2>Three slices, judged by the int8 bundle</h2><p>The map is the class map of the same inference: where the "

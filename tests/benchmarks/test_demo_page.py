@@ -1,5 +1,7 @@
 """The page: everything it shows is what the commands printed, and it needs nothing from outside."""
 
+import base64
+import dataclasses
 import html.parser
 import json
 from pathlib import Path
@@ -37,7 +39,7 @@ def story(trained_run: Path, phantom_table: Path, tmp_path_factory: pytest.TempP
         scores={**dict.fromkeys(names, scores[0]), "MobileNetV2 int8": scores[1]},
         latency=dict.fromkeys(("CustomCNN fp32", "MobileNetV2 fp32", "MobileNetV2 int8"), latency),
         results=results,
-        heatmaps=[next((folder / "maps").glob(f"{path.stem}-*.png")) for path in shown],
+        heatmaps=folder / "maps",
         runs={"CustomCNN": trained_run},
         commands=["edge-ct convert <run>"],
         seconds=1.0,
@@ -78,3 +80,13 @@ def test_the_page_says_what_was_measured_and_what_not(story: demo_page.Story, tm
     assert "Not a medical device" in text
     assert "Not measured: the ensemble's latency" in text
     assert "edge-ct convert &lt;run&gt;" in text
+
+
+def test_a_rejected_slice_is_shown_without_a_map(story: demo_page.Story, tmp_path: Path) -> None:
+    rejected = {**story.results[0], "decision": "rejected", "reason": "too <dark>", "probability": None}
+    (tmp_path / "none").mkdir()
+    without = dataclasses.replace(story, results=[rejected], heatmaps=tmp_path / "none")
+    demo_page.write(tmp_path / "report.html", without)
+    text = (tmp_path / "report.html").read_text()
+    assert "called <strong>rejected</strong> (too &lt;dark&gt;).<" in text
+    assert base64.b64encode(Path(rejected["source"]).read_bytes()).decode() in text
