@@ -84,7 +84,7 @@ def test_frozen_then_whole_with_a_rate_that_falls_when_validation_stalls(
     recorder: Recorder, trained: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(optimise, "PLATEAU_PATIENCE", 1)
-    run = trained(freeze=1, epochs=6, patience=9, schedule="plateau", learning_rate=5e-2, tensorboard=True)
+    run = trained(freeze=1, epochs=16, patience=16, schedule="plateau", learning_rate=5e-2, tensorboard=True)
     names = [weight.path for weight in model_of(run).weights]
     assert len(names) == 42  # eight convolutions, each with gamma, beta, mean and variance; the class map
     for name, before, frozen, thawed, whole in zip(names, *recorder.epochs[:4], strict=True):
@@ -95,7 +95,7 @@ def test_frozen_then_whole_with_a_rate_that_falls_when_validation_stalls(
     losses = [row["val_loss"] for row in history[1:]]
     expected = [5e-2] + [optimise.plateau_rate(losses[:n], 5e-2) for n in range(len(losses))]
     assert [row["learning_rate"] for row in history] == pytest.approx(expected, rel=1e-5)
-    assert expected[-1] < 5e-2
+    assert expected[-1] < 5e-2  # no loss falls sixteen times in a row at such a rate
     (log,) = (run.folder / "tensorboard" / "validation").iterdir()
     events = list(pytest.importorskip("tensorflow").compat.v1.train.summary_iterator(str(log)))[1:]
     logged = [value.simple_value for event in events for value in event.summary.value if value.tag == "loss"]
