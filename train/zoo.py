@@ -107,8 +107,9 @@ def build(
 
     api: `keras` or `tf_keras`. alpha: width of MobileNetV2. weights: None, "imagenet" (downloaded by Keras) or a
     file of three-channel weights without top, whose stem becomes one of grey slices (`pretrained.load`). dropout:
-    before the class map; in a Modified network after its Dense-128. At 0 EfficientNet's blocks are not dropped either,
-    which keeps it from learning from random weights in small batches. Raises `DataRejected` where weights do not fit.
+    before the class map; in a Modified network after its Dense-128. At 0 EfficientNet's blocks are not dropped either:
+    with them dropped it learns nothing from random weights in small batches. Raises `DataRejected` for weights that do
+    not fit.
     """
     architecture = find(network)
     check_size(architecture, size)
