@@ -148,4 +148,8 @@ def test_a_student_comes_to_say_what_its_teacher_says(
     assert np.mean((learned >= 0.5) == (teacher >= 0.5)) > np.mean((learned >= 0.5) == chosen.labels)
     with (student.folder / "history.csv").open(newline="") as file:
         losses = [float(row["loss"]) for row in csv.DictReader(file)]
-    assert losses[-1] < 0.9 * losses[0]
+    # The loss has a floor, four times (2 squared) the entropy of the soft targets: what matters is how far above it.
+    soft = np.sqrt(np.stack([teacher, 1 - teacher]))
+    soft /= soft.sum(0)
+    floor = -4 * float((soft * np.log(np.maximum(soft, 1e-12))).sum(0).mean())
+    assert losses[-1] - floor < 0.7 * (losses[0] - floor)
