@@ -14,7 +14,7 @@ from edge_ct import bundle as bundles
 from edge_ct import outliers, receptive
 from edge_ct.manifest import INTENDED_USE, SCHEMA, Estimate, Gate, Golden, Manifest, Outliers, Variant
 from edge_ct.metrics import score
-from edge_ct.phantom import make_slice
+from edge_ct.phantom import make_slice, seen_by
 from edge_ct.preprocess import Preprocess
 from edge_ct.run import model_name, to_csv
 from edge_ct.runtime import Runtime
@@ -78,7 +78,7 @@ def bundle_bytes(
         model_sha256=hashlib.sha256(chosen.flatbuffer).hexdigest(),
         shrinking=shrunk.label,
         outliers=seen[1] if seen else None,
-        map_centres=_map_centres(chosen, run.info.preprocess.size),
+        map_centres=_map_centres(chosen, run.info.preprocess),
     )
     return bundles.pack(chosen.flatbuffer, manifest, members)
 
@@ -95,7 +95,7 @@ def _metrics(scored: Scored, material: Material) -> dict[str, Estimate]:
     return score(material.labels("test"), scored.probabilities["test"]).estimates()
 
 
-def _map_centres(chosen: Scored, size: int) -> receptive.Centres:
+def _map_centres(chosen: Scored, preprocess: Preprocess) -> receptive.Centres:
     """Of the file's own class map: where its cells look depends on what the network has learned."""
     if chosen.tensors.class_map is None:
         return None
@@ -108,7 +108,7 @@ def _map_centres(chosen: Scored, size: int) -> receptive.Centres:
             maps.append(runtime.outputs().class_map)
         return np.diff(np.stack([own for own in maps if own is not None]), axis=3)
 
-    return receptive.centres(respond, size)
+    return receptive.centres(respond, seen_by(preprocess))
 
 
 def _golden(chosen: Scored, preprocess: Preprocess) -> tuple[tuple[Golden, ...], dict[str, bytes]]:

@@ -162,8 +162,9 @@ class Manifest(msgspec.Struct, frozen=True):
     """Everything a reader needs to run, judge and reproduce a bundle.
 
     metrics: variant ("fp32", "int8") -> metric name -> estimate, on the test split. shrinking: what was done to the
-    network before, "" for nothing ("pruned-0.7", say). map_centres: where the rows of the class map look, and likewise
-    its columns, shares of the side; see `receptive`. outliers, map_centres: None in bundles of earlier versions.
+    network before, "" for nothing ("pruned-0.7", say). map_centres: where the rows of the class map look, then its
+    columns, shares of the side; see `receptive`. In bundles of earlier versions one list is for both, or it is None, as
+    outliers are.
     """
 
     schema: Literal[1]
@@ -192,8 +193,9 @@ class Manifest(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         if (centres := self.map_centres) is not None:
-            class_map = self.tensors.class_map
-            if class_map is None or class_map.shape != (1, len(centres), len(centres), 2):
+            shape = () if self.tensors.class_map is None else self.tensors.class_map.shape
+            cells = max(shape[1:2], default=0)
+            if not cells or shape != (1, cells, cells, 2) or len(centres) not in (cells, 2 * cells):
                 raise ValueError("map_centres is not of the class map")
-            if list(centres) != sorted(set(centres)):
+            if any(list(axis) != sorted(set(axis)) for axis in (centres[:cells], centres[-cells:])):
                 raise ValueError("map_centres does not increase")

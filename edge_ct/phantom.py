@@ -30,6 +30,7 @@ from .phantom_anatomy import (
     tissue,
     vessels,
 )
+from .preprocess import Preprocess
 
 _ANATOMY, _SLICE, _FOCI, _LESIONS = range(4)  # sub-streams of the seed: drawing lesions moves no other random number
 _LESION_THRESHOLD = 60.0  # HU added: about the least that a reader calls ground glass
@@ -178,3 +179,17 @@ def make_patients(patients: int, slices: int, size: int, seed: int, twins: bool 
     for patient in range(patients):
         for positive in (False, True) if twins else (patient % 2 == 1,):
             yield from make_series(patient, positive, slices, size, seed)
+
+
+def seen_by(preprocess: Preprocess, patients: int = 6, seed: int = 500) -> Bytes:
+    """Slices of `patients` synthetic patients, each without its lesions and with them, as a network sees them.
+
+    uint8 [2 patients, s, s, 1].
+    """
+    return np.stack(
+        [
+            preprocess(make_slice(2 * number + 1, 3 + number % 3, positive, 256, seed).image)
+            for number in range(patients)
+            for positive in (False, True)
+        ]
+    )

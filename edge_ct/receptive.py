@@ -12,52 +12,64 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-PATCHES = 14  # a side
-_GREY, _NOISE = 128, 96  # grey levels
-_CHUNK = 28
-# Chosen on phantoms that no figure is of. The power leaves out what a cell sees faintly all over the slice. Of what was
-# measured half is taken, and half of the middles of equal shares: noise is not what slices show. The bell is in cells.
-_POWER, _MEASURED, _BELL = 4, 0.5, 0.85
+PATCHES = 14  # a side; even, as four are changed at a time
+_NOISE = 96  # grey levels
+# Chosen on phantoms that no figure is of. The power leaves out what a cell sees faintly all over the slice. A fifth of
+# the middles of equal shares keeps a cell that responds to little from wandering. The bell is in cells.
+_POWER, _MEASURED, _BELL = 2, 0.8, 1.0
 # What maps answer, float [n, h, w] or [n, h, w, c], to images uint8 [n, s, s, 1].
 Respond = Callable[[np.ndarray], np.ndarray]
-# Where each row of a map looks, and each column: shares of the side, increasing. None: in the middles of equal shares.
+# Where each row of a map looks, then each column: shares of the side, increasing within both. Bundles of earlier
+# versions have one list for both. None: in the middles of equal shares.
 Centres = tuple[float, ...] | None
 
 
-def centres(respond: Respond, size: int, seed: int = 0) -> Centres:
-    """Measure them, of maps of images of `size` px.
+def centres(respond: Respond, slices: np.ndarray, seed: int = 0) -> Centres:
+    """Measure them on slices, uint8 [n, s, s, 1], as a network sees them: what it looks at depends on what is there.
 
-    Patches of noise are put into a flat picture, one at a time. A cell looks where the patches are that change it, each
-    weighed by a power of the energy of that change; rows and columns are averaged, as networks treat them alike. What
-    comes of it is halfway between there and the middle of the cell's equal share.
+    Noise is put into patches of the slices. A cell looks where the patches are that change it, each weighed by a power
+    of the energy of that change over the slices. Four patches are changed at a time, half a side apart, and a cell's
+    change is put down to the one that is nearest to its equal share.
     None for a map that is not square, that is finer than the patches, or whose cells do not follow each other (those of
     an untrained network, say).
     """
-    generator, patches = np.random.default_rng(seed), min(PATCHES, size)
-    edges = np.linspace(0, size, patches + 1).round().astype(int)
-    flat = np.full((size, size, 1), _GREY, np.uint8)
-    base = np.asarray(respond(flat[np.newaxis]), np.float64)[0]
-    if base.shape[0] != base.shape[1] or base.shape[0] > patches:
+    generator, size, half = np.random.default_rng(seed), slices.shape[1], PATCHES // 2
+    base = np.asarray(respond(slices), np.float64)
+    cells = base.shape[1]
+    if base.shape[2] != cells or cells > PATCHES or size < PATCHES:
         return None
-    energy = np.empty((patches**2, *base.shape[:2]))
-    for start in range(0, len(energy), _CHUNK):
-        numbers = range(start, min(start + _CHUNK, len(energy)))
-        views = np.repeat(flat[np.newaxis], len(numbers), axis=0)
-        for view, number in zip(views, numbers, strict=True):
-            row, column = divmod(number, patches)
-            patch = view[edges[row] : edges[row + 1], edges[column] : edges[column + 1]]
-            patch += generator.integers(-_NOISE, _NOISE + 1, patch.shape).astype(np.uint8)  # modulo 256: no overflow
-        changes = np.asarray(respond(views), np.float64) - base
-        energy[numbers.start : numbers.stop] = (changes**2).reshape(*changes.shape[:3], -1).sum(3)
-    weights = (energy / max(float(energy.max()), 1e-30)).reshape(patches, patches, *base.shape[:2]) ** _POWER
+    edges = np.linspace(0, size, PATCHES + 1).round().astype(int)
+    energy = np.zeros((half, half, cells, cells))
+    for slice_, own in zip(slices, base, strict=True):
+        for row in range(half):
+            views = np.repeat(slice_[np.newaxis], half, axis=0)
+            for column, view in enumerate(views):
+                for down in (row, row + half):
+                    for across in (column, column + half):
+                        patch = view[edges[down] : edges[down + 1], edges[across] : edges[across + 1]]
+                        noise = generator.integers(-_NOISE, _NOISE + 1, patch.shape)
+                        patch += noise.astype(np.uint8)  # modulo 256: black and white are not spared
+            changes = np.asarray(respond(views), np.float64) - own
+            energy[row] += (changes**2).reshape(half, cells, cells, -1).sum(3)
+    weights = (energy / max(float(energy.max()), 1e-30)) ** _POWER
     weights /= np.maximum(weights.sum((0, 1)), 1e-300)
-    middles = (edges[1:] + edges[:-1]) / 2 / size
-    down, across = np.einsum("abhw,a->h", weights, middles), np.einsum("abhw,b->w", weights, middles)
-    mean = (down + across) / 2 / len(base)
-    if not (mean[0] > 0 and (np.diff(mean) > 1e-3).all()):
-        return None
-    mean = _MEASURED * mean + (1 - _MEASURED) * (np.arange(len(mean)) + 0.5) / len(mean)
-    return tuple(round(float(share), 4) for share in mean)
+    middles, shares = (edges[1:] + edges[:-1]) / 2 / size, (np.arange(cells) + 0.5) / cells
+    pairs = middles.reshape(2, half, 1)
+    nearest = np.where(np.abs(pairs[0] - shares) <= np.abs(pairs[1] - shares), pairs[0], pairs[1])  # [half, cells]
+    found: list[float] = []
+    for looks in (np.einsum("abhw,ah->h", weights, nearest), np.einsum("abhw,bw->w", weights, nearest)):
+        mean = looks / cells
+        if not (mean[0] > 0 and (np.diff(mean) > 1e-3).all()):
+            return None
+        found.extend(round(float(share), 4) for share in _MEASURED * mean + (1 - _MEASURED) * shares)
+    return tuple(found)
+
+
+def _axes(at: Centres, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where rows and columns of a map [height, width] look."""
+    if at is None:
+        return (np.arange(height) + 0.5) / height, (np.arange(width) + 0.5) / width
+    return np.array(at[:height]), np.array(at[-width:])
 
 
 def strongest(heat: np.ndarray, at: Centres = None) -> tuple[float, float]:
@@ -69,9 +81,11 @@ def strongest(heat: np.ndarray, at: Centres = None) -> tuple[float, float]:
     """
     cells = len(heat)
     places = (np.arange(max(256, 2 * cells)) + 0.5) / max(256, 2 * cells)
-    looks = np.array(at or (np.arange(cells) + 0.5) / cells)
-    bells = np.exp(-(((places[:, np.newaxis] - looks) / (_BELL / cells)) ** 2) / 2)
-    down, across = np.unravel_index((bells @ np.asarray(heat, np.float64) @ bells.T).argmax(), (len(places),) * 2)
+    by_row, by_column = (
+        np.exp(-(((places[:, np.newaxis] - looks) / (_BELL / cells)) ** 2) / 2) for looks in _axes(at, cells, cells)
+    )
+    total = by_row @ np.asarray(heat, np.float64) @ by_column.T
+    down, across = np.unravel_index(total.argmax(), total.shape)
     return float(places[down]), float(places[across])
 
 
@@ -80,7 +94,8 @@ def enlarged(heat: np.ndarray, height: int, width: int, at: Centres = None) -> n
     heat = np.asarray(heat, np.float32)
     if at is None:
         return np.asarray(cv2.resize(heat, (width, height), interpolation=cv2.INTER_LINEAR))
-    across, down = (
-        np.interp((np.arange(side) + 0.5) / side, at, np.arange(len(at))).astype(np.float32) for side in (width, height)
+    down, across = (
+        np.interp((np.arange(side) + 0.5) / side, looks, np.arange(len(looks))).astype(np.float32)
+        for side, looks in zip((height, width), _axes(at, *heat.shape), strict=True)
     )
     return np.asarray(cv2.remap(heat, *np.meshgrid(across, down), interpolation=cv2.INTER_LINEAR))

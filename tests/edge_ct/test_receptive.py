@@ -17,28 +17,45 @@ SIZE = 112
 PLACES = (0.2, 0.3, 0.45, 0.62, 0.8)
 
 
-def looking_at(places: tuple[float, ...], width: float = 0.06) -> Respond:
-    """A map whose cells weigh the slice with bells of `width` around `places`, in both directions."""
+def looking_at(down: tuple[float, ...], across: tuple[float, ...] = ()) -> Respond:
+    """A map whose cells weigh the slice with bells around these places; across: as down, unless given."""
     middles = (np.arange(SIZE) + 0.5) / SIZE
-    bells = np.exp(-(((middles - np.array(places)[:, np.newaxis]) / width) ** 2) / 2)
-    return lambda images: np.einsum("nyx,hy,wx->nhw", images[..., 0].astype(float), bells, bells)
+    rows, columns = (
+        np.exp(-(((middles - np.array(places)[:, np.newaxis]) / 0.06) ** 2) / 2) for places in (down, across or down)
+    )
+    return lambda images: np.einsum("nyx,hy,wx->nhw", images[..., 0].astype(float), rows, columns)
 
 
-def halfway(places: tuple[float, ...]) -> list[float]:
-    """To the middles of equal shares."""
-    return [(place + (k + 0.5) / len(places)) / 2 for k, place in enumerate(places)]
+# Slices without anything to see, and with it: linear maps look at the same places of both.
+SLICES = np.stack([np.full((SIZE, SIZE, 1), 128), np.indices((SIZE, SIZE, 1)).sum(0)]).astype(np.uint8)
+SHARES = (np.arange(5) + 0.5) / 5
+
+
+def mostly(*axes: tuple[float, ...]) -> list[float]:
+    """Four fifths of the way from the middles of equal shares."""
+    return [0.8 * place + 0.2 * share for places in axes for place, share in zip(places, SHARES, strict=True)]
+
+
+def moved(places: tuple[float, ...], by: float) -> tuple[float, ...]:
+    return tuple(place + by for place in places)
 
 
 def test_places_are_found() -> None:
-    found = receptive.centres(looking_at(PLACES), SIZE)
-    assert found == pytest.approx(halfway(PLACES), abs=0.01)
-    assert found == receptive.centres(looking_at(PLACES), SIZE)
+    found = receptive.centres(looking_at(PLACES), SLICES)
+    assert found == pytest.approx(mostly(PLACES, PLACES), abs=0.02)
+    assert found == receptive.centres(looking_at(PLACES), SLICES)
+
+
+def test_rows_and_columns_look_at_places_of_their_own() -> None:
+    across = (0.1, 0.28, 0.5, 0.71, 0.92)
+    found = receptive.centres(looking_at(PLACES, across=across), SLICES)
+    assert found == pytest.approx(mostly(PLACES, across), abs=0.03)
 
 
 def test_channels_are_taken_together() -> None:
-    both = [looking_at(PLACES), looking_at(tuple(place + 0.04 for place in PLACES))]
-    found = receptive.centres(lambda images: np.stack([own(images) for own in both], axis=3), SIZE)
-    assert found == pytest.approx(halfway(tuple(place + 0.02 for place in PLACES)), abs=0.01)
+    both = [looking_at(PLACES), looking_at(moved(PLACES, 0.04))]
+    found = receptive.centres(lambda images: np.stack([own(images) for own in both], axis=3), SLICES)
+    assert found == pytest.approx(mostly(moved(PLACES, 0.02), moved(PLACES, 0.02)), abs=0.02)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +70,7 @@ def test_channels_are_taken_together() -> None:
     ids=["dead", "not square", "all alike", "finer than the patches", "backwards"],
 )
 def test_where_there_is_no_order_there_are_no_places(respond: Respond) -> None:
-    assert receptive.centres(respond, SIZE) is None
+    assert receptive.centres(respond, SLICES) is None
 
 
 def test_an_enlarged_map_has_its_cells_where_they_look() -> None:
@@ -61,6 +78,7 @@ def test_an_enlarged_map_has_its_cells_where_they_look() -> None:
         heat = np.zeros((5, 5))
         heat[row, column] = 1
         large = receptive.enlarged(heat, 200, 400, PLACES)
+        assert (large == receptive.enlarged(heat, 200, 400, PLACES + PLACES)).all()
         assert large.dtype == np.float32
         peak = np.argwhere(large > 0.97).mean(0)
         inside = (0 < row < 4, 0 < column < 4)  # the outermost reach the frame
@@ -73,8 +91,9 @@ def test_an_enlarged_map_has_its_cells_where_they_look() -> None:
 def test_the_strongest_point_is_where_the_strongest_cell_looks() -> None:
     heat = np.full((5, 5), -0.1)
     heat[1, 3] = 2
-    assert receptive.strongest(heat, PLACES) == pytest.approx((0.3, 0.62), abs=0.02)
+    assert receptive.strongest(heat, PLACES) == pytest.approx((0.3, 0.62), abs=0.03)
     assert receptive.strongest(heat) == pytest.approx((0.3, 0.7), abs=0.02)
+    assert receptive.strongest(heat, PLACES + tuple(SHARES)) == pytest.approx((0.3, 0.7), abs=0.02)
 
 
 def test_the_strongest_point_of_equal_neighbours_is_between_them() -> None:
@@ -91,12 +110,24 @@ def test_equal_shares_are_what_opencv_takes() -> None:
     assert receptive.enlarged(heat, 224, 224, shares) == pytest.approx(receptive.enlarged(heat, 224, 224), abs=0.05)
 
 
-@pytest.mark.parametrize("centres", [(), (0.1, 0.5), (0.9, 0.5, 0.1), (0.5, 0.5, 0.5), (0.1, 0.5, 1.5)])
+@pytest.mark.parametrize(
+    "centres",
+    [
+        (),
+        (0.1, 0.5),
+        (0.9, 0.5, 0.1),
+        (0.5, 0.5, 0.5),
+        (0.1, 0.5, 1.5),
+        (0.1, 0.5, 0.7, 0.2),
+        (0.1, 0.5, 0.7, 0.9, 0.5, 0.7),
+    ],
+)
 def test_a_manifest_with_other_places_is_none(centres: tuple[float, ...], tiny_bundle: Path) -> None:
     document = msgspec.json.decode(msgspec.json.encode(bundles.read(tiny_bundle).manifest))
     document["tensors"]["class_map"]["shape"] = [1, 3, 3, 2]
-    good = msgspec.json.encode({**document, "map_centres": [0.2, 0.5, 0.7]})
-    assert msgspec.json.decode(good, type=Manifest).map_centres == (0.2, 0.5, 0.7)
+    for good in ((0.2, 0.5, 0.7), (0.2, 0.5, 0.7, 0.1, 0.5, 0.6)):  # of an earlier version, and of this one
+        content = msgspec.json.encode({**document, "map_centres": good})
+        assert msgspec.json.decode(content, type=Manifest).map_centres == good
     with pytest.raises(msgspec.ValidationError, match="map_centres"):
         msgspec.json.decode(msgspec.json.encode({**document, "map_centres": centres}), type=Manifest)
     document["tensors"]["class_map"] = None

@@ -14,6 +14,7 @@ import numpy as np
 from edge_ct import picture, quiet, receptive, slices
 from edge_ct import run as runs
 from edge_ct.errors import DataRejected, EdgeCTError, InputRejected
+from edge_ct.phantom import seen_by
 from edge_ct.preprocess import Preprocess
 from edge_ct.run import Run
 
@@ -80,7 +81,7 @@ class Network:
         """Where the cells of a layer's maps look, measured."""
         model = keras.Model(self.model.inputs, self.layer(name).output)
         return receptive.centres(
-            lambda images: model.predict_on_batch(self.preprocess.normalise(images)), self.preprocess.size
+            lambda images: model.predict_on_batch(self.preprocess.normalise(images)), seen_by(self.preprocess)
         )
 
     def log_odds(self, images: np.ndarray) -> np.ndarray:
