@@ -29,7 +29,8 @@ def centres(respond: Respond, slices: np.ndarray, seed: int = 0) -> Centres:
 
     Noise is put into patches of the slices. A cell looks where the patches are that change it, each weighed by a power
     of the energy of that change over the slices. Four patches are changed at a time, half a side apart, and a cell's
-    change is put down to the one that is nearest to its equal share.
+    change is put down to the one that is nearest to its equal share. Rows, and columns, are put on a cubic, which levels
+    out what the few slices happen to show.
     None for a map that is not square, that is finer than the patches, or whose cells do not follow each other (those of
     an untrained network, say).
     """
@@ -58,10 +59,10 @@ def centres(respond: Respond, slices: np.ndarray, seed: int = 0) -> Centres:
     nearest = np.where(np.abs(pairs[0] - shares) <= np.abs(pairs[1] - shares), pairs[0], pairs[1])  # [half, cells]
     found: list[float] = []
     for looks in (np.einsum("abhw,ah->h", weights, nearest), np.einsum("abhw,bw->w", weights, nearest)):
-        mean = looks / cells
-        if not (mean[0] > 0 and (np.diff(mean) > 1e-3).all()):
+        cubic = np.polynomial.Polynomial.fit(shares, looks / cells, min(3, cells - 1))(shares)
+        if not (cubic[0] > 0 and (np.diff(cubic) > 1e-3).all()):
             return None
-        found.extend(round(float(share), 4) for share in _MEASURED * mean + (1 - _MEASURED) * shares)
+        found.extend(round(float(share), 4) for share in _MEASURED * cubic + (1 - _MEASURED) * shares)
     return tuple(found)
 
 
