@@ -29,8 +29,8 @@ def centres(respond: Respond, slices: np.ndarray, seed: int = 0) -> Centres:
 
     Noise is put into patches of the slices. A cell looks where the patches are that change it, each weighed by a power
     of the energy of that change over the slices. Four patches are changed at a time, half a side apart, and a cell's
-    change is put down to the one that is nearest to its equal share. Rows, and columns, are put on a cubic, which levels
-    out what the few slices happen to show.
+    change is put down to the one that is nearest to its equal share. Rows, and columns, are put on a cubic, which
+    levels out what the few slices happen to show.
     None for a map that is not square, that is finer than the patches, or whose cells do not follow each other (those of
     an untrained network, say).
     """
