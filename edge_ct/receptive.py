@@ -16,7 +16,7 @@ PATCHES = 14  # a side; even, as four are changed at a time
 _NOISE = 96  # grey levels
 # Chosen on phantoms that no figure is of. The power leaves out what a cell sees faintly all over the slice. A fifth of
 # the middles of equal shares keeps a cell that responds to little from wandering. The bell is in cells.
-_POWER, _MEASURED, _BELL = 2, 0.8, 1.0
+_POWER, _MEASURED, _BELL = 2, 0.8, 1.1
 # What maps answer, float [n, h, w] or [n, h, w, c], to images uint8 [n, s, s, 1].
 Respond = Callable[[np.ndarray], np.ndarray]
 # Where each row of a map looks, then each column: shares of the side, increasing within both. Bundles of earlier
@@ -78,14 +78,16 @@ def strongest(heat: np.ndarray, at: Centres = None) -> tuple[float, float]:
 
     Neighbouring cells see much of the same, and each responds less the further off something is (about as a Gaussian:
     Luo et al. 2016). So a cell's evidence is spread over a bell around where it looks; the place is where their sum is
-    largest: between two strong cells, not in the middle of one of them.
+    largest: between two strong cells, not in the middle of one of them. What speaks against is left out, unless there
+    is nothing else.
     """
-    cells = len(heat)
+    heat, cells = np.asarray(heat, np.float64), len(heat)
+    evidence = np.maximum(heat, 0) if heat.max() > 0 else heat
     places = (np.arange(max(256, 2 * cells)) + 0.5) / max(256, 2 * cells)
     by_row, by_column = (
         np.exp(-(((places[:, np.newaxis] - looks) / (_BELL / cells)) ** 2) / 2) for looks in _axes(at, cells, cells)
     )
-    total = by_row @ np.asarray(heat, np.float64) @ by_column.T
+    total = by_row @ evidence @ by_column.T
     down, across = np.unravel_index(total.argmax(), total.shape)
     return float(places[down]), float(places[across])
 
