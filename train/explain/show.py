@@ -278,7 +278,7 @@ def check(
         def maps(images: np.ndarray) -> np.ndarray:
             return cam.maps(opened, images, signed=True)
 
-        at = opened.centres()
+        at = opened.centres(patients=6)
     else:
         model = bundle_maps.BundleNetwork(target)
         maps, at = model.maps, model.centres
