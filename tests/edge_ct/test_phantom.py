@@ -7,7 +7,8 @@ from functools import cache
 import numpy as np
 import pytest
 
-from edge_ct.phantom import Phantom, make_patients, make_series, make_slice
+from edge_ct.phantom import Phantom, make_patients, make_series, make_slice, seen_by
+from edge_ct.preprocess import Preprocess
 
 
 def rank_auc(scores: np.ndarray, positive: np.ndarray) -> float:
@@ -45,6 +46,17 @@ def test_same_arguments_same_bytes() -> None:
 def test_patient_index_and_seed_each_change_the_picture() -> None:
     pictures = [make_slice(*key, False, 96, seed) for *key, seed in ((0, 3, 0), (1, 3, 0), (0, 4, 0), (0, 3, 1))]
     assert len({phantom.image.tobytes() for phantom in pictures}) == 4
+
+
+def test_what_a_network_sees_of_patients_without_and_with_lesions() -> None:
+    images = seen_by(Preprocess(48), patients=3)
+    assert images.shape == (6, 48, 48, 1)
+    assert images.dtype == np.uint8
+    assert len({image.tobytes() for image in images}) == 6
+    well, ill = images[::2, ..., 0].astype(int), images[1::2, ..., 0].astype(int)
+    changed = np.abs(well - ill) > 0
+    assert changed.any((1, 2)).all()
+    assert changed.mean() < 0.4  # the chest wall and most of the lungs are the same
 
 
 def test_size_changes_the_sampling_not_the_anatomy() -> None:

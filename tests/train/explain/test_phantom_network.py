@@ -1,12 +1,16 @@
-"""The network that learned from phantoms, as it is in the repository: its maps mean what the README says of them."""
+"""The networks that are in the repository: the maps of the one that learned from phantoms mean what the README says."""
 
 from pathlib import Path
 
 import pytest
 
+from edge_ct import receptive
+from edge_ct.phantom import seen_by
 from edge_ct.train.explain import show
+from edge_ct.train.explain.bundle_maps import BundleNetwork
 
-FOLDER = Path(__file__).parents[3] / "benchmarks" / "phantom-network"
+ROOT = Path(__file__).parents[3]
+FOLDER = ROOT / "benchmarks" / "phantom-network"
 SEED = 5  # of phantoms that nothing was chosen on
 
 
@@ -29,3 +33,17 @@ def test_the_map_goes_with_the_weights() -> None:
     assert found.scrambled.passed
     assert found.pointing is not None
     assert found.pointing.hits > 3 * found.pointing.hits_by_chance
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "path",
+    [FOLDER / "int8.tflite", *(ROOT / "device_app" / "models" / f"{name}.tflite" for name in ("accurate", "fast"))],
+    ids=lambda path: path.stem,
+)
+def test_a_bundle_says_where_its_cells_look(path: Path) -> None:
+    network = BundleNetwork(path)
+    found = receptive.centres(network.maps, seen_by(network.preprocess))
+    assert found is not None
+    assert len(found) == 14  # rows, then columns
+    assert found == pytest.approx(network.centres, abs=0.02)
