@@ -77,11 +77,8 @@ class Network:
         ]
         return last if last in fine or not fine else fine[-1]
 
-    def centres(self, name: str | None = None, patients: int = 2) -> receptive.Centres:
-        """Where the cells of a layer's maps look, measured; by default those of the class map, where there is one.
-
-        patients: synthetic ones, on whose slices it is measured. Two do for pictures; time grows with them.
-        """
+    def centres(self, name: str | None = None) -> receptive.Centres:
+        """Where the cells of a layer's maps look, measured; by default those of the class map, where there is one."""
         by_class = name is None and self.has_class_map
         model = keras.Model(self.model.inputs, self.layer("class_map" if by_class else name).output)
 
@@ -89,7 +86,7 @@ class Network:
             maps = np.asarray(model.predict_on_batch(self.preprocess.normalise(images)))
             return np.diff(maps, axis=3) if by_class else maps
 
-        return receptive.centres(respond, seen_by(self.preprocess, patients))
+        return receptive.centres(respond, seen_by(self.preprocess))
 
     def log_odds(self, images: np.ndarray) -> np.ndarray:
         """logit[1] - logit[0], float64 [n], of images uint8 [n, s, s, 1]."""

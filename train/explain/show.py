@@ -65,6 +65,7 @@ def gradcam(
     _begin(out, {"run": found.name, "layer": layer or network.LAST, "methods": list(names)})
     captions = [f"{path.stem[:18]}\nP {value:.2f}" for path, value in zip(paths, p, strict=True)]
     columns: dict[str, Sequence[np.ndarray | None]] = {name: list(own) for name, own in maps.items()}
+    progress.say("measuring where the cells look")
     at = dict.fromkeys(columns, found.centres(layer))
     if layer and "classmap" in at:
         at["classmap"] = found.centres()
@@ -278,7 +279,7 @@ def check(
         def maps(images: np.ndarray) -> np.ndarray:
             return cam.maps(opened, images, signed=True)
 
-        at = opened.centres(patients=6)
+        at = opened.centres()
     else:
         model = bundle_maps.BundleNetwork(target)
         maps, at = model.maps, model.centres
