@@ -181,14 +181,14 @@ def make_patients(patients: int, slices: int, size: int, seed: int, twins: bool 
             yield from make_series(patient, positive, slices, size, seed)
 
 
-def seen_by(preprocess: Preprocess, patients: int = 6, seed: int = 500) -> Bytes:
+def seen_by(preprocess: Preprocess, patients: int = 6) -> Bytes:
     """Slices of `patients` synthetic patients, each without its lesions and with them, as a network sees them.
 
     uint8 [2 patients, s, s, 1].
     """
     return np.stack(
         [
-            preprocess(make_slice(2 * number + 1, 3 + number % 3, positive, 256, seed).image)
+            preprocess(make_slice(2 * number + 1, 3 + number % 3, positive, 256, seed=500).image)
             for number in range(patients)
             for positive in (False, True)
         ]

@@ -35,13 +35,13 @@ def centres(respond: Respond, slices: np.ndarray, seed: int = 0) -> Centres:
     an untrained network, say).
     """
     generator, size, half = np.random.default_rng(seed), slices.shape[1], PATCHES // 2
-    base = np.asarray(respond(slices), np.float64)
-    cells = base.shape[1]
-    if base.shape[2] != cells or cells > PATCHES or size < PATCHES:
+    cells, columns = np.shape(respond(slices[:1]))[1:3]
+    if columns != cells or cells > PATCHES or size < PATCHES:
         return None
     edges = np.linspace(0, size, PATCHES + 1).round().astype(int)
     energy = np.zeros((half, half, cells, cells))
-    for slice_, own in zip(slices, base, strict=True):
+    for slice_ in slices:
+        own = np.asarray(respond(slice_[np.newaxis]), np.float64)
         for row in range(half):
             views = np.repeat(slice_[np.newaxis], half, axis=0)
             for column, view in enumerate(views):
