@@ -93,12 +93,16 @@ def strongest(heat: np.ndarray, at: Centres = None) -> tuple[float, float]:
 
 
 def enlarged(heat: np.ndarray, height: int, width: int, at: Centres = None) -> np.ndarray:
-    """float [h, w] -> float32 [height, width], bilinear, level beyond the outermost centres. at: its `centres`."""
+    """float [h, w] -> float32 [height, width], bilinear. at: its `centres`.
+
+    Beyond the outermost of them, where no cell looks, it fades to nothing at the frame. Equal shares reach the frame.
+    """
     heat = np.asarray(heat, np.float32)
     if at is None:
         return np.asarray(cv2.resize(heat, (width, height), interpolation=cv2.INTER_LINEAR))
     down, across = (
-        np.interp((np.arange(side) + 0.5) / side, looks, np.arange(len(looks))).astype(np.float32)
+        np.interp((np.arange(side) + 0.5) / side, [0, *looks, 1], np.arange(len(looks) + 2)).astype(np.float32)
         for side, looks in zip((height, width), _axes(at, *heat.shape), strict=True)
     )
-    return np.asarray(cv2.remap(heat, *np.meshgrid(across, down), interpolation=cv2.INTER_LINEAR))
+    ringed = cv2.copyMakeBorder(heat, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    return np.asarray(cv2.remap(ringed, *np.meshgrid(across, down), interpolation=cv2.INTER_LINEAR))

@@ -81,11 +81,17 @@ def test_an_enlarged_map_has_its_cells_where_they_look() -> None:
         assert (large == receptive.enlarged(heat, 200, 400, PLACES + PLACES)).all()
         assert large.dtype == np.float32
         peak = np.argwhere(large > 0.97).mean(0)
-        inside = (0 < row < 4, 0 < column < 4)  # the outermost reach the frame
-        for own, place, side, within in zip(peak, (row, column), (200, 400), inside, strict=True):
-            if within:
-                assert (own + 0.5) / side == pytest.approx(PLACES[place], abs=0.02)
-    assert receptive.enlarged(np.full((5, 5), 3.0), 64, 48, PLACES) == pytest.approx(3)
+        for own, place, side in zip(peak, (row, column), (200, 400), strict=True):
+            assert (own + 0.5) / side == pytest.approx(PLACES[place], abs=0.02)
+
+
+def test_where_no_cell_looks_a_map_fades_to_nothing() -> None:
+    large = receptive.enlarged(np.full((5, 5), 3.0), 100, 200, PLACES)
+    assert large[20:80, 40:160] == pytest.approx(3)  # from the first place, 0.2, to the last, 0.8
+    assert large[10, 100] == pytest.approx(3 * 0.105 / 0.2, abs=0.02)  # the middle of that pixel, on the way to 0.2
+    assert max(large[0, 100], large[-1, 100], large[50, 0], large[50, -1]) < 0.1
+    assert (np.diff(large[:20, 100]) > 0).all()
+    assert receptive.enlarged(np.full((5, 5), 3.0), 64, 48) == pytest.approx(3)
 
 
 def test_the_strongest_point_is_where_the_strongest_cell_looks() -> None:
@@ -107,7 +113,8 @@ def test_the_strongest_point_of_equal_neighbours_is_between_them() -> None:
 def test_equal_shares_are_what_opencv_takes() -> None:
     heat = np.random.default_rng(0).normal(size=(7, 7))
     shares = tuple((np.arange(7) + 0.5) / 7)
-    assert receptive.enlarged(heat, 224, 224, shares) == pytest.approx(receptive.enlarged(heat, 224, 224), abs=0.05)
+    large, opencvs = receptive.enlarged(heat, 224, 224, shares), receptive.enlarged(heat, 224, 224)
+    assert large[16:-16, 16:-16] == pytest.approx(opencvs[16:-16, 16:-16], abs=0.05)  # what is outside fades
 
 
 @pytest.mark.parametrize(

@@ -219,6 +219,7 @@ def bundle(
     """
     refuse_existing(out, force)
     found = bundle_maps.BundleNetwork(path)
+    whole = network.load(run) if run is not None else None
     names = tuple(methods) or bundle_maps.METHODS[0 if found.has_class_map else 1 :]
     paths = _files(sources)
     for one in paths:
@@ -246,8 +247,8 @@ def bundle(
     rows: list[tuple[str, ...]] = [("slice", "P, uncalibrated", "RISE masks")]
     p = 1 / (1 + np.exp(-found.log_odds(images)))
     rows += [(str(one), f"{value:.3f}", used) for one, value, used in zip(paths, p, masks, strict=True)]
-    if run is not None:
-        agreed = bundle_maps.agreement(found, network.load(run), images)
+    if whole is not None:
+        agreed = bundle_maps.agreement(found, whole, images)
         rows += [(name, _text(value), "") for name, value in msgspec.structs.asdict(agreed).items()]
     _begin(out, {"bundle": found.name, "methods": list(names), "seconds": seconds, "seed": seed})
     captions = [f"{one.stem[:18]}\nP {value:.2f}" for one, value in zip(paths, p, strict=True)]
@@ -271,7 +272,10 @@ def check(
     progress: Progress = QUIET,
 ) -> Checks:
     """All checks that apply to a run or a bundle. data: labelled slices; None: phantoms alone. run: the bundle's."""
+    if run is not None and target.is_dir():
+        raise EdgeCTError("--run is the run that a bundle was made of; of a run alone there is nothing to agree with")
     scrambled = agreed = None
+    whole = network.load(run) if run is not None else None
     if target.is_dir():
         opened = network.load(target)
         model: Any = opened
@@ -283,8 +287,6 @@ def check(
     else:
         model = bundle_maps.BundleNetwork(target)
         maps, at = model.maps, model.centres
-    if run is not None and target.is_dir():
-        raise EdgeCTError("--run is the run that a bundle was made of; of a run alone there is nothing to agree with")
     shown = faithful.phantoms(phantoms, 256, faithful.SEED + seed)
     images = np.stack([model.preprocess(one.image) for one in shown])
     progress.say(f"pointing game on {len(shown)} phantoms")
@@ -306,9 +308,9 @@ def check(
         raise EdgeCTError(f"{model.name} calls none of the slices positive: there is no evidence to take away")
     progress.say(f"deletion and insertion on {len(chosen)} slices")
     curves = faithful.curves(model.log_odds, heat[chosen], images[chosen], at, seed)
-    if run is not None:
+    if whole is not None:
         progress.say(f"agreement with Grad-CAM of {run} on {len(images)} slices")
-        agreed = bundle_maps.agreement(model, network.load(run), images)
+        agreed = bundle_maps.agreement(model, whole, images)
     if target.is_dir():
         progress.say("scrambling weights")
         scrambled = faithful.scrambled(

@@ -370,6 +370,10 @@ def test_agreement_is_of_a_bundle_with_its_run(
     bundle = tmp_path / "model.tflite"
     assert cli.run(["convert", str(trained_run), "--int8", "--max-drop", "100", "--out", str(bundle)]) == 0
     capsys.readouterr()
+    assert cli.run(["explain", "check", str(bundle), "--run", str(tmp_path)]) == 7
+    said = capsys.readouterr().err
+    assert "not a run folder" in said
+    assert "pointing game" not in said  # nothing is measured first
     command = ["explain", "check", str(bundle), "--run", str(trained_run), "--phantoms", "20", "--json"]
     assert cli.run(command) == 0
     found = json.loads(capsys.readouterr().out)["agreement"]
