@@ -11,11 +11,11 @@ UV_COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.10 --gener
 demo: $(VENV)/installed
 	$(BIN)/edge-ct demo --out edge-ct-demo --force
 
-# The real model: benchmarks/flagship.json, step by step; the same again goes on after a kill. Hours to days.
-# make flagship DATA=slices WEIGHTS=folder [OUT=runs/flagship] [RECIPE=benchmarks/flagship.json]
+# The real model: recipes/flagship/flagship.json, step by step; the same again goes on after a kill. Hours to days.
+# make flagship DATA=slices WEIGHTS=folder [OUT=runs/flagship] [RECIPE=recipes/flagship/flagship.json]
 #     [MORE='--splits grouped --folds 1,2 --ship device_app/models --card docs/model-card.md']
 flagship: $(VENV)/installed
-	$(BIN)/python -m edge_ct.benchmarks.flagship $(or $(RECIPE),benchmarks/flagship.json) --data $(DATA) \
+	$(BIN)/python -m edge_ct.recipes.flagship.pipeline $(or $(RECIPE),recipes/flagship/flagship.json) --data $(DATA) \
 		$(if $(WEIGHTS),--weights $(WEIGHTS)) --out $(if $(filter command line,$(origin OUT)),$(OUT),runs/flagship) $(MORE)
 
 test: $(VENV)/installed
@@ -65,18 +65,18 @@ figures: $(VENV)/installed
 
 # make bench [BUNDLE=model.tflite]
 bench: $(VENV)/installed
-	$(BIN)/python -m pytest benchmarks $(if $(BUNDLE),--bundle $(BUNDLE)) --benchmark-columns=median,min,max,rounds
+	$(BIN)/python -m pytest benchmarks/suites $(if $(BUNDLE),--bundle $(BUNDLE)) --benchmark-columns=median,min,max,rounds
 
 # A cold `edge-ct classify` against a bare script, where nothing but the base dependencies is installed.
 # make bench-cold BUNDLE=model.tflite
 bench-cold: .venv-device/installed
-	.venv-device/bin/python -m edge_ct.benchmarks.cold_start $(BUNDLE)
+	.venv-device/bin/python -m edge_ct.benchmarks.experiments.cold_start $(BUNDLE)
 
 # The same network in other engines, in turns: LiteRT, tflite-runtime, ONNX Runtime, OpenVINO, Keras. Unattended.
 # make bench-peers BUNDLE=model.tflite [RUN=runs/mobilenetv2] [OUT=benchmarks/results/peers.csv]
 OUT ?= benchmarks/results/peers.csv
 bench-peers: .venv-peers/installed .venv-peers-tflite/installed
-	.venv-peers/bin/python -m edge_ct.benchmarks.peers $(BUNDLE) $(OUT) $(if $(RUN),--run $(RUN)) \
+	.venv-peers/bin/python -m edge_ct.benchmarks.experiments.peers $(BUNDLE) $(OUT) $(if $(RUN),--run $(RUN)) \
 		--tflite-python .venv-peers-tflite/bin/python
 
 $(VENV)/installed: pyproject.toml requirements/dev.lock
@@ -85,7 +85,7 @@ $(VENV)/installed: pyproject.toml requirements/dev.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
-.venv-device/installed: pyproject.toml requirements/device.lock $(wildcard edge_ct/*.py device_app/*.py benchmarks/*.py)
+.venv-device/installed: pyproject.toml requirements/device.lock $(shell find edge_ct device_app benchmarks -name '*.py')
 	$(PYTHON) -m venv .venv-device
 	.venv-device/bin/python -m pip install --quiet --require-hashes -r requirements/device.lock
 	.venv-device/bin/python -m pip install --quiet --no-deps --force-reinstall .
@@ -97,7 +97,7 @@ $(VENV)/installed: pyproject.toml requirements/dev.lock
 		'click>=8.1' 'msgspec>=0.19' 'pytest>=8' 'hypothesis>=6' 'pillow>=11'
 	touch $@
 
-.venv-peers/installed: pyproject.toml requirements/peers.lock $(wildcard edge_ct/*.py benchmarks/*.py)
+.venv-peers/installed: pyproject.toml requirements/peers.lock $(shell find edge_ct benchmarks -name '*.py')
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python -m pip install --quiet --require-hashes -r requirements/peers.lock
 	.venv-peers/bin/python -m pip install --quiet --no-deps --force-reinstall .

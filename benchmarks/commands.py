@@ -1,4 +1,4 @@
-"""`edge-ct benchmark` and `edge-ct demo`: parse, call, print."""
+"""`edge-ct benchmark`: parse, call, print."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from edge_ct.progress import Progress, print_json
+from edge_ct.system.progress import Progress, print_json
 
-from .report_commands import report
+from .report.commands import report
 
 PATH = click.Path(path_type=Path)
 _DATA_HELP = "Slices to measure on; 512 px phantoms by default."
@@ -104,7 +104,7 @@ def run(
     if host:
         if target.is_dir() or data or loadgen or device != "auto":
             raise click.UsageError("--host takes a bundle, and none of --data, --loadgen, --device: slices stay here")
-        from . import kit
+        from .measure import kit
 
         words = ["--threads", ",".join(map(str, threads))]
         words += ["--workers", ",".join(map(str, workers))] if workers else []
@@ -116,19 +116,19 @@ def run(
                 "--workers, --profile, --loadgen and several --threads are of bundles; this is a run"
             )
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        from . import run_latency
+        from .measure import keras_run
 
-        found = run_latency.benchmark(target, data, threads[0], quick, Progress(), device)
+        found = keras_run.benchmark(target, data, threads[0], quick, Progress(), device)
     else:
         if device == "gpu":
             raise click.UsageError("--device gpu is of runs; a bundle is measured on the processor")
-        from . import latency
+        from .measure import bundle as latency
 
         found = latency.benchmark(target, data, threads, workers or (), quick, profile, loadgen, Progress())
     if as_json:
         print_json(found)
         return
-    from .text import lines
+    from .measure.summary import lines
 
     for line in lines(found):
         click.echo(line)
@@ -154,8 +154,8 @@ def compare(before: Path, after: Path, tolerance: float, as_json: bool) -> None:
     Example:
       edge-ct benchmark compare before.json after.json --tolerance 5
     """
-    from . import compare as comparing
-    from .text import comparison_lines
+    from .measure import compare as comparing
+    from .measure.summary import comparison_lines
 
     found = comparing.compare(comparing.read(before), comparing.read(after), tolerance)
     if as_json:
@@ -188,32 +188,9 @@ def make_kit(bundle: Path, out: Path, platform: str | None, python_version: str,
     Example:
       edge-ct benchmark kit model.tflite --platform manylinux_2_28_aarch64 --out kit.tar.gz
     """
-    from edge_ct.files import refuse_existing
+    from edge_ct.system.files import refuse_existing
 
-    from . import kit
+    from .measure import kit
 
     refuse_existing(out, force)
     click.echo(f"{out}: {kit.write(bundle, out, platform, python_version):,} bytes")
-
-
-@click.command(short_help="The whole line on synthetic slices, in a few minutes.")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("edge-ct-demo"),
-    show_default=True,
-    help="Folder to write.",
-)
-@click.option("--force", is_flag=True, help="Overwrite what is there.")
-def demo(out: Path, force: bool) -> None:
-    """Make phantom slices, train, convert to int8, evaluate, benchmark, classify, and write report.html.
-
-    All slices are synthetic: the figures say that the software works, nothing about patients.
-
-    \b
-    Example:
-      edge-ct demo --out demo
-    """  # fmt: skip
-    from . import demo as demonstration
-
-    demonstration.run(out, force, Progress())

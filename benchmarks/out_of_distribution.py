@@ -16,17 +16,19 @@ import click
 import msgspec
 
 from edge_ct import bundle as bundles
-from edge_ct import picture, slices
+from edge_ct import slices
 from edge_ct.classifier import Classifier
 from edge_ct.errors import EdgeCTError, InputRejected
-from edge_ct.files import write_text
+from edge_ct.held_out import known_to
+from edge_ct.imaging import slice_check
 from edge_ct.metrics import wilson
-from edge_ct.progress import QUIET, Progress
 from edge_ct.run import to_csv
 from edge_ct.slices import Slice
-from edge_ct.unseen import known_to
+from edge_ct.system import programs
+from edge_ct.system.files import write_text
+from edge_ct.system.progress import QUIET, Progress
 
-from . import programs, table
+from .experiments import model_rows
 
 
 def measure(
@@ -49,7 +51,7 @@ def measure(
                         continue
                     if expected == "passed" and known.get(one.sha256[:16]) in ("train", "validation"):
                         left_out += 1
-                    elif picture.look(one.pixels, one.colour).reason:
+                    elif slice_check.look(one.pixels, one.colour).reason:
                         pixels += 1
                     elif _judged(classifier, one):
                         passed += 1
@@ -65,7 +67,7 @@ def measure(
                     "expected": expected,
                     "n": n,
                     "as_expected": right,
-                    **table.columns("share", msgspec.to_builtins(wilson(right, n))),
+                    **model_rows.columns("share", msgspec.to_builtins(wilson(right, n))),
                     "rejected_by_pixels": pixels,
                     "rejected_by_network": network,
                     "unreadable": unreadable,

@@ -18,19 +18,21 @@ import cv2
 import msgspec
 import numpy as np
 
-from edge_ct import alter, markings, slices
 from edge_ct import bundle as bundles
+from edge_ct import slices
 from edge_ct.classifier import Classifier
 from edge_ct.dataset import load
 from edge_ct.errors import InputRejected
-from edge_ct.files import replacing, write_text
+from edge_ct.held_out import Part, known_to, select
+from edge_ct.imaging import degrade, markings
 from edge_ct.metrics import score, wilson
-from edge_ct.progress import Progress
 from edge_ct.run import to_csv
 from edge_ct.slices import Slice
-from edge_ct.unseen import Part, known_to, select
+from edge_ct.system import programs
+from edge_ct.system.files import replacing, write_text
+from edge_ct.system.progress import Progress
 
-from . import programs, table
+from .experiments import model_rows
 
 # uint8 [h, w], generator -> uint8 [h, w]
 Alteration = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -61,15 +63,15 @@ def changes() -> list[Change]:
 
 
 def _jpeg(quality: int) -> Alteration:
-    return lambda image, generator: alter.jpeg(image, quality)
+    return lambda image, generator: degrade.jpeg(image, quality)
 
 
 def _tone(contrast: float = 0.0, brightness: float = 0.0, inverted: bool = False) -> Alteration:
-    return lambda image, generator: alter.tone(image, contrast, brightness, inverted=inverted)
+    return lambda image, generator: degrade.tone(image, contrast, brightness, inverted=inverted)
 
 
 def _noise(sigma: float) -> Alteration:
-    return lambda image, generator: alter.noisy(image, sigma, generator)
+    return lambda image, generator: degrade.noisy(image, sigma, generator)
 
 
 def _side(side: int) -> Alteration:
@@ -166,12 +168,12 @@ def _row(change: Change, labels: np.ndarray, p: np.ndarray, before: np.ndarray, 
     both = seen & ~np.isnan(before)
     row: dict[str, object] = {"change": change.kind, "amount": change.amount, "n": len(p)}
     row["rejected"] = int((~seen).sum())
-    row |= table.columns("rejected_share", msgspec.to_builtins(wilson(int((~seen).sum()), len(p))))
+    row |= model_rows.columns("rejected_share", msgspec.to_builtins(wilson(int((~seen).sum()), len(p))))
     scores, at = score(labels[seen], p[seen]), score(labels[seen], p[seen], threshold)
     for name in ("accuracy", "sensitivity", "specificity"):
-        row |= table.columns(name, msgspec.to_builtins(getattr(scores, name)))
+        row |= model_rows.columns(name, msgspec.to_builtins(getattr(scores, name)))
     for name in ("sensitivity", "specificity"):
-        row |= table.columns(f"{name}_at_threshold", msgspec.to_builtins(getattr(at, name)))
+        row |= model_rows.columns(f"{name}_at_threshold", msgspec.to_builtins(getattr(at, name)))
     same = ((p >= 0.5) == (before >= 0.5))[both]
     return row | {"same_call": f"{same.mean():.5f}" if len(same) else ""}
 
@@ -195,10 +197,10 @@ def command(bundle: Path, data: Path, part: Part, positive: str, limit: int, out
     rows = measure(bundle, data, part, positive, limit, progress=Progress())
     write_text(out, text_of(rows))
     if plot:
-        from . import plots
+        from edge_ct.reporting import plotting
 
         with replacing(plot) as temporary:
-            temporary.write_text(plots.robustness(rows), encoding="utf-8")
+            temporary.write_text(plotting.robustness(rows), encoding="utf-8")
 
 
 if __name__ == "__main__":

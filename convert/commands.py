@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from edge_ct.files import refuse_existing
-from edge_ct.progress import Progress, print_json
+from edge_ct.system.files import refuse_existing
+from edge_ct.system.progress import Progress, print_json
 
 _FORMATS = {
     "fp32": "Full precision, to compare with.",
@@ -167,19 +167,19 @@ def convert(
       edge-ct convert runs/mobilenetv2 --quantizer ai-edge --auto-mixed --debug layers.png --out model.tflite
     """  # fmt: skip
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from . import package, table
-    from .ai_edge import parse_keep
-    from .steps import Steps
+    from . import pipeline, report
+    from .quantise.ai_edge import parse_keep
+    from .shrink.steps import Steps
 
     asked = tuple(name for name in _FORMATS if options.pop(f"format_{name}"))
     slim, prune, qat = (options.pop(name) or 0 for name in ("slim", "prune", "qat"))
     steps = Steps(slim, prune, qat, options.pop("fine_tune"), options["seed"])
     steps.check(asked or ("int8",), options["sparse"], options["quantizer"])
     options["keep"] = parse_keep(options["keep"])
-    settings = package.Options(variants=asked or ("int8",), **options)  # type: ignore[arg-type]
+    settings = pipeline.Options(variants=asked or ("int8",), **options)  # type: ignore[arg-type]
     if debug:
         refuse_existing(debug, force)
-    made = package.convert_all(run, out, settings, data, force, Progress(), steps, debug is not None)
+    made = pipeline.convert_all(run, out, settings, data, force, Progress(), steps, debug is not None)
     if debug:
         from . import plots
 
@@ -189,5 +189,5 @@ def convert(
     if as_json:
         print_json(made.document())
     else:
-        click.echo(table.of(made))
+        click.echo(report.of(made))
     made.enforce()

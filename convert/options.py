@@ -9,9 +9,9 @@ import msgspec
 from edge_ct.errors import EdgeCTError
 from edge_ct.manifest import Variant
 
-from .ai_edge import Calibration, Precision
 from .gate import Rule
-from .quantise import Form
+from .quantise.ai_edge import Calibration, Precision
+from .quantise.keras_to_tflite import Form
 
 Quantizer = Literal["tensorflow", "ai-edge"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edge_ct.files import replacing
+from edge_ct.system.files import replacing
 
-from .layers import LayerError
+from .quantise.layer_errors import LayerError
 
 
 def draw_layers(errors: tuple[LayerError, ...], title: str, path: Path) -> None:

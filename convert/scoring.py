@@ -11,8 +11,9 @@ from edge_ct.decision import probability
 from edge_ct.manifest import Calibration, Tensors
 from edge_ct.runtime import Runtime
 
-from . import calibrate, quantise
-from .material import Material
+from . import calibrate
+from .quantise import keras_to_tflite
+from .run_slices import Material
 
 # What calibrates is not what is reported: metrics are those of `test`.
 CALIBRATION_SPLIT = "validation"
@@ -37,7 +38,7 @@ class Scored:
 
 def run_file(flatbuffer: bytes, material: Material, name: str) -> Scored:
     """Run a file on both parts and calibrate it on its own outputs. name: for progress and tables."""
-    tensors = quantise.tensors_of(flatbuffer, material.preprocess)
+    tensors = keras_to_tflite.tensors_of(flatbuffer, material.preprocess)
     runtime = Runtime(flatbuffer, tensors, os.cpu_count() or 1)
     logits, embeddings = {}, {}
     for part in SCORED:

@@ -1,5 +1,5 @@
 """`python -m edge_ct` is `edge-ct`."""
 
-from edge_ct.cli import main
+from .cli import main
 
 main()

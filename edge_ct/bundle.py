@@ -18,8 +18,8 @@ from pathlib import Path
 import msgspec
 
 from .errors import ModelRejected
-from .files import write_bytes
 from .manifest import SCHEMA, Manifest
+from .system.files import write_bytes
 
 _SEAL = b"edge-ct bundle 1, model %010d bytes, sha256 %064s"
 SEAL_LENGTH = len(_SEAL % (0, b""))

@@ -10,10 +10,11 @@ import msgspec
 import numpy as np
 
 from . import bundle as bundles
-from . import outliers, picture, slices
+from . import outliers, slices
 from .bundle import Bundle
 from .decision import Decision, decide, probability
 from .errors import InputRejected, ModelRejected
+from .imaging import slice_check
 from .runtime import Outputs, Runtime
 from .slices import Slice
 
@@ -94,7 +95,7 @@ class Classifier:
     def judge_slice(self, one: Slice, decode_ms: float | None = None) -> Judgement:
         """Judge a slice that has been read already."""
         start = perf_counter()
-        seen = picture.look(one.pixels, one.colour)
+        seen = slice_check.look(one.pixels, one.colour)
         series = one.dicom.series if one.dicom else None
 
         def rejected(reason: str, times: Milliseconds) -> Judgement:
@@ -109,7 +110,7 @@ class Classifier:
         verdict = decide(p, self.manifest.operating_point, self.manifest.zone)
         times = Milliseconds(decode_ms, 1000 * (prepared - start), 1000 * (perf_counter() - prepared))
         if strange:
-            return rejected(picture.UNLIKE, times)
+            return rejected(slice_check.UNLIKE, times)
         result = Result(one.source, verdict.decision, p, verdict.reason, series, self.identity, times)
         return Judgement(result, one, outputs)
 

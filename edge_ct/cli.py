@@ -16,23 +16,23 @@ from .errors import EdgeCTError, MissingExtra
 
 # name -> (module:function, what the list of commands says, the extra it needs)
 COMMANDS = {
-    "demo": ("edge_ct.benchmarks.commands:demo", "The whole line on synthetic slices, in a few minutes.", "all"),
-    "data": ("edge_ct.train.data_commands:data", "Make, check, group and preview slices.", "train"),
+    "demo": ("edge_ct.recipes.commands:demo", "The whole line on synthetic slices, in a few minutes.", "all"),
+    "data": ("edge_ct.train.data.commands:data", "Make, check, group and preview slices.", "train"),
     "models": ("edge_ct.train.commands:models", "List the networks that can be trained.", "train"),
     "train": ("edge_ct.train.commands:train", "Train a network on labelled slices.", "train"),
-    "ensemble": ("edge_ct.train.score_commands:ensemble", "Combine trained runs into one.", "train"),
+    "ensemble": ("edge_ct.train.score.commands:ensemble", "Combine trained runs into one.", "train"),
     "evaluate": (
-        "edge_ct.train.score_commands:evaluate",
+        "edge_ct.train.score.commands:evaluate",
         "Score a run or a bundle on unseen slices.",
         "train",
     ),
-    "explain": ("edge_ct.train.explain_commands:explain", "See what a network looks at.", "train"),
+    "explain": ("edge_ct.train.explain.commands:explain", "See what a network looks at.", "train"),
     "convert": ("edge_ct.convert.commands:convert", "Turn a run into a verified TFLite bundle.", "convert"),
     "benchmark": ("edge_ct.benchmarks.commands:benchmark", "Measure bundles and runs; compare; report.", "bench"),
-    "classify": ("edge_ct.device_app.commands:classify", "Judge CT slices, offline.", ""),
-    "watch": ("edge_ct.device_app.watch_commands:watch", "Judge what arrives in a folder.", ""),
+    "classify": ("edge_ct.device_app.classify.commands:classify", "Judge CT slices, offline.", ""),
+    "watch": ("edge_ct.device_app.watch.commands:watch", "Judge what arrives in a folder.", ""),
     "worklist": (
-        "edge_ct.device_app.worklist_commands:worklist",
+        "edge_ct.device_app.worklist.commands:worklist",
         "Look at, review, export and verify stored results.",
         "",
     ),
@@ -48,9 +48,9 @@ COMMANDS = {
     ),
     "export": ("edge_ct.device_app.dicom.commands:export", "De-identify CT objects for research.", "dicom"),
     "serve": ("edge_ct.device_app.web.commands:serve", "The worklist as a local web page.", "web"),
-    "doctor": ("edge_ct.device_app.doctor_commands:doctor", "Check model, machine and worklist of a device.", ""),
-    "device": ("edge_ct.device_app.device_commands:device", "Install edge-ct as services of a device.", ""),
-    "bundle": ("edge_ct.device_app.bundle_commands:bundle", "Look into a bundle, verify or sign it.", ""),
+    "doctor": ("edge_ct.device_app.maintenance.commands:doctor", "Check model, machine and worklist of a device.", ""),
+    "device": ("edge_ct.device_app.maintenance.device_commands:device", "Install edge-ct as services of a device.", ""),
+    "bundle": ("edge_ct.device_app.bundles.commands:bundle", "Look into a bundle, verify or sign it.", ""),
 }
 
 
@@ -65,9 +65,9 @@ class _LazyGroup(click.Group):
             return None
         module, _, function = COMMANDS[name][0].partition(":")
         if COMMANDS[name][2] in ("train", "convert", "all"):  # what trains, before its libraries start threads
-            from . import allocation
+            from .system import malloc
 
-            allocation.keep_freed()
+            malloc.keep_freed()
         # Imports make objects that stay: collecting garbage among them is a tenth of a cold `classify`.
         gc.disable()
         try:

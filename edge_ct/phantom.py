@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .phantom_anatomy import (
+from .imaging.phantom_anatomy import (
     BLOOD,
     Bytes,
     Floats,

@@ -24,9 +24,9 @@ import numpy as np
 
 from .dataset import PARTS, Dataset
 from .errors import DataRejected
-from .files import write_bytes, write_text
 from .manifest import Data, Network
 from .preprocess import Preprocess
+from .system.files import write_bytes, write_text
 
 MODEL = "model.keras"
 SEEN = "seen.csv"

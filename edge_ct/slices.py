@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from . import headers, picture
 from .errors import InputRejected
+from .imaging import image_headers, slice_check
 
 if TYPE_CHECKING:
     from .dicom import DicomIds
@@ -82,7 +82,7 @@ def decode(data: bytes, source: str) -> Slice:
         pixels, ids = dicom.read_pixels(data, source, check_side=check_sides)
         return Slice(pixels, source, ids)
     try:
-        header = headers.parse(data)
+        header = image_headers.parse(data)
     except ValueError as error:
         raise InputRejected(f"{source}: {error}") from error
     check_sides(header.width, header.height, source)
@@ -103,7 +103,7 @@ def decode(data: bytes, source: str) -> Slice:
 def _colour(data: bytes) -> float:
     """Share of coloured pixels, on an eighth of the size: a JPEG decoder gives that for a fraction of the time."""
     small = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_REDUCED_COLOR_8)
-    return 0.0 if small is None else picture.colour_share(small)
+    return 0.0 if small is None else slice_check.colour_share(small)
 
 
 def check_sides(width: int, height: int, source: str) -> None:

@@ -59,10 +59,13 @@ here "$python" tests/tiny_bundle.py "$arm/tiny.tflite"
 # What a device runs, without what wants SciPy or TensorFlow, fuzzes formats in pure Python, or starts many processes:
 # each takes seconds to start there. Fewer examples of each property, for the emulator is some thirty times slower.
 tests=
-for name in judging heatmap explanation doctor installing audit queues watch worklist; do
-    tests="$tests tests/device_app/test_$name.py"
+for name in judging/test_judge heatmaps/test_heatmap heatmaps/test_evidence maintenance/test_doctor \
+    maintenance/test_systemd worklist/test_audit_trail worklist/test_queue watch/test_watch worklist/test_worklist; do
+    tests="$tests tests/device_app/$name.py"
 done
-for name in classifier preprocess files runtime; do tests="$tests tests/edge_ct/test_$name.py"; done
+for name in test_classifier test_preprocess system/test_files test_runtime; do
+    tests="$tests tests/edge_ct/$name.py"
+done
 there HYPOTHESIS_STORAGE_DIRECTORY=/tmp/edge-ct-arm64-hypothesis EDGE_CT_EXAMPLES=5 EDGE_CT_TINY_BUNDLE=/mnt/tiny.tflite \
     /opt/edge-ct/bin/python -m pytest -q -p no:cacheprovider --durations=10 -m "not slow and not real" $tests ||
     failed="${failed:+$failed, }tests failed"

@@ -15,16 +15,7 @@ import pytest
 from hypothesis import settings
 
 from edge_ct import bundle as bundles
-from edge_ct.manifest import (
-    INTENDED_USE,
-    Calibration,
-    Data,
-    Golden,
-    Manifest,
-    Network,
-    OperatingPoint,
-    Zone,
-)
+from edge_ct.manifest import INTENDED_USE, Calibration, Data, Golden, Manifest, Network, OperatingPoint, Zone
 from edge_ct.phantom import make_slice
 from edge_ct.preprocess import Preprocess
 from edge_ct.runtime import Runtime
@@ -95,9 +86,9 @@ def write_ct() -> Callable[..., bytes]:
 @pytest.fixture(scope="session")
 def phantom_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """slices.csv of 300 phantom slices, 96 px, of 150 patients."""
-    from edge_ct.train import synth
+    from edge_ct.train.data import synthesise
 
-    return synth.write(tmp_path_factory.mktemp("data") / "phantoms", patients=150, slices=2, size=96, seed=5)
+    return synthesise.write(tmp_path_factory.mktemp("data") / "phantoms", patients=150, slices=2, size=96, seed=5)
 
 
 @pytest.fixture(scope="session")
@@ -131,16 +122,16 @@ def write_tiny_bundle(path: Path) -> None:
     """Make the `tiny_bundle`; needs the `convert` extra."""
     import keras
 
-    from edge_ct.convert import quantise
-    from edge_ct.train import zoo
+    from edge_ct.convert.quantise import keras_to_tflite
+    from edge_ct.train.zoo import build
 
     keras.utils.set_random_seed(1)
     preprocess = Preprocess(32)
-    network = zoo.build(keras, "customcnn", 32)
-    model = quantise.deployed(network)
+    network = build.build(keras, "customcnn", 32)
+    model = keras_to_tflite.deployed(network)
     slices = np.stack([preprocess(make_slice(i, 3, i % 2 == 0, 64).image) for i in range(8)])
-    flatbuffer = quantise.to_int8(model, preprocess, slices)
-    tensors = quantise.tensors_of(flatbuffer)
+    flatbuffer = keras_to_tflite.to_int8(model, preprocess, slices)
+    tensors = keras_to_tflite.tensors_of(flatbuffer)
     runtime = Runtime(flatbuffer, tensors)
     golden, members = [], {}
     for number, image in enumerate(slices[:2]):

@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from edge_ct.manifest import Estimate
-from edge_ct.progress import print_json
+from edge_ct.system.progress import print_json
 
 PATH = click.Path(path_type=Path)
 data_option = click.option("--data", type=PATH, required=True, help="Folder with a sub-folder a class, or a CSV "
@@ -24,7 +24,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="JSON on stan
 
 
 def print_run(folder: Path, as_json: bool, **more: object) -> None:
-    from .report import RunScores
+    from .score.run_scores import RunScores
 
     scores = msgspec.json.decode((folder / "metrics.json").read_bytes(), type=RunScores)
     if as_json:

@@ -8,10 +8,9 @@ from typing import Any
 import click
 
 from edge_ct.errors import EdgeCTError
-from edge_ct.progress import Progress, print_json
+from edge_ct.system.progress import Progress, print_json
 
 from . import continual_commands as continual
-from . import zoo
 from .command_options import (
     PATH,
     data_option,
@@ -22,7 +21,8 @@ from .command_options import (
     quiet_tensorflow,
     seed_option,
 )
-from .study_commands import NetworkNames, is_study, one_fold, run_study, study_options, take
+from .study.commands import NetworkNames, is_study, one_fold, run_study, study_options, take
+from .zoo import build
 
 
 class NetworkName(click.ParamType[str]):
@@ -33,7 +33,7 @@ class NetworkName(click.ParamType[str]):
     def convert(self, value: str, param: click.Parameter | None, context: click.Context | None) -> str:
         """Called by click."""
         try:
-            return zoo.find(value.lower()).name
+            return build.find(value.lower()).name
         except EdgeCTError as error:
             self.fail(str(error), param, context)
 
@@ -43,9 +43,9 @@ class NetworkName(click.ParamType[str]):
 @click.option(
     "--size",
     type=click.IntRange(1, 1024),
-    default=zoo.DEFAULT_SIZE,
+    default=build.DEFAULT_SIZE,
     show_default=True,
-    help=f"Side in pixels at which multiply-accumulates are counted; Garg et al. use {zoo.PAPER_SIZE}.",
+    help=f"Side in pixels at which multiply-accumulates are counted; Garg et al. use {build.PAPER_SIZE}.",
 )
 @json_option
 def models(names: tuple[str, ...], size: int, as_json: bool) -> None:
@@ -57,9 +57,9 @@ def models(names: tuple[str, ...], size: int, as_json: bool) -> None:
       edge-ct models mobilenetv2 resnet50 --size 380 --json
     """
     quiet_tensorflow()
-    from . import describe
+    from .zoo import catalogue
 
-    found = describe.describe(names, size, Progress())
+    found = catalogue.describe(names, size, Progress())
     if as_json:
         print_json(found)
         return
@@ -222,8 +222,8 @@ def train(
     options.update(fold)
     quiet_tensorflow()
     from . import fit
-    from .augment import policy
-    from .options import Options
+    from .data.augment import policy
+    from .fitting.options import Options
 
     if options["augment"].endswith(".json"):  # its values, not its name, are what a resumed run must agree on
         options["policy"] = policy(options["augment"])

@@ -15,20 +15,23 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from edge_ct import quiet, slices
 from edge_ct import run as runs
+from edge_ct import slices
 from edge_ct.dataset import Dataset, Images, fingerprint, load, split
 from edge_ct.errors import DataRejected, EdgeCTError
-from edge_ct.files import refuse_existing, write_bytes
 from edge_ct.metrics import Scores, mcnemar_p, score
-from edge_ct.progress import QUIET, Progress
 from edge_ct.run import Run
+from edge_ct.system import native_output
+from edge_ct.system.files import refuse_existing, write_bytes
+from edge_ct.system.progress import QUIET, Progress
 
-from . import fit, grouping, predict
+from . import fit
+from .data import grouping
 from .fit import Prepared
-from .options import Options
+from .fitting.options import Options
+from .score import predict
 
-with quiet.native_stderr():
+with native_output.native_stderr():
     import keras
 
 RESULT = "continual.json"

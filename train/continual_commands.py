@@ -9,7 +9,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from edge_ct.progress import Progress
+from edge_ct.system.progress import Progress
 
 from .command_options import PATH, print_run, show
 

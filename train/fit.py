@@ -17,23 +17,26 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from edge_ct import allocation, quiet
 from edge_ct import run as runs
 from edge_ct.dataset import PARTS, Dataset, Images, folds, load, load_images, split
 from edge_ct.errors import DataRejected, EdgeCTError
-from edge_ct.files import fresh_folder, refuse_existing
 from edge_ct.manifest import Data, Network
 from edge_ct.preprocess import Preprocess
-from edge_ct.progress import QUIET, Progress
 from edge_ct.run import Run, RunInfo, SplitTable
+from edge_ct.system import malloc, native_output
+from edge_ct.system.files import fresh_folder, refuse_existing
+from edge_ct.system.progress import QUIET, Progress
 
-from . import grouping, optimise, predict, report, zoo
-from .batches import Batches, Targets
-from .checkpoint import Checkpoint, saving
-from .distil import Teacher
-from .options import Options
+from .data import grouping
+from .fitting import optimise
+from .fitting.batches import Batches, Targets
+from .fitting.checkpoint import Checkpoint, saving
+from .fitting.options import Options
+from .fitting.teacher import Teacher
+from .score import predict, run_scores
+from .zoo import build
 
-with quiet.native_stderr():
+with native_output.native_stderr():
     import keras
 
 
@@ -139,8 +142,8 @@ def train_prepared(
         runs.write_split(out / "split.csv", prepared.table)
         runs.write_seen(out, prepared.seen)
         runs.save_info(out, run.info)  # last: a folder with a run.json can be resumed
-    allocation.keep_freed()
-    with quiet.native_stderr():  # it imports TensorFlow, whichever backend there is
+    malloc.keep_freed()
+    with native_output.native_stderr():  # it imports TensorFlow, whichever backend there is
         keras.utils.set_random_seed(options.seed)
     model = _fit(run, prepared, options, progress, start or (lambda: _build(options)), teacher)
     return finish(run, model, prepared, progress)
@@ -159,7 +162,7 @@ def _finished(out: Path, options: Options, progress: Progress) -> Run | None:
 
 def _build(options: Options) -> Any:
     weights = None if options.weights == "none" else options.weights
-    return zoo.build(keras, options.network, options.size, options.alpha, weights, options.dropout)
+    return build.build(keras, options.network, options.size, options.alpha, weights, options.dropout)
 
 
 def reload(run: Run, data: Path, progress: Progress) -> Prepared:
@@ -269,7 +272,7 @@ def finish(run: Run, model: Any, prepared: Prepared, progress: Progress) -> Run:
     network = msgspec.structs.replace(run.info.network, parameters=model.count_params())
     info = msgspec.structs.replace(run.info, network=network, finished=True)
     probabilities = predict.probabilities(model, run.info.preprocess, prepared.images.images, progress)
-    report.write(run.folder, prepared.table, probabilities, info)
+    run_scores.write(run.folder, prepared.table, probabilities, info)
     runs.save_info(run.folder, info)
     shutil.rmtree(run.folder / "checkpoint", ignore_errors=True)
     return Run(run.folder, info)

@@ -16,8 +16,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from edge_ct.errors import EdgeCTError
-from edge_ct.files import replacing, write_bytes
 from edge_ct.metrics import Scores
+from edge_ct.system.files import replacing, write_bytes
 
 # A contact sheet, in pixels. Smaller tiles are enlarged, so that their captions have room.
 _TILE, _GAP, _MARGIN, _LINE, _LETTER = 112, 6, 12, 18, 7.3

@@ -15,19 +15,19 @@ import click
 from edge_ct import bundle as bundles
 from edge_ct import slices
 from edge_ct.errors import EdgeCTError, InputRejected
-from edge_ct.files import refuse_existing
+from edge_ct.system.files import refuse_existing
 
-from ..device_options import model_option, state_option
-from ..places import model_path
-from ..worklist import Worklist
-from .listener import Listener, silence_libraries
-from .listener import Options as ListenOptions
+from ..command_options import model_option, state_option
+from ..paths import model_path
+from ..worklist.worklist import Worklist
 from .node import Node
 from .node import Options as NodeOptions
-from .outbox import Outbox, Target, parcel_of
 from .peers import Peer, aet, networks, tls
-from .sender import StoreTarget, WebTarget
-from .spool import Spool
+from .receive.listener import Listener, silence_libraries
+from .receive.listener import Options as ListenOptions
+from .receive.spool import Spool
+from .send.outbox import Outbox, Target, parcel_of
+from .send.targets import StoreTarget, WebTarget
 
 Value = TypeVar("Value")
 _MIB = 1 << 20

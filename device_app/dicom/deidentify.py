@@ -16,10 +16,10 @@ from typing import Any
 
 from edge_ct import __version__, dicom, slices
 from edge_ct.errors import InputRejected
-from edge_ct.files import write_bytes
+from edge_ct.system.files import write_bytes
 
 from ..pseudonym import pseudonym
-from .admission import ACCEPTED
+from .receive.admission import ACCEPTED
 
 EDITION = "dicomfields_2026c"
 METHOD = "PS3.15 Basic Application Level Confidentiality Profile"

@@ -19,13 +19,14 @@ from edge_ct.classifier import Classifier
 from edge_ct.decision import SeriesVerdict
 from edge_ct.errors import EdgeCTError, InputRejected
 
-from ..rows import Entry
-from ..worklist import Worklist
-from . import answers, series, study
-from .header import Facts
-from .outbox import Courier, Outbox, Parcel, Target
-from .series import Judged, SeriesResult
-from .spool import Arrival, Spool
+from ..judging import dicom_objects, series
+from ..judging.dicom_frames import Facts
+from ..judging.series import Judged, SeriesResult
+from ..worklist.records import Entry
+from ..worklist.worklist import Worklist
+from .receive.spool import Arrival, Spool
+from .reply import answers
+from .send.outbox import Courier, Outbox, Parcel, Target
 
 LOG = logging.getLogger("edge_ct.listen")
 ORIGIN = "listen"
@@ -166,7 +167,7 @@ class Node:
         try:
             if not path.is_file():
                 return []  # judged before, and its time to be kept is over
-            return list(study.judge_object(classifier, path, source))
+            return list(dicom_objects.judge_object(classifier, path, source))
         except InputRejected:
             LOG.warning("%s cannot be read", arrival.instance)
             return []

@@ -14,10 +14,10 @@ from werkzeug.exceptions import HTTPException
 from edge_ct import __version__
 from edge_ct.errors import EdgeCTError, InputRejected, MissingExtra, StorageFull
 
-from .desk import Desk
-from .guard import HEADERS
+from .request_checks import HEADERS
+from .services import Desk
 from .sessions import COOKIE, IDLE_SECONDS, Session
-from .strings import LANGUAGES, Words, preferred
+from .translations import LANGUAGES, Words, preferred
 
 THEMES = ("auto", "light", "dark")
 CSRF_FIELD, CSRF_HEADER = "csrf", "X-CSRF-Token"
@@ -37,7 +37,7 @@ class Refusal(Exception):
 
 def create(desk: Desk) -> Flask:
     """The application of a desk."""
-    from . import entrance, intake, pages
+    from . import sign_in, uploads, views
 
     app = Flask(__name__, static_folder="static", template_folder="templates")
     app.extensions[_EXTENSION] = desk
@@ -54,27 +54,27 @@ def create(desk: Desk) -> Flask:
         app.register_error_handler(error, _answer)
     get, post = ["GET"], ["POST"]
     for rule, name, view, methods in (
-        ("/", "worklist", pages.worklist, get),
-        ("/rows", "rows", pages.rows, get),
-        ("/state", "state", pages.state, get),
-        ("/events", "events", pages.events, get),
-        ("/ready", "ready", pages.ready, get),
-        ("/slices/<int:number>", "slice", pages.slice_page, get),
-        ("/slices/<int:number>/print", "summary", pages.summary, get),
-        ("/slices/<int:number>/<any(slice, thumb, layer, overlay):kind>.png", "picture", pages.picture, get),
-        ("/slices/<int:number>/review", "review", pages.review, post),
-        ("/model", "model", pages.model, get),
-        ("/device", "device", pages.device, get),
-        ("/device/self-test", "self_test", pages.self_test, post),
-        ("/add", "add", intake.add, get),
-        ("/upload", "upload", intake.upload, post),
-        ("/folders/<token>", "folder", intake.folder, get),
-        ("/folders/<token>/read", "read_folder", intake.read_folder, post),
-        ("/folders/stop", "stop_reading", intake.stop_reading, post),
-        ("/pin", "pin", entrance.pin, get),
-        ("/enter", "enter", entrance.enter, post),
-        ("/leave", "leave", entrance.leave, post),
-        ("/settings", "settings", entrance.settings, post),
+        ("/", "worklist", views.worklist, get),
+        ("/rows", "rows", views.rows, get),
+        ("/state", "state", views.state, get),
+        ("/events", "events", views.events, get),
+        ("/ready", "ready", views.ready, get),
+        ("/slices/<int:number>", "slice", views.slice_page, get),
+        ("/slices/<int:number>/print", "summary", views.summary, get),
+        ("/slices/<int:number>/<any(slice, thumb, layer, overlay):kind>.png", "picture", views.picture, get),
+        ("/slices/<int:number>/review", "review", views.review, post),
+        ("/model", "model", views.model, get),
+        ("/device", "device", views.device, get),
+        ("/device/self-test", "self_test", views.self_test, post),
+        ("/add", "add", uploads.add, get),
+        ("/upload", "upload", uploads.upload, post),
+        ("/folders/<token>", "folder", uploads.folder, get),
+        ("/folders/<token>/read", "read_folder", uploads.read_folder, post),
+        ("/folders/stop", "stop_reading", uploads.stop_reading, post),
+        ("/pin", "pin", sign_in.pin, get),
+        ("/enter", "enter", sign_in.enter, post),
+        ("/leave", "leave", sign_in.leave, post),
+        ("/settings", "settings", sign_in.settings, post),
     ):
         app.add_url_rule(rule, name, view, methods=methods)
     return app
@@ -212,7 +212,7 @@ def _answer(error: Exception) -> Response:
 
 def status_of(error: EdgeCTError) -> int:
     """The HTTP status of one of this project's errors."""
-    from .workers import Busy
+    from .judging_queue import Busy
 
     for kind, status in ((Busy, 503), (StorageFull, 507), (MissingExtra, 501), (InputRejected, 422)):
         if isinstance(error, kind):

@@ -10,13 +10,13 @@ import click
 
 from edge_ct import bundle as bundles
 from edge_ct.errors import EdgeCTError
-from edge_ct.progress import print_json
+from edge_ct.system.progress import print_json
 
-from ..device_options import keep_days_option, model_option, state_option
-from ..places import model_path
+from ..command_options import keep_days_option, model_option, state_option
+from ..paths import model_path
 
 if TYPE_CHECKING:
-    from .desk import Desk
+    from .services import Desk
 
 
 @click.command(short_help="The worklist as a local web page.")
@@ -72,10 +72,10 @@ def serve(
     """
     if pin is not None and not lan:
         raise click.UsageError("--pin goes with --lan; without it the page is this machine's alone")
-    from ..worklist import Worklist
-    from . import guard, server
+    from ..worklist.worklist import Worklist
     from . import pin as pins
-    from .desk import Desk
+    from . import request_checks, server
+    from .services import Desk
 
     bundle = bundles.read(model_path(model))
     book = Worklist(state)
@@ -88,7 +88,7 @@ def serve(
     desk = Desk(
         bundle,
         book,
-        guard.hosts(port, lan, names),
+        request_checks.hosts(port, lan, names),
         roots=roots,
         gate=gate,
         workers_count=workers,

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from edge_ct.errors import EdgeCTError
-from edge_ct.files import replacing
+from edge_ct.system.files import replacing
 
 FILE = "serve-pin.json"
 DIGITS = 6

@@ -14,7 +14,7 @@ from typing import Any
 
 from edge_ct.errors import EdgeCTError
 
-from .desk import Desk
+from .services import Desk
 
 _REQUEST_THREADS = 16
 _CONNECTIONS = 100

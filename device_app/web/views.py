@@ -1,129 +1,220 @@
-"""Rows of the worklist and the model's manifest as the pages show them, in words of one language."""
+"""The pages: worklist, slice, summary, model, device; their pictures and their live news."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
-from pathlib import PurePosixPath
+import time
+from typing import Any
 
-from edge_ct.manifest import Manifest
+import msgspec
+from flask import Response, make_response, redirect, render_template, request, url_for
 
-from ..rows import Review, Row
-from .strings import Words
+from edge_ct.errors import EdgeCTError, ModelRejected
 
-SHOWN = ("all", "positive", "refer", "rejected", "negative", "reviewed")
+from ..heatmaps import drawing
+from ..maintenance import health
+from ..worklist.records import Label, Row, Verdict
+from .app import Refusal, session, the_desk, words
+from .presenters import SHOWN, bar, card, figures, moment
 
-
-@dataclass(frozen=True)
-class Card:
-    """One row. name: the file's; place: where it lay. chance: the probability as text. at: the same, 0 to 100."""
-
-    id: int
-    decision: str
-    word: str
-    advice: str
-    short: str
-    reason: str | None
-    reason_language: str
-    chance: str
-    at: float | None
-    name: str
-    place: str
-    time: str
-    reviewed: str | None
-    row: Row
-
-    @property
-    def version(self) -> str:
-        """Changes when what the list shows of it does."""
-        return f"{self.id}.{self.row.review.id if self.row.review else 0}"
+_PER_PAGE = 50
+_STRIP = 40
 
 
-def card(row: Row, words: Words) -> Card:
-    """A row in words."""
-    path = PurePosixPath(row.source.replace("\\", "/"))
-    reason = words.reason(row.reason)
-    untranslated = reason == row.reason and words.language != "en"
-    return Card(
-        id=row.id,
-        decision=row.decision,
-        word=words(f"decision.{row.decision}"),
-        advice=words(f"advice.{row.decision}"),
-        short=words(f"short.{row.decision}"),
-        reason=reason,
-        reason_language="en" if untranslated else words.language,
-        chance=words.percent(row.probability),
-        at=None if row.probability is None else round(100 * row.probability, 1),
-        name=path.name or row.source,
-        place=str(path.parent) if len(path.parts) > 1 else "",
-        time=words.time(datetime.fromisoformat(row.time.replace("Z", "+00:00"))),
-        reviewed=reviewed(row.review, words) if row.review else None,
-        row=row,
-    )
+def worklist() -> Response:
+    """The triage list."""
+    return make_response(render_template("list.html", **_listed()))
 
 
-def reviewed(review: Review, words: Words) -> str:
-    """A review in a few words."""
-    if review.verdict == "agree":
-        return words("review.agreed", who=review.reviewer)
-    return words(f"review.overridden.{review.label}", who=review.reviewer)
+def rows() -> Response:
+    """The list's rows alone, for its script."""
+    return make_response(render_template("_rows.html", **_listed()))
 
 
-def moment(text: str, words: Words) -> str:
-    """A time of the worklist."""
-    return words.time(datetime.fromisoformat(text.replace("Z", "+00:00")))
+def _listed() -> dict[str, object]:
+    desk, t = the_desk(), words()
+    shown = request.args.get("show", "all")
+    if shown not in SHOWN:
+        raise Refusal(400, "error.request")
+    most = min(max(request.args.get("most", _PER_PAGE, type=int), _PER_PAGE), 1000)
+    if shown == "all":
+        found = desk.worklist.rows(limit=most + 1)
+    elif shown == "reviewed":
+        found = desk.worklist.rows(state="reviewed", limit=most + 1)
+    else:
+        decision: Any = shown
+        found = desk.worklist.rows(state="open", decision=decision, limit=most + 1)
+    counts: dict[str, int] = {str(name): n for name, n in desk.worklist.counts("open").items()}
+    counts["reviewed"] = sum(desk.worklist.counts("reviewed").values())
+    return {
+        "cards": [card(row, t) for row in found[:most]],
+        "more": most + _PER_PAGE if len(found) > most else None,
+        "shown": shown,
+        "filters": SHOWN,
+        "counts": counts | {"all": sum(counts.values())},
+        "bar": bar(desk.bundle.manifest),
+    }
 
 
-@dataclass(frozen=True)
-class Bar:
-    """The probability's scale from 0 to 100: where the model refers, and the threshold of positive."""
-
-    refer_from: float
-    refer_to: float
-    threshold: float
-
-    @property
-    def width(self) -> float:
-        """Of the stretch where it refers."""
-        return self.refer_to - self.refer_from
+def state() -> Response:
+    """How things stand, for a script whose stream was refused."""
+    return _json(the_desk().state())
 
 
-def bar(manifest: Manifest) -> Bar:
-    """The scale of a model."""
-    zone, threshold = manifest.zone, 100 * manifest.operating_point.threshold
-    if zone is None:
-        return Bar(threshold, threshold, threshold)
-    low, high = sorted((100 * zone.positive_from, 100 * zone.negative_to))
-    return Bar(low, high, threshold)
+def events() -> Response:
+    """The stream of news."""
+    stream = the_desk().events.listen()
+    if stream is None:
+        raise Refusal(503, "error.streams", 5)
+    return Response(stream, mimetype="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
-@dataclass(frozen=True)
-class Figure:
-    """One line of the model card's table: a metric and its interval, for each variant."""
-
-    name: str
-    values: tuple[tuple[str, str], ...]
-
-
-METRICS = ("sensitivity", "specificity", "accuracy", "precision", "f1", "auc", "brier", "ece")
+def ready() -> Response:
+    """200 when slices are judged, 503 before; asks for no PIN and tells nothing else."""
+    response = _json({"ready": the_desk().workers.ready})
+    response.status_code = 200 if the_desk().workers.ready else 503
+    return response
 
 
-def figures(manifest: Manifest, words: Words) -> tuple[list[str], list[Figure]]:
-    """Variants, and the metrics that the bundle states."""
-    variants = list(manifest.metrics)
-    lines = []
-    for name in METRICS:
-        estimates = [manifest.metrics[variant].get(name) for variant in variants]
-        if not any(estimates):
-            continue
-        values = []
-        for estimate in estimates:
-            if estimate is None or estimate.value is None:
-                values.append(("–", ""))
-                continue
-            interval = ""
-            if estimate.low is not None and estimate.high is not None:
-                interval = f"[{words.number(estimate.low, 3)}; {words.number(estimate.high, 3)}]"
-            values.append((words.number(estimate.value, 3), interval))
-        lines.append(Figure(words(f"metric.{name}"), tuple(values)))
-    return variants, lines
+def slice_page(number: int) -> Response:
+    """One slice: picture, heat map, what to do, review."""
+    return make_response(render_template("slice.html", **_slice(number)))
+
+
+def summary(number: int) -> Response:
+    """One page to print."""
+    context = _slice(number)
+    return make_response(render_template("summary.html", **context, printed=_now()))
+
+
+def _slice(number: int) -> dict[str, object]:
+    desk, t = the_desk(), words()
+    row = _row(number)
+    shown = card(row, t)
+    before, strip, after, by_series = _around(row)
+    own = session()
+    return {
+        "card": shown,
+        "strip": [card(one, t) for one in strip],
+        "by_series": by_series,
+        "before": before,
+        "after": after,
+        "has_picture": row.sha256 is not None,
+        "method": desk.heat_method(row),
+        "bar": bar(desk.bundle.manifest),
+        "reviews": [(one, moment(one.time, t)) for one in desk.worklist.reviews(number)],
+        "reviewer": own.reviewer if own else "",
+        "other_model": row.bundle != desk.bundle.content[-64:].decode(),
+    }
+
+
+def _around(row: Row) -> tuple[int | None, list[Row], int | None, bool]:
+    """The rows before and after, and those beside: of its series in the order they came, else as the list has them."""
+    worklist = the_desk().worklist
+    beside = worklist.rows(series=row.series, by="number") if row.series else worklist.rows(limit=500)
+    place = next((i for i, one in enumerate(beside) if one.id == row.id), None)
+    if place is None:
+        return None, [row], None, False
+    start = max(0, min(place - _STRIP // 2, len(beside) - _STRIP))
+    before = beside[place - 1].id if place else None
+    after = beside[place + 1].id if place + 1 < len(beside) else None
+    return before, beside[start : start + _STRIP], after, bool(row.series)
+
+
+def picture(number: int, kind: str) -> Response:
+    """A picture of a row, as PNG."""
+    content = _draw(number, kind)
+    if content is None:
+        raise Refusal(404, "error.picture")
+    headers = {"Cache-Control": "private, max-age=600"}  # a row's picture never changes
+    return Response(content, mimetype="image/png", headers=headers)
+
+
+def _draw(number: int, kind: str) -> bytes | None:
+    desk = the_desk()
+    png = desk.worklist.picture(number)
+    if png is None or kind == "slice":
+        return png
+    if kind == "thumb":
+        return drawing.thumb(png)
+    heat = desk.heat(_row(number), png)
+    if heat is None:
+        return None
+    return drawing.layer(png, heat) if kind == "layer" else drawing.overlay(png, heat)
+
+
+_BUTTONS: dict[str, tuple[Verdict, Label | None]] = {
+    "agree": ("agree", None),
+    "positive": ("override", "positive"),
+    "negative": ("override", "negative"),
+    "unusable": ("override", "unusable"),
+}
+
+
+def review(number: int) -> Response:
+    """Sign a result off; the model's answer stays as it was."""
+    desk, own = the_desk(), session()
+    _row(number)
+    verdict, label = _BUTTONS.get(request.form.get("verdict", ""), (None, None))
+    reviewer = " ".join(request.form.get("reviewer", "").split())
+    if verdict is None:
+        raise Refusal(400, "error.request")
+    if not reviewer:
+        raise Refusal(400, "error.reviewer")
+    desk.worklist.review(number, reviewer, verdict, label, request.form.get("note", ""))
+    if own:
+        own.reviewer = reviewer
+    return make_response(redirect(url_for("slice", number=number) + "#review", 303))
+
+
+def model() -> Response:
+    """The model card."""
+    desk, t = the_desk(), words()
+    variants, lines = figures(desk.bundle.manifest, t)
+    return make_response(
+        render_template(
+            "model.html", manifest=desk.bundle.manifest, identity=desk.bundle.identity, variants=variants,
+            figures=lines, seal=desk.bundle.content[-64:].decode(), size=len(desk.bundle.content),
+            bar=bar(desk.bundle.manifest), card=desk.bundle.card,
+        )
+    )  # fmt: skip
+
+
+def device() -> Response:
+    """How the device is."""
+    return _device(None, None)
+
+
+def self_test() -> Response:
+    """Run the golden slices again."""
+    try:
+        return _device(the_desk().workers.check(), None)
+    except ModelRejected as error:
+        return _device(None, str(error))
+
+
+def _device(seconds: float | None, problem: str | None) -> Response:
+    desk, t = the_desk(), words()
+    page = render_template(
+        "device.html", health=health.look(desk.worklist.folder), desk=desk, state=desk.state(), seconds=seconds,
+        problem=problem, golden=len(desk.bundle.manifest.golden), used=desk.worklist.used_bytes(), now=_now(),
+        up=int(time.time() - desk.started), tested=seconds is not None or problem is not None,
+        everything=sum(desk.worklist.counts().values()), words=t,
+    )  # fmt: skip
+    return make_response(page, 200 if problem is None else 500)
+
+
+def _row(number: int) -> Row:
+    try:
+        return the_desk().worklist.get(number)
+    except EdgeCTError as error:
+        raise Refusal(404, "error.missing") from error
+
+
+def _now() -> str:
+    from datetime import datetime, timezone
+
+    return words().time(datetime.now(timezone.utc))
+
+
+def _json(value: object) -> Response:
+    return Response(msgspec.json.encode(value), mimetype="application/json")

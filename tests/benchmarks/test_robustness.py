@@ -7,10 +7,11 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_ct.benchmarks import out_of_distribution, plots, robustness
+from edge_ct.benchmarks import out_of_distribution, robustness
 from edge_ct.classifier import Classifier
 from edge_ct.errors import DataRejected, EdgeCTError
 from edge_ct.phantom import make_slice
+from edge_ct.reporting import plotting
 
 GENERATOR = np.random.default_rng(0)
 IMAGE = make_slice(3, 4, True, 128).image[:, 4:]  # not square
@@ -72,7 +73,7 @@ def test_rows_are_what_the_classifier_says(tiny_bundle: Path, phantoms: Path, tm
     assert rows[0]["rejected"] == len(found) - len(judged)
     assert (rows[0]["same_call"], rows[0]["split"]) == ("1.00000", "external")
     assert float(str(rows[-1]["rejected_share"])) > 0.5
-    assert "<svg" in plots.robustness(rows)
+    assert "<svg" in plotting.robustness(rows)
     assert robustness.text_of(rows) == robustness.text_of(robustness.measure(tiny_bundle, phantoms, tried=tried))
     few = robustness.measure(tiny_bundle, phantoms, limit=5, tried=tried[:1])
     assert few[0]["n"] == 4  # every third

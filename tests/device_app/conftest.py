@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edge_ct.classifier import Classifier, Judgement, Milliseconds, Result
-from edge_ct.device_app.worklist import Worklist
+from edge_ct.device_app.worklist.worklist import Worklist
 from edge_ct.dicom import DicomIds
 from edge_ct.phantom import make_slice
 from edge_ct.slices import Slice

@@ -51,8 +51,8 @@ def classify(device: Path, *arguments: object, **options: object) -> subprocess.
 
 def test_no_training_library_is_installed_or_imported(device: Path) -> None:
     code = (
-        "import sys, importlib.util as u, edge_ct.device_app, edge_ct.device_app.commands, edge_ct.device_app.judging, "
-        f"edge_ct.device_app.heatmap; names = {FORBIDDEN!r}; "
+        "import sys, importlib.util as u, edge_ct.device_app, edge_ct.device_app.classify.commands, "
+        f"edge_ct.device_app.judging.judge, edge_ct.device_app.heatmaps.heatmap; names = {FORBIDDEN!r}; "
         "assert not set(names) & set(sys.modules); assert not [n for n in names if u.find_spec(n)]"
     )
     subprocess.run([device / "python", "-c", code], cwd=device, check=True)

@@ -170,8 +170,8 @@ def test_main_flows_call_nobody(shim: Path, tiny_bundle: Path, tmp_path: Path) -
 
 def test_judging_loads_no_network_client() -> None:
     """Neither TLS nor HTTP is as much as imported."""
-    code = "import edge_ct.device_app.worklist, edge_ct.device_app.judging, sys; from edge_ct import runtime\n"
-    code += "runtime.interpreter_class(); print(*sys.modules)"
+    code = "import edge_ct.device_app.worklist.worklist, edge_ct.device_app.judging.judge, sys\n"
+    code += "from edge_ct import runtime; runtime.interpreter_class(); print(*sys.modules)"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert set(ended.stdout.split()) & {"requests", "urllib3", "httpx", "http.client", "ssl", "aiohttp"} == set()
 

@@ -12,7 +12,7 @@ import pytest
 
 from edge_ct import bundle as bundles
 from edge_ct import cli
-from edge_ct.device_app import device_options, places
+from edge_ct.device_app import command_options, paths
 from edge_ct.errors import ModelRejected
 from edge_ct.phantom import make_slice
 
@@ -27,30 +27,30 @@ def models(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     folder.mkdir()
     for name in ("accurate", "fast"):
         shutil.copy(tiny_bundle, folder / f"{name}.tflite")
-    monkeypatch.setattr(places, "SHIPPED", folder)
+    monkeypatch.setattr(paths, "SHIPPED", folder)
     monkeypatch.chdir(tmp_path)
     return folder
 
 
 def test_a_name_is_a_shipped_bundle_and_a_file_is_itself(models: Path, tmp_path: Path) -> None:
-    assert places.model_path("fast") == models / "fast.tflite"
-    assert places.model_path("accurate") == places.model_path(None) == models / "accurate.tflite"
-    assert places.model_path("other") == Path("other")
+    assert paths.model_path("fast") == models / "fast.tflite"
+    assert paths.model_path("accurate") == paths.model_path(None) == models / "accurate.tflite"
+    assert paths.model_path("other") == Path("other")
     (tmp_path / "fast").mkdir()  # a folder of that name is no bundle
-    assert places.model_path("fast") == models / "fast.tflite"
+    assert paths.model_path("fast") == models / "fast.tflite"
     (tmp_path / "accurate").write_bytes(b"x")
-    assert places.model_path("accurate") == Path("accurate")
+    assert paths.model_path("accurate") == Path("accurate")
     (models / "accurate.tflite").unlink()
-    assert places.model_path(None) == models / "fast.tflite"
+    assert paths.model_path(None) == models / "fast.tflite"
 
 
 def test_help_says_what_is_shipped(models: Path) -> None:
-    assert device_options.model_help().endswith("a shipped one: accurate (the default), fast.")
+    assert command_options.model_help().endswith("a shipped one: accurate (the default), fast.")
     for path in models.iterdir():
         path.unlink()
-    assert "no model is shipped" in device_options.model_help()
+    assert "no model is shipped" in command_options.model_help()
     with pytest.raises(ModelRejected, match="no model is shipped with this version"):
-        places.model_path(None)
+        paths.model_path(None)
 
 
 def test_slices_are_judged_without_naming_a_model(
@@ -70,9 +70,9 @@ def test_slices_are_judged_without_naming_a_model(
 @pytest.mark.skipif(not MODELS.exists(), reason="no model is shipped with this version yet")
 def test_what_is_shipped_is_whole_small_and_passed_its_gate() -> None:
     assert {path.suffix for path in MODELS.iterdir()} == {".tflite"}
-    assert places.DEFAULT in places.shipped()
-    assert places.shipped()[places.DEFAULT].stat().st_size <= 2_800_000
-    for path in places.shipped().values():
+    assert paths.DEFAULT in paths.shipped()
+    assert paths.shipped()[paths.DEFAULT].stat().st_size <= 2_800_000
+    for path in paths.shipped().values():
         manifest = bundles.read(path).manifest
         assert manifest.gate is not None
         assert manifest.gate.passed

@@ -9,8 +9,9 @@ import pytest
 
 from edge_ct import run as runs
 from edge_ct.run import Run
-from edge_ct.train import study, synth
-from edge_ct.train.options import Options
+from edge_ct.train.data import synthesise
+from edge_ct.train.fitting.options import Options
+from edge_ct.train.study import runner
 
 
 @dataclass(frozen=True)
@@ -27,18 +28,18 @@ class SmallStudy:
         return [
             "train", "customcnn", "--data", str(self.data), "--size", "32", "--epochs", "2", "--batch", "8",
             "--augment", "flips", "--split", "grouped", "--seed", "7", "--folds", "2", "--rounds", "2",
-            "--cpus-per-job", str(study.processors()),
+            "--cpus-per-job", str(runner.processors()),
         ]  # fmt: skip
 
     def run(self, out: Path, **changes: object) -> object:
         """The same study elsewhere, in this process."""
-        return study.run(self.data, out, ["customcnn"], self.options, **({"folds": 2, "rounds": 2} | changes))  # type: ignore[arg-type]
+        return runner.run(self.data, out, ["customcnn"], self.options, **({"folds": 2, "rounds": 2} | changes))  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="session")
 def small_study_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """slices.csv of 60 phantoms, 48 px, of 30 patients."""
-    return synth.write(tmp_path_factory.mktemp("study") / "phantoms", patients=30, slices=2, size=48, seed=5)
+    return synthesise.write(tmp_path_factory.mktemp("study") / "phantoms", patients=30, slices=2, size=48, seed=5)
 
 
 @pytest.fixture(scope="session")
@@ -64,14 +65,15 @@ def untrained() -> Callable[[Path, Path, Options], Run]:
     """Data, run folder, options -> a finished run of random weights."""
     import keras
 
-    from edge_ct.train import fit, zoo
+    from edge_ct.train import fit
+    from edge_ct.train.zoo import build
 
     def make(table: Path, out: Path, options: Options) -> Run:
         keras.utils.set_random_seed(options.seed + options.size)
         prepared = fit.prepare(table, options)
         run = Run(out, fit._info(options, prepared))
         runs.write_split(out / "split.csv", prepared.table)
-        return fit.finish(run, zoo.build(keras, options.network, options.size), prepared, fit.QUIET)
+        return fit.finish(run, build.build(keras, options.network, options.size), prepared, fit.QUIET)
 
     return make
 

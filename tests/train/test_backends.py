@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from edge_ct import run as runs
-from edge_ct.train import synth
-from edge_ct.train.predict import run_probabilities
+from edge_ct.train.data import synthesise
+from edge_ct.train.score.predict import run_probabilities
 
 pytestmark = pytest.mark.slow
 
@@ -25,10 +25,10 @@ SCRIPT = """
 import json, sys
 from pathlib import Path
 import msgspec, numpy as np
-from edge_ct.progress import Progress
+from edge_ct.system.progress import Progress
 from edge_ct.train import fit, optimise
-from edge_ct.train.checkpoint import Checkpoint
-from edge_ct.train.options import Options
+from edge_ct.train.fitting.checkpoint import Checkpoint
+from edge_ct.train.fitting.options import Options
 
 class Killed(BaseException): pass
 
@@ -79,7 +79,7 @@ def test_a_training_in_pieces_ends_as_an_unbroken_one(backend: str, tmp_path: Pa
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
     options, pieces = WAYS[backend]
-    table = synth.write(tmp_path / "phantoms", patients=24, slices=2, size=48, seed=8)
+    table = synthesise.write(tmp_path / "phantoms", patients=24, slices=2, size=48, seed=8)
     options = {
         "network": "customcnn", "size": 32, "batch": 8, "augment": "flips", "split": "grouped", "patience": 9,
         "learning_rate": 2e-3, "ema": 0.8, **options,

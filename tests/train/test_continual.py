@@ -16,18 +16,20 @@ from edge_ct import cli
 from edge_ct import run as runs
 from edge_ct.errors import DataRejected, EdgeCTError
 from edge_ct.metrics import mcnemar_p, score
-from edge_ct.progress import QUIET, Progress
 from edge_ct.run import Run
 from edge_ct.slices import read
-from edge_ct.train import continual, evaluate, fit, synth
-from edge_ct.train.options import Options
-from edge_ct.train.predict import run_probabilities
+from edge_ct.system.progress import QUIET, Progress
+from edge_ct.train import continual, fit
+from edge_ct.train.data import synthesise
+from edge_ct.train.fitting.options import Options
+from edge_ct.train.score import evaluate
+from edge_ct.train.score.predict import run_probabilities
 
 
 @pytest.fixture(scope="module")
 def new_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """96 new phantom slices of 48 patients, whose names no old one has."""
-    table = synth.write(tmp_path_factory.mktemp("new") / "clinic", patients=48, slices=2, size=64, seed=99)
+    table = synthesise.write(tmp_path_factory.mktemp("new") / "clinic", patients=48, slices=2, size=64, seed=99)
     rows = table.read_text().splitlines()
     table.write_text("\n".join([rows[0], *(",clinic-".join(row.rsplit(",", 1)) for row in rows[1:])]) + "\n")
     return table
@@ -287,7 +289,7 @@ def test_a_chain_of_runs_forgets_no_slice(
     runs.write_seen(child, prepared.seen)
     shutil.copy(trained_run / "model.keras", child / "model.keras")
     runs.save_info(child, msgspec.structs.replace(run.info, finished=True))
-    newest = synth.write(tmp_path / "newest", patients=40, slices=1, size=64, seed=123)
+    newest = synthesise.write(tmp_path / "newest", patients=40, slices=1, size=64, seed=123)
     rows = newest.read_text().splitlines()
     newest.write_text("\n".join([rows[0], *(",third-".join(row.rsplit(",", 1)) for row in rows[1:])]) + "\n")
     last = prepare(child, newest)

@@ -19,14 +19,14 @@ from edge_ct import run as runs
 from edge_ct.dataset import load
 from edge_ct.errors import DataRejected, EdgeCTError
 from edge_ct.preprocess import Preprocess
-from edge_ct.progress import QUIET
+from edge_ct.system.progress import QUIET
 from edge_ct.train import fit
-from edge_ct.train.augment import POLICIES
-from edge_ct.train.batches import Batches
-from edge_ct.train.checkpoint import Checkpoint, saving
-from edge_ct.train.options import Options
-from edge_ct.train.predict import run_probabilities
-from edge_ct.train.report import RunScores
+from edge_ct.train.data.augment import POLICIES
+from edge_ct.train.fitting.batches import Batches
+from edge_ct.train.fitting.checkpoint import Checkpoint, saving
+from edge_ct.train.fitting.options import Options
+from edge_ct.train.score.predict import run_probabilities
+from edge_ct.train.score.run_scores import RunScores
 
 TINY = Options("customcnn", size=32, epochs=2, split="grouped", batch=16)
 

@@ -11,8 +11,9 @@ import pytest
 from edge_ct import cli
 from edge_ct import run as runs
 from edge_ct.dataset import load
-from edge_ct.train import fit, plan
-from edge_ct.train.options import Options
+from edge_ct.train import fit
+from edge_ct.train.fitting.options import Options
+from edge_ct.train.study import plan
 
 TINY = Options("customcnn", size=32, epochs=1, batch=8, augment="none")
 

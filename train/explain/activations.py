@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from edge_ct import quiet
+from edge_ct.system import native_output
 
 from .network import Network
 
-with quiet.native_stderr():
+with native_output.native_stderr():
     import keras
 
 _CONVOLUTIONS = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D")

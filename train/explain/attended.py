@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from edge_ct.receptive import enlarged
+from edge_ct.network_analysis.receptive_field import enlarged
 
-from . import regions
+from . import map_comparison
 
 
 class Attention(msgspec.Struct, frozen=True):
@@ -50,7 +50,7 @@ def intensities(base: np.ndarray, modified: np.ndarray, side: int) -> Intensitie
     side: pixels that both are scaled to.
     """
     first, second = _drawn(base, side), _drawn(modified, side)
-    masks = [regions.attended(heat) for heat in first]
+    masks = [map_comparison.attended(heat) for heat in first]
     return Intensities(
         np.array([_mean(heat, mask) for heat, mask in zip(first, masks, strict=True)]),
         np.array([_mean(heat, mask) for heat, mask in zip(second, masks, strict=True)]),

@@ -7,11 +7,11 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from edge_ct import receptive
 from edge_ct.classifier import Classifier
 from edge_ct.errors import EdgeCTError, ModelRejected
+from edge_ct.network_analysis import receptive_field
 
-from . import cam, regions
+from . import grad_cam, map_comparison
 from .network import Network
 
 TOP = 0.15
@@ -50,7 +50,7 @@ class BundleNetwork:
         return np.diff(np.stack(found).astype(np.float64), axis=1)[:, 0]
 
     @property
-    def centres(self) -> receptive.Centres:
+    def centres(self) -> receptive_field.Centres:
         """Where the cells of its class map look."""
         return self.classifier.manifest.map_centres
 
@@ -69,7 +69,7 @@ def agreement(bundle: BundleNetwork, network: Network, images: np.ndarray) -> Ag
     """images: uint8 [n, s, s, 1]. Raises `EdgeCTError` where the two do not see slices alike."""
     if bundle.preprocess != network.preprocess:
         raise EdgeCTError(f"{bundle.name} and {network.name} preprocess slices differently; is it the bundle's run?")
-    pairs = list(zip(bundle.maps(images), cam.maps(network, images, "gradcam", signed=True), strict=True))
-    ranks = [regions.rank_correlation(*pair) for pair in pairs]
-    tops = [regions.iou(*(regions.strongest(heat, TOP) for heat in pair)) for pair in pairs]
+    pairs = list(zip(bundle.maps(images), grad_cam.maps(network, images, "gradcam", signed=True), strict=True))
+    ranks = [map_comparison.rank_correlation(*pair) for pair in pairs]
+    tops = [map_comparison.iou(*(map_comparison.strongest(heat, TOP) for heat in pair)) for pair in pairs]
     return Agreement(len(pairs), float(np.mean(ranks)), min(ranks), float(np.mean(tops)), min(tops))

@@ -7,8 +7,8 @@ import html
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge_ct.files import write_text
 from edge_ct.manifest import INTENDED_USE
+from edge_ct.system.files import write_text
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 0 auto; padding: 1.5rem; color: #111;

@@ -13,15 +13,15 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from edge_ct import quiet
 from edge_ct.dataset import load_images
 from edge_ct.errors import DataRejected
 from edge_ct.metrics import Scores, score
-from edge_ct.progress import QUIET, Progress
+from edge_ct.system import native_output
+from edge_ct.system.progress import QUIET, Progress
 
 from .network import LAST, Network, batches
 
-with quiet.native_stderr():
+with native_output.native_stderr():
     import keras
 
 

@@ -11,14 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from edge_ct import picture, quiet, receptive, slices
 from edge_ct import run as runs
+from edge_ct import slices
 from edge_ct.errors import DataRejected, EdgeCTError, InputRejected
+from edge_ct.imaging import slice_check
+from edge_ct.network_analysis import receptive_field
 from edge_ct.phantom import seen_by
 from edge_ct.preprocess import Preprocess
 from edge_ct.run import Run
+from edge_ct.system import native_output
 
-with quiet.native_stderr():
+with native_output.native_stderr():
     import keras
 
 BATCH = 16
@@ -77,7 +80,7 @@ class Network:
         ]
         return last if last in fine or not fine else fine[-1]
 
-    def centres(self, name: str | None = None) -> receptive.Centres:
+    def centres(self, name: str | None = None) -> receptive_field.Centres:
         """Where the cells of a layer's maps look, measured; by default those of the class map, where there is one."""
         by_class = name is None and self.has_class_map
         model = keras.Model(self.model.inputs, self.layer("class_map" if by_class else name).output)
@@ -86,7 +89,7 @@ class Network:
             maps = np.asarray(model.predict_on_batch(self.preprocess.normalise(images)))
             return np.diff(maps, axis=3) if by_class else maps
 
-        return receptive.centres(respond, seen_by(self.preprocess))
+        return receptive_field.centres(respond, seen_by(self.preprocess))
 
     def log_odds(self, images: np.ndarray) -> np.ndarray:
         """logit[1] - logit[0], float64 [n], of images uint8 [n, s, s, 1]."""
@@ -127,6 +130,6 @@ def read(paths: list[Path], preprocess: Preprocess, named: bool = False) -> tupl
     """
     found = [slices.read(path) for path in paths]
     for path, one in zip(paths, found, strict=True) if named else ():
-        if reason := picture.look(one.pixels, one.colour).reason:
+        if reason := slice_check.look(one.pixels, one.colour).reason:
             raise InputRejected(f"{path}: rejected, so there is nothing to explain: {reason}")
     return [one.pixels for one in found], np.stack([preprocess(one.pixels) for one in found])

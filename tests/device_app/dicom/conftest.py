@@ -13,8 +13,8 @@ import pytest
 from edge_ct.bundle import Bundle
 from edge_ct.bundle import read as read_bundle
 from edge_ct.classifier import Classifier
-from edge_ct.device_app.dicom import series, study
-from edge_ct.device_app.dicom.series import Judged, SeriesResult
+from edge_ct.device_app.judging import dicom_objects, series
+from edge_ct.device_app.judging.series import Judged, SeriesResult
 from edge_ct.phantom import make_slice
 
 pytest.importorskip("pynetdicom")
@@ -147,7 +147,7 @@ class Concluded:
 def conclude(bundle: Bundle, paths: list[Path]) -> Concluded:
     """The files of one series, as `listen` judges what it has received."""
     classifier = Classifier(bundle)
-    judged = [own for path in paths for own in study.judge_object(classifier, path, path.name)]
+    judged = [own for path in paths for own in dicom_objects.judge_object(classifier, path, path.name)]
     files = {own.facts.instance: path for own, path in zip(judged, paths, strict=True)}
     return Concluded(series.conclude(classifier, judged), judged, files)
 

@@ -14,8 +14,10 @@ import pytest
 from edge_ct import slices
 from edge_ct.bundle import Bundle
 from edge_ct.classifier import Classifier
-from edge_ct.device_app import heatmap
-from edge_ct.device_app.dicom import answers, capture, series, uids
+from edge_ct.device_app.dicom import uids
+from edge_ct.device_app.dicom.reply import answers, secondary_capture
+from edge_ct.device_app.heatmaps import heatmap
+from edge_ct.device_app.judging import series
 
 from .conftest import NAME, ROOT, Concluded, conclude, neck
 
@@ -165,11 +167,11 @@ def test_window_and_orientation_are_the_sources(made: list[Any], judged: Conclud
 def test_no_evidence_leaves_the_slice_and_evidence_colours_its_place() -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (90, 120), dtype=np.uint8)
     cold = np.full((3, 4), -2, np.float32)
-    picture = capture.draw(pixels, heatmap.Heat(cold, ""), ["RESEARCH USE ONLY"])
+    picture = secondary_capture.draw(pixels, heatmap.Heat(cold, ""), ["RESEARCH USE ONLY"])
     assert all(np.array_equal(picture[:90, :, channel], pixels) for channel in range(3))
     hot = cold.copy()
     hot[0, 3] = 9  # above on the right, in the picture and on the slice
-    changed = np.any(capture.draw(pixels, heatmap.Heat(hot, ""), ["x"])[:90] != picture[:90], axis=2)
+    changed = np.any(secondary_capture.draw(pixels, heatmap.Heat(hot, ""), ["x"])[:90] != picture[:90], axis=2)
     assert changed[:15, 105:].mean() > 0.9
     assert not changed[45:, :].any()
     assert not changed[:, :60].any()
@@ -184,7 +186,7 @@ def test_no_evidence_leaves_the_slice_and_evidence_colours_its_place() -> None:
     ],
 )
 def test_patient_orientation(orientation: tuple[float, ...], expected: tuple[str, str]) -> None:
-    assert capture._orientation(orientation) == expected
+    assert secondary_capture._orientation(orientation) == expected
 
 
 def test_names_that_are_no_names_are_not_in_warnings(

@@ -11,9 +11,9 @@ import pytest
 
 from edge_ct import cli
 from edge_ct.classifier import Classifier
-from edge_ct.device_app.judging import Judges
-from edge_ct.device_app.watch import Watch
-from edge_ct.device_app.worklist import Worklist
+from edge_ct.device_app.judging.judge import Judges
+from edge_ct.device_app.watch.hot_folder import Watch
+from edge_ct.device_app.worklist.worklist import Worklist
 from edge_ct.phantom import make_slice
 
 from .conftest import ROOT, edited, enhanced, neck, to_bytes

@@ -16,11 +16,11 @@ import numpy as np
 import pydicom
 import pytest
 
-from edge_ct.device_app.dicom import listener as listening
-from edge_ct.device_app.dicom import spool as spooling
-from edge_ct.device_app.dicom.listener import Listener, Options
-from edge_ct.device_app.dicom.spool import Arrival, Spool
-from edge_ct.device_app.worklist import Worklist
+from edge_ct.device_app.dicom.receive import listener as listening
+from edge_ct.device_app.dicom.receive import spool as spooling
+from edge_ct.device_app.dicom.receive.listener import Listener, Options
+from edge_ct.device_app.dicom.receive.spool import Arrival, Spool
+from edge_ct.device_app.worklist.worklist import Worklist
 
 from .conftest import NAME, ROOT, edited, store, to_bytes
 
@@ -87,7 +87,7 @@ def test_an_object_sent_twice_is_held_once(start: Start, arrived: list[Arrival],
 
 def test_echo(start: Start) -> None:
     from edge_ct.device_app.dicom.peers import Peer
-    from edge_ct.device_app.dicom.sender import StoreTarget
+    from edge_ct.device_app.dicom.send.targets import StoreTarget
 
     port = start().port
     assert StoreTarget(Peer("EDGECT", "127.0.0.1", port)).echo()

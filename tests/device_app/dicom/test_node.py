@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 
 from edge_ct.bundle import Bundle
-from edge_ct.device_app.dicom.admission import admit
-from edge_ct.device_app.dicom.listener import Listener
-from edge_ct.device_app.dicom.listener import Options as ListenOptions
 from edge_ct.device_app.dicom.node import Node, Options
-from edge_ct.device_app.dicom.outbox import Outbox
 from edge_ct.device_app.dicom.peers import Peer
-from edge_ct.device_app.dicom.sender import StoreTarget
-from edge_ct.device_app.dicom.spool import RECEIVED, Arrival, Spool
-from edge_ct.device_app.worklist import Worklist
+from edge_ct.device_app.dicom.receive.admission import admit
+from edge_ct.device_app.dicom.receive.listener import Listener
+from edge_ct.device_app.dicom.receive.listener import Options as ListenOptions
+from edge_ct.device_app.dicom.receive.spool import RECEIVED, Arrival, Spool
+from edge_ct.device_app.dicom.send.outbox import Outbox
+from edge_ct.device_app.dicom.send.targets import StoreTarget
+from edge_ct.device_app.worklist.worklist import Worklist
 from edge_ct.errors import StorageFull
 
 from .conftest import ROOT, Receiver, edited, neck, store, to_bytes

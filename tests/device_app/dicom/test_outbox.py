@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from edge_ct.device_app.dicom import peers
-from edge_ct.device_app.dicom.listener import Listener, Options
-from edge_ct.device_app.dicom.outbox import QUEUE, Courier, Outbox, Parcel, Sent, parcel_of
 from edge_ct.device_app.dicom.peers import Peer
-from edge_ct.device_app.dicom.sender import StoreTarget, WebTarget
-from edge_ct.device_app.dicom.spool import Arrival, Spool
-from edge_ct.device_app.worklist import Worklist
+from edge_ct.device_app.dicom.receive.listener import Listener, Options
+from edge_ct.device_app.dicom.receive.spool import Arrival, Spool
+from edge_ct.device_app.dicom.send.outbox import QUEUE, Courier, Outbox, Parcel, Sent, parcel_of
+from edge_ct.device_app.dicom.send.targets import StoreTarget, WebTarget
+from edge_ct.device_app.worklist.worklist import Worklist
 from edge_ct.errors import EdgeCTError
 
 from .conftest import Receiver, store

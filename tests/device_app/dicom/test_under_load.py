@@ -15,8 +15,8 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from edge_ct.device_app.dicom.spool import RECEIVED, Arrival
-from edge_ct.device_app.worklist import Worklist
+from edge_ct.device_app.dicom.receive.spool import RECEIVED, Arrival
+from edge_ct.device_app.worklist.worklist import Worklist
 
 from .conftest import ROOT
 from .processes import PATIENCE, Listen, free_ports, wait_for

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from edge_ct import bundle as bundles
-from edge_ct.device_app.worklist import Worklist
+from edge_ct.device_app.worklist.worklist import Worklist
 from edge_ct.phantom import make_slice
 
 pytest.importorskip("flask", reason="the web extra is not installed")
@@ -30,8 +30,8 @@ pytest.importorskip("waitress", reason="the web extra is not installed")
 from flask.testing import FlaskClient
 
 from edge_ct.device_app.web import app as apps
-from edge_ct.device_app.web import guard
-from edge_ct.device_app.web.desk import Desk
+from edge_ct.device_app.web import request_checks
+from edge_ct.device_app.web.services import Desk
 
 
 def png(patient: int, index: int, positive: bool = False, size: int = 96) -> bytes:
@@ -66,7 +66,7 @@ def desk(tiny_bundle: Path, tmp_path: Path) -> Iterator[Desk]:
     made = Desk(
         bundles.read(tiny_bundle),
         Worklist(tmp_path / "state"),
-        guard.hosts(8042, lan=False, more=[]),
+        request_checks.hosts(8042, lan=False, more=[]),
         roots=[stick],
         workers_count=1,
     )

@@ -16,12 +16,13 @@ import pytest
 
 from edge_ct import bundle as bundles
 from edge_ct.classifier import Judgement
-from edge_ct.device_app.heatmap import Heat
-from edge_ct.device_app.web import drawing, health
-from edge_ct.device_app.web.desk import Desk
+from edge_ct.device_app.heatmaps import drawing
+from edge_ct.device_app.heatmaps.heatmap import Heat
+from edge_ct.device_app.maintenance import health
 from edge_ct.device_app.web.events import Events
 from edge_ct.device_app.web.folders import Folders
-from edge_ct.device_app.web.workers import Busy, Workers
+from edge_ct.device_app.web.judging_queue import Busy, Workers
+from edge_ct.device_app.web.services import Desk
 from edge_ct.errors import EdgeCTError, ModelRejected
 
 from .conftest import Home, png, token_of

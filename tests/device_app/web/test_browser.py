@@ -226,7 +226,7 @@ def test_from_files_to_a_signed_summary(
 
 
 @pytest.mark.skipif(
-    importlib.util.find_spec("edge_ct.picture") is None,
+    importlib.util.find_spec("edge_ct.imaging.slice_check") is None,
     reason="pictures are not looked at before they are judged",
 )
 def test_a_photograph_is_not_judged(

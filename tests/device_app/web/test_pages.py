@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from edge_ct import bundle as bundles
-from edge_ct.device_app.web import intake
 from edge_ct.device_app.web import pin as pins
-from edge_ct.device_app.web.desk import Desk, Limits
-from edge_ct.device_app.web.workers import Busy
+from edge_ct.device_app.web import uploads
+from edge_ct.device_app.web.judging_queue import Busy
+from edge_ct.device_app.web.services import Desk, Limits
 
 from .conftest import Home, browser, png, token_of
 
@@ -194,7 +194,7 @@ def test_a_full_disk_is_not_an_acknowledgement(client: Home, csrf: dict[str, str
     ],
 )
 def test_names_are_for_people_alone(sent: str, shown: str) -> None:
-    assert intake.file_name(sent) == shown
+    assert uploads.file_name(sent) == shown
 
 
 def test_a_name_is_shown_as_text(client: Home, csrf: dict[str, str]) -> None:

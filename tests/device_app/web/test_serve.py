@@ -17,7 +17,7 @@ import pytest
 
 from edge_ct.device_app.web import pin as pins
 from edge_ct.device_app.web import server
-from edge_ct.device_app.worklist import Worklist
+from edge_ct.device_app.worklist.worklist import Worklist
 
 from .conftest import Browser, Served, png, variant
 
@@ -219,7 +219,7 @@ def test_without_the_extra_it_names_the_extra(tiny_bundle: Path, tmp_path: Path)
 
 def test_nothing_heavy_and_no_framework_of_training_is_loaded(tiny_bundle: Path) -> None:
     code = "import sys, edge_ct.device_app.web.commands, edge_ct.device_app.web.server\n"
-    code += "import edge_ct.device_app.web.app, edge_ct.device_app.web.pages\nprint(*sys.modules)"
+    code += "import edge_ct.device_app.web.app, edge_ct.device_app.web.views\nprint(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = {name.split(".")[0] for name in done.stdout.split()}
     assert {"flask", "edge_ct"} <= loaded

@@ -13,10 +13,20 @@ from scipy.stats import spearmanr
 
 from edge_ct import cli
 from edge_ct import run as runs
-from edge_ct.occlusion import occlusion
+from edge_ct.network_analysis.occlusion import occlusion
 from edge_ct.phantom import make_slice
-from edge_ct.train import zoo
-from edge_ct.train.explain import activations, attended, cam, faithful, nearest, network, perturb, regions, show
+from edge_ct.train.explain import (
+    activations,
+    attended,
+    grad_cam,
+    map_comparison,
+    nearest,
+    network,
+    of_run,
+    rise,
+    sanity_checks,
+)
+from edge_ct.train.zoo import build
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +55,13 @@ def bright_spot(images: np.ndarray) -> np.ndarray:
 
 
 def test_grad_cam_of_the_last_layer_is_the_class_map(opened: network.Network, images: np.ndarray) -> None:
-    free = cam.maps(opened, images, "classmap", signed=True)
+    free = grad_cam.maps(opened, images, "classmap", signed=True)
     assert free.mean((1, 2)) == pytest.approx(opened.log_odds(images), rel=1e-4, abs=1e-5)
-    by_gradients = cam.maps(opened, images, "gradcam", signed=True)
+    by_gradients = grad_cam.maps(opened, images, "gradcam", signed=True)
     _, bias = opened.model.get_layer("class_map").get_weights()
     cells = free.shape[1] * free.shape[2]
     assert by_gradients * cells == pytest.approx(free - (bias[1] - bias[0]), rel=1e-3, abs=1e-4)
-    assert cam.maps(opened, images, "gradcam").min() == 0
+    assert grad_cam.maps(opened, images, "gradcam").min() == 0
 
 
 def test_grad_cam_weights_are_slopes_of_the_log_odds(opened: network.Network, images: np.ndarray) -> None:
@@ -80,8 +90,8 @@ def test_grad_cam_weights_are_slopes_of_the_log_odds(opened: network.Network, im
             sides.append(log_odds(moved))
         slopes.append((sides[0] - sides[1]) / (2 * step) / (values.shape[1] * values.shape[2]))
     expected = np.einsum("hwc,c->hw", values[0], np.array(slopes))
-    found = cam.maps(opened, images[:1], "gradcam", name, signed=True)[0]
-    assert regions.rank_correlation(found, expected) > 0.99
+    found = grad_cam.maps(opened, images[:1], "gradcam", name, signed=True)[0]
+    assert map_comparison.rank_correlation(found, expected) > 0.99
     assert found == pytest.approx(expected, abs=0.05 * np.abs(expected).max())
 
 
@@ -89,28 +99,30 @@ def test_grad_cam_plus_plus_by_hand() -> None:
     values = np.array([[[[1.0], [2.0]]]])
     slopes = np.array([[[[0.5], [-1.0]]]])
     # g^2 / (2 g^2 + sum(A) g^3): .25 / (.5 + 3 * .125) = 2/7, times relu(.5) = 1/7; the other's relu is 0
-    assert cam._plus_plus(values, slopes) == pytest.approx(np.array([[1 / 7]]))
+    assert grad_cam._plus_plus(values, slopes) == pytest.approx(np.array([[1 / 7]]))
 
 
 def test_a_modified_network_has_maps_by_gradients_alone(tmp_path: Path, trained_run: Path, images: np.ndarray) -> None:
     keras.utils.set_random_seed(1)
     info = runs.load(trained_run)
-    found = network.of(info, zoo.build(keras, "modified-densenet121", 48))
-    assert cam.maps(found, images[:2], "gradcam++").shape[1:] == (1, 1)
-    assert cam.maps(found, images[:2], "gradcam", "pool2_relu").shape == (2, 12, 12)
+    found = network.of(info, build.build(keras, "modified-densenet121", 48))
+    assert grad_cam.maps(found, images[:2], "gradcam++").shape[1:] == (1, 1)
+    assert grad_cam.maps(found, images[:2], "gradcam", "pool2_relu").shape == (2, 12, 12)
     with pytest.raises(Exception, match="has no class map"):
-        cam.maps(found, images[:2], "classmap")
+        grad_cam.maps(found, images[:2], "classmap")
 
 
 def test_regions_by_hand() -> None:
     heat = np.array([[0.0, 0.0, 0.0, 4.0]])  # mean 1, standard deviation 1.73
-    assert regions.attended(heat).tolist() == [[False, False, False, True]]
-    assert regions.strongest(np.array([[3.0, 1.0], [2.0, 2.0]]), 0.5).tolist() == [[True, False], [True, False]]
-    assert regions.iou(np.array([True, True, False]), np.array([False, True, True])) == pytest.approx(1 / 3)
+    assert map_comparison.attended(heat).tolist() == [[False, False, False, True]]
+    assert map_comparison.strongest(np.array([[3.0, 1.0], [2.0, 2.0]]), 0.5).tolist() == [[True, False], [True, False]]
+    assert map_comparison.iou(np.array([True, True, False]), np.array([False, True, True])) == pytest.approx(1 / 3)
     generator = np.random.default_rng(0)
     first, second = generator.integers(0, 5, (2, 6, 6))
-    assert regions.rank_correlation(first, second) == pytest.approx(spearmanr(first, second, axis=None).statistic)
-    assert regions.rank_correlation(first, np.ones((6, 6))) == 0
+    assert map_comparison.rank_correlation(first, second) == pytest.approx(
+        spearmanr(first, second, axis=None).statistic
+    )
+    assert map_comparison.rank_correlation(first, np.ones((6, 6))) == 0
 
 
 def test_maps_without_gradients_find_the_place() -> None:
@@ -122,19 +134,19 @@ def test_maps_without_gradients_find_the_place() -> None:
     row, column = np.unravel_index(hidden.argmax(), hidden.shape)
     assert 8 <= row * 3.5 + 1.75 < 16
     assert 32 <= column * 3.5 + 1.75 < 40
-    seen, used = perturb.rise(bright_spot, image, seconds=60, masks=600)
+    seen, used = rise.rise(bright_spot, image, seconds=60, masks=600)
     assert used == 600
     row, column = np.unravel_index(seen.argmax(), seen.shape)
     assert abs(row - 12) < 8
     assert abs(column - 36) < 8
-    again, _ = perturb.rise(bright_spot, image, seconds=60, masks=600)
+    again, _ = rise.rise(bright_spot, image, seconds=60, masks=600)
     assert np.array_equal(seen, again)
 
 
 def test_the_time_budget_gives_a_coarser_map() -> None:
     image = np.zeros((56, 56, 1), np.uint8)
     assert occlusion(bright_spot, image, seconds=0).shape == (4, 4)
-    assert perturb.rise(bright_spot, image, seconds=0)[1] == 32
+    assert rise.rise(bright_spot, image, seconds=0)[1] == 32
 
 
 def test_deletion_and_insertion_tell_a_true_map_from_a_false_one() -> None:
@@ -143,10 +155,10 @@ def test_deletion_and_insertion_tell_a_true_map_from_a_false_one() -> None:
     images[:, 8:16, 32:40] = 250
     true = np.zeros((4, 14, 14), np.float32)
     true[:, 2:4, 8:10] = 1
-    found = faithful.curves(bright_spot, true, images)
+    found = sanity_checks.curves(bright_spot, true, images)
     assert found.deletion < found.deletion_random
     assert found.insertion > found.insertion_random
-    wrong = faithful.curves(bright_spot, np.roll(true, 7, axis=1), images)
+    wrong = sanity_checks.curves(bright_spot, np.roll(true, 7, axis=1), images)
     assert wrong.deletion > found.deletion
     assert wrong.insertion < found.insertion
 
@@ -155,16 +167,16 @@ def test_scrambled_weights_change_true_maps_and_not_an_edge_detector(
     opened: network.Network, images: np.ndarray
 ) -> None:
     def true(net: network.Network, views: np.ndarray) -> np.ndarray:
-        return cam.maps(net, views, signed=True)
+        return grad_cam.maps(net, views, signed=True)
 
     def edges(net: network.Network, views: np.ndarray) -> np.ndarray:
         return np.stack([cv2.Laplacian(view[:, :, 0], cv2.CV_32F) for view in views])
 
     before = opened.model.get_weights()
-    passed = faithful.scrambled(opened, true, images)
+    passed = sanity_checks.scrambled(opened, true, images)
     assert passed.share[-1] == 1
     assert passed.passed
-    failed = faithful.scrambled(opened, edges, images)
+    failed = sanity_checks.scrambled(opened, edges, images)
     assert failed.correlation[-1] == pytest.approx(1)
     assert not failed.passed
     for own, kept in zip(opened.model.get_weights(), before, strict=True):
@@ -172,7 +184,7 @@ def test_scrambled_weights_change_true_maps_and_not_an_edge_detector(
 
 
 def test_the_pointing_game_on_known_lesions() -> None:
-    shown = faithful.phantoms(6, 128)
+    shown = sanity_checks.phantoms(6, 128)
     assert all(one.lesion.any() for one in shown)
     images = np.stack([one.image[:, :, np.newaxis] for one in shown])
 
@@ -181,7 +193,7 @@ def test_the_pointing_game_on_known_lesions() -> None:
 
     y, x = np.mgrid[-4:5, -4:5]
     disc = (x * x + y * y <= 16).astype(np.uint8)  # 3 % of 128 px is 4 px
-    right = faithful.pointing(
+    right = sanity_checks.pointing(
         certain, lambda views: np.stack([one.lesion.astype(np.float32) for one in shown]), images, shown
     )
     assert (right.n, right.hits, right.rate) == (6, 6, 1.0)
@@ -192,30 +204,32 @@ def test_the_pointing_game_on_known_lesions() -> None:
     )
     corner = np.zeros((6, 128, 128), np.float32)
     corner[:, 0, 0] = 1
-    wrong = faithful.pointing(certain, lambda views: corner, images, shown)
+    wrong = sanity_checks.pointing(certain, lambda views: corner, images, shown)
     assert (wrong.hits, wrong.lung_share) == (0, 0)
-    assert faithful.pointing(lambda views: -certain(views), lambda views: corner, images, shown).n == 0
+    assert sanity_checks.pointing(lambda views: -certain(views), lambda views: corner, images, shown).n == 0
 
 
 def test_the_strongest_point_is_where_a_cell_looks() -> None:
     """Where a cell at the border is the strongest, a map enlarged bilinearly is as strong all the way to the frame."""
-    (one,) = faithful.phantoms(1, 128)
+    (one,) = sanity_checks.phantoms(1, 128)
     lesion = np.zeros((128, 128), bool)
     lesion[28:36, 28:36] = True
     one = dataclasses.replace(one, lesion=lesion)
     heat = np.zeros((1, 2, 2), np.float32)
     heat[0, 0, 0] = 1
     image = one.image[np.newaxis, :, :, np.newaxis]
-    found = faithful.pointing(lambda views: np.ones(len(views)), lambda views: heat, image, [one])
+    found = sanity_checks.pointing(lambda views: np.ones(len(views)), lambda views: heat, image, [one])
     assert (found.hits, found.best_hits, found.cells) == (1, 1, 2)
     lesion[:] = False
     lesion[:6, 60:70] = True  # in both upper cells, far from their middles
-    found = faithful.pointing(lambda views: np.ones(len(views)), lambda views: heat, image, [one])
+    found = sanity_checks.pointing(lambda views: np.ones(len(views)), lambda views: heat, image, [one])
     assert (found.hits, found.best_hits, found.cell_hits, found.cell_hits_by_chance) == (0, 0, 1, 0.5)
     lesion[:] = False
     lesion[60:70, 60:70] = True  # where the first cell looks, if that is not the middle of its quarter
     for at, hits in ((None, 0), ((0.5, 0.9), 1)):
-        assert faithful.pointing(lambda views: np.ones(len(views)), lambda views: heat, image, [one], at).hits == hits
+        assert (
+            sanity_checks.pointing(lambda views: np.ones(len(views)), lambda views: heat, image, [one], at).hits == hits
+        )
 
 
 def test_the_paired_tests_are_scipys() -> None:
@@ -239,7 +253,7 @@ def test_responses_are_those_of_the_layers(opened: network.Network, images: np.n
 
 
 def test_squeezed_layers_are_no_pictures(opened: network.Network) -> None:
-    own = network.of(opened.run, zoo.build(keras, "efficientnetb0", 64))
+    own = network.of(opened.run, build.build(keras, "efficientnetb0", 64))
     assert own.layer("block2a_se_reduce").output.shape[1:3] == (1, 1)
     for layers in (activations.along(own, 6), activations.chosen(own, every=1)):
         assert layers[0].name == "stem_conv"
@@ -292,7 +306,7 @@ def test_commands_on_a_run(
 
 
 def test_checks_are_of_the_phantoms_of_the_seed(trained_run: Path) -> None:
-    first, again, other = (show.check(trained_run, None, None, 10, 4, seed).pointing for seed in (0, 0, 1))
+    first, again, other = (of_run.check(trained_run, None, None, 10, 4, seed).pointing for seed in (0, 0, 1))
     assert first == again
     assert first.lung_share != other.lung_share
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from edge_ct import receptive
+from edge_ct.network_analysis import receptive_field
 from edge_ct.phantom import seen_by
-from edge_ct.train.explain import show
+from edge_ct.train.explain import of_run
 from edge_ct.train.explain.bundle_maps import BundleNetwork
 
 ROOT = Path(__file__).parents[3]
@@ -16,7 +16,7 @@ SEED = 5  # of phantoms that nothing was chosen on
 
 @pytest.mark.slow
 def test_the_int8_map_points_at_lesions_and_is_the_runs_grad_cam() -> None:
-    found = show.check(FOLDER / "int8.tflite", None, FOLDER / "run", 60, 4, SEED)
+    found = of_run.check(FOLDER / "int8.tflite", None, FOLDER / "run", 60, 4, SEED)
     pointing, agreed = found.pointing, found.agreement
     assert pointing is not None
     assert agreed is not None
@@ -28,7 +28,7 @@ def test_the_int8_map_points_at_lesions_and_is_the_runs_grad_cam() -> None:
 
 @pytest.mark.slow
 def test_the_map_goes_with_the_weights() -> None:
-    found = show.check(FOLDER / "run", None, None, 16, 8, SEED)
+    found = of_run.check(FOLDER / "run", None, None, 16, 8, SEED)
     assert found.scrambled is not None
     assert found.scrambled.passed
     assert found.pointing is not None
@@ -43,7 +43,7 @@ def test_the_map_goes_with_the_weights() -> None:
 )
 def test_a_bundle_says_where_its_cells_look(path: Path) -> None:
     network = BundleNetwork(path)
-    found = receptive.centres(network.maps, seen_by(network.preprocess))
+    found = receptive_field.centres(network.maps, seen_by(network.preprocess))
     assert found is not None
     assert len(found) == 14  # rows, then columns
     assert found == pytest.approx(network.centres, abs=0.02)

@@ -1,0 +1,156 @@
+"""All that a device needs to measure a bundle, as one archive: the bundle, edge-ct itself, and `run.sh`.
+
+Without wheels the device's Python must have the base dependencies; with them (`--platform`) it needs Python and nothing
+else, no network either. `--host` sends the same archive over ssh and runs it there.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import shlex
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Sequence
+from importlib.metadata import requires
+from pathlib import Path
+
+import msgspec
+
+from edge_ct import bundle as bundles
+from edge_ct.errors import EdgeCTError
+from edge_ct.system.files import write_bytes
+
+from .bundle import Benchmark
+
+FOLDER = "edge-ct-benchmark-kit"
+_ROOMS = ("edge_ct", "edge_ct.device_app", "edge_ct.benchmarks")
+RUN = """#!/bin/sh
+# Measures model.tflite on this machine and prints JSON; arguments are those of `edge-ct benchmark run`.
+# PYTHON=/path/to/python3 sh run.sh --quick > result.json
+set -e
+cd "$(dirname "$0")"
+python=${PYTHON:-python3}
+if [ -d wheels ]; then
+    if [ ! -x env/bin/python ]; then
+        "$python" -m venv env 1>&2
+        env/bin/python -m pip install --quiet --no-index --find-links wheels wheels/*.whl 1>&2
+    fi
+    python=env/bin/python
+fi
+if ! "$python" -c "import click, cv2, msgspec, numpy" 2>/dev/null; then
+    echo "edge-ct: $python on this machine lacks edge-ct's base dependencies; install them, name another with" \\
+        "PYTHON=..., or make the kit with --platform" 1>&2
+    exit 6
+fi
+PYTHONPATH="$PWD/lib${PYTHONPATH:+:$PYTHONPATH}" exec "$python" -m edge_ct benchmark run model.tflite --json "$@"
+"""
+README = """Unpack on the device and run, without a network:
+
+    tar xzf kit.tar.gz && sh edge-ct-benchmark-kit/run.sh > result.json
+
+Options of `edge-ct benchmark run` may follow: --quick, --threads 1,2,4, --workers 1-4, --profile.
+Compare two results with `edge-ct benchmark compare`. Research use only; not a medical device.
+"""
+
+
+def pack(bundle: Path, wheels: Sequence[Path] = ()) -> bytes:
+    """The archive, gzipped tar. Raises `ModelRejected` for a bundle that fails verification."""
+    content = bundles.read(bundle).content
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        _add(archive, "model.tflite", content)
+        _add(archive, "run.sh", RUN.encode(), 0o755)
+        _add(archive, "README.txt", README.encode())
+        for name, file in _sources():
+            _add(archive, f"lib/{name}", file.read_bytes())
+        for wheel in wheels:
+            _add(archive, f"wheels/{wheel.name}", wheel.read_bytes())
+    return buffer.getvalue()
+
+
+def write(bundle: Path, out: Path, platform: str | None, python_version: str) -> int:
+    """Write the archive; returns its bytes. platform: a wheel tag as pip has it, or `here`; None leaves wheels out.
+
+    Raises `EdgeCTError` where pip finds no wheels.
+    """
+    with tempfile.TemporaryDirectory() as work:
+        wheels = _download(Path(work), platform, python_version) if platform else []
+        content = pack(bundle, wheels)
+    write_bytes(out, content)
+    return len(content)
+
+
+def measure_on(host: str, bundle: Path, words: Sequence[str], python: str, ssh: str) -> Benchmark:
+    """Send the archive to `host`, run it in a temporary folder there, and bring the measurement home.
+
+    words: options of `benchmark run`. python: on the host. ssh: the command that reaches it. Raises `EdgeCTError` with
+    what the host said where it fails, under its exit code.
+    """
+    if host.startswith("-"):
+        raise EdgeCTError(f"{host}: not a host")
+    there = (
+        'd=$(mktemp -d) && trap \'rm -rf "$d"\' EXIT && tar xzf - -C "$d" && '
+        f'PYTHON={shlex.quote(python)} sh "$d/{FOLDER}/run.sh" {shlex.join(words)}'
+    )
+    command = [*shlex.split(ssh), host, there]
+    try:
+        done = subprocess.run(command, input=pack(bundle), capture_output=True, check=False)
+    except OSError as error:
+        raise EdgeCTError(f"{command[0]}: cannot be run: {error.strerror}") from error
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
+        raise EdgeCTError(f"{host}: {lines[-1].removeprefix('edge-ct: ')} (exit code {done.returncode} there)")
+    try:
+        return msgspec.json.decode(done.stdout, type=Benchmark)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise EdgeCTError(f"{host}: what it answers is no measurement: {error}") from error
+
+
+def _sources() -> list[tuple[str, Path]]:
+    """(name inside lib/, file) of the rooms that a device needs."""
+    found = []
+    for room in _ROOMS:
+        spec = importlib.util.find_spec(room)
+        assert spec is not None and spec.submodule_search_locations
+        folder = Path(spec.submodule_search_locations[0])
+        files = [file for file in folder.rglob("*.py") if room != "edge_ct" or not _in_a_wing(file.relative_to(folder))]
+        found += [(f"{room.replace('.', '/')}/{file.relative_to(folder)}", file) for file in sorted(files)]
+    return found
+
+
+def _in_a_wing(file: Path) -> bool:
+    """Whether an installed edge_ct/ holds the file for a wing."""
+    return file.parts[0] in ("train", "convert", "device_app", "benchmarks", "recipes")
+
+
+def _download(work: Path, platform: str, python_version: str) -> list[Path]:
+    """The wheels of the base dependencies, by pip."""
+    base = [line for line in requires("edge-ct") or [] if "extra ==" not in line]
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary", ":all:", "--dest", str(work)]
+    if platform != "here":
+        command += ["--platform", platform, "--python-version", python_version]
+        # pip judges markers by this machine, not by the target.
+        machine = "armv7l" if "armv7" in platform else "aarch64"
+        base = [line.partition(";")[0] for line in base if _meant_for(line, machine)]
+    done = subprocess.run([*command, *base], capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["no reason given"]
+        raise EdgeCTError(f"pip finds no wheels for {platform}: {lines[-1]}")
+    return sorted(work.glob("*.whl"))
+
+
+def _meant_for(requirement: str, machine: str) -> bool:
+    """Of the markers that edge-ct's base dependencies have: 32-bit Arm, or everything else."""
+    marker = requirement.partition(";")[2]
+    if "platform_machine" not in marker:
+        return True
+    return ("==" in marker) == (machine == "armv7l")
+
+
+def _add(archive: tarfile.TarFile, name: str, content: bytes, mode: int = 0o644) -> None:
+    entry = tarfile.TarInfo(f"{FOLDER}/{name}")
+    entry.size, entry.mode = len(content), mode
+    archive.addfile(entry, io.BytesIO(content))

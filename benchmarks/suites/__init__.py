@@ -1,0 +1,1 @@
+"""pytest-benchmark suites: inference, reading slices, the worklist, training. Run them with `make bench`."""

@@ -1,0 +1,49 @@
+"""pytest-benchmark suites of a bundle: the network alone, its outputs, a slice from bytes to result. `make bench`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge_ct import bundle as bundles
+from edge_ct import slices
+from edge_ct.classifier import Classifier
+
+from ..measure.bundle import phantom_files
+
+
+@pytest.fixture(scope="module")
+def content() -> bytes:
+    """A PNG file of 512 px."""
+    return phantom_files(1)[0]
+
+
+@pytest.fixture(params=[1, 2], ids="{} threads".format)
+def classifier(request: pytest.FixtureRequest, bundle: Path) -> Classifier:
+    """The engine, with one thread and with two."""
+    return Classifier(bundle, request.param)
+
+
+def test_invoke(benchmark: Any, classifier: Classifier, content: bytes) -> None:
+    """The graph alone."""
+    image = classifier.manifest.preprocess(slices.decode(content, "phantom").pixels)
+    benchmark(classifier.runtime.invoke, image)
+
+
+def test_infer(benchmark: Any, classifier: Classifier, content: bytes) -> None:
+    """The graph, its outputs as real numbers, calibration: what `model only` is."""
+    image = classifier.manifest.preprocess(slices.decode(content, "phantom").pixels)
+    p, _ = benchmark(classifier.infer, image)
+    assert 0 <= p <= 1
+
+
+def test_classify(benchmark: Any, classifier: Classifier, content: bytes) -> None:
+    """File bytes to result: what `end to end` is."""
+    assert benchmark(classifier.classify, content).decision != "rejected"
+
+
+def test_open(benchmark: Any, bundle: Path) -> None:
+    """Reading and verifying a bundle, without the interpreter."""
+    assert benchmark(bundles.read, bundle).model_bytes > 0

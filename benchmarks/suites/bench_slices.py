@@ -1,0 +1,36 @@
+"""pytest-benchmark suites of what happens to a slice before the network: decode, identity, preprocess. `make bench`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from edge_ct import slices
+from edge_ct.preprocess import Preprocess
+
+from ..measure.bundle import phantom_files
+
+
+@pytest.fixture(scope="module")
+def content() -> bytes:
+    """A PNG file of 512 px."""
+    return phantom_files(1)[0]
+
+
+def test_decode_png_512(benchmark: Any, content: bytes) -> None:
+    """PNG bytes -> Slice."""
+    assert benchmark(slices.decode, content, "phantom").pixels.shape == (512, 512)
+
+
+def test_identity_512(benchmark: Any, content: bytes) -> None:
+    """SHA-256 of the pixels, for recognising a slice."""
+    pixels = slices.decode(content, "phantom").pixels
+    assert len(benchmark(lambda: slices.Slice(pixels, "phantom").sha256)) == 64
+
+
+@pytest.mark.parametrize("size", [96, 224, 380])
+def test_preprocess_512(benchmark: Any, content: bytes, size: int) -> None:
+    """Slice -> the network's input."""
+    pixels = slices.decode(content, "phantom").pixels
+    assert benchmark(Preprocess(size), pixels).shape == (size, size, 1)

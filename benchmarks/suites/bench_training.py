@@ -1,0 +1,149 @@
+"""Training throughput of `edge-ct train` against a bare Keras `fit`: the same network, slices and kind of augmentation.
+
+    pytest benchmarks/suites/bench_training.py -s
+
+Both train in one process and take turns. An epoch counts from end to end: batches, steps, validation; with `edge-ct
+train` the checkpoint too. First epochs, which build the graph, do not count.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from edge_ct import cli
+from edge_ct.dataset import Images, load, load_images
+from edge_ct.preprocess import Preprocess
+from edge_ct.run import SplitTable, read_split
+
+SIZE, BATCH, EPOCHS, ROUNDS = 96, 32, 5, 3
+# MobileNetV2 at a third of its width: the faster the network, the more all else weighs.
+TRAINING = ("--alpha", "0.35", "--size", str(SIZE), "--batch", str(BATCH), "--augment", "flips", "--patience", "99")
+TARGET = 0.95
+
+
+@contextmanager
+def timed_epochs() -> Iterator[list[float]]:
+    """Inside, every Keras `fit` adds the seconds of each of its epochs but the first."""
+    import keras
+
+    seconds: list[float] = []
+    fit = keras.Model.fit
+
+    class Timer(keras.callbacks.Callback):
+        ended: float | None = None
+
+        def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+            now = perf_counter()
+            if self.ended is not None:
+                seconds.append(now - self.ended)
+            self.ended = now
+
+    def timed(self: Any, *arguments: Any, callbacks: Any = (), **options: Any) -> Any:
+        return fit(self, *arguments, callbacks=[*callbacks, Timer()], **options)
+
+    keras.Model.fit = timed
+    try:
+        yield seconds
+    finally:
+        keras.Model.fit = fit
+
+
+def bare_fit(model: Any, images: np.ndarray, labels: np.ndarray, table: SplitTable) -> None:
+    """What one would write without edge-ct; images: float32 [n, s, s, 1] of grey levels."""
+    import keras
+
+    generator = np.random.default_rng(0)
+
+    class Batches(keras.utils.PyDataset):
+        def __init__(self, chosen: np.ndarray) -> None:
+            super().__init__()
+            self.chosen = chosen
+
+        def __len__(self) -> int:
+            return len(self.chosen) // BATCH
+
+        def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+            own = self.chosen[index * BATCH : (index + 1) * BATCH]
+            return np.stack([augmented(images[i], generator) for i in own])[..., None] / 127.5 - 1, labels[own]
+
+    validation = table.where("validation")
+    model.compile(
+        keras.optimizers.Adam(5e-4),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        jit_compile=False,
+    )
+    model.fit(
+        Batches(table.where("train")),
+        validation_data=(images[validation] / 127.5 - 1, labels[validation]),
+        epochs=EPOCHS,
+        verbose=0,
+    )
+
+
+def augmented(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Flips and rotations by up to 15 degrees, float32 [s, s]."""
+    turn = cv2.getRotationMatrix2D((SIZE / 2 - 0.5,) * 2, generator.uniform(-15, 15), 1)
+    image = cv2.warpAffine(image[:, :, 0], turn, (SIZE, SIZE), borderMode=cv2.BORDER_REPLICATE)
+    for axis in (0, 1):
+        if generator.random() < 0.5:
+            image = cv2.flip(image, axis)
+    return image
+
+
+def slices_of(data: Path) -> tuple[Images, np.ndarray]:
+    """Every slice in memory, and its label."""
+    dataset = load(data)
+    return load_images(dataset, Preprocess(SIZE)), dataset.labels.astype(np.int32)
+
+
+def compare(folder: Path) -> dict[str, list[float]]:
+    """Seconds of each epoch, of `edge-ct train` and of the bare `fit`; `folder` is written to."""
+    import keras
+
+    data = folder / "phantoms"
+    shape = ("--patients", "300", "--slices", "2", "--size", str(SIZE))
+    assert cli.run(["data", "synth", str(data), *shape]) == 0
+    images, labels = slices_of(data / "slices.csv")
+    floats = images.images.astype(np.float32)
+    seconds: dict[str, list[float]] = {"edge-ct train": [], "bare fit": []}
+    for number in range(ROUNDS):
+        run = folder / f"run-{number}"
+        command = ["train", "mobilenetv2", "--data", str(data / "slices.csv"), *TRAINING, "--out", str(run)]
+        with timed_epochs() as found:
+            assert cli.run([*command, "--epochs", str(EPOCHS)]) == 0
+        seconds["edge-ct train"] += found
+        model = keras.saving.load_model(run / "model.keras", compile=False)
+        with timed_epochs() as found:
+            bare_fit(keras.Model.from_config(model.get_config()), floats, labels, read_split(run / "split.csv"))
+        seconds["bare fit"] += found
+    return seconds
+
+
+@pytest.mark.slow
+def test_training_keeps_up_with_a_bare_fit(tmp_path: Path) -> None:
+    """The ratio of throughputs; of medians, as both met the same disturbances."""
+    seconds = compare(tmp_path)
+    n = len(read_split(tmp_path / "run-0" / "split.csv").where("train")) // BATCH * BATCH
+    for name, found in seconds.items():
+        print(f"{name:<14}{n / median(found):8.1f} slices/s (best {n / min(found):.1f}; {len(found)} epochs of {n})")
+    ratio = median(seconds["bare fit"]) / median(seconds["edge-ct train"])
+    print(
+        json.dumps(
+            {
+                "ratio": round(ratio, 3),
+                "ratio_of_best": round(min(seconds["bare fit"]) / min(seconds["edge-ct train"]), 3),
+            }
+        )
+    )
+    assert ratio >= TARGET

@@ -1,0 +1,163 @@
+"""`edge-ct classify`: parse, call, print."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edge_ct.classifier import Classifier, Result
+from edge_ct.errors import InputRejected
+from edge_ct.system import native_output
+from edge_ct.system.progress import print_json
+
+from ..command_options import model_option, state_option
+from ..paths import model_path, processors
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..judging.rollup import Rolled
+
+_COLOURS = {"positive": "red", "refer": "yellow", "negative": "green", "rejected": "magenta"}
+
+
+@click.command(short_help="Judge CT slices, offline.")
+@click.argument("sources", nargs=-1, required=True, metavar="PATH...")
+@model_option
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line on standard output.")
+@click.option("--csv", "as_csv", is_flag=True, help="CSV on standard output.")
+@click.option(
+    "--by",
+    type=click.Choice(["slice", "series", "patient"]),
+    default="slice",
+    help="With series or patient, these alone are shown.",
+)
+@click.option("--series", metavar="NAME", help="Take all slices for one series of this name.")
+@click.option("--heatmap", type=click.Path(path_type=Path, file_okay=False), help="Write overlays to this folder.")
+@click.option("--maps", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.npz",
+              help="Write the maps as numbers, an archive of NumPy.")  # fmt: skip
+@click.option(
+    "--heatmap-seconds",
+    type=click.FloatRange(0.1, 600),
+    default=2.0,
+    show_default=True,
+    help="What one map may take where the network has no class map.",
+)
+@click.option("--worklist", "record", is_flag=True, help="Store each result before it is shown.")
+@state_option
+@click.option("--patient", metavar="ID", help="Whose slices these are; stored as a pseudonym.")
+@click.option(
+    "--threads", type=click.IntRange(1, 64), default=1, show_default=True, help="Threads of each interpreter."
+)
+@click.option("--workers", type=click.IntRange(1, 64), help="Slices judged at once.  [default: as many as processors]")
+@click.pass_context
+def classify(
+    context: click.Context,
+    sources: tuple[str, ...],
+    model: str | None,
+    as_json: bool,
+    as_csv: bool,
+    by: str,
+    series: str | None,
+    heatmap: Path | None,
+    maps: Path | None,
+    heatmap_seconds: float,
+    record: bool,
+    state: Path,
+    patient: str | None,
+    threads: int,
+    workers: int | None,
+) -> None:
+    """Judge PNG, JPEG, TIFF or DICOM slices: files, folders, globs in quotes, or - for one image on standard input.
+
+    Each slice is positive, negative, refer (too close to call) or rejected (cannot be judged); a series, and a patient
+    of DICOM, is judged by the mean of its slices, with k of n beside it. DICOM slices that show no lung, localisers and
+    derived images are rejected and do not vote; the frames of an Enhanced CT object are slices. Patients are shown by a
+    pseudonymised key, which stays the same where --state has the device's. The exit code is 3 where a file cannot be
+    read, or is no CT; a slice that was read and rejected leaves it 0. Research use only: triage, never a diagnosis.
+
+    \b
+    Example:
+      edge-ct classify slice.png --model model.tflite
+      edge-ct classify study/ --model model.tflite --worklist --heatmap maps/
+      edge-ct classify 'export/**/*.dcm' --model model.tflite --by series --json
+    """
+    from ..judging import judge, rollup
+    from . import results as classifying
+
+    if as_json and as_csv:
+        raise click.UsageError("either --json or --csv")
+    classifier = Classifier(model_path(model), threads)
+    found = judge.find_all(sources)
+    ahead = list(itertools.islice(found, 2))
+    # A second worker for a single slice would only cost its start.
+    workers = 1 if len(ahead) < 2 else workers or max(1, processors() // threads)
+    with contextlib.ExitStack() as stack:
+        recording = None
+        if record:
+            from ..worklist.worklist import Worklist
+
+            recording = classifying.Recording(stack.enter_context(Worklist(state)), patient)
+        tally = rollup.Tally(lambda: _key(state), series, patient)
+        stack.enter_context(native_output.native_stderr())
+        judges = judge.Judges(classifier, workers)
+        numbers = classifying.Maps() if maps else None
+        results = classifying.classify(
+            judges, itertools.chain(ahead, found), tally, heatmap, heatmap_seconds, recording, numbers
+        )
+        if by != "slice":
+            for _ in results:
+                pass
+        elif as_csv:
+            for line in classifying.csv_lines(results):
+                click.echo(line, nl=False)
+        else:
+            for result in results:
+                print_json(result) if as_json else click.echo(_row(result))
+    if maps and numbers:
+        numbers.write(maps)
+    # As JSON or CSV, one kind of row at a time; the table has all of them.
+    whole = by == "slice" and not (as_json or as_csv)
+    if whole or by == "series":
+        _print_rolled(tally.all_series(classifier), rollup.Series, as_json, as_csv)
+    if whole or by == "patient":
+        _print_rolled(tally.all_patients(classifier), rollup.Patient, as_json, as_csv)
+    click.echo(str(tally), err=True)
+    if tally.unread:
+        context.exit(InputRejected.exit_code)
+
+
+def _key(state: Path) -> bytes:
+    from ..pseudonym import passing_key
+
+    return passing_key(state)
+
+
+def _row(result: Result) -> str:
+    decision = click.style(f"{result.decision:<9}", fg=_COLOURS[result.decision], bold=True)
+    p = "      " if result.probability is None else f"{result.probability:6.1%}"
+    reason = f"  ({result.reason})" if result.reason else ""
+    return f"{decision} {p}  {result.source}{reason}"
+
+
+def _print_rolled(rolled: Sequence[Rolled], kind: type[Rolled], as_json: bool, as_csv: bool) -> None:
+    from ..judging import rollup
+
+    if as_csv:
+        click.echo("".join(rollup.csv_table(kind, rolled)), nl=False)
+        return
+    for own in rolled:
+        print_json(own) if as_json else click.echo(_rolled(own))
+
+
+def _rolled(own: Rolled) -> str:
+    decision = click.style(f"{own.decision:<9}", fg=_COLOURS[own.decision], bold=True)
+    p = "      " if own.probability is None else f"{own.probability:6.1%}"
+    rejected = f", {own.rejected_slices} rejected" if own.rejected_slices else ""
+    reason = f"  ({own.reason})" if own.reason else ""
+    who = f"series {own.series}" if isinstance(own.series, str) else f"patient {own.patient or 'without a name'}"
+    return f"{decision} {p}  {who}: {own.positive_slices} of {own.slices} positive{rejected}{reason}"

@@ -1,0 +1,7 @@
+"""Receiving DICOM objects.
+
+- `listener`   the C-STORE and C-ECHO provider
+- `admission`  which objects are accepted, and the DICOM status of a refusal
+- `limits`     limits of connections and of messages
+- `spool`      received objects on disk and in the queue
+"""

@@ -1,0 +1,74 @@
+"""What a received object must be, and the DICOM status of a refusal (PS3.4, B.2.3; PS3.7, C)."""
+
+from __future__ import annotations
+
+from edge_ct import dicom, slices
+from edge_ct.errors import EdgeCTError, InputRejected
+
+from ...judging import dicom_frames
+from ...judging.dicom_frames import Facts
+from ..uids import is_uid
+
+SUCCESS = 0x0000
+OUT_OF_RESOURCES = 0xA700
+NOT_OF_ITS_CLASS = 0xA900
+CANNOT_UNDERSTAND = 0xC000
+
+CT = "1.2.840.10008.5.1.4.1.1.2"
+ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
+LEGACY_ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.2"
+ACCEPTED = (CT, ENHANCED_CT, LEGACY_ENHANCED_CT)
+TRANSFER_SYNTAXES = (
+    "1.2.840.10008.1.2.1",  # explicit, little endian
+    "1.2.840.10008.1.2",  # implicit, little endian
+    "1.2.840.10008.1.2.2",  # explicit, big endian
+    "1.2.840.10008.1.2.1.99",  # deflated
+    "1.2.840.10008.1.2.4.57",  # JPEG lossless
+    "1.2.840.10008.1.2.4.70",  # JPEG lossless, first-order prediction
+    "1.2.840.10008.1.2.4.80",  # JPEG-LS
+    "1.2.840.10008.1.2.4.81",  # JPEG-LS, near-lossless
+    "1.2.840.10008.1.2.4.90",  # JPEG 2000, lossless
+    "1.2.840.10008.1.2.4.91",  # JPEG 2000
+    "1.2.840.10008.1.2.5",  # RLE
+)
+
+
+class Refused(EdgeCTError):
+    """An object that is not taken: the DICOM status, and why in words that hold nothing of a patient's."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status, self.reason = status, reason
+
+
+def admit(data: bytes, sop_class: str, instance: str) -> list[Facts]:
+    """The frames of an object, of a file's bytes; sop_class and instance: as the request has them. Raises `Refused`.
+
+    Localisers and derived images are taken: they belong to their series, whose result says that they were skipped.
+    """
+    if sop_class not in ACCEPTED:
+        raise Refused(NOT_OF_ITS_CLASS, f"SOP class {_shown(sop_class)}; CT images are taken")
+    try:
+        dataset = dicom.read_dataset(data, "object")
+        with dicom.refusing("object"):
+            if str(dataset.get("SOPClassUID")) != sop_class or str(dataset.get("SOPInstanceUID")) != instance:
+                raise Refused(NOT_OF_ITS_CLASS, "SOP class or instance UID is not the request's")
+            if dataset.get("Modality") != "CT":
+                raise Refused(NOT_OF_ITS_CLASS, f"modality {dicom.quoted(dataset.get('Modality'))[:16]}, not CT")
+            if "PixelData" not in dataset:
+                raise Refused(NOT_OF_ITS_CLASS, "no pixel data")
+            slices.check_sides(int(dataset.Columns), int(dataset.Rows), "object")
+            dicom.check_frame_count(dataset, "object")
+            frames = dicom_frames.read(dataset)
+        if not all(is_uid(uid) for uid in (frames[0].instance, frames[0].study, frames[0].series)):
+            raise Refused(NOT_OF_ITS_CLASS, "instance, study or series UID missing or malformed")
+        if any(dicom_frames.why_skipped(facts) is None for facts in frames):
+            dicom.check(dataset, "object", slices.check_sides)
+        dicom.check_pixels(dataset, "object")
+    except InputRejected as error:
+        raise Refused(CANNOT_UNDERSTAND, str(error).removeprefix("object: ")) from error
+    return frames
+
+
+def _shown(uid: str) -> str:
+    return uid if is_uid(uid) else "malformed"

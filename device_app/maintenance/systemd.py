@@ -1,0 +1,149 @@
+"""systemd units for a device: what they run, as whom, and what is kept from them.
+
+Directives: systemd.exec(5), systemd.service(5), systemd.resource-control(5).
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from edge_ct import bundle as bundles
+from edge_ct.errors import EdgeCTError
+from edge_ct.system.files import refuse_existing, write_bytes
+
+STATE = "/var/lib/edge-ct"
+MODEL = "/usr/local/share/edge-ct/model.tflite"
+_UNITS = "/etc/systemd/system"
+
+_SERVICE = """\
+[Unit]
+Description=edge-ct {name}: {what} (research use only)
+After=local-fs.target{after}
+
+[Service]
+Type=exec
+ExecStart={command}
+Restart=on-failure
+RestartSec=5
+User={user}
+Group={user}
+StateDirectory=edge-ct
+StateDirectoryMode=0700
+UMask=0077
+Nice=5
+MemoryMax={memory}
+NoNewPrivileges=yes
+CapabilityBoundingSet=
+AmbientCapabilities=
+ProtectSystem=strict
+ProtectHome=read-only
+PrivateTmp=yes
+PrivateDevices=yes
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectProc=invisible
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+RemoveIPC=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources
+SystemCallErrorNumber=EPERM
+{network}
+[Install]
+WantedBy=multi-user.target
+"""
+_NO_NETWORK = "PrivateNetwork=yes\nRestrictAddressFamilies=AF_UNIX\n"
+_LOOPBACK = "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6\nIPAddressDeny=any\nIPAddressAllow=localhost\n"
+_NETWORK = "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6\n"
+
+
+def plan(
+    model: Path,
+    watch: Path | None,
+    callers: Sequence[str],
+    targets: Sequence[str],
+    lan: bool,
+    keep_days: int,
+    user: str,
+    program: str | None = None,
+) -> dict[PurePosixPath, str | bytes]:
+    """The files of an installation by their paths on the device.
+
+    callers: AE titles that DICOM is received from; without one nothing listens. targets: AET@HOST:PORT of who gets the
+    results. program: the `edge-ct` that the units run; by default the one beside this Python. Raises `ModelRejected`
+    for a damaged bundle, `EdgeCTError` for names that systemd would not take.
+    """
+    if not re.fullmatch(r"[a-z_][a-z0-9_-]{0,30}", user) or user == "root":
+        raise EdgeCTError(f"--user {user}: an unprivileged user's name: small letters, digits, - and _")
+    if watch is not None and not watch.is_absolute():
+        raise EdgeCTError(f"--watch {watch}: an absolute path is needed")
+    content = bundles.read(model).content
+    # Not resolved: the Python of a virtual environment is a link to another, beside which there is no edge-ct.
+    program = program or str(Path(sys.executable).with_name("edge-ct"))
+    common = ["--model", MODEL, "--state", STATE]
+    kept = [*common, "--keep-days", str(keep_days)]
+    # What it runs, how much memory it may take, what it sees of the network.
+    services = {
+        "serve": ("the page", ["serve", *kept, *(["--lan"] if lan else [])], "600M", _NETWORK if lan else _LOOPBACK)
+    }
+    if watch is not None:
+        what = f"judges what arrives in {watch}"
+        services["watch"] = (what, ["watch", str(watch), "--json", *kept], "600M", _NO_NETWORK)
+    if targets and not callers:
+        raise EdgeCTError("--to sends results of what was received: name who may send with --listen")
+    if callers:
+        who = [word for caller in callers for word in ("--allow-aet", caller)]
+        where = [word for target in targets for word in ("--to", target)]
+        command = ["listen", "--host", "0.0.0.0", *who, *where, *common]
+        services["listen"] = ("receives DICOM", command, "1500M", _NETWORK)
+    files: dict[PurePosixPath, str | bytes] = {
+        PurePosixPath(MODEL): content,
+        PurePosixPath("/etc/sysusers.d/edge-ct.conf"): f'u {user} - "edge-ct services" {STATE}\n',
+    }
+    for name, (what, arguments, memory, network) in services.items():
+        files[PurePosixPath(f"{_UNITS}/edge-ct-{name}.service")] = _SERVICE.format(
+            name=name,
+            what=what.replace("%", "%%"),
+            after=" network.target" if network == _NETWORK else "",
+            command=" ".join(_quoted(own) for own in (program, *arguments)),
+            user=user,
+            memory=memory,
+            network=network,
+        )
+    return files
+
+
+def write(files: Mapping[PurePosixPath, str | bytes], root: Path, force: bool = False) -> list[Path]:
+    """Write the files below `root`; none where one of them is there already and `force` is not set."""
+    targets = {root / path.relative_to("/"): content for path, content in files.items()}
+    for target in targets:
+        refuse_existing(target, force)
+    for target, content in targets.items():
+        write_bytes(target, content.encode() if isinstance(content, str) else content)
+        target.chmod(0o644)
+    return list(targets)
+
+
+def units(files: Mapping[PurePosixPath, str | bytes]) -> list[str]:
+    """Names of the services among the files."""
+    return [path.stem for path in files if path.suffix == ".service"]
+
+
+def _quoted(argument: str) -> str:
+    """As systemd.service(5) reads a command line: % and $ doubled, what has blanks or quotes in quotes."""
+    if any(not c.isprintable() for c in argument):
+        raise EdgeCTError(f"{argument!r}: a path without control characters is needed")
+    text = argument.replace("%", "%%").replace("$", "$$")
+    if re.fullmatch(r"[\w@%$+=:,./-]+", text):
+        return text
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -1,0 +1,77 @@
+"""`edge-ct watch`: parse, call, print."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+
+import click
+
+from edge_ct.classifier import Classifier
+from edge_ct.system import native_output
+from edge_ct.system.progress import print_json
+
+from ..command_options import keep_days_option, model_option, state_option
+from ..paths import model_path, processors
+
+
+@click.command(short_help="Judge what arrives in a folder.")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False), metavar="DIR")
+@model_option
+@state_option
+@keep_days_option
+@click.option(
+    "--interval", type=click.FloatRange(0.05, 3600), default=2.0, show_default=True, help="Seconds between looks."
+)
+@click.option(
+    "--settle",
+    type=click.FloatRange(0.05, 3600),
+    default=3.0,
+    show_default=True,
+    help="Seconds for which a file must not have changed.",
+)
+@click.option("--once", is_flag=True, help="End when everything in the folder is judged.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line: the stored row.")
+@click.option(
+    "--threads", type=click.IntRange(1, 64), default=1, show_default=True, help="Threads of each interpreter."
+)
+@click.option("--workers", type=click.IntRange(1, 64), help="Slices judged at once.  [default: as many as processors]")
+def watch(
+    folder: Path,
+    model: str | None,
+    state: Path,
+    keep_days: int | None,
+    interval: float,
+    settle: float,
+    once: bool,
+    as_json: bool,
+    threads: int,
+    workers: int | None,
+) -> None:
+    """Judge slices as they arrive in DIR (a USB stick, a modality's export) and store each result in the worklist.
+
+    A file is judged when it is complete; nothing in DIR is moved or changed; what was judged is remembered across
+    restarts. A line is printed when its row is on the disk. Research use only: triage, never a diagnosis.
+
+    \b
+    Example:
+      edge-ct watch /media/usb --model model.tflite --keep-days 90
+    """
+    from ..judging.judge import Judges
+    from ..worklist.worklist import Worklist
+    from .hot_folder import Watch
+
+    classifier = Classifier(model_path(model), threads)
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
+    with Worklist(state) as worklist, native_output.native_stderr() as people:
+        judges = Judges(classifier, workers or max(1, processors() // threads))
+        watching = Watch(folder, worklist, judges, settle, people)
+        for added in watching.run(stop, interval, keep_days, once):
+            row = added.row
+            if as_json:
+                print_json(row)
+            else:
+                p = "-" if row.probability is None else f"{row.probability:.1%}"
+                click.echo(f"{row.id:>6}  {row.decision:<9} {p:>6}  {row.source}")

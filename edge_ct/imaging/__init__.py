@@ -1,0 +1,9 @@
+"""Pixel work below the contract of the floor.
+
+- `image_headers`      format and size of an image, read before any pixel is decoded
+- `slice_check`        whether a picture can be a CT slice
+- `lungs`              lung fields of a slice
+- `near_duplicates`    hashes that find nearly identical slices
+- `degrade`            slices as worse exports would show them
+- `phantom_anatomy`    the anatomy that phantom slices are drawn from
+"""

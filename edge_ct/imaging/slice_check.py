@@ -1,0 +1,222 @@
+"""Is this picture an axial lung CT slice at all? Judged from its pixels alone, before the network and for every bundle.
+
+A CT slice in a lung window has two greys, lung and soft tissue, with sharp borders between them and little in between;
+a chest X-ray and a photograph fade from one into the other. Eleven measurements of that and of where the dark is, on a
+copy of 64 x 64 px without the frame, are added up with fixed weights. `scripts/fit_slice_check.py` fitted them, on
+slices seen through other windows, crops, borders and exports, against X-rays and photographs: a positive sum is
+a slice.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+SIDE = 64  # px, of the copy that is measured
+_FRAMED = 128  # px, of the copy that its frame is cut from
+# A row or column at the edge is frame where all but a share of it, burnt-in text, is within so many greys of its end.
+_FLAT, _TEXT = 8, 0.12
+_MOST_FRAME = 0.4  # of a side
+_SMALL = 6.0  # added for each halving below `_FRAMED`: a slice that small has lost its sharp borders
+_CRUSHED = 0.5  # share of the dark that is one grey: lungs in a soft-tissue window
+_COLOURED = 8  # greys that a pixel's channels differ by beyond what its brightness explains
+# Share of coloured pixels that is a colour picture; below it, a share takes its price off the sum.
+_COLOURFUL, _COLOUR_PRICE = 0.25, 10.0
+
+# The body is wider than deep, in every axial slice; of what is left without the frame, the least width over height.
+_NARROW = 0.8
+
+# A sum below the first is no slice; below the second it is none if the network has seen nothing like it either.
+REJECT, DOUBT = 0.0, 1.5
+UNLIKE = (
+    "does not look like a lung CT slice (an X-ray, a photograph, another part of the body?): "
+    "give axial chest CT slices in a lung window (level -600, width 1500)"
+)
+
+
+class Measured(NamedTuple):
+    """The eleven measurements. Dark and bright are the two sides of Otsu's threshold; gap is between their means."""
+
+    split: float  # share of the variance that lies between dark and bright
+    spread: float  # standard deviation of the bright, in gaps
+    between: float  # share of pixels in the middle of the gap
+    slopes: float  # share of pixels that are neither flat nor an edge
+    edges: float  # share of the gradients' energy that lies where dark meets bright
+    whole: float  # share of the bright that is in one piece
+    pieces: float  # logarithm of the number of dark pieces
+    beside: float  # dark to the left and right less dark in the middle
+    spine: float  # dark at the lower end of the middle
+    valley: float  # how far the dark thins out between its two sides
+    lower: float  # dark in the lower part less dark in the upper
+
+
+_GREYS = np.arange(256, dtype=np.float64)
+_SQUARE = np.ones((3, 3), np.uint8)
+_WEIGHTS = Measured(
+    split=3.779,
+    spread=-24.05,
+    between=2.824,
+    slopes=1.727,
+    edges=13.48,
+    whole=7.315,
+    pieces=0.1071,
+    beside=1.754,
+    spine=-0.6991,
+    valley=2.282,
+    lower=1.275,
+)
+_BIAS = -17.78
+
+
+def colour_share(image: np.ndarray) -> float:
+    """Share of pixels, 0 to 1, whose colour is more than a tint of the whole. image: uint8 [h, w, 3].
+
+    A blue film and a slice saved as RGB have none: each channel follows the grey.
+    """
+    channels = image.reshape(-1, 3).astype(np.float32)
+    grey = channels.mean(1)
+    centred, variation = grey - grey.mean(), channels - channels.mean(0)
+    follows = centred @ variation / max(float(centred @ centred), 1e-6)
+    beyond = np.abs(variation - centred[:, np.newaxis] * follows).max(1)
+    return float((beyond > _COLOURED).mean())
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the pixels alone say. total: the weighted sum, the higher the more like a slice; reason: why it is none.
+
+    allowed: how much of the sum was given for being small, which a small picture of anything is.
+    """
+
+    total: float
+    reason: str | None = None
+    allowed: float = 0.0
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether it is no slice if the network has seen nothing like it either."""
+        return self.total - self.allowed < DOUBT
+
+
+def look(pixels: np.ndarray, colour: float = 0.0) -> Look:
+    """Look at a picture. pixels: uint8 [h, w]; colour: its `colour_share`."""
+    if colour > _COLOURFUL:
+        return Look(-math.inf, "a colour picture, not a CT slice: give the slice itself, in grey")
+    whole = thumbnail(pixels)
+    box = _live_box(whole)
+    copy = _cut(whole, box)
+    measured = None if copy is None else measure(copy)
+    if copy is None or measured is None:
+        return Look(-math.inf, "blank, or nearly one grey: export the slice again, in a lung window")
+    allowed = _SMALL * math.log2(max(_FRAMED / min(pixels.shape), 1))
+    total = weigh(measured) + allowed - _COLOUR_PRICE * colour
+    if total < REJECT:
+        return Look(total, _reason(copy), allowed)
+    (top, bottom), (left, right) = box
+    height, width = pixels.shape
+    if (right - left) * width < _NARROW * (bottom - top) * height:
+        return Look(-math.inf, "higher than wide, as no axial slice is: turn it upright, or give all of the slice")
+    return Look(total, None, allowed)
+
+
+def weigh(measured: Measured) -> float:
+    """The weighted sum of the measurements."""
+    return float(_BIAS + sum(weight * value for weight, value in zip(_WEIGHTS, measured, strict=True)))
+
+
+def measure(copy: np.ndarray) -> Measured | None:
+    """Measure a copy without its frame, uint8 [SIDE, SIDE]; None where all of it is one grey."""
+    threshold, _ = cv2.threshold(copy, 0, 255, cv2.THRESH_OTSU)
+    counts = np.bincount(copy.ravel(), minlength=256).astype(np.float64)
+    level = int(threshold) + 1
+    share = counts[:level].sum() / counts.sum()
+    if share in (0, 1):
+        return None
+    low, high = _mean(counts[:level], 0), _mean(counts[level:], level)
+    gap, mean = high - low, _mean(counts, 0)
+    squares = counts * (_GREYS - mean) ** 2
+    bright = counts[level:] @ (_GREYS[level:] - high) ** 2 / counts[level:].sum()
+    middle = (low + 0.3 * gap < _GREYS) & (low + 0.7 * gap > _GREYS)
+    across, down = (cv2.Sobel(copy, cv2.CV_32F, x, 1 - x, scale=1 / (8 * gap)) for x in (1, 0))
+    energy = across * across + down * down
+    dark = (copy < level).astype(np.uint8)
+    border = cv2.morphologyEx(dark, cv2.MORPH_GRADIENT, _SQUARE)
+    _, _, bright_pieces, _ = cv2.connectedComponentsWithStats(1 - dark, connectivity=4)
+    pieces, _ = cv2.connectedComponents(dark, connectivity=4)
+    # Shares of dark in 8 x 8 fields, the left and the right half laid on one another.
+    fields = dark.reshape(8, SIDE // 8, 8, SIDE // 8).mean((1, 3))
+    folded = (fields + fields[:, ::-1]) / 2
+    columns, half = dark.mean(0), SIDE // 2
+    sides = min(columns[SIDE // 8 : half].max(), columns[half : -SIDE // 8].max())
+    return Measured(
+        split=share * (1 - share) * gap**2 * counts.sum() / squares.sum(),
+        spread=math.sqrt(bright) / gap,
+        between=counts[middle].sum() / counts.sum(),
+        slopes=float(((energy > 0.03**2) & (energy < 0.12**2)).mean()),
+        edges=float(energy[border > 0].sum() / max(float(energy.sum()), 1e-12)),
+        whole=bright_pieces[1:, cv2.CC_STAT_AREA].max() / (1 - dark).sum(),
+        pieces=math.log(pieces - 1),
+        beside=folded[2:6, 1:3].mean() - folded[2:6, 3].mean(),
+        spine=folded[6, 3],
+        valley=sides - columns[half - 6 : half + 6].min(),
+        lower=folded[4:7].mean() - folded[1:4].mean(),
+    )
+
+
+def without_frame(copy: np.ndarray) -> np.ndarray | None:
+    """Cut off bars, margins and the air around the body; uint8 [n, n] -> uint8 [SIDE, SIDE]; None for a blank one."""
+    return _cut(copy, _live_box(copy))
+
+
+def _cut(copy: np.ndarray, box: tuple[tuple[int, int], tuple[int, int]]) -> np.ndarray | None:
+    (top, bottom), (left, right) = box
+    if bottom - top < 3 or right - left < 3:
+        return None
+    inner = cv2.resize(copy[top:bottom, left:right], (SIDE, SIDE), interpolation=cv2.INTER_LINEAR_EXACT)
+    return cv2.medianBlur(inner, 3)
+
+
+def _live_box(copy: np.ndarray) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Rows, then columns, as `_live`."""
+    return _live(copy), _live(np.ascontiguousarray(copy.T))
+
+
+def _live(copy: np.ndarray) -> tuple[int, int]:
+    """First and last + 1 of the rows that are no frame; both 0 where all are."""
+    size = len(copy)
+    like_first, like_last = (
+        (cv2.absdiff(copy, np.repeat(copy[:, [end]], size, 1)) <= _FLAT).sum(1) for end in (0, size - 1)
+    )
+    live = np.flatnonzero(np.maximum(like_first, like_last) < (1 - _TEXT) * size)
+    if not live.size:
+        return 0, 0
+    # The row next to a frame is half of it.
+    first, last = min(int(live[0]), int(_MOST_FRAME * size)), max(int(live[-1]) + 1, size - int(_MOST_FRAME * size))
+    return first + (first > 0), last - (last < size)
+
+
+def thumbnail(pixels: np.ndarray) -> np.ndarray:
+    """uint8 [h, w] -> uint8 [_FRAMED, _FRAMED]; halved first, as `INTER_LINEAR_EXACT` skips pixels where it must."""
+    height, width = pixels.shape
+    while height >= 2 * _FRAMED or width >= 2 * _FRAMED:
+        height, width = (side // 2 if side >= 2 * _FRAMED else side for side in (height, width))
+        pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR_EXACT)
+    return cv2.resize(pixels, (_FRAMED, _FRAMED), interpolation=cv2.INTER_LINEAR_EXACT)
+
+
+def _reason(copy: np.ndarray) -> str:
+    inverted = measure(255 - copy)
+    if inverted and weigh(inverted) > DOUBT:
+        return "inverted, the air is white: export the slice with air black"
+    dark = copy[copy <= cv2.threshold(copy, 0, 255, cv2.THRESH_OTSU)[0]]
+    if (dark <= int(dark.min()) + 3).mean() > _CRUSHED:
+        return "its dark parts hold no detail: export the slice in a lung window (level -600, width 1500)"
+    return UNLIKE
+
+
+def _mean(counts: np.ndarray, first: int) -> float:
+    return float(counts @ _GREYS[first : first + len(counts)] / counts.sum())

@@ -1,0 +1,6 @@
+"""Looking at a network from outside: its cost and what it responds to.
+
+- `macs`             multiply-accumulates of a TFLite graph
+- `receptive_field`  where the cells of a class map look
+- `occlusion`        which parts of a slice the output depends on, by blurring them
+"""

@@ -1,0 +1,1 @@
+"""Reports: `html_page` writes self-contained pages, `plotting` their pictures."""

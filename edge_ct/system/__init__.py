@@ -1,0 +1,10 @@
+"""Operating-system work below the contract of the floor.
+
+- `files`          atomic writes and locks
+- `progress`       progress on standard error, JSON on standard output
+- `host`           processor, memory, temperature and clock of this machine
+- `malloc`         settings of the C library's allocator
+- `native_output`  silence for native libraries that write to standard error
+- `csv_text`       tables as CSV
+- `child_command`  an `edge-ct` command that ends when its parent does
+"""

@@ -1,0 +1,1 @@
+"""`edge-ct demo`: `run` carries out the commands, `page` writes the report."""

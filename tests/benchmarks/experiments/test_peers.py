@@ -1,0 +1,69 @@
+"""Peers: ratios by hand, and two engines in processes of their own, in turns."""
+
+import json
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from edge_ct import bundle as bundles
+from edge_ct.benchmarks.experiments import peers
+from edge_ct.benchmarks.measure import bundle
+from edge_ct.errors import EdgeCTError
+
+
+def test_a_ratio_is_of_rounds() -> None:
+    """A round in which the machine was twice as slow for both changes nothing."""
+    assert peers.ratio([[1, 1], [2, 2], [1, 1]], [[2, 2], [4, 4], [2, 2]]) == (0.5, 0.5, 0.5)
+    middle, low, high = peers.ratio([[1], [1], [1], [1], [1]], [[1], [2], [4], [5], [10]])
+    assert (middle, low, high) == (0.25, 0.2, 0.5)
+
+
+def test_rows_hold_every_engine_and_query() -> None:
+    found = []
+    for engine, ms in ((peers.OURS, 2.0), ("slow", 8.0), ("keras", 50.0)):
+        own = peers.Peer(engine, 1, None, f"{engine} 1", (3.0, -3.0) if engine != "slow" else (9.0, -9.0))
+        own.times = {"model": [[ms] * 3] * 4, "end": [[2 * ms] * 3] * 4}
+        found.append(own)
+    table = peers.rows(found, "net@1")
+    assert len(table) == 6
+    slow = next(row for row in table if row["engine"] == "slow" and row["query"] == "end to end")
+    assert (slow["p50_ms"], slow["ours_to_theirs"], slow["n"], slow["same_logits"]) == ("16.000", "0.250", 12, "no")
+    assert {row["same_logits"] for row in table if row["engine"] == "keras"} == {"not comparable"}
+
+
+@pytest.mark.slow
+def test_engines_take_turns_and_agree(tiny_bundle: Path, tmp_path: Path) -> None:
+    path, flatbuffer = tmp_path / "slice.png", tmp_path / "model.tflite"
+    path.write_bytes(bundle.phantom_files(1)[0])
+    opened = bundles.read(tiny_bundle)
+    flatbuffer.write_bytes(opened.model)
+    size = opened.manifest.preprocess.size
+    with ExitStack() as stack:
+        ours = peers.start("edge-ct", sys.executable, tiny_bundle, path, size, 1, stack)
+        theirs = peers.start("litert", sys.executable, flatbuffer, path, size, 1, stack)
+        for _ in range(2):
+            for own in (ours, theirs):
+                for kind in peers.KINDS:
+                    own.turn(kind, 0.05, 5)
+        assert theirs.version.startswith("ai-edge-litert ")
+        assert all(1 <= len(turn) <= 5 for own in (ours, theirs) for turn in own.times["model"])
+        assert len(peers.rows([ours, theirs], "tiny")) == 4
+        ours.process.kill()
+        with pytest.raises(EdgeCTError, match="ended with exit code"):
+            ours.turn("model", 0.05, 5)
+
+
+def test_an_engine_that_is_not_there(tmp_path: Path) -> None:
+    with ExitStack() as stack, pytest.raises(EdgeCTError, match="ended with exit code"):
+        peers.start("no-such-engine", sys.executable, tmp_path, tmp_path, 32, 1, stack)
+
+
+def test_the_worker_needs_nothing_of_edge_ct() -> None:
+    """It runs where there is only tflite-runtime and OpenCV."""
+    worker = Path(peers.__file__).with_name("peer_worker.py")
+    code = f"import runpy, sys, json; runpy.run_path({str(worker)!r}); print(json.dumps(sorted(sys.modules)))"
+    loaded = json.loads(subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, check=True).stdout)
+    assert not any(name == "edge_ct" for name in loaded)

@@ -1,0 +1,152 @@
+"""A run through to a bundle: what is written is what was measured, and nothing is written when it must not be."""
+
+import shutil
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from edge_ct import bundle as bundles
+from edge_ct import run as runs
+from edge_ct.classifier import Classifier
+from edge_ct.convert import pipeline
+from edge_ct.convert.pipeline import Options
+from edge_ct.convert.quantise import keras_to_tflite
+from edge_ct.dataset import load_images
+from edge_ct.decision import probability
+from edge_ct.errors import DataRejected, EdgeCTError, GateFailed
+from edge_ct.train.score.predict import run_probabilities
+
+pytestmark = pytest.mark.slow
+LENIENT = Options(max_drop=100)
+
+
+@pytest.fixture(scope="module")
+def int8(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("int8") / "model.tflite"
+    pipeline.convert(trained_run, out, LENIENT)
+    return out
+
+
+def test_the_file_is_full_integer_and_takes_bytes(int8: Path) -> None:
+    manifest = bundles.read(int8).manifest
+    keras_to_tflite.check_int8(bundles.read(int8).model, manifest.preprocess)
+    assert manifest.tensors.input.dtype == "uint8"
+    assert manifest.tensors.input.scale == pytest.approx(1 / 127.5, rel=1e-6)
+    assert manifest.tensors.input.zero_point == 128
+    assert {manifest.tensors.logits.dtype, manifest.tensors.class_map.dtype} == {"int8"}
+    assert manifest.tensors.class_map.shape == (1, 6, 6, 2)
+
+
+def test_a_float_graph_is_not_taken_for_int8(trained_run: Path) -> None:
+    run = runs.load(trained_run)
+    flatbuffer = keras_to_tflite.to_fp32(keras_to_tflite.load_deployed(run), run.info.preprocess)
+    with pytest.raises(EdgeCTError, match="not full integer"):
+        keras_to_tflite.check_int8(flatbuffer, run.info.preprocess)
+
+
+def test_logits_are_the_mean_of_the_class_map(int8: Path, trained_run: Path) -> None:
+    classifier, run = Classifier(int8), runs.load(trained_run)
+    step = classifier.manifest.tensors.class_map.scale + classifier.manifest.tensors.logits.scale
+    images = load_images(run.dataset().take(range(10)), run.info.preprocess).images
+    for image in images:
+        _, outputs = classifier.infer(image)
+        assert outputs.class_map.mean((0, 1)) == pytest.approx(outputs.logits, abs=step)
+
+
+def test_fp32_file_agrees_with_keras(trained_run: Path, tmp_path: Path) -> None:
+    run = runs.load(trained_run)
+    pipeline.convert(trained_run, tmp_path / "fp32.tflite", Options(variants=("fp32",), max_drop=100))
+    classifier = Classifier(tmp_path / "fp32.tflite")
+    dataset = run.dataset().take(range(20))
+    expected = run_probabilities(run, dataset)
+    uncalibrated = msgspec.structs.replace(classifier.manifest.calibration, slope=1.0, intercept=0.0)
+    images = load_images(dataset, run.info.preprocess).images
+    found = [probability(classifier.infer(image)[1].logits, uncalibrated) for image in images]
+    assert found == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_manifest_says_where_the_figures_come_from(int8: Path, trained_run: Path) -> None:
+    bundle, run = bundles.read(int8), runs.load(trained_run)
+    table = run.split()
+    assert bundle.manifest.data == run.info.data
+    assert bundle.manifest.data.split == "grouped"
+    assert bundle.manifest.metrics_n == len(table.where("test"))
+    assert set(bundle.manifest.metrics) == {"fp32", "int8"}
+    assert bundle.member("split.csv").decode().count("\n") == 1 + len(set(table.part_of()))
+    calibrated = bundle.manifest.calibration
+    assert calibrated.positives + calibrated.negatives == len(table.where("validation"))
+
+
+def test_a_level_that_the_cases_do_not_carry_gives_no_zone(int8: Path, trained_run: Path, tmp_path: Path) -> None:
+    table = runs.load(trained_run).split()
+    smallest = np.bincount(table.labels[table.where("validation")]).min()
+    assert 19 <= smallest < 99
+    zone = bundles.read(int8).manifest.zone
+    assert (zone.level, min(zone.positives, zone.negatives)) == (0.95, smallest)
+    pipeline.convert(trained_run, tmp_path / "model.tflite", msgspec.structs.replace(LENIENT, level=0.99))
+    assert bundles.read(tmp_path / "model.tflite").manifest.zone is None
+
+
+def test_golden_slices_pass_where_they_were_made(int8: Path) -> None:
+    classifier = Classifier(int8)
+    classifier.check_golden()
+    assert len(classifier.manifest.golden) == 3
+
+
+def test_conversion_is_repeatable(int8: Path, trained_run: Path, tmp_path: Path) -> None:
+    pipeline.convert(trained_run, tmp_path / "again.tflite", LENIENT)
+    first, again = bundles.read(int8), bundles.read(tmp_path / "again.tflite")
+    # Tensor names count up within a process, so the flatbuffers differ; nothing that a slice meets does.
+    unnamed = {"created": "", "model_sha256": ""}
+    assert msgspec.structs.replace(again.manifest, **unnamed) == msgspec.structs.replace(first.manifest, **unnamed)
+
+
+def test_a_failed_gate_writes_nothing(trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compare = pipeline.gate.compare
+
+    def worse(labels: np.ndarray, fp32: np.ndarray, converted: np.ndarray, *rest: object) -> object:
+        return compare(labels, np.where(labels == 1, 0.9, 0.1), 1 - np.where(labels == 1, 0.9, 0.1), *rest)
+
+    monkeypatch.setattr(pipeline.gate, "compare", worse)
+    with pytest.raises(GateFailed):
+        pipeline.convert(trained_run, tmp_path / "model.tflite", Options())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_file_is_not_overwritten(trained_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.tflite").write_text("mine")
+    with pytest.raises(EdgeCTError, match="exists already"):
+        pipeline.convert(trained_run, tmp_path / "model.tflite", LENIENT)
+    assert (tmp_path / "model.tflite").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda run: (run / "model.keras").write_bytes(b"PK\x03\x04 nothing"), "cannot be loaded"),
+        (lambda run: (run / "model.keras").unlink(), "cannot be loaded"),
+        (lambda run: (run / "run.json").write_text("{"), "damaged"),
+        (lambda run: (run / "run.json").unlink(), "not a run folder"),
+        (lambda run: (run / "split.csv").write_text("path,part\n"), "damaged split|no training split"),
+    ],
+)
+def test_damaged_runs_are_refused(damage: object, message: str, trained_run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(trained_run, copy)
+    damage(copy)
+    with pytest.raises(DataRejected, match=message):
+        pipeline.convert(copy, tmp_path / "model.tflite", LENIENT)
+    assert not (tmp_path / "model.tflite").exists()
+
+
+def test_changed_slices_are_noticed(trained_run: Path, tmp_path: Path) -> None:
+    run = runs.load(trained_run)
+    data = tmp_path / "data"
+    shutil.copytree(Path(run.info.data_path), data)
+    table = run.split()
+    first, second = (data / table.paths[i] for i in table.where("test")[:2])
+    shutil.copy(first, second)
+    with pytest.raises(DataRejected, match="its pixels are not those"):
+        pipeline.convert(trained_run, tmp_path / "model.tflite", LENIENT, data=data)

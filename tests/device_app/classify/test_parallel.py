@@ -1,0 +1,227 @@
+"""Judging on several workers: the same answers in the same order, few at a time; interrupted, it keeps its rows."""
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from edge_ct import cli
+from edge_ct.classifier import Classifier, Judgement
+from edge_ct.device_app.judging import judge
+from edge_ct.device_app.judging.judge import Judges, Source
+from edge_ct.device_app.worklist.worklist import Worklist
+from edge_ct.phantom import make_slice
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty slices, 00.png to 39.png; 07 is cut short."""
+    folder = tmp_path_factory.mktemp("study")
+    for number in range(40):
+        Image.fromarray(make_slice(number, 3, number % 2 == 0, 64).image).save(folder / f"{number:02}.png")
+    cut = folder / "07.png"
+    cut.write_bytes(cut.read_bytes()[:-20])
+    return folder
+
+
+def run(*arguments: object) -> int:
+    return cli.run(["classify", *(str(own) for own in arguments)])
+
+
+def test_three_workers_answer_as_one(study: Path, tiny_classifier: Classifier) -> None:
+    expected = [own.result for own in judge.judge_all(tiny_classifier, [str(study)])]
+    judges = Judges(Classifier(tiny_classifier.bundle), 3)
+    threads = set()
+
+    def then(judgement: Judgement, classifier: Classifier) -> Judgement:
+        threads.add(threading.current_thread().name)
+        return judgement
+
+    found = [own.result for batch in judge.judge_each(judges, judge.find_all([str(study)]), then) for own in batch]
+    assert [own.source for own in found] == [own.source for own in expected]
+    assert [own.probability for own in found] == [own.probability for own in expected]
+    assert [own.reason for own in found] == [own.reason for own in expected]
+    assert 1 <= len(threads) <= 3
+
+
+def test_few_slices_are_ahead_of_the_reader(study: Path, tiny_classifier: Classifier) -> None:
+    taken = 0
+
+    def endless() -> Iterator[Source]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield Source(str(study / "00.png"))
+
+    judges = Judges(Classifier(tiny_classifier.bundle), 2)
+    batches = judge.judge_each(judges, endless(), lambda judgement, classifier: judgement.result.source)
+    read = 0
+    while read < 30:
+        read += len(next(batches))
+        assert taken <= read + 4 * 2
+    batches.close()  # type: ignore[attr-defined]
+
+
+def test_error_on_a_worker_reaches_the_reader(study: Path, tiny_classifier: Classifier) -> None:
+    def then(judgement: Judgement, classifier: Classifier) -> None:
+        raise ZeroDivisionError
+
+    judges = Judges(Classifier(tiny_classifier.bundle), 2)
+    with pytest.raises(ZeroDivisionError):
+        list(judge.judge_each(judges, judge.find_all([str(study)]), then))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [("0*.png", [f"{n:02}.png" for n in range(10)]), ("**/3[89].png", ["38.png", "39.png"]), ("?[!0-8].png", None)],
+)
+def test_globs(study: Path, pattern: str, names: list[str] | None) -> None:
+    found = [Path(source.name).name for source in judge.find_all([str(study / pattern)])]
+    assert found == (names or ["09.png", "19.png", "29.png", "39.png"])
+
+
+def test_glob_without_a_match_is_a_rejected_row(tiny_classifier: Classifier, tmp_path: Path) -> None:
+    (only,) = judge.judge_all(tiny_classifier, [str(tmp_path / "*.png")])
+    assert (only.result.decision, only.result.reason) == ("rejected", "no file matches")
+
+
+def test_file_with_a_name_like_a_glob(study: Path, tmp_path: Path, tiny_classifier: Classifier) -> None:
+    own = tmp_path / "[1].png"
+    own.write_bytes((study / "00.png").read_bytes())
+    (only,) = judge.judge_all(tiny_classifier, [str(own)])
+    assert only.result.decision != "rejected"
+
+
+def test_csv(study: Path, tiny_bundle: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(study, "--model", tiny_bundle, "--csv") == 3
+    out, err = capfd.readouterr()
+    found = list(csv.DictReader(io.StringIO(out)))
+    assert [Path(row["source"]).name for row in found] == [f"{number:02}.png" for number in range(40)]
+    assert (found[7]["decision"], found[7]["probability"], found[7]["reason"]) == ("rejected", "", "truncated")
+    assert float(found[0]["probability"]) >= 0
+    assert "1 rejected. Research use only" in err
+    assert "slices a second" in err
+
+
+def test_series_is_the_mean_of_its_slices(study: Path, tiny_bundle: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(study, "--model", tiny_bundle, "--json") == 3
+    slices = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    judged = [row["probability"] for row in slices if row["probability"] is not None]
+    assert run(study, "--model", tiny_bundle, "--json", "--by", "series", "--series", "A") == 3
+    (own,) = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert own["series"] == "A"
+    assert own["probability"] == pytest.approx(sum(judged) / 39)
+    assert (own["slices"], own["rejected_slices"]) == (39, 1)
+    assert own["positive_slices"] == sum(p >= 0.4 for p in judged)  # the tiny bundle's operating point
+    assert run(study, "--model", tiny_bundle, "--series", "A") == 3
+    last = capfd.readouterr().out.splitlines()[-1]
+    assert f"series A: {own['positive_slices']} of 39 positive, 1 rejected" in last
+    assert run(study, "--model", tiny_bundle, "--by", "series", "--series", "A", "--csv") == 3
+    (line,) = csv.DictReader(io.StringIO(capfd.readouterr().out))
+    assert (line["series"], line["slices"]) == ("A", "39")
+
+
+def test_dicom_says_which_series(tmp_path: Path, tiny_bundle: Path, write_ct, capfd) -> None:  # type: ignore[no-untyped-def]
+    for number in range(4):
+        image = make_slice(number, 3, True, 64).image.astype("int16") * 6 - 1350 + 1024
+        content = write_ct(image, SeriesInstanceUID=f"1.2.{number % 2}", SOPInstanceUID=f"1.3.{number}")
+        (tmp_path / f"{number}.dcm").write_bytes(content)
+    state = tmp_path / "state"
+    arguments = (tmp_path, "--model", tiny_bundle, "--by", "series", "--json", "--worklist", "--state", state)
+    assert run(*arguments) == 0
+    found = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert [(own["series"], own["slices"]) for own in found] == [("1.2.0", 2), ("1.2.1", 2)]
+    with Worklist(state) as worklist:
+        assert {row.patient for row in worklist.rows()} == {worklist.pseudonym("patient-17")}
+        assert [row.instance for row in worklist.rows(series="1.2.1", by="number")] == ["1.3.1", "1.3.3"]
+
+
+def test_worklist_holds_what_is_shown(
+    study: Path, tiny_bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    state = tmp_path / "state"
+    arguments = (study, "--model", tiny_bundle, "--json", "--worklist", "--state", state, "--patient", "Maria")
+    for _ in range(2):  # the second time they are there already
+        assert run(*arguments, "--heatmap", tmp_path / "maps") == 3
+        shown = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    with Worklist(state) as worklist:
+        rows = {row.id: row for row in worklist.rows()}
+        # What cannot be read has no pixels by which to know it again.
+        assert len(rows) == 41
+        for own in shown:
+            row = rows[own["id"]]
+            assert (row.decision, row.probability, row.patient) == (
+                own["decision"], own["probability"], worklist.pseudonym("Maria"),
+            )  # fmt: skip
+        assert worklist.check().entries == 80
+    assert len(list((tmp_path / "maps").iterdir())) == 39
+
+
+def test_single_slice_makes_no_second_worker(
+    study: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    asked = []
+    real = Judges.__init__
+
+    def noted(self: Judges, classifier: Classifier, workers: int) -> None:
+        asked.append(workers)
+        real(self, classifier, workers)
+
+    monkeypatch.setattr(Judges, "__init__", noted)
+    assert run(study / "00.png", "--model", tiny_bundle, "--workers", 3) == 0
+    assert run(study / "00.png", study / "01.png", "--model", tiny_bundle, "--workers", 3) == 0
+    assert run(study, "--model", tiny_bundle, "--threads", 64) == 3
+    assert asked == [1, 3, 1]
+    capfd.readouterr()
+
+
+def test_json_and_csv_at_once_is_wrong_usage(tiny_bundle: Path) -> None:
+    assert run("x.png", "--model", tiny_bundle, "--json", "--csv") == 2
+
+
+def test_interruption_leaves_finished_rows_whole(study: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    """Ctrl-C while it waits for more: exit 130, every line a whole one and in the worklist."""
+    state = tmp_path / "state"
+    command = [sys.executable, "-m", "edge_ct", "classify", str(study), "-", "--workers", "2", "--json", "--worklist"]
+    process = subprocess.Popen(
+        [*command, "--model", str(tiny_bundle), "--state", str(state)],
+        stdin=subprocess.PIPE,  # held open: the last source never ends
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    lines = [process.stdout.readline() for _ in range(20)]
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert err.strip() == "edge-ct: interrupted"
+    shown = [json.loads(line) for line in [*lines, *out.splitlines()]]
+    assert [Path(own["source"]).name for own in shown] == [f"{number:02}.png" for number in range(len(shown))]
+    with Worklist(state) as worklist:
+        assert {own["id"] for own in shown} <= {row.id for row in worklist.rows()}
+        worklist.check()
+
+
+@pytest.mark.parametrize("shown", [["--json"], ["--csv"], []])
+def test_file_whose_name_is_no_unicode(
+    study: Path, tiny_bundle: Path, tmp_path: Path, shown: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As an old Windows writes it on a stick: one row among the others, with its heat map, not the end of the batch."""
+    folder = tmp_path / "stick"
+    folder.mkdir()
+    for name in (b"a.png", b"s\xe3o.png", b"z.png"):
+        (folder / os.fsdecode(name)).write_bytes((study / "00.png").read_bytes())
+    recorded = ["--worklist", "--state", tmp_path / "state", "--heatmap", tmp_path / "maps"]
+    assert run(folder, "--model", tiny_bundle, *shown, *recorded) == 0
+    assert "s\\udce3o.png" in capfd.readouterr().out.replace("\\\\", "\\")
+    assert len(list((tmp_path / "maps").iterdir())) == 3

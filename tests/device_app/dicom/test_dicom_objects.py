@@ -1,0 +1,318 @@
+"""Files -> series: who votes, in which order, what comes out, and a DICOMDIR."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+
+from edge_ct import dicom, slices
+from edge_ct.bundle import Bundle
+from edge_ct.classifier import Classifier
+from edge_ct.device_app.judging import dicom_objects, series
+from edge_ct.device_app.judging import judge as judging
+from edge_ct.device_app.judging.judge import Found
+from edge_ct.device_app.judging.rollup import Patient, Tally
+from edge_ct.device_app.judging.series import SeriesResult
+from edge_ct.device_app.pseudonym import pseudonym
+from edge_ct.errors import InputRejected
+
+from .conftest import ROOT, edited, enhanced, neck, to_bytes
+
+MakeCT = Callable[..., bytes]
+KEY = bytes(32)
+
+
+@pytest.fixture
+def classifier(bundle: Bundle) -> Classifier:
+    return Classifier(bundle)
+
+
+def write(folder: Path, objects: dict[str, bytes]) -> list[Path]:
+    folder.mkdir(exist_ok=True)
+    for name, data in objects.items():
+        (folder / name).write_bytes(data)
+    return [folder / name for name in objects]
+
+
+@dataclass
+class Judged:
+    """What `classify` makes of files: its slices, and the roll-ups of what is DICOM."""
+
+    found: list[Found]
+    results: list[tuple[str, SeriesResult]]
+    patients: list[Patient]
+
+
+def judge(classifier: Classifier, paths: list[Path]) -> Judged:
+    tally = Tally(lambda: KEY)
+    found = list(judging.judge_all(classifier, map(str, paths)))
+    for one in found:
+        tally.add(one)
+    return Judged(found, list(tally._concluded(classifier)), tally.all_patients(classifier))
+
+
+def only(classifier: Classifier, paths: list[Path]) -> SeriesResult:
+    """Of files that are one series."""
+    ((_, result),) = judge(classifier, paths).results
+    return result
+
+
+def test_a_series_is_sorted_and_its_mean_decides(classifier: Classifier, make_ct: MakeCT, tmp_path: Path) -> None:
+    order = [5, 1, 3, 0, 4, 2]
+    paths = write(tmp_path, {f"{i}.dcm": make_ct(i) for i in order})
+    ((patient, result),) = judge(classifier, paths).results
+    assert [row.along for row in result.rows] == [500, 495, 490, 485, 480, 475]
+    expected = [classifier.classify(tmp_path / f"{i}.dcm").probability for i in range(6)]
+    assert [row.probability for row in result.rows] == expected
+    assert result.verdict is not None
+    assert result.verdict.probability == pytest.approx(np.mean([p for p in expected if p is not None]), abs=1e-12)
+    assert (result.thickness, result.gap, result.skipped, result.notes) == (5, 5, {}, ())
+    assert patient == "id-1"
+
+
+def test_neck_abdomen_localisers_and_derived_images_do_not_vote(
+    classifier: Classifier, make_ct: MakeCT, tmp_path: Path
+) -> None:
+    gas = neck()
+    gas[50:80, 40:60] = 20  # HU -1232: no lung is that empty
+    paths = write(
+        tmp_path,
+        {
+            "neck": make_ct(0, grey=neck()),
+            "gas": make_ct(1, grey=gas),
+            "lung": make_ct(2),
+            "scout": make_ct(3, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]),
+            "mpr": make_ct(4, ImageType=["DERIVED", "SECONDARY", "MPR"]),
+        },
+    )
+    result = only(classifier, paths)
+    voting = [row for row in result.rows if row.probability is not None]
+    assert [row.along for row in voting] == [490]
+    assert result.verdict is not None
+    assert result.verdict.slices == 1
+    assert sum(result.skipped.values()) == 4
+    assert {"too little lung in it", "a localiser"} <= result.skipped.keys()
+
+
+def test_gas_is_no_lung() -> None:
+    from edge_ct.imaging import lungs
+
+    picture = neck(256)
+    picture[90:170, 60:120] = picture[90:170, 140:200] = 40
+    found = lungs.segment(picture)
+    assert found.share >= series.LEAST_LUNG
+    assert series.no_lung(picture, found) == "gas in it, and no lung"
+    picture[picture == 40] = 90  # HU -820
+    assert series.no_lung(picture, lungs.segment(picture)) is None
+
+
+def test_a_series_without_lung_is_rejected_with_a_reason(
+    classifier: Classifier, make_ct: MakeCT, tmp_path: Path
+) -> None:
+    result = only(classifier, write(tmp_path, {f"{i}": make_ct(i, grey=neck()) for i in range(3)}))
+    assert result.verdict is None
+    assert result.decision == "rejected"
+    assert result.reason == "no slice to judge among 3: 3 x too little lung in it"
+
+
+def test_several_series_and_patients_are_kept_apart(classifier: Classifier, make_ct: MakeCT, tmp_path: Path) -> None:
+    twin = edited(make_ct(5), PatientID="somebody else", SOPInstanceUID=f"{ROOT}.77")
+    paths = write(
+        tmp_path,
+        {"a": make_ct(0), "b": make_ct(0, series=4), "c": make_ct(1), "d": make_ct(0, patient=2), "e": to_bytes(twin)},
+    )
+    found = judge(classifier, paths)
+    assert [(patient, len(result.rows)) for patient, result in found.results] == [
+        ("id-1", 2), ("id-1", 1), ("id-2", 1), ("somebody else", 1),
+    ]  # fmt: skip
+    assert [(one.patient, len(one.series), one.slices) for one in found.patients] == [
+        (pseudonym(KEY, "id-1"), 2, 3), (pseudonym(KEY, "id-2"), 1, 1), (pseudonym(KEY, "somebody else"), 1, 1),
+    ]  # fmt: skip
+    own = [one.result.probability for one in found.found[:3]]
+    assert found.patients[0].probability == pytest.approx(np.mean([p for p in own if p is not None]), abs=1e-12)
+
+
+def test_objects_that_name_nobody_are_a_patient_a_study(
+    classifier: Classifier, make_ct: MakeCT, tmp_path: Path
+) -> None:
+    places = [(2, 3), (2, 4), (5, 3), (5, 4)]  # study, series
+    unnamed = {f"{one}{two}": make_ct(2, study=one, series=two, PatientID="") for one, two in places}
+    found = judge(classifier, write(tmp_path, unnamed)).patients
+    assert [(one.patient, len(one.series), one.slices) for one in found] == [(None, 2, 2), (None, 2, 2)]
+
+
+def test_a_copy_of_an_instance_votes_once(classifier: Classifier, make_ct: MakeCT, tmp_path: Path) -> None:
+    found = judge(classifier, write(tmp_path, {"a": make_ct(1), "b": make_ct(1), "c": make_ct(2)}))
+    assert len(found.found) == 3
+    ((_, result),) = found.results
+    assert len(result.rows) == found.patients[0].slices == 2
+
+
+def test_bad_files_are_rows_beside_the_series(classifier: Classifier, make_ct: MakeCT, tmp_path: Path) -> None:
+    whole = make_ct(1)
+    paths = write(tmp_path, {"a": make_ct(0), "cut": whole[:-500], "noise": bytes(128) + b"DICM" + b"\xff" * 90})
+    found = judge(classifier, [*paths, tmp_path / "gone.dcm"])
+    assert [Path(one.file).name for one in found.found if not one.read] == ["cut", "noise", "gone.dcm"]
+    ((_, result),) = found.results
+    assert [row.decision == "rejected" for row in result.rows] == [False, True]
+    assert "truncated" in str(result.rows[1].reason)
+    assert result.verdict is not None
+    assert result.verdict.slices == 1
+
+
+def test_notes(classifier: Classifier, make_ct: MakeCT, tmp_path: Path) -> None:
+    paths = write(
+        tmp_path,
+        {
+            "a": make_ct(0, SliceThickness=8, PhotometricInterpretation="MONOCHROME1"),
+            "b": make_ct(1, SliceThickness=8, ImagePositionPatient=[0, 0, 500]),
+            "c": make_ct(2, SliceThickness=8, ImagePositionPatient=None),
+        },
+    )
+    assert only(classifier, paths).notes == (
+        "1 slices without a position", "1 slices at the position of another", "slices 8 mm thick", "MONOCHROME1",
+    )  # fmt: skip
+
+
+def test_monochrome1_is_display_alone(make_ct: MakeCT) -> None:
+    """The stored values mean the same Hounsfield units; the window shows air dark in both."""
+    two, one = (slices.decode(make_ct(3, PhotometricInterpretation=f"MONOCHROME{n}"), "x").pixels for n in (2, 1))
+    assert np.array_equal(one, two)
+
+
+# Enhanced CT.
+
+
+@pytest.mark.parametrize("syntax", [None, "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.90"])
+def test_enhanced_ct_is_a_series_of_frames(
+    classifier: Classifier, make_ct: MakeCT, tmp_path: Path, syntax: str | None
+) -> None:
+    from edge_ct.phantom import make_slice
+
+    frames = [make_slice(1, i, True, 128).image for i in (1, 3)] + [neck()]
+    (path,) = write(tmp_path, {"enhanced.dcm": enhanced(frames, make_ct, syntax)})
+    read = list(dicom.read_frames(path, "x", slices.check_sides))
+    assert all(np.array_equal(one, frame) for one, frame in zip(read, frames, strict=True))
+    found = judge(classifier, [path])
+    ((_, result),) = found.results
+    assert [(row.frame, row.along) for row in result.rows] == [(1, 500), (2, 495), (3, 490)]
+    assert [row.probability is not None for row in result.rows] == [True, True, False]
+    assert result.thickness == 5
+    assert [one.result.source for one in found.found] == [f"{path}#{number}" for number in (1, 2, 3)]
+    assert [one.result.probability for one in found.found] == [row.probability for row in result.rows]
+    own = [Classifier(classifier.bundle).judge_slice(slices.Slice(frame, "x")).result.probability for frame in frames]
+    assert [row.probability for row in result.rows[:2]] == own[:2]
+
+
+def test_enhanced_ct_larger_than_a_file_of_one_slice(
+    classifier: Classifier, make_ct: MakeCT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = enhanced([neck(), neck()], make_ct)
+    (path,) = write(tmp_path, {"enhanced.dcm": data})
+    monkeypatch.setattr(dicom_objects, "_WHOLE", 1000)
+    monkeypatch.setattr(judging, "_MOST_OF_FRAMES", len(data))
+    assert [one.read for one in judge(classifier, [path]).found] == [True, True]
+    monkeypatch.setattr(judging, "_MOST_OF_FRAMES", len(data) - 1)
+    (one,) = judge(classifier, [path]).found
+    assert not one.read
+    assert "the limit is" in str(one.result.reason)
+
+
+def test_enhanced_ct_from_standard_input(classifier: Classifier, make_ct: MakeCT) -> None:
+    found = list(judging.judge(classifier, judging.Source("<stdin>", enhanced([neck(), neck()], make_ct))))
+    assert [one.result.source for one in found] == ["<stdin>#1", "<stdin>#2"]
+
+
+def test_enhanced_ct_whose_frames_end_early(classifier: Classifier, make_ct: MakeCT, tmp_path: Path) -> None:
+    data = enhanced([neck()] * 3, make_ct)
+    (path,) = write(tmp_path, {"a": data[: -128 * 128 * 2 + 8]})
+    found = judge(classifier, [path])
+    ((_, result),) = found.results
+    assert [row.decision for row in result.rows] == [None, None, "rejected"]
+    assert [one.read for one in found.found] == [True, True, False]
+
+
+def test_one_slice_a_file_elsewhere(make_ct: MakeCT) -> None:
+    with pytest.raises(InputRejected, match="2 frames; one slice a file is read"):
+        slices.decode(enhanced([neck()] * 2, make_ct), "x")
+
+
+# DICOMDIR.
+
+
+@pytest.fixture
+def disc(make_ct: MakeCT, tmp_path: Path) -> Iterator[Path]:
+    from pydicom.fileset import FileSet
+
+    files = FileSet()
+    for index in range(3):
+        files.add(pydicom.dcmread(BytesIO(make_ct(index))))
+    files.write(tmp_path / "disc")
+    yield tmp_path / "disc"
+
+
+def test_dicomdir_lists_its_files(disc: Path, classifier: Classifier) -> None:
+    found = dicom_objects.referenced(disc / "DICOMDIR")
+    assert len(found) == 3
+    assert all(path.is_file() for path in found)
+    result = only(classifier, [disc / "DICOMDIR"])
+    assert result.verdict is not None
+    assert result.verdict.slices == 3
+    assert disc / "DICOMDIR" not in slices.find(disc)
+
+
+def test_classify_takes_a_dicomdir_and_passes_over_what_shows_no_lung(
+    disc: Path, classifier: Classifier, make_ct: MakeCT, tmp_path: Path
+) -> None:
+    found = list(judging.judge_all(classifier, [str(disc / "DICOMDIR")]))
+    assert [one.result.decision != "rejected" for one in found] == [True] * 3
+    assert sorted(one.result.source for one in found) == sorted(map(str, slices.find(disc)))
+    paths = write(
+        tmp_path / "more",
+        {
+            "a.dcm": make_ct(0, grey=neck()),
+            "b.dcm": make_ct(1, ImageType=["DERIVED", "SECONDARY", "MPR"]),
+            "c.dcm": make_ct(2),
+        },
+    )
+    neck_, derived, lung = (one.result for one in judging.judge_all(classifier, [str(tmp_path / "more")]))
+    assert (neck_.decision, neck_.reason, neck_.probability) == ("rejected", "too little lung in it", None)
+    assert derived.decision == "rejected"
+    assert str(derived.reason).startswith("a derived image")
+    assert lung.probability == classifier.classify(paths[2]).probability
+    (piped,) = judging.judge(classifier, judging.Source("<stdin>", paths[0].read_bytes()))
+    assert piped.result.reason == "too little lung in it"
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value")
+@pytest.mark.parametrize("bad", [["..", "..", "etc", "passwd"], ["a/../../b"], [""]])
+def test_dicomdir_that_points_outside_is_refused(disc: Path, bad: list[str]) -> None:
+    dataset = pydicom.dcmread(disc / "DICOMDIR")
+    for record in dataset.DirectoryRecordSequence:
+        if record.DirectoryRecordType == "IMAGE":
+            record["ReferencedFileID"].value = bad
+            break
+    (disc / "DICOMDIR").chmod(0o600)
+    with pydicom.config.disable_value_validation():
+        dataset.save_as(disc / "DICOMDIR")
+    with pytest.raises(InputRejected, match="outside"):
+        dicom_objects.referenced(disc / "DICOMDIR")
+
+
+@pytest.mark.real
+def test_real_series(real_data: Path, classifier: Classifier) -> None:
+    """25 slices from the shoulders to the hilum: those above the lungs do not vote."""
+    paths = sorted((real_data / "dicom" / "thorax-ct-series").glob("*.dcm"))
+    result = only(classifier, paths)
+    heights = [row.along for row in result.rows if row.along is not None]
+    assert heights == sorted(heights, reverse=True)
+    assert len(heights) == 25
+    votes = [row.along for row in result.rows if row.probability is not None and row.along is not None]
+    assert max(votes) == 61.5  # above, at 67.5 and 70.5 mm, the tips are 2 and 3 % of the body
+    assert min(votes) == -4.5
+    assert len(votes) == 18
+    assert (result.thickness, result.skipped) == (2, {"too little lung in it": 7})

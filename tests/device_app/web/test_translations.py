@@ -1,0 +1,130 @@
+"""The catalogue: nothing missing, nothing left over, in either language; and what the engine says, translated."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from edge_ct.device_app.web import translations
+from edge_ct.device_app.web.translations import LANGUAGES, Words, catalogue
+
+WEB = Path(translations.__file__).parent
+HOLE = re.compile(r"\{(\w+)\}")
+WORDS = catalogue().words
+# Keys that templates put together, by what comes before the part that varies.
+MADE = (
+    "nav.", "menu.", "decision.", "advice.", "short.", "filter.", "keys.", "window.", "review.agree.",
+    "review.override.", "review.overridden.", "metric.", "split.", "part.", "device.", "js.",
+    "slice.prev", "slice.next",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("key", WORDS)
+def test_every_word_is_there_in_every_language(key: str) -> None:
+    texts = WORDS[key]
+    assert set(texts) == set(LANGUAGES)
+    assert all(text.strip() for text in texts.values())
+    holes = {language: sorted(HOLE.findall(text)) for language, text in texts.items()}
+    assert holes["pt-BR"] == holes["en"]
+
+
+def test_keys_that_the_page_uses_are_in_the_catalogue_and_the_others_are_not() -> None:
+    source = "".join(path.read_text(encoding="utf-8") for path in [*WEB.glob("templates/*"), *WEB.glob("*.py")])
+    scripts = "".join(path.read_text(encoding="utf-8") for path in WEB.glob("static/*.js"))
+    named = {key for key in re.findall(r"""["']([a-z_0-9]+(?:\.[a-z_0-9]+)+)["']""", source) if key.split(".")[0] in
+             {own.split(".")[0] for own in WORDS}}  # fmt: skip
+    named -= {key for key in named if key.endswith((".html", ".js", ".css", ".json", ".svg"))}
+    assert named <= WORDS.keys()
+    said = {f"js.{key}" for key in re.findall(r'edge\.say\((?:\w+ \? )?"(\w+)"', scripts)}
+    said |= {f"js.{key}" for key in re.findall(r'edge\.say\(\w+ \? "\w+" : "(\w+)"', scripts)}
+    assert said <= WORDS.keys()
+    unused = {key for key in WORDS if key not in named and key not in said and not key.endswith(".one")}
+    assert {key for key in unused if not key.startswith(MADE)} == set()
+    assert {key for key in WORDS if key.startswith("js.")} - said == set()
+
+
+def test_no_page_speaks_of_a_diagnosis() -> None:
+    for key, texts in WORDS.items():
+        for text in texts.values():
+            assert "diagn" not in text.lower(), key
+
+
+def test_counting() -> None:
+    english, portuguese = Words("en"), Words("pt-BR")
+    assert english("add.count", n=1) == "1 file"
+    assert english("add.count", n=0) == "0 files"
+    assert portuguese("add.count", n=2) == "2 arquivos"
+
+
+def test_numbers_and_times_are_written_as_the_language_writes_them() -> None:
+    from datetime import datetime, timezone
+
+    moment = datetime(2026, 3, 9, 12, 30, tzinfo=timezone.utc).astimezone()
+    assert Words("en").percent(0.935, 1) == "93.5\u00a0%"
+    assert Words("pt-BR").percent(0.935, 1) == "93,5\u00a0%"
+    assert Words("en").percent(None) == "–"
+    assert Words("en").time(moment) == f"{moment:%Y-%m-%d %H:%M}"
+    assert Words("pt-BR").time(moment) == f"{moment:%d/%m/%Y %H:%M}"
+
+
+def test_an_unknown_language_is_english() -> None:
+    assert Words("xx").language == "en"
+    assert [translations.preferred(accept) for accept in ("pt", "pt-BR,en;q=0.8", "de, en-GB;q=0.7", "de", "")] == [
+        "pt-BR", "pt-BR", "en", None, None,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("said", "translated"),
+    [
+        ("uncertain at the 95% level: have it read, or test", "incerto no nível de 95%: peça a leitura ou um teste"),
+        (
+            "20 x 20 px; too small for a CT slice (at least 32)",
+            "20 x 20 px; pequeno demais para um corte de TC (no mínimo 32)",
+        ),
+        ("something that nobody foresaw", "something that nobody foresaw"),
+    ],
+)
+def test_reasons_are_translated_by_their_shape(said: str, translated: str) -> None:
+    assert Words("pt-BR").reason(said) == translated
+    assert Words("en").reason(said) == said
+    assert Words("en").reason(None) is None
+
+
+def test_the_engine_gives_reasons_that_the_catalogue_knows() -> None:
+    """Asked of the engine itself, so that a reworded reason is found here."""
+    import numpy as np
+
+    from edge_ct import slices
+    from edge_ct.decision import decide
+    from edge_ct.errors import InputRejected
+    from edge_ct.manifest import OperatingPoint, Zone
+
+    said = [decide(0.5, OperatingPoint(0.4, 0.98), Zone(0.95, 0.45, 0.55, 40, 40)).reason]
+    small = np.zeros((16, 16), np.uint8)
+    import cv2
+
+    whole = cv2.imencode(".png", np.zeros((64, 64), np.uint8))[1].tobytes()
+    for content in (
+        b"",
+        b"GIF89a",
+        whole[:-5],
+        cv2.imencode(".png", small)[1].tobytes(),
+        whole[:40] + b"x" + whole[41:],
+    ):
+        with pytest.raises(InputRejected) as caught:
+            slices.decode(content, "x")
+        said.append(str(caught.value).removeprefix("x: "))
+    for reason in said:
+        assert Words("pt-BR").reason(reason) != reason, reason
+
+
+def test_scripts_and_templates_hold_no_address_of_elsewhere_and_no_inline_code() -> None:
+    for path in [*WEB.glob("templates/*"), *WEB.glob("static/*")]:
+        text = path.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
+        assert "http:" not in text, path
+        assert "https:" not in text, path
+        assert not re.search(r"\son\w+=|style=|<style|javascript:", text.replace("data-", "")), path
+        assert not re.search(r"<script(?![^>]*(src=|application/json))", text), path

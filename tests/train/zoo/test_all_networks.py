@@ -1,0 +1,70 @@
+"""Every network of both papers: its parameters, a training step, saving, loading, its class map."""
+
+import math
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from edge_ct.train.published_results import PARAMETERS
+from edge_ct.train.zoo import build
+
+
+def test_all_networks_of_both_papers_are_there() -> None:
+    expected = {"customcnn", "mobilenetv2", *PARAMETERS, *(f"modified-{name}" for name in PARAMETERS)}
+    assert set(build.NETWORKS) == expected
+    assert len(build.GARG) == 40
+    assert set(build.SEED_STUDY) <= expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", build.NETWORKS)
+def test_network(network: str, tmp_path: Path) -> None:
+    architecture = build.find(network)
+    size = architecture.minimum
+    keras.utils.set_random_seed(0)
+    model = build.build(keras, network, size)
+
+    base = network.removeprefix(build.MODIFIED)
+    if base in PARAMETERS:
+        published = PARAMETERS[base][architecture.modified]
+        millions = model.count_params() / 1e6
+        # The paper rounds most of its figures and cuts some (EfficientNetB1, B2).
+        assert published in (round(millions, 1), math.floor(millions * 10) / 10)
+
+    images = np.random.default_rng(0).uniform(-1, 1, (4, size, size, 1)).astype(np.float32)
+    trained = [layer for layer in model.layers if layer.trainable_variables]
+    before = [layer.get_weights()[0].copy() for layer in (trained[0], trained[-1])]
+    # A short step: batch statistics of one pixel in four slices make gradients wild.
+    optimizer = keras.optimizers.SGD(1e-2, global_clipnorm=1.0)
+    model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(True), run_eagerly=True)
+    assert np.isfinite(model.train_on_batch(images, np.array([0, 1, 0, 1])))
+    for layer, weights in zip((trained[0], trained[-1]), before, strict=True):
+        assert not np.array_equal(layer.get_weights()[0], weights), layer.name
+
+    logits = np.asarray(model(images, training=False))
+    assert logits.shape == (4, 2)
+    if architecture.class_map:
+        maps = keras.Model(model.inputs[0], model.get_layer("class_map").output)
+        assert np.asarray(maps(images, training=False)).mean((1, 2)) == pytest.approx(logits, rel=1e-4, abs=1e-5)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras", compile=False)
+    assert np.asarray(again(images, training=False)) == pytest.approx(logits, rel=1e-5, abs=1e-6)
+
+
+def test_the_signal_reaches_the_end_of_vgg_before_training() -> None:
+    """He et al. 2015: their weights keep a signal's size through rectifiers. Glorot's leave a thousandth of it here."""
+    keras.utils.set_random_seed(0)
+    model = build.build(keras, "vgg16", 32)
+    features = keras.Model(model.inputs[0], model.get_layer("features").output)
+    images = np.random.default_rng(0).normal(0, 1, (8, 32, 32, 1)).astype(np.float32)
+    assert 0.1 < np.sqrt((np.asarray(features(images)) ** 2).mean()) < 10
+
+
+@pytest.mark.parametrize("network", ["inceptionv3", "xception", "vgg16"])
+def test_the_stated_minimum_is_the_networks_own(network: str) -> None:
+    architecture = build.find(network)
+    entry = keras.layers.Input((architecture.minimum - 1, architecture.minimum - 1, 1))
+    with pytest.raises(ValueError, match="at least"):
+        build.application(keras, architecture, 1.0, entry)

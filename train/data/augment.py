@@ -1,0 +1,249 @@
+"""What a training slice goes through. A policy is a named value, or a JSON file of one, stored with the run.
+
+All of it is NumPy and OpenCV on uint8, drawn from a generator seeded by (seed, epoch, slice): any Keras backend trains
+on the same slices, and a resumed training on the same as an unbroken one. Trained runs are repeatable as long as their
+policy draws what it drew: a new change takes random numbers only where its field is not 0.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated
+
+import cv2
+import msgspec
+import numpy as np
+
+from edge_ct.errors import EdgeCTError
+from edge_ct.imaging import degrade, markings
+
+Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
+_GRAIN = 2  # pixels
+# Standard deviation that enlarging white noise `_GRAIN` times, linearly, leaves of it: (.75^2 + .25^2) a direction.
+_GRAIN_LEFT = 0.625
+_IDENTITY = np.eye(2, 3)
+
+
+class Augment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Ranges of the random changes, in the order of a slice's life; each is drawn uniformly, 0 switches it off.
+
+    The position of each pixel, in one resampling; what comes into the picture from outside repeats its edge:
+
+    rotate, shear: degrees either way. scale, shift: share of the side either way.
+    flip, flip_vertical: probability.
+    skew: tilt about both axes in perspective. Across the slice, one edge shrinks to 1 / (1 + skew) of its length and
+        the opposite one grows to 1 / (1 - skew), at most.
+    crop: largest share of width and of height that is cut away, at any place, before the rest fills the picture.
+    border: largest width of a frame about the slice, as a share of the side, for half of the slices; each of the four
+        sides has it or not. The slice is squeezed into what is left; the frame is black, white or grey.
+
+    Its greys:
+
+    window: contrast about the middle grey, as a share either way: a narrower or wider window.
+    level: share of the grey range by which all greys move either way: a lower or higher level.
+    gamma: exponent's range in log space. invert: probability of black for white.
+    blur: largest sigma, in pixels.
+    noise: largest standard deviation of white Gaussian noise, in grey levels.
+    grain: the same, of noise that is white in one half of the slices and coarser, as a soft reconstruction kernel
+        leaves it, in the other; it is drawn several times as fast as `noise`.
+
+    What an export adds:
+
+    markings: probability of a few small letters, arrows or rulers, burnt in.
+    downsample: largest share of the side that is lost, and made up for by interpolation, for half of the slices.
+    jpeg: lowest JPEG quality, for half of the slices; 100 switches it off. It sees the smaller slice, if there is one.
+    """
+
+    rotate: Annotated[float, msgspec.Meta(ge=0, le=180)] = 0
+    shear: Annotated[float, msgspec.Meta(ge=0, le=45)] = 0
+    scale: Annotated[float, msgspec.Meta(ge=0, le=0.8)] = 0
+    shift: Annotated[float, msgspec.Meta(ge=0, le=0.5)] = 0
+    flip: Probability = 0
+    flip_vertical: Probability = 0
+    # Below 0.5 the horizon of the tilted plane is never in the picture.
+    skew: Annotated[float, msgspec.Meta(ge=0, le=0.4)] = 0
+    crop: Annotated[float, msgspec.Meta(ge=0, le=0.8)] = 0
+    border: Annotated[float, msgspec.Meta(ge=0, le=0.4)] = 0
+    window: Annotated[float, msgspec.Meta(ge=0, le=0.9)] = 0
+    level: Annotated[float, msgspec.Meta(ge=0, le=0.9)] = 0
+    gamma: Annotated[float, msgspec.Meta(ge=0, le=2)] = 0
+    invert: Probability = 0
+    blur: Annotated[float, msgspec.Meta(ge=0, le=16)] = 0
+    noise: Annotated[float, msgspec.Meta(ge=0, le=128)] = 0
+    grain: Annotated[float, msgspec.Meta(ge=0, le=128)] = 0
+    markings: Probability = 0
+    downsample: Annotated[float, msgspec.Meta(ge=0, le=0.9)] = 0
+    jpeg: Annotated[int, msgspec.Meta(ge=1, le=100)] = 100
+
+    def __call__(self, image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """image: uint8 [s, s, 1] -> uint8 [s, s, 1]; `image` itself, not a copy, where nothing is switched on."""
+        image = image[:, :, 0]
+        frame = self._frame(image.shape[0], generator)
+        out = self._tone(self._warp(image, frame, generator), generator)
+        if self.blur:
+            sigma = generator.uniform(0, self.blur)
+            if sigma > 0.3:
+                out = cv2.GaussianBlur(out, (0, 0), sigma)
+        if self.noise:
+            out = degrade.noisy(out, generator.uniform(0, self.noise), generator)
+        if self.grain:
+            out = _grained(out, generator.uniform(0, self.grain), generator)
+        if frame:
+            out = _framed(out, frame, generator)
+        if self.markings and generator.random() < self.markings:
+            out = markings.burn(out, generator)
+        return self._export(out, generator)[:, :, np.newaxis]
+
+    def _frame(self, side: int, generator: np.random.Generator) -> tuple[int, int, int, int] | None:
+        """Left, top, right and bottom of what a frame leaves of the picture, in pixels; None without a frame."""
+        if not self.border or generator.random() < 0.5:
+            return None
+        left, top, right, bottom = np.maximum(generator.uniform(-1, 1, 4) * self.border * side, 0).astype(int).tolist()
+        return left, top, side - right, side - bottom
+
+    def _warp(
+        self, image: np.ndarray, frame: tuple[int, int, int, int] | None, generator: np.random.Generator
+    ) -> np.ndarray:
+        side = image.shape[0]
+        drawn = generator.uniform(-1, 1, 6)
+        angle, shear = np.deg2rad(drawn[:2] * (self.rotate, self.shear))
+        scale = 1 + drawn[2:4] * self.scale
+        shift = drawn[4:] * self.shift * side
+        if generator.random() < self.flip:
+            scale[0] *= -1
+        if generator.random() < self.flip_vertical:
+            scale[1] *= -1
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        matrix = turn @ np.array([[1, np.tan(shear)], [0, 1]]) @ np.diag(scale)
+        centre = np.full(2, (side - 1) / 2)
+        affine = np.column_stack([matrix, centre + shift - matrix @ centre])
+        if self.skew or self.crop or frame:
+            whole = np.vstack([affine, (0, 0, 1)])
+            if self.skew:
+                whole = _tilt(side, *(generator.uniform(-1, 1, 2) * self.skew)) @ whole
+            if self.crop:
+                lost = generator.uniform(0, self.crop, 2)
+                grown = 1 / (1 - lost)
+                whole = _fit(-generator.random(2) * lost * side * grown, grown) @ whole
+            if frame:
+                whole = _fit(np.array(frame[:2]), np.subtract(frame[2:], frame[:2]) / side) @ whole
+            return cv2.warpPerspective(
+                image, whole, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+            )
+        if (affine == _IDENTITY).all():
+            return image
+        return cv2.warpAffine(image, affine, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+    def _tone(self, image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        contrast, brightness, exponent = generator.uniform(-1, 1, 3) * (self.window, self.level, self.gamma)
+        inverted = self.invert and generator.random() < self.invert
+        return degrade.tone(image, contrast, brightness, exponent, bool(inverted))
+
+    def _export(self, image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        side, out = image.shape[0], image
+        if self.downsample and generator.random() < 0.5:
+            smaller = max(8, round(side * (1 - generator.uniform(0, self.downsample))))
+            out = cv2.resize(out, (smaller, smaller), interpolation=cv2.INTER_AREA)
+        if self.jpeg < 100 and generator.random() < 0.5:
+            out = degrade.jpeg(out, int(generator.integers(self.jpeg, 101)))
+        return out if out.shape[0] == side else cv2.resize(out, (side, side), interpolation=cv2.INTER_LINEAR)
+
+
+def _tilt(side: int, x: float, y: float) -> np.ndarray:
+    """Homography [3, 3] about the centre: (u, v) -> (u, v) / (1 + x u + y v), with u and v 1 at the edges."""
+    half, centre = side / 2, (side - 1) / 2
+    to_pixels = np.array([[half, 0, centre], [0, half, centre], [0, 0, 1]])
+    from_pixels = np.array([[1 / half, 0, -centre / half], [0, 1 / half, -centre / half], [0, 0, 1]])
+    return to_pixels @ np.array([[1, 0, 0], [0, 1, 0], [x, y, 1]]) @ from_pixels
+
+
+def _fit(corner: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Homography [3, 3] that scales the picture by `scale` [2] and moves its upper left edges to `corner` [2]."""
+    x, y = corner + (scale - 1) / 2  # a pixel's centre is half a pixel from its edge
+    return np.array([[scale[0], 0, x], [0, scale[1], y], [0, 0, 1]])
+
+
+def _grained(image: np.ndarray, sigma: float, generator: np.random.Generator) -> np.ndarray:
+    side, coarse = image.shape[0], generator.random() < 0.5
+    cells = -(-side // _GRAIN) if coarse else side
+    # OpenCV's generator is one a thread, and several times as fast as NumPy's.
+    cv2.setRNGSeed(int(generator.integers(2**31)))
+    noise = cv2.randn(np.empty((cells, cells), np.float32), 0, sigma / _GRAIN_LEFT if coarse else sigma)
+    if coarse:
+        noise = cv2.resize(noise, None, fx=_GRAIN, fy=_GRAIN, interpolation=cv2.INTER_LINEAR)[:side, :side]
+    return cv2.add(image, noise, dtype=cv2.CV_8U)
+
+
+def _framed(image: np.ndarray, frame: tuple[int, int, int, int], generator: np.random.Generator) -> np.ndarray:
+    left, top, right, bottom = frame
+    grey = (0, 0, 255, int(generator.integers(256)))[generator.integers(4)]  # exports have black ones most of all
+    framed = np.full_like(image, grey)
+    framed[top:bottom, left:right] = image[top:bottom, left:right]
+    return framed
+
+
+POLICIES = {
+    "none": Augment(),
+    # Flips and rotations, as the seed study.
+    "flips": Augment(rotate=15, flip=0.5, flip_vertical=0.5),
+    # The seed study's, and mild forms of what differs between scanners and exports.
+    "standard": Augment(
+        rotate=12,
+        shear=5,
+        scale=0.12,
+        shift=0.06,
+        flip=0.5,
+        window=0.1,
+        level=0.1,
+        gamma=0.2,
+        noise=6,
+        blur=0.8,
+        jpeg=50,
+    ),
+    # The kinds of Garg et al. 2020: rotation, skew, shear, flips, Gaussian noise; the ranges are ours.
+    "paper": Augment(rotate=15, skew=0.12, shear=10, flip=0.5, flip_vertical=0.5, noise=8),
+    # All that differs between hospitals, scanners and exports, as far as a slice still is one that could be read.
+    "travel": Augment(
+        rotate=12,
+        shear=5,
+        scale=0.1,
+        shift=0.04,
+        flip=0.5,
+        skew=0.05,
+        crop=0.1,
+        border=0.08,
+        window=0.25,
+        level=0.12,
+        gamma=0.35,
+        blur=0.8,
+        grain=10,
+        markings=0.15,
+        downsample=0.4,
+        jpeg=30,
+    ),
+}
+
+
+def policy(name_or_path: str) -> Augment:
+    """The policy of that name, or the one in a `.json` file: an object of `Augment`'s fields, off where left out.
+
+    Raises `EdgeCTError` for an unknown name, with the nearest one, and for a file that holds no policy.
+    """
+    if name_or_path in POLICIES:
+        return POLICIES[name_or_path]
+    path = Path(name_or_path)
+    if path.suffix.lower() != ".json":
+        near = difflib.get_close_matches(name_or_path, POLICIES, 1)
+        meant = f" (did you mean {near[0]}?)" if near else ""
+        there = ", ".join(POLICIES)
+        raise EdgeCTError(f"no augmentation named {name_or_path!r}{meant}; there are: {there}, or name a .json file")
+    try:
+        content = path.read_bytes()
+    except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
+        raise EdgeCTError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    try:
+        return msgspec.json.decode(content, type=Augment)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        fields = ", ".join(Augment.__struct_fields__)
+        raise EdgeCTError(f"{path}: not an augmentation policy: {error}; its fields are {fields}") from error

@@ -1,0 +1,65 @@
+"""What a run shows of itself: scores with intervals as JSON, CSV and table, learning curves, confusion matrix."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from edge_ct.dataset import PARTS
+from edge_ct.manifest import Estimate
+from edge_ct.metrics import Scores, score
+from edge_ct.run import RunInfo, SplitTable, to_csv
+from edge_ct.system.files import write_bytes, write_text
+
+from .. import plots
+
+
+class RunScores(msgspec.Struct, frozen=True):
+    """The content of metrics.json. parts: train, validation, test -> scores at probability 0.5."""
+
+    model: str
+    split: str
+    seed: int
+    parts: dict[str, Scores]
+
+
+def write(folder: Path, table: SplitTable, probabilities: np.ndarray, info: RunInfo) -> RunScores:
+    """Write metrics.json, metrics.csv, predictions.csv and the pictures. probabilities: float [n], in table order."""
+    scores = score_parts(table, probabilities)
+    result = RunScores(info.network.architecture, info.data.split, info.data.seed, scores)
+    write_bytes(folder / "metrics.json", msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
+    write_text(folder / "metrics.csv", _metrics_csv(result))
+    kept = [i for part in ("validation", "test") for i in table.where(part)]
+    rows = ((table.paths[i], table.parts[i], int(table.labels[i]), f"{probabilities[i]:.6f}") for i in kept)
+    write_text(folder / "predictions.csv", to_csv(("path", "part", "label", "probability"), rows))
+    history = folder / "history.csv"
+    if history.exists():
+        with history.open(newline="") as file:
+            plots.learning_curves(list(csv.DictReader(file)), folder / "curves.png")
+    plots.confusion_matrix(scores["test"], info.classes, folder / "confusion.png")
+    return result
+
+
+def score_parts(table: SplitTable, probabilities: np.ndarray) -> dict[str, Scores]:
+    """Scores at probability 0.5 of each part of a split. probabilities: float [n], in table order."""
+    indices = {part: table.where(part) for part in PARTS}
+    return {part: score(table.labels[own], probabilities[own]) for part, own in indices.items()}
+
+
+def _metrics_csv(result: RunScores) -> str:
+    rows = []
+    for part, scores in result.parts.items():
+        for name, estimate in scores.estimates().items():
+            rows.append((result.model, result.split, part, scores.n, name, *map(_number, _values(estimate))))
+    return to_csv(("model", "split", "part", "n", "metric", "value", "low", "high"), rows)
+
+
+def _values(estimate: Estimate) -> tuple[float | None, float | None, float | None]:
+    return estimate.value, estimate.low, estimate.high
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.5f}"

@@ -1,0 +1,101 @@
+"""The seed study's table: networks and their ensemble, on the same slices, with its published figures beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from edge_ct.manifest import Estimate
+from edge_ct.metrics import Scores
+from edge_ct.run import to_csv
+from edge_ct.system.files import write_bytes, write_text
+
+from ..published_results import SEED_STUDY
+
+_METRICS = ("accuracy", "loss", "sensitivity", "specificity")
+
+
+class Row(msgspec.Struct, frozen=True):
+    """A network, or the ensemble of those above it.
+
+    name: as runs are called; network: its architecture. weight: in the ensemble's mean, None elsewhere. parts: train,
+    validation, test -> scores at probability 0.5; those of the training slices are of slices as they are.
+    """
+
+    name: str
+    network: str
+    size: int
+    params: int
+    weight: float | None
+    parts: dict[str, Scores]
+
+
+def write(folder: Path, rows: Sequence[Row], caption: str) -> None:
+    """Write table.json, table.csv and table.md. caption: on which slices, and by which rule."""
+    write_bytes(folder / "table.json", msgspec.json.format(msgspec.json.encode(rows), indent=1) + b"\n")
+    write_text(folder / "table.csv", _csv(rows))
+    write_text(folder / "table.md", _markdown(rows, caption))
+
+
+def read(folder: Path) -> list[Row]:
+    """The rows of table.json."""
+    return msgspec.json.decode((folder / "table.json").read_bytes(), type=list[Row])
+
+
+def _csv(rows: Sequence[Row]) -> str:
+    header = ["name", "network", "size", "params", "weight", "n_train", "n_test"]
+    columns = [("train", "accuracy"), *(("test", metric) for metric in _METRICS)]
+    for part, metric in columns:
+        header += [f"{part}_{metric}", f"{part}_{metric}_low", f"{part}_{metric}_high"]
+    header += [f"published_test_{metric}" for metric in _METRICS]
+    lines = []
+    for row in rows:
+        line: list[object] = [row.name, row.network, row.size, row.params, _number(row.weight)]
+        line += [row.parts["train"].n, row.parts["test"].n]
+        for part, metric in columns:
+            estimate = row.parts[part].estimates()[metric]
+            line += map(_number, (estimate.value, estimate.low, estimate.high))
+        published = SEED_STUDY.get(row.network, {})
+        lines.append(line + [published[metric].value if metric in published else "" for metric in _METRICS])
+    return to_csv(header, lines)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.5f}"
+
+
+def _markdown(rows: Sequence[Row], caption: str) -> str:
+    lines = [
+        caption,
+        "",
+        "| network | size | parameters | train accuracy | test accuracy | loss | sensitivity | specificity "
+        "| published: accuracy | loss | sensitivity | specificity |",
+        "|---" * 12 + "|",
+    ]
+    for row in rows:
+        test, train = row.parts["test"], row.parts["train"]
+        cells = [row.network, str(row.size), f"{row.params / 1e6:.2f} M"]
+        cells += [_percent(train.accuracy), _percent(test.accuracy), _plain(test.loss)]
+        cells += [_percent(test.sensitivity), _percent(test.specificity)]
+        published = SEED_STUDY.get(row.network)
+        if published:
+            cells += [f"{published['accuracy'].value:.0%}", f"{published['loss'].value:.2f}"]
+            cells += [f"{published['sensitivity'].value:.0%}", f"{published['specificity'].value:.0%}"]
+        else:
+            cells += [""] * 4
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _percent(estimate: Estimate) -> str:
+    if estimate.value is None or estimate.low is None or estimate.high is None:
+        return "undefined"
+    return f"{100 * estimate.value:.1f} % [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
+
+
+def _plain(estimate: Estimate) -> str:
+    if estimate.value is None or estimate.low is None or estimate.high is None:
+        return "undefined"
+    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"

@@ -1,0 +1,275 @@
+"""A study's results as tables: laid out as those of Garg et al. 2020, the papers' figures beside ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edge_ct.manifest import Estimate
+from edge_ct.run import to_csv
+from edge_ct.system.files import write_text
+
+from .. import plots, published_results
+from ..published_results import METRICS, Published
+from ..zoo import build
+from .results import POOLED, Mean, Result, Row, Table
+
+_OTHER = "†"
+_SOURCES = {
+    "paper_2020": published_results.GARG_2020,
+    "paper_2022": published_results.GARG_2022,
+    "seed_study": published_results.SEED_STUDY,
+}
+
+
+def write(table: Table, out: Path) -> None:
+    """Write tables/results.csv, table.md, table.csv and table.tex, and plots/*.png, below `out`."""
+    folder = out / "tables"
+    rows = [[_cell(value) for value in msgspec.structs.astuple(one)] for one in table.results]
+    write_text(folder / "results.csv", to_csv(Result.__struct_fields__, rows))
+    write_text(folder / "table.csv", _csv(table))
+    write_text(folder / "table.md", markdown(table))
+    write_text(folder / "table.tex", latex(table))
+    families: dict[str, dict[str, list[Result]]] = {}
+    for one in table.results:
+        families.setdefault(build.find(one.network).family, {}).setdefault(one.network, []).append(one)
+    for family, networks in families.items():
+        values = {
+            metric: {
+                name: [value for one in results if (value := getattr(one, metric)) is not None]
+                for name, results in networks.items()
+            }
+            for metric in METRICS
+        }
+        plots.boxes(values, f"{family}: {table.design}", out / "plots" / f"{family}.png")
+
+
+def write_times(times: Iterable[tuple[str, int, int, int, float]], out: Path) -> None:
+    """Write tables/times.csv: network, round, fold, epochs, seconds of training."""
+    rows = ((*job, f"{seconds:.1f}") for *job, seconds in times)
+    write_text(out / "tables" / "times.csv", to_csv(("network", "round", "fold", "epochs", "seconds"), rows))
+
+
+def to_builtins(table: Table) -> dict[str, Any]:
+    """For JSON: the study, and a list of `Row` with the papers' figures."""
+    return {
+        "name": table.name,
+        "n": table.n,
+        "split": table.split,
+        "folds": table.folds,
+        "rounds": table.rounds,
+        "networks": [
+            msgspec.to_builtins(row)
+            | {source: _plain(figures.get(row.network)) for source, figures in _SOURCES.items()}
+            for row in table.rows()
+        ],
+    }
+
+
+def _plain(figures: dict[str, Published] | None) -> dict[str, dict[str, float | None]] | None:
+    return figures and {name: {"value": figure.value, "half": figure.half} for name, figure in figures.items()}
+
+
+def _csv(table: Table) -> str:
+    rows = [dict(_columns(row)) for row in table.rows()]
+    header = tuple(rows[0]) if rows else ("network",)
+    return to_csv(header, ([_cell(value) for value in row.values()] for row in rows))
+
+
+def _columns(row: Row) -> Iterator[tuple[str, object]]:
+    yield from (("network", row.network), ("family", row.family), ("modified", int(row.modified)))
+    yield from (("parameters", row.parameters), ("parameters_paper_millions", _parameters(row.network)))
+    yield "runs", row.runs
+    for name, found in row.means.items():
+        yield from ((name, found.value), (f"{name}_half", found.half), (f"{name}_runs", found.runs))
+    for source, figures in _SOURCES.items():
+        single = source == "seed_study"
+        for name in published_results.SEED_STUDY_METRICS if single else METRICS:
+            figure = figures.get(row.network, {}).get(name)
+            yield f"{name}_{source}", figure and figure.value
+            if not single:
+                yield f"{name}_{source}_half", figure and figure.half
+    yield "pooled_n", row.n
+    for name, estimate in row.pooled.items():
+        yield from ((f"{name}_pooled{end}", getattr(estimate, at)) for end, at in
+                    (("", "value"), ("_low", "low"), ("_high", "high")))  # fmt: skip
+
+
+def _parameters(network: str) -> float | None:
+    base, modified = published_results.PARAMETERS.get(network.removeprefix(build.MODIFIED), (None, None))
+    return modified if network.startswith(build.MODIFIED) else base
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.6f}" if isinstance(value, float) else str(value)
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table of text."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def sheets(table: Table) -> tuple[Sheet, ...]:
+    """The tables to read, those that have rows: parameters, base networks, Modified ones, the seed study's, pooled."""
+    rows = table.rows()
+    by_name = {row.network: row for row in rows}
+    bases = dict.fromkeys(row.network.removeprefix(build.MODIFIED) for row in rows)
+    header = ("network", "runs", *(part for name in METRICS for part in (_title(name), "paper")))
+    seed_study = ("train_accuracy", "accuracy", "loss", "sensitivity", "specificity")
+    found = (
+        Sheet(
+            "Parameters, in millions",
+            ("network", "base", "paper", "Modified", "paper"),
+            tuple(
+                (base, *(cell for name in (base, build.MODIFIED + base) for cell in
+                         (_millions(by_name[name].parameters / 1e6 if name in by_name else None),
+                          _millions(_parameters(name)))))
+                for base in bases
+            ),
+        ),
+        Sheet("Base networks", header, tuple(_against_paper(row) for row in rows if not row.modified)),
+        Sheet("Modified networks", header, tuple(_against_paper(row) for row in rows if row.modified)),
+        Sheet(
+            "The seed study's networks",
+            ("network", *(part for name in seed_study for part in (_title(name), "paper"))),
+            tuple(
+                (row.network, *(cell for name in seed_study for cell in
+                                (_mean(row.means[name], row.runs), _seed_study(row.network, name))))
+                for row in rows if row.network in published_results.SEED_STUDY
+            ),
+        ),
+        Sheet(
+            "Pooled out-of-fold decisions" if table.folds else "Decisions on the test part",
+            ("network", "n", *POOLED),
+            tuple((row.network, str(row.n), *map(_interval, row.pooled.values())) for row in rows),
+        ),
+    )  # fmt: skip
+    return tuple(sheet for sheet in found if sheet.rows)
+
+
+def _title(metric: str) -> str:
+    return "F1" if metric == "f1" else metric.replace("_", " ")
+
+
+def _against_paper(row: Row) -> tuple[str, ...]:
+    cells = [row.network, str(row.runs)]
+    for name in METRICS:
+        own, other = (
+            source.get(row.network, {}).get(name)
+            for source in (published_results.GARG_2020, published_results.GARG_2022)
+        )
+        cells += [_mean(row.means[name], row.runs), _published(own) or _published(other, _OTHER)]
+    return tuple(cells)
+
+
+def _seed_study(network: str, metric: str) -> str:
+    figure = published_results.SEED_STUDY[network].get(metric)
+    return "" if figure is None else f"{figure.value:.2f}"
+
+
+def _published(figure: Published | None, mark: str = "") -> str:
+    if figure is None:
+        return ""
+    return f"{figure.value:.4f}{'' if figure.half is None else f' ± {figure.half:.4f}'}{mark}"
+
+
+def _mean(found: Mean, wanted: int) -> str:
+    if found.value is None:
+        return "undefined"
+    half = "" if found.half is None else f" ± {found.half:.4f}"
+    return f"{found.value:.4f}{half}{'' if found.runs == wanted else f' ({found.runs} of {wanted})'}"
+
+
+def _interval(estimate: Estimate) -> str:
+    if estimate.value is None:
+        return "undefined"
+    return f"{estimate.value:.4f} [{estimate.low:.4f}, {estimate.high:.4f}]"
+
+
+def _millions(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
+
+
+def plain(table: Table) -> str:
+    """The means, for a terminal."""
+    lines = [table.design, f"{'network':<28}{'runs':>5}" + "".join(f"{_title(name):>20}" for name in METRICS)]
+    for row in table.rows():
+        cells = "".join(f"{_mean(row.means[name], row.runs):>20}" for name in METRICS)
+        lines.append(f"{row.network:<28}{row.runs:>5}{cells}")
+    return "\n".join([*lines, "mean ± half a 95 % t-interval over runs; research use only"])
+
+
+def _notes(table: Table) -> tuple[str, ...]:
+    rests = "the counts of a round are pooled over its folds and averaged over rounds" if table.folds else "one split"
+    return (
+        f"{table.design[0].upper()}{table.design[1:]}. Test part, decisions at probability 0.5.",
+        "Mean ± half the width of the 95 % t-interval over runs, as the paper has it; runs share slices, so the "
+        "intervals are narrower than what new data would show. (k of n): defined in k of n runs.",
+        f"Pooled: {rests}; brackets are 95 % Wilson intervals for n slices.",
+        f"paper: Garg et al. 2020 (arXiv:2012.11860v1), of which these figures are known here; {_OTHER}: Garg et al. "
+        "2022 (doi 10.1016/j.eswa.2022.116540), on other data with three classes, COVID-19 against the rest. In the "
+        "seed study's table, the seed study. Empty: not known here.",
+        "Research use only. Not a medical device.",
+    )
+
+
+def markdown(table: Table) -> str:
+    """All sheets as GitHub Markdown."""
+    lines = [f"# {table.name}: cross-validation" if table.folds else f"# {table.name}", "", *_spaced(_notes(table))]
+    for number, sheet in enumerate(sheets(table), 1):
+        lines += [f"## Table {number}. {sheet.title}", "", _piped(sheet.header), _piped(["---"] * len(sheet.header))]
+        lines += [*map(_piped, sheet.rows), ""]
+    return "\n".join(lines)
+
+
+def _spaced(lines: Iterable[str]) -> list[str]:
+    return [part for line in lines for part in (line, "")]
+
+
+def _piped(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def latex(table: Table) -> str:
+    """All sheets as LaTeX tables for `\\input`; they need the packages booktabs and graphicx."""
+    lines = ["% \\usepackage{booktabs,graphicx}", *(f"% {line}" for line in _notes(table)), ""]
+    for sheet in sheets(table):
+        columns = "l" + "r" * (len(sheet.header) - 1)
+        lines += [
+            "\\begin{table*}",
+            "\\centering",
+            f"\\caption{{{escaped(f'{sheet.title}; {table.design}.')}}}",
+            "\\resizebox{\\textwidth}{!}{%",
+            f"\\begin{{tabular}}{{{columns}}}",
+            "\\toprule",
+            _ampersands(sheet.header),
+            "\\midrule",
+            *map(_ampersands, sheet.rows),
+            "\\bottomrule",
+            "\\end{tabular}}",
+            "\\end{table*}",
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def _ampersands(cells: Iterable[str]) -> str:
+    return " & ".join(map(escaped, cells)) + r" \\"
+
+
+def escaped(text: str) -> str:
+    """Text as LaTeX shows it."""
+    special = {character: f"\\{character}" for character in "&%$#_{}"}
+    special |= {"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}"}
+    special |= {"±": "$\\pm$", _OTHER: "$^\\dagger$"}
+    return "".join(special.get(character, character) for character in text)

@@ -1,0 +1,6 @@
+"""The networks of both studies.
+
+- `build`       builds a network with any Keras API
+- `pretrained`  ImageNet weights
+- `catalogue`   `edge-ct models`: parameters, multiply-accumulates, capabilities
+"""
