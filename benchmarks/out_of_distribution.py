@@ -15,16 +15,16 @@ from pathlib import Path
 import click
 import msgspec
 
-from edge_ct import bundle as bundles
 from edge_ct import slices
+from edge_ct.bundle import read_bundle
 from edge_ct.classifier import Classifier
 from edge_ct.errors import EdgeCTError, InputRejected
-from edge_ct.held_out import known_to
-from edge_ct.imaging import slice_check
+from edge_ct.held_out import parts_known_to_bundle
+from edge_ct.imaging.slice_check import check_slice
 from edge_ct.metrics import wilson
-from edge_ct.run import to_csv
 from edge_ct.slices import Slice
 from edge_ct.system import programs
+from edge_ct.system.csv_text import to_csv
 from edge_ct.system.files import write_text
 from edge_ct.system.progress import QUIET, Progress
 
@@ -35,8 +35,8 @@ def measure(
     path: Path, passing: Iterable[Path], rejecting: Iterable[Path], progress: Progress = QUIET
 ) -> list[dict[str, object]]:
     """A row a folder. passing: of slices; rejecting: of anything else. Raises `EdgeCTError` for an empty one."""
-    classifier = Classifier(bundles.read(path))
-    known, rows = known_to(classifier.bundle), []
+    classifier = Classifier(read_bundle(path))
+    known, rows = parts_known_to_bundle(classifier.bundle), []
     for expected, folders in (("passed", passing), ("rejected", rejecting)):
         for folder in folders:
             pixels, network, passed, unreadable, left_out = [0] * 5
@@ -51,7 +51,7 @@ def measure(
                         continue
                     if expected == "passed" and known.get(one.sha256[:16]) in ("train", "validation"):
                         left_out += 1
-                    elif slice_check.look(one.pixels, one.colour).reason:
+                    elif check_slice(one.pixels, one.colour).reason:
                         pixels += 1
                     elif _judged(classifier, one):
                         passed += 1

@@ -18,18 +18,18 @@ import cv2
 import msgspec
 import numpy as np
 
-from edge_ct import bundle as bundles
 from edge_ct import slices
+from edge_ct.bundle import read_bundle
 from edge_ct.classifier import Classifier
 from edge_ct.dataset import load
 from edge_ct.errors import InputRejected
-from edge_ct.held_out import Part, known_to, select
+from edge_ct.held_out import Part, parts_known_to_bundle, select_held_out
 from edge_ct.imaging import degrade, markings
 from edge_ct.metrics import score, wilson
-from edge_ct.run import to_csv
 from edge_ct.slices import Slice
 from edge_ct.system import programs
-from edge_ct.system.files import replacing, write_text
+from edge_ct.system.csv_text import to_csv
+from edge_ct.system.files import replace_atomically, write_text
 from edge_ct.system.progress import Progress
 
 from .experiments import model_rows
@@ -137,7 +137,7 @@ def measure(
 
     Raises `DataRejected` where the bundle was made with every slice.
     """
-    classifier = Classifier(bundles.read(path))
+    classifier = Classifier(read_bundle(path))
     tried = tried or changes()
     dataset, read = load(data, positive, one_class=True), dict[int, Slice]()
     for index, source in enumerate(dataset.paths):
@@ -146,7 +146,9 @@ def measure(
         except InputRejected as error:
             progress.say(str(error))
     hashes = [read[index].sha256 if index in read else None for index in range(len(dataset))]
-    chosen, split, scored = select(hashes, known_to(classifier.bundle), classifier.manifest.data.split, part)
+    chosen, split, scored = select_held_out(
+        hashes, parts_known_to_bundle(classifier.bundle), classifier.manifest.data.split, part
+    )
     chosen = [index for index in chosen if index in read]
     chosen = chosen[:: -(-len(chosen) // limit)] if limit else chosen
     labels, said = dataset.labels[chosen], np.full((len(tried), len(chosen)), np.nan)
@@ -199,7 +201,7 @@ def command(bundle: Path, data: Path, part: Part, positive: str, limit: int, out
     if plot:
         from edge_ct.reporting import plotting
 
-        with replacing(plot) as temporary:
+        with replace_atomically(plot) as temporary:
             temporary.write_text(plotting.robustness(rows), encoding="utf-8")
 
 

@@ -10,15 +10,16 @@ import cv2
 import msgspec
 import numpy as np
 
-from edge_ct import bundle as bundles
-from edge_ct import outliers
+from edge_ct.bundle import pack_bundle
 from edge_ct.manifest import INTENDED_USE, SCHEMA, Estimate, Gate, Golden, Manifest, Outliers, Variant
 from edge_ct.metrics import score
 from edge_ct.network_analysis import receptive_field
-from edge_ct.phantom import make_slice, seen_by
+from edge_ct.outliers import MEMBER, OutlierDetector, fit_outlier_detector
+from edge_ct.phantom import make_slice, preprocessed_phantoms
 from edge_ct.preprocess import Preprocess
-from edge_ct.run import model_name, to_csv
+from edge_ct.run import model_name
 from edge_ct.runtime import Runtime
+from edge_ct.system.csv_text import to_csv
 
 from . import calibrate
 from .options import Options
@@ -52,7 +53,7 @@ def bundle_bytes(
     members["split.csv"] = to_csv(("sha256", "part"), sorted(run.known().items())).encode()
     seen = _seen(chosen, material, options)
     if seen:
-        members[outliers.MEMBER] = seen[0].pack()
+        members[MEMBER] = seen[0].pack()
     manifest = Manifest(
         schema=SCHEMA,
         name=model_name(run.info.network, run.info.preprocess.size, chosen.name)
@@ -81,15 +82,15 @@ def bundle_bytes(
         outliers=seen[1] if seen else None,
         map_centres=_map_centres(chosen, run.info.preprocess),
     )
-    return bundles.pack(chosen.flatbuffer, manifest, members)
+    return pack_bundle(chosen.flatbuffer, manifest, members)
 
 
-def _seen(chosen: Scored, material: Material, options: Options) -> tuple[outliers.Seen, Outliers] | None:
+def _seen(chosen: Scored, material: Material, options: Options) -> tuple[OutlierDetector, Outliers] | None:
     """What the file's embeddings of training slices look like; the calibration split says how far is far."""
     train = material.labels("train")
     count = 2 * min(_SEEN // 2, int((train == 0).sum()), int((train == 1).sum()))
     [images] = material.representative(count, options.seed)
-    return outliers.fit(embeddings_of(chosen, images), chosen.embeddings[CALIBRATION_SPLIT], CALIBRATION_SPLIT)
+    return fit_outlier_detector(embeddings_of(chosen, images), chosen.embeddings[CALIBRATION_SPLIT], CALIBRATION_SPLIT)
 
 
 def _metrics(scored: Scored, material: Material) -> dict[str, Estimate]:
@@ -109,7 +110,7 @@ def _map_centres(chosen: Scored, preprocess: Preprocess) -> receptive_field.Cent
             maps.append(runtime.outputs().class_map)
         return np.diff(np.stack([own for own in maps if own is not None]), axis=3)
 
-    return receptive_field.centres(respond, seen_by(preprocess))
+    return receptive_field.measure_cell_centres(respond, preprocessed_phantoms(preprocess))
 
 
 def _golden(chosen: Scored, preprocess: Preprocess) -> tuple[tuple[Golden, ...], dict[str, bytes]]:

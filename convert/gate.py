@@ -11,7 +11,7 @@ import numpy as np
 from edge_ct.errors import DataRejected, GateFailed
 from edge_ct.manifest import Gate
 from edge_ct.metrics import Scores, mcnemar_p, score
-from edge_ct.run import SplitTable, load_finished
+from edge_ct.run import SplitTable, load_finished_run
 
 
 class Rule(msgspec.Struct, frozen=True):
@@ -161,7 +161,7 @@ def reference_of(folder: Path, table: SplitTable, split: str) -> Reference:
 
     Raises `DataRejected` where it has not seen all of them as `split`: its figures would be of other slices.
     """
-    run = load_finished(folder)
+    run = load_finished_run(folder)
     path = run.folder / "predictions.csv"
     try:
         with path.open(newline="", encoding="utf-8") as file:

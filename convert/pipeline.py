@@ -14,11 +14,11 @@ from typing import Any
 
 import msgspec
 
-from edge_ct import bundle as bundles
+from edge_ct.bundle import unpack_bundle
 from edge_ct.classifier import Classifier
 from edge_ct.errors import EdgeCTError, GateFailed
 from edge_ct.manifest import Variant
-from edge_ct.run import Run, load_finished, model_name
+from edge_ct.run import Run, load_finished_run, model_name
 from edge_ct.system import malloc
 from edge_ct.system.files import refuse_existing, write_bytes
 from edge_ct.system.progress import QUIET, Progress
@@ -123,9 +123,9 @@ def convert_all(
     `Converted.bundle` is None. Raises `DataRejected` for a run or data that cannot be used.
     """
     begun = perf_counter()
-    malloc.keep_freed()
+    malloc.keep_freed_memory()
     options.check()
-    run = load_finished(run_folder)
+    run = load_finished_run(run_folder)
     targets = _targets(run, out, options, steps)
     for target in targets.values():
         refuse_existing(target, force)
@@ -169,7 +169,7 @@ def _make(files: Files, variant: Variant, fp32: Scored, target: Path, options: O
     if not report.passed and options.report_only:
         write_bytes(gate.failed_name(target), content)
     if report.passed:
-        Classifier(bundles.unpack(content, str(target))).check_golden()
+        Classifier(unpack_bundle(content, str(target))).check_golden()
         write_bytes(target, content)
     other = ()
     if variant == "int8" and options.stability:

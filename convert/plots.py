@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edge_ct.system.files import replacing
+from edge_ct.system.files import replace_atomically
 
 from .quantise.layer_errors import LayerError
 
@@ -25,5 +25,5 @@ def draw_layers(errors: tuple[LayerError, ...], title: str, path: Path) -> None:
     below.bar(places, [error.own for error in errors], color="0.4")
     below.set_ylabel("noise added, of the signal")
     below.set_xticks(list(places), [error.name for error in errors], rotation=90, fontsize=6)
-    with replacing(path) as temporary:
+    with replace_atomically(path) as temporary:
         figure.savefig(temporary, dpi=150)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from edge_ct.decision import probability
 from edge_ct.manifest import Calibration, Tensors
 from edge_ct.runtime import Runtime
+from edge_ct.system.host import processors
 
 from . import calibrate
 from .quantise import keras_to_tflite
@@ -39,7 +39,7 @@ class Scored:
 def run_file(flatbuffer: bytes, material: Material, name: str) -> Scored:
     """Run a file on both parts and calibrate it on its own outputs. name: for progress and tables."""
     tensors = keras_to_tflite.tensors_of(flatbuffer, material.preprocess)
-    runtime = Runtime(flatbuffer, tensors, os.cpu_count() or 1)
+    runtime = Runtime(flatbuffer, tensors, processors())
     logits, embeddings = {}, {}
     for part in SCORED:
         images, outputs = material.images(part), []
@@ -61,7 +61,7 @@ def run_file(flatbuffer: bytes, material: Material, name: str) -> Scored:
 
 def embeddings_of(scored: Scored, images: np.ndarray) -> np.ndarray:
     """The file's embeddings of slices, uint8 [n, s, s, 1] -> float32 [n, e]."""
-    runtime = Runtime(scored.flatbuffer, scored.tensors, os.cpu_count() or 1)
+    runtime = Runtime(scored.flatbuffer, scored.tensors, processors())
     found = []
     for image in images:
         runtime.invoke(image)

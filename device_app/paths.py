@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from edge_ct.errors import ModelRejected
@@ -29,10 +28,3 @@ def model_path(model: str | None, folder: Path | None = None) -> Path:
             raise ModelRejected("no model is shipped with this version; name a bundle with --model")
         return next(iter(found.values()))
     return found[model] if model in found and not Path(model).is_file() else Path(model)
-
-
-def processors() -> int:
-    """How many this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -68,7 +68,7 @@ class Bundle:
             raise ModelRejected(f"{self.source}: no {name} in the bundle") from error
 
 
-def pack(model: bytes, manifest: Manifest, members: dict[str, bytes]) -> bytes:
+def pack_bundle(model: bytes, manifest: Manifest, members: dict[str, bytes]) -> bytes:
     """Return the bytes of a bundle; the same arguments give the same bytes."""
     buffer = BytesIO(model)
     contents = {"manifest.json": msgspec.json.format(msgspec.json.encode(manifest), indent=1)}
@@ -81,30 +81,30 @@ def pack(model: bytes, manifest: Manifest, members: dict[str, bytes]) -> bytes:
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, content, compresslevel=9)
         archive.comment = _SEAL % (len(model), b"")
-    return seal(buffer.getvalue()[:-SEAL_LENGTH], len(model))
+    return append_seal(buffer.getvalue()[:-SEAL_LENGTH], len(model))
 
 
-def with_members(bundle: Bundle, members: dict[str, bytes]) -> bytes:
+def add_members(bundle: Bundle, members: dict[str, bytes]) -> bytes:
     """The bytes of the same bundle with more members, or others; unsigned, as a signature is of what was signed."""
     with zipfile.ZipFile(BytesIO(bundle.content)) as archive:
         own = {name: archive.read(name) for name in archive.namelist()}
     for made in ("manifest.json", "labels.txt"):
         own.pop(made, None)
-    return pack(bundle.model, bundle.manifest, own | members)
+    return pack_bundle(bundle.model, bundle.manifest, own | members)
 
 
-def seal(content: bytes, model_bytes: int) -> bytes:
+def append_seal(content: bytes, model_bytes: int) -> bytes:
     """Seal what ends with the beginning of a zip's comment, whose length counts the seal in."""
     unsealed = content + (_SEAL % (model_bytes, b""))[:-64]
     return unsealed + hashlib.sha256(unsealed).hexdigest().encode()
 
 
-def write(path: Path, model: bytes, manifest: Manifest, members: dict[str, bytes]) -> None:
+def write_bundle(path: Path, model: bytes, manifest: Manifest, members: dict[str, bytes]) -> None:
     """Pack and write a bundle, whole or not at all."""
-    write_bytes(path, pack(model, manifest, members))
+    write_bytes(path, pack_bundle(model, manifest, members))
 
 
-def read(path: Path | str) -> Bundle:
+def read_bundle(path: Path | str) -> Bundle:
     """Read and verify a bundle: the seal, the flatbuffer's mark, the schema. Raises `ModelRejected`."""
     path = Path(path)
     try:
@@ -117,10 +117,10 @@ def read(path: Path | str) -> Bundle:
         raise ModelRejected(f"{path}: no such bundle") from error
     except (OSError, ValueError) as error:
         raise ModelRejected(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    return unpack(content, str(path))
+    return unpack_bundle(content, str(path))
 
 
-def unpack(content: bytes, source: str) -> Bundle:
+def unpack_bundle(content: bytes, source: str) -> Bundle:
     """As `read`, from memory."""
     model_bytes = _sealed_model_bytes(content, source)
     if model_bytes > len(content) or content[4:8] != b"TFL3":

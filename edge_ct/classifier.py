@@ -9,12 +9,12 @@ from time import perf_counter
 import msgspec
 import numpy as np
 
-from . import bundle as bundles
-from . import outliers, slices
-from .bundle import Bundle
+from . import slices
+from .bundle import Bundle, read_bundle
 from .decision import Decision, decide, probability
 from .errors import InputRejected, ModelRejected
-from .imaging import slice_check
+from .imaging.slice_check import UNLIKE, check_slice
+from .outliers import read_outlier_detector
 from .runtime import Outputs, Runtime
 from .slices import Slice
 
@@ -56,7 +56,7 @@ class Classifier:
 
     def __init__(self, bundle: Bundle | Path | str, threads: int = 1) -> None:
         """Open and check a bundle. Raises `ModelRejected`."""
-        self.bundle = bundle if isinstance(bundle, Bundle) else bundles.read(bundle)
+        self.bundle = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
         self.manifest = self.bundle.manifest
         self.identity = self.bundle.identity
         size = self.manifest.preprocess.size
@@ -65,7 +65,7 @@ class Classifier:
                 f"{self.bundle.source}: the graph does not take {size} x {size} px, as its manifest says"
             )
         self.runtime = Runtime(self.bundle.content, self.manifest.tensors, threads, self.bundle.source)
-        self._outliers = outliers.read(self.bundle)
+        self._outliers = read_outlier_detector(self.bundle)
 
     def infer(self, image: np.ndarray) -> tuple[float, Outputs]:
         """Calibrated P(positive) and raw outputs of one preprocessed image, uint8 [size, size, 1]."""
@@ -95,7 +95,7 @@ class Classifier:
     def judge_slice(self, one: Slice, decode_ms: float | None = None) -> Judgement:
         """Judge a slice that has been read already."""
         start = perf_counter()
-        seen = slice_check.look(one.pixels, one.colour)
+        seen = check_slice(one.pixels, one.colour)
         series = one.dicom.series if one.dicom else None
 
         def rejected(reason: str, times: Milliseconds) -> Judgement:
@@ -110,7 +110,7 @@ class Classifier:
         verdict = decide(p, self.manifest.operating_point, self.manifest.zone)
         times = Milliseconds(decode_ms, 1000 * (prepared - start), 1000 * (perf_counter() - prepared))
         if strange:
-            return rejected(slice_check.UNLIKE, times)
+            return rejected(UNLIKE, times)
         result = Result(one.source, verdict.decision, p, verdict.reason, series, self.identity, times)
         return Judgement(result, one, outputs)
 

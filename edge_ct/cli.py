@@ -67,7 +67,7 @@ class _LazyGroup(click.Group):
         if COMMANDS[name][2] in ("train", "convert", "all"):  # what trains, before its libraries start threads
             from .system import malloc
 
-            malloc.keep_freed()
+            malloc.keep_freed_memory()
         # Imports make objects that stay: collecting garbage among them is a tenth of a cold `classify`.
         gc.disable()
         try:
@@ -143,6 +143,21 @@ def run(arguments: list[str]) -> int:
             raise
         click.echo(f"edge-ct: {type(error).__name__}: {_one_line(error)} (EDGE_CT_DEBUG=1 shows where)", err=True)
         return 1
+
+
+def run_program(command: click.Command) -> None:
+    """Run a program that is not a command of `edge-ct`, with the arguments of this process, and exit.
+
+    An `EdgeCTError` becomes one line on standard error and its exit code, as for the commands.
+
+    Args:
+        command: The click command of the program.
+    """
+    try:
+        command()
+    except EdgeCTError as error:
+        click.echo(f"edge-ct: {_one_line(error)}", err=True)
+        sys.exit(error.exit_code)
 
 
 def _one_line(error: Exception) -> str:

@@ -13,13 +13,15 @@ from .errors import DataRejected
 Part = Literal["auto", "train", "validation", "test", "all"]
 
 
-def known_to(bundle: Bundle) -> dict[str, str]:
+def parts_known_to_bundle(bundle: Bundle) -> dict[str, str]:
     """First 16 hex digits of a pixel identity -> part, of the slices that a bundle was made with."""
     table = DictReader(StringIO(bundle.member("split.csv").decode()))
     return {row["sha256"]: row["part"] for row in table}
 
 
-def select(hashes: Sequence[str | None], known: dict[str, str], kind: str, part: Part) -> tuple[list[int], str, str]:
+def select_held_out(
+    hashes: Sequence[str | None], known: dict[str, str], kind: str, part: Part
+) -> tuple[list[int], str, str]:
     """Which slices to score: their indices, the kind of split they are, and the name of the part.
 
     hashes: pixel identities, None for an unreadable file. known: first 16 digits of an identity -> part of the training

@@ -23,7 +23,7 @@ _LEAST = 20  # training slices to fit on
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class OutlierDetector:
     """channels: uint16 [c], which of the embedding's. mean: float16 [c]. scales: float32 [k]; directions: int8 [k, c],
     each of length 1 after its scale. threshold: of the distance."""
 
@@ -52,7 +52,9 @@ class Seen:
 _TYPES = ("<u2", "<f2", "<f4", "i1")
 
 
-def fit(training: np.ndarray, calibration: np.ndarray, split: str) -> tuple[Seen, Outliers] | None:
+def fit_outlier_detector(
+    training: np.ndarray, calibration: np.ndarray, split: str
+) -> tuple[OutlierDetector, Outliers] | None:
     """Fit on embeddings of training slices, float [n, e]; the threshold on those of calibration slices, float [m, e].
 
     The threshold is conformal: of m slices one in m + 1 lies beyond, where `RATE` is less than that. None where there
@@ -69,7 +71,7 @@ def fit(training: np.ndarray, calibration: np.ndarray, split: str) -> tuple[Seen
     scales = np.abs(directions).max(1) / 127
     rounded = np.rint(directions / scales[:, np.newaxis]).astype(np.int8)
     scales = (1 / np.linalg.norm(rounded.astype(np.float64), axis=1)).astype(np.float32)
-    seen = Seen(channels.astype(np.uint16), mean, scales, rounded, 0.0)
+    seen = OutlierDetector(channels.astype(np.uint16), mean, scales, rounded, 0.0)
     distances = np.sort([seen.distance(one) for one in calibration])
     rank = min(int(np.ceil((1 - RATE) * (len(distances) + 1))), len(distances))
     threshold = float(distances[rank - 1])
@@ -77,10 +79,10 @@ def fit(training: np.ndarray, calibration: np.ndarray, split: str) -> tuple[Seen
         return None
     rate = max(RATE, 1 / (len(distances) + 1))
     found = Outliers(MEMBER, len(channels), len(rounded), threshold, rate, split, len(distances))
-    return Seen(seen.channels, mean, scales, rounded, threshold), found
+    return OutlierDetector(seen.channels, mean, scales, rounded, threshold), found
 
 
-def read(bundle: Bundle) -> Seen | None:
+def read_outlier_detector(bundle: Bundle) -> OutlierDetector | None:
     """What a bundle keeps; None of an older one. Raises `ModelRejected` where it is not as the manifest says."""
     kept = bundle.manifest.outliers
     if kept is None:
@@ -98,7 +100,7 @@ def read(bundle: Bundle) -> Seen | None:
     width = bundle.manifest.tensors.embedding.shape[-1]
     if channels.size and channels.max() >= width:
         raise ModelRejected(f"{bundle.source}: {kept.member} names channel {channels.max()} of {width}")
-    return Seen(channels, mean, scales, directions.reshape(kept.components, kept.channels), kept.threshold)
+    return OutlierDetector(channels, mean, scales, directions.reshape(kept.components, kept.channels), kept.threshold)
 
 
 def _root(embeddings: np.ndarray) -> np.ndarray:

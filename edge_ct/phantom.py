@@ -181,7 +181,7 @@ def make_patients(patients: int, slices: int, size: int, seed: int, twins: bool 
             yield from make_series(patient, positive, slices, size, seed)
 
 
-def seen_by(preprocess: Preprocess, patients: int = 6) -> Bytes:
+def preprocessed_phantoms(preprocess: Preprocess, patients: int = 6) -> Bytes:
     """Slices of `patients` synthetic patients, each without its lesions and with them, as a network sees them.
 
     uint8 [2 patients, s, s, 1].

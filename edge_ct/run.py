@@ -13,8 +13,7 @@ checkpoint/      what --resume needs; gone when training has finished
 from __future__ import annotations
 
 import csv
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +25,7 @@ from .dataset import PARTS, Dataset
 from .errors import DataRejected
 from .manifest import Data, Network
 from .preprocess import Preprocess
+from .system.csv_text import to_csv
 from .system.files import write_bytes, write_text
 
 MODEL = "model.keras"
@@ -145,7 +145,7 @@ class Run:
         """The runs of an ensemble; of a network, itself."""
         if self.info.kind == "network":
             return (self,)
-        return tuple(load((self.folder / member).resolve()) for member in self.info.members)
+        return tuple(load_run((self.folder / member).resolve()) for member in self.info.members)
 
 
 def model_name(network: Network, size: int, variant: str = "") -> str:
@@ -154,7 +154,7 @@ def model_name(network: Network, size: int, variant: str = "") -> str:
     return "-".join(part for part in (network.architecture, alpha, str(size), variant) if part)
 
 
-def load(folder: Path) -> Run:
+def load_run(folder: Path) -> Run:
     """Open a finished or unfinished run. Raises `DataRejected` where `folder` is none."""
     path = folder / "run.json"
     try:
@@ -165,15 +165,15 @@ def load(folder: Path) -> Run:
         raise DataRejected(f"{path}: damaged: {error}") from error
 
 
-def load_finished(folder: Path) -> Run:
+def load_finished_run(folder: Path) -> Run:
     """As `load`; raises `DataRejected` for a run whose training was cut short."""
-    run = load(folder)
+    run = load_run(folder)
     if not run.info.finished:
         raise DataRejected(f"{folder}: its training has not finished; go on with edge-ct train ... --resume")
     return run
 
 
-def save_info(folder: Path, info: RunInfo) -> None:
+def save_run_info(folder: Path, info: RunInfo) -> None:
     """Write run.json, whole or not at all."""
     write_bytes(folder / "run.json", msgspec.json.format(msgspec.json.encode(info), indent=1) + b"\n")
 
@@ -205,7 +205,7 @@ def read_split(path: Path) -> SplitTable:
         raise DataRejected(f"{path}: missing or damaged split table: {error}") from error
 
 
-def write_seen(folder: Path, known: dict[str, str]) -> None:
+def write_seen_slices(folder: Path, known: dict[str, str]) -> None:
     """Write seen.csv. known: first 16 hex digits of a pixel identity -> part; nothing is written where it is empty."""
     if known:
         write_text(folder / SEEN, to_csv(("sha256", "part"), sorted(known.items())))
@@ -222,14 +222,3 @@ def _read_seen(path: Path) -> dict[str, str]:
     except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
         raise DataRejected(f"{path}: damaged: {error}") from error
     return found
-
-
-def to_csv(header: Sequence[str], rows: Any) -> str:
-    """Rows as CSV text with Unix line ends."""
-    lines = []
-    for row in (header, *rows):
-        # A writer of Unix line ends would leave a lone carriage return, which a reader takes for one, unquoted.
-        buffer = io.StringIO()
-        csv.writer(buffer).writerow(row)
-        lines.append(buffer.getvalue().removesuffix("\r\n") + "\n")
-    return "".join(lines)

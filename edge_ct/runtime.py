@@ -42,7 +42,7 @@ class Runtime:
         """Raises `ModelRejected` where the flatbuffer does not load or its tensors are not as `tensors` says."""
         self._tensors = tensors
         try:
-            with native_output.native_stderr():
+            with native_output.captured_native_stderr():
                 self._interpreter = interpreter_class()(model_content=model, num_threads=threads)
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:

@@ -15,8 +15,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import bundle as bundles
-from .bundle import Bundle
+from .bundle import SEAL_LENGTH, Bundle, append_seal
 from .errors import EdgeCTError, MissingExtra, ModelRejected
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ _FORM = re.compile(rb"edge-ct signature 1, ed25519, key ([0-9a-f]{16}), ([0-9a-f
 _SMALL = 10_000  # bytes of a key file
 
 
-def keygen(private: Path, public: Path) -> str:
+def generate_keys(private: Path, public: Path) -> str:
     """Make a pair of keys; return the public one's short name. Nothing is ever overwritten.
 
     The private key's file can be read by its owner alone. Raises `EdgeCTError` where one of the files exists.
@@ -42,15 +41,15 @@ def keygen(private: Path, public: Path) -> str:
         raise EdgeCTError(f"{public}: exists already; keys are never overwritten")
     _write_new(private, secret, 0o600)
     _write_new(public, shown, 0o644)
-    return name_of(key.public_key())
+    return key_fingerprint(key.public_key())
 
 
-def name_of(key: Ed25519PublicKey) -> str:
+def key_fingerprint(key: Ed25519PublicKey) -> str:
     """A public key's short name: the first sixteen hex digits of its SHA-256."""
     return hashlib.sha256(key.public_bytes_raw()).hexdigest()[:16]
 
 
-def signed(bundle: Bundle, private: Path) -> bytes:
+def sign_bundle(bundle: Bundle, private: Path) -> bytes:
     """The bytes of the bundle with a signature, in the place of one that it may have had. Raises `EdgeCTError`."""
     ed25519, serialization = _cryptography()
     try:
@@ -60,18 +59,18 @@ def signed(bundle: Bundle, private: Path) -> bytes:
     if not isinstance(key, ed25519.Ed25519PrivateKey):
         raise EdgeCTError(f"{private}: not an Ed25519 key; make one with edge-ct bundle keygen")
     body = _unsigned_body(bundle)
-    body = body[:-2] + (_LENGTH + bundles.SEAL_LENGTH).to_bytes(2, "little")
-    line = _LINE % (name_of(key.public_key()).encode(), key.sign(_message(body, bundle)).hex().encode())
-    return bundles.seal(body + line, bundle.model_bytes)
+    body = body[:-2] + (_LENGTH + SEAL_LENGTH).to_bytes(2, "little")
+    line = _LINE % (key_fingerprint(key.public_key()).encode(), key.sign(_message(body, bundle)).hex().encode())
+    return append_seal(body + line, bundle.model_bytes)
 
 
-def key_of(bundle: Bundle) -> str | None:
+def signing_key(bundle: Bundle) -> str | None:
     """Short name of the key that a bundle says it was signed with; None of an unsigned one. Proves nothing."""
     found = _FORM.fullmatch(_line(bundle))
     return found.group(1).decode() if found else None
 
 
-def verify(bundle: Bundle, public: Path) -> str:
+def verify_signature(bundle: Bundle, public: Path) -> str:
     """The short name of the key. Raises `ModelRejected` where the bundle was not signed with it, or changed since."""
     ed25519, serialization = _cryptography()
     from cryptography.exceptions import InvalidSignature
@@ -85,8 +84,8 @@ def verify(bundle: Bundle, public: Path) -> str:
     found = _FORM.fullmatch(_line(bundle))
     if not found:
         raise ModelRejected(f"{bundle.source}: not signed, or its signature was taken out; do not use it")
-    name = name_of(key)
-    body = bundle.content[: -_LENGTH - bundles.SEAL_LENGTH]
+    name = key_fingerprint(key)
+    body = bundle.content[: -_LENGTH - SEAL_LENGTH]
     try:
         key.verify(bytes.fromhex(found.group(2).decode()), _message(body, bundle))
     except InvalidSignature as error:
@@ -102,11 +101,11 @@ def _message(body: bytes, bundle: Bundle) -> bytes:
 
 
 def _line(bundle: Bundle) -> bytes:
-    return bundle.content[-_LENGTH - bundles.SEAL_LENGTH : -bundles.SEAL_LENGTH]
+    return bundle.content[-_LENGTH - SEAL_LENGTH : -SEAL_LENGTH]
 
 
 def _unsigned_body(bundle: Bundle) -> bytes:
-    end = bundles.SEAL_LENGTH + (_LENGTH if key_of(bundle) else 0)
+    end = SEAL_LENGTH + (_LENGTH if signing_key(bundle) else 0)
     return bundle.content[:-end]
 
 

@@ -16,7 +16,8 @@ import cv2
 import numpy as np
 
 from .errors import InputRejected
-from .imaging import image_headers, slice_check
+from .imaging import image_headers
+from .imaging.slice_check import colour_share
 
 if TYPE_CHECKING:
     from .dicom import DicomIds
@@ -103,7 +104,7 @@ def decode(data: bytes, source: str) -> Slice:
 def _colour(data: bytes) -> float:
     """Share of coloured pixels, on an eighth of the size: a JPEG decoder gives that for a fraction of the time."""
     small = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_REDUCED_COLOR_8)
-    return 0.0 if small is None else slice_check.colour_share(small)
+    return 0.0 if small is None else colour_share(small)
 
 
 def check_sides(width: int, height: int, source: str) -> None:

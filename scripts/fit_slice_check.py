@@ -16,8 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from edge_ct import slices
-from edge_ct.imaging import slice_check
-from edge_ct.imaging.slice_check import Measured
+from edge_ct.imaging.slice_check import Measurements, measure, thumbnail, without_frame
 from edge_ct.phantom import make_slice
 from edge_ct.preprocess import resize_exact
 from edge_ct.train.data.augment import Augment
@@ -36,12 +35,12 @@ GREYS = ("split", "spread", "between", "slopes", "edges", "whole", "pieces")
 VARIANTS, PHANTOMS = 12, 600
 
 
-def fit(measured: np.ndarray, is_slice: np.ndarray, weights: np.ndarray) -> tuple[Measured, float]:
+def fit(measured: np.ndarray, is_slice: np.ndarray, weights: np.ndarray) -> tuple[Measurements, float]:
     """Weights and bias of `picture`. measured: float [n, 11]; is_slice: bool [n]; weights: of the samples, [n].
 
     The mean of two logistic regressions, one of all measurements and one of the greys alone.
     """
-    columns = [np.arange(measured.shape[1]), np.flatnonzero(np.isin(Measured._fields, GREYS))]
+    columns = [np.arange(measured.shape[1]), np.flatnonzero(np.isin(Measurements._fields, GREYS))]
     total, bias = np.zeros(measured.shape[1]), 0.0
     for own in columns:
         scaler = StandardScaler().fit(measured[:, own])
@@ -50,15 +49,15 @@ def fit(measured: np.ndarray, is_slice: np.ndarray, weights: np.ndarray) -> tupl
         slopes = model.coef_[0] / scaler.scale_
         total[own] += slopes / len(columns)
         bias += (model.intercept_[0] - slopes @ scaler.mean_) / len(columns)
-    return Measured(*total.tolist()), float(bias)
+    return Measurements(*total.tolist()), float(bias)
 
 
-def seen(pixels: np.ndarray, ways: Augment, times: int, generator: np.random.Generator) -> Iterator[Measured]:
+def seen(pixels: np.ndarray, ways: Augment, times: int, generator: np.random.Generator) -> Iterator[Measurements]:
     """Measurements of a picture as it is, and of `times` versions of it; blank ones are left out."""
     square = resize_exact(pixels, 224, 224)[:, :, np.newaxis]
     for version in (pixels, *(ways(square, generator)[:, :, 0] for _ in range(times))):
-        copy = slice_check.without_frame(slice_check.thumbnail(version))
-        measured = None if copy is None else slice_check.measure(copy)
+        copy = without_frame(thumbnail(version))
+        measured = None if copy is None else measure(copy)
         if measured is not None:
             yield measured
 
@@ -68,7 +67,7 @@ def collect(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Measurements, whether each is of a slice, and its weight: the kinds count about alike."""
     generator = np.random.default_rng(0)
-    rows: list[Measured] = []
+    rows: list[Measurements] = []
     labels: list[bool] = []
     weights: list[float] = []
     for pictures, ways, times, is_slice, plain in (
@@ -94,7 +93,7 @@ def main(table: str, folder: str) -> None:
     others = [slices.read(path).pixels for path in slices.find(Path(folder))]
     phantoms = [make_slice(i, i % 8, i % 2 == 0, (64, 96, 224, 512)[i % 4], seed=11).image for i in range(PHANTOMS)]
     found, bias = fit(*collect(scans, phantoms, others))
-    for name, value in zip(Measured._fields, found, strict=True):
+    for name, value in zip(Measurements._fields, found, strict=True):
         print(f"    {name}={value:.4g},")
     print(f"_BIAS = {bias:.4g}")
 

@@ -21,8 +21,8 @@ from edge_ct.convert.shrink import qat
 from edge_ct.errors import EdgeCTError
 from edge_ct.phantom import make_slice
 from edge_ct.preprocess import Preprocess
-from edge_ct.run import to_csv
 from edge_ct.runtime import Runtime
+from edge_ct.system.csv_text import to_csv
 from edge_ct.system.files import write_text
 from edge_ct.train.zoo import build
 

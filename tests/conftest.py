@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from edge_ct import bundle as bundles
+from edge_ct.bundle import write_bundle
 from edge_ct.manifest import INTENDED_USE, Calibration, Data, Golden, Manifest, Network, OperatingPoint, Zone
 from edge_ct.phantom import make_slice
 from edge_ct.preprocess import Preprocess
@@ -162,7 +162,7 @@ def write_tiny_bundle(path: Path) -> None:
         model_sha256="0" * 64,
     )
     members["split.csv"] = b"sha256,part\n"
-    bundles.write(path, flatbuffer, manifest, members)
+    write_bundle(path, flatbuffer, manifest, members)
 
 
 def _png(image: np.ndarray) -> bytes:

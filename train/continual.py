@@ -15,12 +15,11 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from edge_ct import run as runs
 from edge_ct import slices
 from edge_ct.dataset import Dataset, Images, fingerprint, load, split
 from edge_ct.errors import DataRejected, EdgeCTError
 from edge_ct.metrics import Scores, mcnemar_p, score
-from edge_ct.run import Run
+from edge_ct.run import Run, load_finished_run, load_run
 from edge_ct.system import native_output
 from edge_ct.system.files import refuse_existing, write_bytes
 from edge_ct.system.progress import QUIET, Progress
@@ -31,7 +30,7 @@ from .fit import Prepared
 from .fitting.options import Options
 from .score import predict
 
-with native_output.native_stderr():
+with native_output.captured_native_stderr():
     import keras
 
 RESULT = "continual.json"
@@ -94,7 +93,7 @@ def go_on(
         raise EdgeCTError(f"{out}: is the run to go on from; give the new one another --out")
     resumed = resume and (out / "run.json").exists()
     if resumed:
-        prepared = fit.reload(runs.load(out), data, progress)
+        prepared = fit.reload(load_run(out), data, progress)
     else:
         refuse_existing(out, force)
         prepared = _prepare(base, data, replay, options, progress)
@@ -106,7 +105,7 @@ def go_on(
 
 
 def _base(folder: Path) -> Run:
-    run = runs.load_finished(folder)
+    run = load_finished_run(folder)
     if run.info.kind != "network":
         raise DataRejected(f"{folder}: an ensemble cannot be trained further; name one of its members")
     return run

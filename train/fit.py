@@ -17,12 +17,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from edge_ct import run as runs
 from edge_ct.dataset import PARTS, Dataset, Images, folds, load, load_images, split
 from edge_ct.errors import DataRejected, EdgeCTError
 from edge_ct.manifest import Data, Network
 from edge_ct.preprocess import Preprocess
-from edge_ct.run import Run, RunInfo, SplitTable
+from edge_ct.run import Run, RunInfo, SplitTable, load_run, save_run_info, write_seen_slices, write_split
 from edge_ct.system import malloc, native_output
 from edge_ct.system.files import fresh_folder, refuse_existing
 from edge_ct.system.progress import QUIET, Progress
@@ -36,7 +35,7 @@ from .fitting.teacher import Teacher
 from .score import predict, run_scores
 from .zoo import build
 
-with native_output.native_stderr():
+with native_output.captured_native_stderr():
     import keras
 
 
@@ -65,7 +64,7 @@ def train(data: Path, out: Path, options: Options, resume: bool, force: bool, pr
     if resume and (out / "run.json").exists():
         if run := _finished(out, options, progress):
             return run
-        return train_prepared(reload(runs.load(out), data, progress), out, options, progress)
+        return train_prepared(reload(load_run(out), data, progress), out, options, progress)
     refuse_existing(out, force)
     _build(options)  # a wrong weights file is found before the slices are read
     return train_prepared(prepare(data, options, progress), out, options, progress, anew=True)
@@ -128,7 +127,7 @@ def train_prepared(
     if resumed:
         if run := _finished(out, options, progress):
             return run
-        run = runs.load(out)
+        run = load_run(out)
         if run.split().part_of() != prepared.table.part_of():
             raise DataRejected(f"{out}: was started on other slices, or on another split of them")
     teacher = None
@@ -139,11 +138,11 @@ def train_prepared(
     if not resumed:
         fresh_folder(out, "run.json")
         run = Run(out, _info(options, prepared))
-        runs.write_split(out / "split.csv", prepared.table)
-        runs.write_seen(out, prepared.seen)
-        runs.save_info(out, run.info)  # last: a folder with a run.json can be resumed
-    malloc.keep_freed()
-    with native_output.native_stderr():  # it imports TensorFlow, whichever backend there is
+        write_split(out / "split.csv", prepared.table)
+        write_seen_slices(out, prepared.seen)
+        save_run_info(out, run.info)  # last: a folder with a run.json can be resumed
+    malloc.keep_freed_memory()
+    with native_output.captured_native_stderr():  # it imports TensorFlow, whichever backend there is
         keras.utils.set_random_seed(options.seed)
     model = _fit(run, prepared, options, progress, start or (lambda: _build(options)), teacher)
     return finish(run, model, prepared, progress)
@@ -151,7 +150,7 @@ def train_prepared(
 
 def _finished(out: Path, options: Options, progress: Progress) -> Run | None:
     """The run at `out` if it has finished; raises `DataRejected` where it was started with other options."""
-    run = runs.load(out)
+    run = load_run(out)
     if msgspec.convert(run.info.options, Options) != options:
         raise DataRejected(f"{out}: was started with other options; resume it with the same, or begin anew")
     if run.info.finished:
@@ -273,6 +272,6 @@ def finish(run: Run, model: Any, prepared: Prepared, progress: Progress) -> Run:
     info = msgspec.structs.replace(run.info, network=network, finished=True)
     probabilities = predict.probabilities(model, run.info.preprocess, prepared.images.images, progress)
     run_scores.write(run.folder, prepared.table, probabilities, info)
-    runs.save_info(run.folder, info)
+    save_run_info(run.folder, info)
     shutil.rmtree(run.folder / "checkpoint", ignore_errors=True)
     return Run(run.folder, info)

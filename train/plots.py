@@ -17,7 +17,7 @@ import numpy as np
 
 from edge_ct.errors import EdgeCTError
 from edge_ct.metrics import Scores
-from edge_ct.system.files import replacing, write_bytes
+from edge_ct.system.files import replace_atomically, write_bytes
 
 # A contact sheet, in pixels. Smaller tiles are enlarged, so that their captions have room.
 _TILE, _GAP, _MARGIN, _LINE, _LETTER = 112, 6, 12, 18, 7.3
@@ -145,6 +145,6 @@ def _page(width: int, height: int, texts: Sequence[tuple[int, int, str]]) -> np.
 
 
 def _save(figure: Any, path: Path) -> None:
-    with replacing(path) as temporary:
+    with replace_atomically(path) as temporary:
         figure.savefig(temporary, dpi=120)
     plt.close(figure)

@@ -19,11 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from edge_ct import bundle as bundles
-from edge_ct.bundle import Bundle
+from edge_ct.bundle import Bundle, read_bundle
 from edge_ct.errors import EdgeCTError
 from edge_ct.metrics import mcnemar_p
-from edge_ct.run import to_csv
+from edge_ct.system.csv_text import to_csv
 from edge_ct.system.files import write_text
 
 from . import model_rows
@@ -67,7 +66,7 @@ def read(path: Path) -> Judged:
 
 def row(stem: str, reference: str) -> dict[str, object]:
     """One row. Raises `EdgeCTError` for files that are not of one bundle, or bundles that judged other slices."""
-    opened = bundles.read(Path(f"{stem}.tflite"))
+    opened = read_bundle(Path(f"{stem}.tflite"))
     evaluation, benchmark = (json.loads(Path(f"{stem}.{kind}.json").read_text()) for kind in ("evaluate", "benchmark"))
     for kind, found in (("scores", evaluation), ("latency", benchmark)):
         if found["model"] != opened.identity:

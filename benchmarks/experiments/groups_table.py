@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_ct.errors import EdgeCTError
-from edge_ct.run import to_csv
+from edge_ct.system.csv_text import to_csv
 from edge_ct.system.files import write_text
 
 _COUNTS = ("n", "links", "discordant_links", "groups", "largest", "alone")

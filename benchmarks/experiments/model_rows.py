@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from edge_ct.errors import EdgeCTError
-from edge_ct.run import to_csv
 from edge_ct.system import csv_text
+from edge_ct.system.csv_text import to_csv
 from edge_ct.system.files import write_text
 
 _ESTIMATES = ("accuracy", "sensitivity", "specificity", "precision", "f1", "auc", "ece", "brier")
@@ -25,10 +25,10 @@ def row(evaluation: dict[str, Any], benchmark: dict[str, Any]) -> dict[str, obje
         raise EdgeCTError(f"scores of {evaluation['model']}, latency of {benchmark['model']}: not one model")
     found: dict[str, object] = {name: evaluation[name] for name in ("model", "split", "part", "n")}
     for name in _ESTIMATES:
-        found |= csv_text.columns(name, evaluation[name])
+        found |= csv_text.estimate_columns(name, evaluation[name])
     found["threshold"] = f"{evaluation['operating_point']['threshold']:.4f}"
     for name in _AT:
-        found |= csv_text.columns(f"{name}_at_threshold", evaluation["operating_point"][name])
+        found |= csv_text.estimate_columns(f"{name}_at_threshold", evaluation["operating_point"][name])
     found |= evaluation["decisions"]
     found["bytes"] = benchmark["bytes"]
     for part in ("model_only", "end_to_end"):

@@ -21,9 +21,9 @@ from typing import Any
 import click
 import numpy as np
 
-from edge_ct import bundle as bundles
+from edge_ct.bundle import read_bundle
 from edge_ct.errors import EdgeCTError
-from edge_ct.run import to_csv
+from edge_ct.system.csv_text import to_csv
 from edge_ct.system.files import write_text
 from edge_ct.system.progress import Progress
 
@@ -133,7 +133,7 @@ def to_onnx(bundle: Path, out: Path) -> None:
 def main(bundle: Path, out: Path, run_folder: Path | None, tflite_python: str | None, rounds: int) -> None:
     """Measure all engines that are there, in turns, and write a table."""
     progress = Progress()
-    opened = bundles.read(bundle)
+    opened = read_bundle(bundle)
     size = opened.manifest.preprocess.size
     with tempfile.TemporaryDirectory() as work, ExitStack() as stack:
         path, flatbuffer, onnx = (Path(work) / name for name in ("slice.png", "model.tflite", "model.onnx"))

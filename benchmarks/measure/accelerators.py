@@ -10,8 +10,9 @@ import msgspec
 
 from edge_ct.errors import EdgeCTError, MissingExtra
 from edge_ct.system import native_output
+from edge_ct.system.host import processors
 
-from .machine import describe, usable_cores
+from .machine import describe
 
 Wanted = Literal["auto", "cpu", "gpu"]
 
@@ -33,7 +34,7 @@ def choose(wanted: Wanted, threads: int) -> Device:
 
     Raises `EdgeCTError` where a GPU is asked for by name and the backend finds none.
     """
-    with native_output.native_stderr():
+    with native_output.captured_native_stderr():
         try:
             import keras
         except ModuleNotFoundError as error:
@@ -79,10 +80,10 @@ def scope(device: Device) -> AbstractContextManager[Any]:
 def _on_cpu(framework: str, threads: int) -> int:
     """Returns the threads that the framework works with."""
     if framework != "tensorflow":
-        return usable_cores()
+        return processors()
     import tensorflow
 
     with suppress(RuntimeError):  # it has begun to work already
         tensorflow.config.set_visible_devices([], "GPU")
         tensorflow.config.threading.set_intra_op_parallelism_threads(threads)
-    return tensorflow.config.threading.get_intra_op_parallelism_threads() or usable_cores()
+    return tensorflow.config.threading.get_intra_op_parallelism_threads() or processors()

@@ -12,8 +12,8 @@ import cv2
 import msgspec
 import numpy as np
 
-from edge_ct import bundle as bundles
 from edge_ct import slices
+from edge_ct.bundle import read_bundle
 from edge_ct.classifier import Classifier
 from edge_ct.errors import InputRejected
 from edge_ct.phantom import make_slice
@@ -102,7 +102,7 @@ def benchmark(
     logs: a folder for LoadGen's logs; without one it is not run.
     Raises `ModelRejected` for a bundle that fails verification, `InputRejected` where no slice can be read.
     """
-    opened = bundles.read(bundle)
+    opened = read_bundle(bundle)
     classifier = Classifier(opened, threads[0])
     classifier.check_golden()
     before = condition()

@@ -12,9 +12,9 @@ from typing import Any, cast
 import msgspec
 import numpy as np
 
-from edge_ct import run as runs
 from edge_ct import slices
-from edge_ct.network_analysis.macs import macs
+from edge_ct.network_analysis.macs import count_macs
+from edge_ct.run import load_finished_run
 from edge_ct.system.progress import QUIET, Progress
 
 from . import accelerators, bundle
@@ -44,7 +44,7 @@ def benchmark(
     as there are. Raises `DataRejected` for what is no finished run, `EdgeCTError` for a GPU asked for by name that is
     not there.
     """
-    run = runs.load_finished(folder)
+    run = load_finished_run(folder)
     device = accelerators.choose(wanted, threads)
     before = condition()
     contents = bundle.phantom_files() if data is None else bundle.readable(data)
@@ -88,7 +88,7 @@ def benchmark(
         slices_per_second=rate,
         machine=msgspec.structs.replace(describe(), runtime=device.backend),
         parameters=sum(member.info.network.parameters for member in run.members()),
-        macs=sum(macs(model) for _, model in networks),
+        macs=sum(count_macs(model) for _, model in networks),
         by_threads=(row,),
         by_batch=by_batch,
         cold_starts_ms=tuple(round(wall, 2) for wall, _ in starts),
@@ -129,7 +129,7 @@ def _networks(folder: Path) -> list[tuple[Any, Any]]:
     import keras
 
     load_model = partial(keras.saving.load_model, compile=False)
-    return [(own.info.preprocess, own.load_model(load_model)) for own in runs.load_finished(folder).members()]
+    return [(own.info.preprocess, own.load_model(load_model)) for own in load_finished_run(folder).members()]
 
 
 def _input(network: tuple[Any, Any], content: bytes) -> np.ndarray:

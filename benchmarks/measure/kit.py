@@ -19,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from edge_ct import bundle as bundles
+from edge_ct.bundle import read_bundle
 from edge_ct.errors import EdgeCTError
 from edge_ct.system.files import write_bytes
 
@@ -58,7 +58,7 @@ Compare two results with `edge-ct benchmark compare`. Research use only; not a m
 
 def pack(bundle: Path, wheels: Sequence[Path] = ()) -> bytes:
     """The archive, gzipped tar. Raises `ModelRejected` for a bundle that fails verification."""
-    content = bundles.read(bundle).content
+    content = read_bundle(bundle).content
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
         _add(archive, "model.tflite", content)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import msgspec
 
+from edge_ct.system.host import processors, temperature
+
 _CPUFREQ = "devices/system/cpu/cpu0/cpufreq"
 # What a Raspberry Pi's firmware reports in `get_throttled`: bits of now, and, 16 higher, of since it was started.
 _THROTTLED = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}
@@ -54,7 +56,7 @@ def describe() -> Machine:
     return Machine(
         cpu=_cpu(),
         architecture=platform.machine(),
-        cores=usable_cores(),
+        cores=processors(),
         memory_gb=_memory_gb(),
         governor=governor,
         system=f"{platform.system()} {platform.release()}",
@@ -70,26 +72,15 @@ def condition(root: Path = Path("/")) -> Condition:
     frequency = _scaled(_read(root / "sys" / _CPUFREQ / "scaling_cur_freq"), 1e-3)
     return Condition(
         mhz=frequency or _scaled(_cpuinfo(root).get("cpu MHz"), 1),
-        celsius=_celsius(root),
+        celsius=temperature(root),
         load=_scaled((_read(root / "proc/loadavg") or "").partition(" ")[0], 1),
         throttled=_throttled(root),
     )
 
 
-def usable_cores() -> int:
-    """Logical cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def throttled_since(before: Condition, after: Condition) -> tuple[str, ...]:
     """What slowed the processor down between two moments."""
     return tuple(word for word in after.throttled or () if word not in (before.throttled or ()))
-
-
-def _celsius(root: Path) -> float | None:
-    """The hottest of the thermal zones."""
-    found = [_scaled(_read(path), 1e-3) for path in root.glob("sys/class/thermal/thermal_zone*/temp")]
-    return max((celsius for celsius in found if celsius is not None), default=None)
 
 
 def _throttled(root: Path) -> tuple[str, ...] | None:

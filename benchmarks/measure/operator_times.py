@@ -120,7 +120,7 @@ def _least_ms(model: bytes, threads: int, clock: Clock) -> float:
 def _interpreter(model: bytes, threads: int) -> Any:
     from edge_ct.runtime import interpreter_class
 
-    with native_output.native_stderr():
+    with native_output.captured_native_stderr():
         interpreter = interpreter_class()(model_content=model, num_threads=threads)
         interpreter.allocate_tensors()
     return interpreter

@@ -19,12 +19,12 @@ import msgspec
 import numpy as np
 
 from edge_ct import __version__, slices
-from edge_ct import bundle as bundles
-from edge_ct import run as runs
+from edge_ct.bundle import read_bundle
 from edge_ct.dataset import fingerprint, load
 from edge_ct.errors import DataRejected, EdgeCTError, ModelRejected
 from edge_ct.manifest import INTENDED_USE
 from edge_ct.metrics import Scores
+from edge_ct.run import load_finished_run
 from edge_ct.system.files import write_bytes
 from edge_ct.system.progress import QUIET, Progress
 
@@ -131,7 +131,7 @@ def collect(
         progress.say(f"[{number}/{len(paths)}] {names[path]}")
         try:
             if path.is_file() or not path.exists():
-                bundles.read(path)  # what is damaged is neither scored nor measured
+                read_bundle(path)  # what is damaged is neither scored nor measured
             rows.append(work.row(path, names[path], labelled))
         except EdgeCTError as error:
             if path == reference:
@@ -176,7 +176,7 @@ class _Work:
         """Score (where there are labels) and measure one model."""
         own = _Row(label, path.is_dir())
         if own.is_run:
-            own.kind = runs.load_finished(path).info.kind
+            own.kind = load_finished_run(path).info.kind
         if labelled:
             csv = self.parts / f"{label}.predictions.csv"
             words = ["evaluate", str(path), "--data", str(self.options.data), "--positive", self.options.positive]

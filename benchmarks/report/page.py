@@ -20,7 +20,7 @@ METRICS = ("accuracy", "sensitivity", "specificity", "f1", "auc", "ece")
 
 def write(path: Path, report: Report, probabilities: dict[str, np.ndarray], labels: np.ndarray) -> None:
     """Write the page. probabilities: P(positive) [n] by model; labels [n]."""
-    html_page.write(path, "edge-ct: accuracy beside latency", _parts(report, probabilities, labels))
+    html_page.write_page(path, "edge-ct: accuracy beside latency", _parts(report, probabilities, labels))
 
 
 def points(report: Report) -> list[dict[str, object]]:
@@ -108,7 +108,7 @@ def _first(own: Subject) -> list[str]:
     took = own.benchmark
     assert took is not None
     cells = [
-        html_page.cell(getattr(own.scores, metric), metric != "auc") if own.scores else ""
+        html_page.estimate_cell(getattr(own.scores, metric), metric != "auc") if own.scores else ""
         for metric in METRICS[:3] + METRICS[4:5]
     ]
     cells += [f"{took.bytes / 1e6:.2f} MB", f"{took.model_only.p50_ms:.2f} /<br>{took.model_only.p90_ms:.2f} ms"]
@@ -128,10 +128,14 @@ def _specificity(value: float | None) -> str:
 def _second(own: Subject) -> list[str]:
     versus, took = own.against, own.benchmark
     cells = [html.escape(own.label)]
-    cells += [html_page.cell(own.scores.f1), html_page.cell(own.scores.ece, False)] if own.scores else ["", ""]
+    cells += (
+        [html_page.estimate_cell(own.scores.f1), html_page.estimate_cell(own.scores.ece, False)]
+        if own.scores
+        else ["", ""]
+    )
     cells += (
         [
-            html_page.cell(versus.kept),
+            html_page.estimate_cell(versus.kept),
             f"{versus.mcnemar_p:.2g} / {versus.mcnemar_p_positives:.2g}",
             f"{100 * versus.agreement:.1f} %",
         ]
@@ -160,7 +164,7 @@ def _accuracy(report: Report, probabilities: dict[str, np.ndarray], labels: np.n
             if scores:
                 counts = scores.confusion
                 at = said or f"{scores.threshold:.3f}"
-                sides = html_page.cell(scores.sensitivity), html_page.cell(scores.specificity)
+                sides = html_page.estimate_cell(scores.sensitivity), html_page.estimate_cell(scores.specificity)
                 numbers = [str(count) for count in (counts.tp, counts.fn, counts.tn, counts.fp)]
                 rows.append(html_page.row([html.escape(name), at, *numbers, *sides]))
     header = (

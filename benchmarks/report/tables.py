@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edge_ct.manifest import Estimate
-from edge_ct.run import to_csv
+from edge_ct.system.csv_text import to_csv
 from edge_ct.system.files import write_text
 
 from .collect import Report, Subject

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from edge_ct import bundle as bundles
 from edge_ct import slices
+from edge_ct.bundle import read_bundle
 from edge_ct.classifier import Classifier
 
 from ..measure.bundle import phantom_files
@@ -46,4 +46,4 @@ def test_classify(benchmark: Any, classifier: Classifier, content: bytes) -> Non
 
 def test_open(benchmark: Any, bundle: Path) -> None:
     """Reading and verifying a bundle, without the interpreter."""
-    assert benchmark(bundles.read, bundle).model_bytes > 0
+    assert benchmark(read_bundle, bundle).model_bytes > 0

@@ -45,7 +45,7 @@ def quantise(
     that is not in the graph, or where the quantiser refuses.
     """
     try:
-        with native_output.native_stderr():
+        with native_output.captured_native_stderr():
             from ai_edge_quantizer import algorithm_manager, calibrator, qtyping, recipe_manager
             from ai_edge_quantizer.quantizer import Quantizer
             from ai_edge_quantizer.utils import qsv_utils
@@ -84,7 +84,11 @@ def quantise(
     slices[:, 0, 0, 0], slices[:, 0, 1, 0] = 0, 255
 
     try:
-        with warnings.catch_warnings(), native_output.native_stderr(), contextlib.redirect_stdout(io.StringIO()):
+        with (
+            warnings.catch_warnings(),
+            native_output.captured_native_stderr(),
+            contextlib.redirect_stdout(io.StringIO()),
+        ):
             warnings.simplefilter("ignore")
             quantizer = Quantizer(signed, recipe.get_quantization_recipe())
             ranges = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +11,8 @@ from ai_edge_litert.interpreter import Interpreter
 from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.lite.python.optimize import calibrator
 from tensorflow.lite.tools import flatbuffer_utils
+
+from edge_ct.system.host import processors
 
 
 def calibrated(model: bytes, slices: Callable[[], Iterator[list[np.ndarray]]]) -> bytes:
@@ -33,7 +34,7 @@ def calibrated(model: bytes, slices: Callable[[], Iterator[list[np.ndarray]]]) -
     # A tensor that is an output keeps its values, and the graph still runs on XNNPACK.
     subgraph.outputs, graph.signatureDefs = watched, []
     interpreter = Interpreter(
-        model_content=bytes(flatbuffer_utils.convert_object_to_bytearray(graph)), num_threads=os.cpu_count() or 1
+        model_content=bytes(flatbuffer_utils.convert_object_to_bytearray(graph)), num_threads=processors()
     )
     interpreter.allocate_tensors()
     least, most = np.full(len(watched), np.inf, np.float32), np.full(len(watched), -np.inf, np.float32)

@@ -22,7 +22,7 @@ from edge_ct.run import Run
 from edge_ct.runtime import describe
 from edge_ct.system import native_output
 
-with native_output.native_stderr():
+with native_output.captured_native_stderr():
     import keras
     import tensorflow as tf
     from ai_edge_litert.interpreter import Interpreter
@@ -226,7 +226,7 @@ def _convert(converter: Any, sparse: bool = False) -> bytes:
     # Else the graph takes a detour through a temporary folder, which a kill would leave behind.
     converter.experimental_lower_to_saved_model = False
     try:
-        with warnings.catch_warnings(), native_output.native_stderr():
+        with warnings.catch_warnings(), native_output.captured_native_stderr():
             warnings.simplefilter("ignore")
             return bytes(converter.convert())
     except Exception as error:  # the converter raises what it likes

@@ -89,7 +89,7 @@ class _Interpreter:
     def __init__(self, flatbuffer: bytes, preprocess: Preprocess) -> None:
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-        with warnings.catch_warnings(), native_output.native_stderr():
+        with warnings.catch_warnings(), native_output.captured_native_stderr():
             warnings.simplefilter("ignore")
             self._interpreter = Interpreter(
                 model_content=flatbuffer,

@@ -24,7 +24,7 @@ from edge_ct.system.progress import QUIET, Progress
 from ..run_slices import Material
 from . import tf_keras_twin
 
-with native_output.native_stderr():
+with native_output.captured_native_stderr():
     import tensorflow as tf
 
 _BATCH = 32

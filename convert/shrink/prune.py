@@ -18,7 +18,7 @@ from edge_ct.system.progress import QUIET, Progress
 
 from . import finetune, tf_keras_twin
 
-with native_output.native_stderr(), warnings.catch_warnings():
+with native_output.captured_native_stderr(), warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import tensorflow_model_optimization as tfmot
 

@@ -23,7 +23,7 @@ from edge_ct.system.progress import QUIET, Progress
 
 from . import finetune, tf_keras_twin
 
-with native_output.native_stderr(), warnings.catch_warnings():
+with native_output.captured_native_stderr(), warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import tensorflow as tf
     import tensorflow_model_optimization as tfmot
@@ -119,7 +119,7 @@ def prepare(model: Any, keep_zeros: bool = False) -> tuple[Any, Taken]:
     with (
         _quantization.quantize_scope({"OutputRule": OutputRule}),
         warnings.catch_warnings(),
-        native_output.native_stderr(),
+        native_output.captured_native_stderr(),
     ):
         warnings.simplefilter("ignore")
         try:

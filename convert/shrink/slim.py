@@ -15,13 +15,13 @@ import msgspec
 import numpy as np
 
 from edge_ct.errors import EdgeCTError
-from edge_ct.network_analysis.macs import macs
+from edge_ct.network_analysis.macs import count_macs
 from edge_ct.system import native_output
 from edge_ct.system.progress import QUIET, Progress
 
 from . import finetune, tf_keras_twin
 
-with native_output.native_stderr():
+with native_output.captured_native_stderr():
     import keras
 
 # Channels are kept in multiples of this, which is what vector kernels work through at once.
@@ -123,7 +123,7 @@ def account(before: Any, after: Any, epochs: list[finetune.Epoch]) -> Account:
         removed=widths[0] - widths[1],
         of=widths[0],
         parameters=(before.count_params(), after.count_params()),
-        macs=(macs(before), macs(after)),
+        macs=(count_macs(before), count_macs(after)),
         epochs=epochs,
     )
 

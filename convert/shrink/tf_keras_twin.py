@@ -16,7 +16,7 @@ import numpy as np
 from edge_ct.errors import EdgeCTError
 from edge_ct.system import native_output
 
-with native_output.native_stderr():
+with native_output.captured_native_stderr():
     import tf_keras
 
 api = tf_keras

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 import msgspec
 
-from edge_ct import bundle as bundles
 from edge_ct import signature
+from edge_ct.bundle import read_bundle
 from edge_ct.classifier import Classifier
 from edge_ct.manifest import Gate
 from edge_ct.system.files import refuse_existing, write_bytes
@@ -37,9 +37,9 @@ def inspect(path: str, as_json: bool, with_operators: bool) -> None:
     Example:
       edge-ct bundle inspect model.tflite
     """
-    opened = bundles.read(model_path(path))
+    opened = read_bundle(model_path(path))
     manifest = opened.manifest
-    found, key = operators.of(opened.model, path), signature.key_of(opened)
+    found, key = operators.of(opened.model, path), signature.signing_key(opened)
     if as_json:
         beside = {"operators": msgspec.to_builtins(found), "signed_by": key} if with_operators else {}
         print_json(msgspec.to_builtins(manifest) | beside)
@@ -101,8 +101,8 @@ def verify(path: str, key: Path | None) -> None:
       edge-ct bundle verify model.tflite
       edge-ct bundle verify model.tflite --key maker.pub
     """
-    opened = bundles.read(model_path(path))
-    signed = f", signed with key {signature.verify(opened, key)}" if key else ""
+    opened = read_bundle(model_path(path))
+    signed = f", signed with key {signature.verify_signature(opened, key)}" if key else ""
     classifier = Classifier(opened)
     classifier.check_golden()
     click.echo(f"{classifier.identity}: good ({len(classifier.manifest.golden)} golden slices as expected{signed})")
@@ -120,7 +120,7 @@ def keygen(name: Path) -> None:
       edge-ct bundle keygen maker
     """
     private, public = name.with_name(f"{name.name}.key"), name.with_name(f"{name.name}.pub")
-    click.echo(f"{private}, {public}: key {signature.keygen(private, public)}")
+    click.echo(f"{private}, {public}: key {signature.generate_keys(private, public)}")
 
 
 @bundle.command(short_help="Sign a bundle.")
@@ -136,7 +136,7 @@ def sign(path: str, key: Path, out: Path, force: bool) -> None:
       edge-ct bundle sign model.tflite --key maker.key --out signed.tflite
     """
     refuse_existing(out, force)
-    opened = bundles.read(path)
+    opened = read_bundle(path)
     Classifier(opened).check_golden()
-    write_bytes(out, signature.signed(opened, key))
-    click.echo(f"{out}: signed with key {signature.key_of(bundles.read(out))}")
+    write_bytes(out, signature.sign_bundle(opened, key))
+    click.echo(f"{out}: signed with key {signature.signing_key(read_bundle(out))}")

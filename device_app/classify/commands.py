@@ -12,10 +12,11 @@ import click
 from edge_ct.classifier import Classifier, Result
 from edge_ct.errors import InputRejected
 from edge_ct.system import native_output
+from edge_ct.system.host import processors
 from edge_ct.system.progress import print_json
 
 from ..command_options import model_option, state_option
-from ..paths import model_path, processors
+from ..paths import model_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -103,7 +104,7 @@ def classify(
 
             recording = classifying.Recording(stack.enter_context(Worklist(state)), patient)
         tally = rollup.Tally(lambda: _key(state), series, patient)
-        stack.enter_context(native_output.native_stderr())
+        stack.enter_context(native_output.captured_native_stderr())
         judges = judge.Judges(classifier, workers)
         numbers = classifying.Maps() if maps else None
         results = classifying.classify(

@@ -12,8 +12,7 @@ import msgspec
 import numpy as np
 
 from edge_ct.classifier import Classifier, Result
-from edge_ct.system.files import write_bytes
-from edge_ct.system.names import printable
+from edge_ct.system.files import printable, write_bytes
 
 from ..judging.judge import Found, Judges, Source, judge_each
 from ..judging.rollup import Tally
@@ -112,14 +111,14 @@ def classify(
 
 def csv_lines(results: Iterable[Result]) -> Iterator[str]:
     """A header, then a line a result."""
-    from edge_ct.system.csv_text import csv_line
+    from edge_ct.system.csv_text import safe_csv_line
 
     names = ("source", "decision", "probability", "reason", "series", "model", "decode_ms", "preprocess_ms",
              "inference_ms", "id")  # fmt: skip
-    yield csv_line(names)
+    yield safe_csv_line(names)
     for result in results:
         ms = result.ms
-        yield csv_line(
+        yield safe_csv_line(
             (result.source, result.decision, result.probability, result.reason, result.series, result.model, ms.decode,
              ms.preprocess, ms.inference, getattr(result, "id", None))
         )  # fmt: skip

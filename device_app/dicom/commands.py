@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 import click
 
-from edge_ct import bundle as bundles
 from edge_ct import slices
+from edge_ct.bundle import read_bundle
 from edge_ct.errors import EdgeCTError, InputRejected
 from edge_ct.system.files import refuse_existing
 
@@ -165,7 +165,7 @@ def listen(
     with Worklist(state) as worklist:
         spool = Spool(state / "dicom", worklist, max_spool * _MIB, min_free * _MIB)
         options = NodeOptions(quiet, captures, show_identity=show_identity, keep_seconds=3600 * keep_hours)
-        node = Node(worklist, spool, bundles.read(path), targets, options)
+        node = Node(worklist, spool, read_bundle(path), targets, options)
         node.start()
         listener = Listener(
             spool,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from edge_ct.classifier import Classifier, Judgement
-from edge_ct.network_analysis.occlusion import occlusion as evidence_of_patches
+from edge_ct.network_analysis.occlusion import occlusion_map as evidence_of_patches
 
 from .heatmap import Heat, of_class_map
 

@@ -12,7 +12,7 @@ import numpy as np
 from edge_ct.classifier import Judgement
 from edge_ct.errors import EdgeCTError
 from edge_ct.manifest import Calibration, Manifest
-from edge_ct.network_analysis.receptive_field import Centres, enlarged
+from edge_ct.network_analysis.receptive_field import Centres, enlarge_map
 from edge_ct.system.files import write_bytes
 
 # Local evidence in log-odds; the same range for every slice, so that two pictures can be compared.
@@ -76,7 +76,7 @@ def draw_heat(pixels: np.ndarray, heat: Heat, caption: str) -> np.ndarray:
 
 def colour(heat: Heat, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
     """Evidence as colours, BGR uint8 [height, width, 3], and how much they cover, float32 [height, width], 0 to 1."""
-    shown = enlarged(np.nan_to_num(heat.evidence), height, width, heat.centres)
+    shown = enlarge_map(np.nan_to_num(heat.evidence), height, width, heat.centres)
     strength = np.clip(shown / FULL_SCALE, 0, 1)
     return cv2.applyColorMap((strength * 255).astype(np.uint8), _COLOURS), np.sqrt(strength)
 

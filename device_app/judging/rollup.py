@@ -175,11 +175,11 @@ class Tally:
 
 def csv_table(kind: type[Rolled], rolled: Sequence[Rolled]) -> Iterator[str]:
     """A header, then a line for each; lists are joined by semicolons."""
-    from edge_ct.system.csv_text import csv_line
+    from edge_ct.system.csv_text import safe_csv_line
 
     names = kind.__struct_fields__
-    yield csv_line(names)
-    yield from (csv_line([_cell(getattr(own, name)) for name in names]) for own in rolled)
+    yield safe_csv_line(names)
+    yield from (safe_csv_line([_cell(getattr(own, name)) for name in names]) for own in rolled)
 
 
 def _cell(value: object) -> object:

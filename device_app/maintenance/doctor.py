@@ -17,7 +17,7 @@ from typing import Literal
 
 import msgspec
 
-from edge_ct import bundle as bundles
+from edge_ct.bundle import read_bundle
 from edge_ct.classifier import Classifier
 from edge_ct.errors import EdgeCTError, ModelRejected
 from edge_ct.system import host
@@ -101,7 +101,7 @@ def _remembered(path: Path) -> object:
 
 
 def _machine(root: Path) -> Iterator[Check]:
-    free = host.memory_available(root)
+    free = host.available_memory(root)
     if free is None:
         yield Check("memory", "warning", "this machine does not tell")
     else:
@@ -172,7 +172,7 @@ def _disk(state: Path) -> Check:
 
 def _made(model: Path) -> tuple[datetime, str] | None:
     try:
-        return _time(bundles.read(model).manifest.created, "the bundle was made")
+        return _time(read_bundle(model).manifest.created, "the bundle was made")
     except ModelRejected:
         return None
 

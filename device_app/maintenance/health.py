@@ -56,8 +56,8 @@ def look(folder: Path, now: float | None = None) -> Health:
         temperature=host.temperature(),
         disk_free=free,
         disk_total=total,
-        memory=host.resident(),
-        memory_free=host.memory_available(),
+        memory=host.resident_memory(),
+        memory_free=host.available_memory(),
         load=os.getloadavg()[0],
         clock_good=(time.time() if now is None else now) >= _NOT_BEFORE,
     )

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from edge_ct import bundle as bundles
+from edge_ct.bundle import read_bundle
 from edge_ct.errors import EdgeCTError
 from edge_ct.system.files import refuse_existing, write_bytes
 
@@ -87,7 +87,7 @@ def plan(
         raise EdgeCTError(f"--user {user}: an unprivileged user's name: small letters, digits, - and _")
     if watch is not None and not watch.is_absolute():
         raise EdgeCTError(f"--watch {watch}: an absolute path is needed")
-    content = bundles.read(model).content
+    content = read_bundle(model).content
     # Not resolved: the Python of a virtual environment is a link to another, beside which there is no edge-ct.
     program = program or str(Path(sys.executable).with_name("edge-ct"))
     common = ["--model", MODEL, "--state", STATE]

@@ -10,10 +10,11 @@ import click
 
 from edge_ct.classifier import Classifier
 from edge_ct.system import native_output
+from edge_ct.system.host import processors
 from edge_ct.system.progress import print_json
 
 from ..command_options import keep_days_option, model_option, state_option
-from ..paths import model_path, processors
+from ..paths import model_path
 
 
 @click.command(short_help="Judge what arrives in a folder.")
@@ -65,7 +66,7 @@ def watch(
     classifier = Classifier(model_path(model), threads)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
-    with Worklist(state) as worklist, native_output.native_stderr() as people:
+    with Worklist(state) as worklist, native_output.captured_native_stderr() as people:
         judges = Judges(classifier, workers or max(1, processors() // threads))
         watching = Watch(folder, worklist, judges, settle, people)
         for added in watching.run(stop, interval, keep_days, once):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edge_ct import bundle as bundles
+from edge_ct.bundle import read_bundle
 from edge_ct.errors import EdgeCTError
 from edge_ct.system.progress import print_json
 
@@ -77,7 +77,7 @@ def serve(
     from . import request_checks, server
     from .services import Desk
 
-    bundle = bundles.read(model_path(model))
+    bundle = read_bundle(model_path(model))
     book = Worklist(state)
     bound = server.bind(port, lan)
     port = bound.getsockname()[1]

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from edge_ct.errors import EdgeCTError
-from edge_ct.system.files import replacing
+from edge_ct.system.files import replace_atomically
 
 FILE = "serve-pin.json"
 DIGITS = 6
@@ -53,7 +53,7 @@ def hashed(pin: str) -> PinHash:
 
 def keep(path: Path, pin: PinHash) -> None:
     """Write the hash for later starts, readable by its owner alone."""
-    with replacing(path) as temporary:
+    with replace_atomically(path) as temporary:
         temporary.touch(0o600)
         temporary.write_bytes(msgspec.json.encode(pin))
 

@@ -8,7 +8,7 @@ import msgspec
 
 from edge_ct import slices
 from edge_ct.errors import DataRejected, InputRejected
-from edge_ct.system.csv_text import csv_line
+from edge_ct.system.csv_text import safe_csv_line
 from edge_ct.system.files import fresh_folder, refuse_existing, write_bytes, write_text
 
 from .records import Row, encode
@@ -30,11 +30,11 @@ def to_json(rows: list[Row]) -> str:
 def to_csv(rows: list[Row]) -> str:
     """One line a row; the latest review in columns of its own."""
     names = [name for name in Row.__struct_fields__ if name != "review"]
-    lines = [csv_line([*names, *_REVIEW])]
+    lines = [safe_csv_line([*names, *_REVIEW])]
     for row in rows:
         own = row.review
         review = (own.reviewer, own.verdict, own.label, own.note, own.time) if own else ("",) * len(_REVIEW)
-        lines.append(csv_line([*(getattr(row, name) for name in names), *review]))
+        lines.append(safe_csv_line([*(getattr(row, name) for name in names), *review]))
     return "".join(lines)
 
 
@@ -56,7 +56,7 @@ def write_dataset(worklist: Worklist, out: Path, force: bool = False) -> dict[st
     fresh_folder(out, MARKER)
     write_text(out / MARKER, _NOTE)
     counts = dict.fromkeys(CLASSES.values(), 0)
-    lines = [csv_line(("path", "label", "group"))]
+    lines = [safe_csv_line(("path", "label", "group"))]
     for sha256, row in sorted(chosen.items()):
         content = _pixels(worklist, row)
         if content is None or row.review is None or row.review.label is None:
@@ -64,7 +64,7 @@ def write_dataset(worklist: Worklist, out: Path, force: bool = False) -> dict[st
         label = CLASSES[row.review.label]
         name = f"{label}/{sha256[:32]}.png"
         write_bytes(out / name, content)
-        lines.append(csv_line((name, label, row.patient or row.series or sha256[:32])))
+        lines.append(safe_csv_line((name, label, row.patient or row.series or sha256[:32])))
         counts[label] += 1
     write_text(out / TABLE, "".join(lines))
     worklist.note("export", "export", {"to": "dataset", "slices": counts})

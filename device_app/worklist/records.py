@@ -16,7 +16,7 @@ from edge_ct.classifier import Judgement
 from edge_ct.decision import Decision
 from edge_ct.errors import EdgeCTError
 from edge_ct.preprocess import block_mean
-from edge_ct.system.names import printable
+from edge_ct.system.files import printable
 
 from ..heatmaps.heatmap import Heat, of_class_map
 

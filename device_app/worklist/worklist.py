@@ -24,7 +24,7 @@ from edge_ct.bundle import Bundle
 from edge_ct.classifier import Judgement
 from edge_ct.decision import Decision
 from edge_ct.errors import EdgeCTError, WorklistDamaged
-from edge_ct.system.names import printable
+from edge_ct.system.files import printable
 
 from ..heatmaps.heatmap import Heat
 from ..paths import DEFAULT_STATE

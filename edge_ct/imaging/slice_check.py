@@ -38,7 +38,7 @@ UNLIKE = (
 )
 
 
-class Measured(NamedTuple):
+class Measurements(NamedTuple):
     """The eleven measurements. Dark and bright are the two sides of Otsu's threshold; gap is between their means."""
 
     split: float  # share of the variance that lies between dark and bright
@@ -56,7 +56,7 @@ class Measured(NamedTuple):
 
 _GREYS = np.arange(256, dtype=np.float64)
 _SQUARE = np.ones((3, 3), np.uint8)
-_WEIGHTS = Measured(
+_WEIGHTS = Measurements(
     split=3.779,
     spread=-24.05,
     between=2.824,
@@ -86,7 +86,7 @@ def colour_share(image: np.ndarray) -> float:
 
 
 @dataclass(frozen=True)
-class Look:
+class SliceCheck:
     """What the pixels alone say. total: the weighted sum, the higher the more like a slice; reason: why it is none.
 
     allowed: how much of the sum was given for being small, which a small picture of anything is.
@@ -102,33 +102,35 @@ class Look:
         return self.total - self.allowed < DOUBT
 
 
-def look(pixels: np.ndarray, colour: float = 0.0) -> Look:
+def check_slice(pixels: np.ndarray, colour: float = 0.0) -> SliceCheck:
     """Look at a picture. pixels: uint8 [h, w]; colour: its `colour_share`."""
     if colour > _COLOURFUL:
-        return Look(-math.inf, "a colour picture, not a CT slice: give the slice itself, in grey")
+        return SliceCheck(-math.inf, "a colour picture, not a CT slice: give the slice itself, in grey")
     whole = thumbnail(pixels)
     box = _live_box(whole)
     copy = _cut(whole, box)
     measured = None if copy is None else measure(copy)
     if copy is None or measured is None:
-        return Look(-math.inf, "blank, or nearly one grey: export the slice again, in a lung window")
+        return SliceCheck(-math.inf, "blank, or nearly one grey: export the slice again, in a lung window")
     allowed = _SMALL * math.log2(max(_FRAMED / min(pixels.shape), 1))
-    total = weigh(measured) + allowed - _COLOUR_PRICE * colour
+    total = weighted_sum(measured) + allowed - _COLOUR_PRICE * colour
     if total < REJECT:
-        return Look(total, _reason(copy), allowed)
+        return SliceCheck(total, _reason(copy), allowed)
     (top, bottom), (left, right) = box
     height, width = pixels.shape
     if (right - left) * width < _NARROW * (bottom - top) * height:
-        return Look(-math.inf, "higher than wide, as no axial slice is: turn it upright, or give all of the slice")
-    return Look(total, None, allowed)
+        return SliceCheck(
+            -math.inf, "higher than wide, as no axial slice is: turn it upright, or give all of the slice"
+        )
+    return SliceCheck(total, None, allowed)
 
 
-def weigh(measured: Measured) -> float:
+def weighted_sum(measured: Measurements) -> float:
     """The weighted sum of the measurements."""
     return float(_BIAS + sum(weight * value for weight, value in zip(_WEIGHTS, measured, strict=True)))
 
 
-def measure(copy: np.ndarray) -> Measured | None:
+def measure(copy: np.ndarray) -> Measurements | None:
     """Measure a copy without its frame, uint8 [SIDE, SIDE]; None where all of it is one grey."""
     threshold, _ = cv2.threshold(copy, 0, 255, cv2.THRESH_OTSU)
     counts = np.bincount(copy.ravel(), minlength=256).astype(np.float64)
@@ -152,7 +154,7 @@ def measure(copy: np.ndarray) -> Measured | None:
     folded = (fields + fields[:, ::-1]) / 2
     columns, half = dark.mean(0), SIDE // 2
     sides = min(columns[SIDE // 8 : half].max(), columns[half : -SIDE // 8].max())
-    return Measured(
+    return Measurements(
         split=share * (1 - share) * gap**2 * counts.sum() / squares.sum(),
         spread=math.sqrt(bright) / gap,
         between=counts[middle].sum() / counts.sum(),
@@ -210,7 +212,7 @@ def thumbnail(pixels: np.ndarray) -> np.ndarray:
 
 def _reason(copy: np.ndarray) -> str:
     inverted = measure(255 - copy)
-    if inverted and weigh(inverted) > DOUBT:
+    if inverted and weighted_sum(inverted) > DOUBT:
         return "inverted, the air is white: export the slice with air black"
     dark = copy[copy <= cv2.threshold(copy, 0, 255, cv2.THRESH_OTSU)[0]]
     if (dark <= int(dark.min()) + 3).mean() > _CRUSHED:

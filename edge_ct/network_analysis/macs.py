@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 
-def macs(model: Any) -> int:
+def count_macs(model: Any) -> int:
     """Multiply-accumulates of one slice through convolutions and dense layers; the rest is not counted."""
     total = 0
     for layer in model.layers:

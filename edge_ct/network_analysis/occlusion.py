@@ -17,19 +17,19 @@ GRIDS = (4, 6, 8, 12, 16)
 _CHUNK = 32
 
 
-def blurred(image: np.ndarray) -> np.ndarray:
+def blur(image: np.ndarray) -> np.ndarray:
     """uint8 [s, s, 1] -> the same without detail: the mean of a quarter of the side around each pixel."""
     side = max(3, image.shape[0] // 4) | 1
     return np.asarray(cv2.blur(image[:, :, 0], (side, side))[:, :, np.newaxis])
 
 
-def occlusion(log_odds: Callable[[np.ndarray], np.ndarray], image: np.ndarray, seconds: float) -> np.ndarray:
+def occlusion_map(log_odds: Callable[[np.ndarray], np.ndarray], image: np.ndarray, seconds: float) -> np.ndarray:
     """The evidence of each cell of a grid, float32 [g, g]; positive speaks for COVID-19.
 
     log_odds: of images uint8 [n, s, s, 1], [n]. image: uint8 [s, s, 1]. The finest of `GRIDS` that fits `seconds` is
     used; the coarsest is always finished, so a slow machine takes longer rather than explain nothing.
     """
-    size, without = len(image), blurred(image)
+    size, without = len(image), blur(image)
     begun = perf_counter()
     base = float(log_odds(image[np.newaxis])[0])
     once = perf_counter() - begun

@@ -24,7 +24,7 @@ Respond = Callable[[np.ndarray], np.ndarray]
 Centres = tuple[float, ...] | None
 
 
-def centres(respond: Respond, slices: np.ndarray, seed: int = 0) -> Centres:
+def measure_cell_centres(respond: Respond, slices: np.ndarray, seed: int = 0) -> Centres:
     """Measure them on slices, uint8 [n, s, s, 1], as a network sees them: what it looks at depends on what is there.
 
     Noise is put into patches of the slices. A cell looks where the patches are that change it, each weighed by a power
@@ -73,7 +73,7 @@ def _axes(at: Centres, height: int, width: int) -> tuple[np.ndarray, np.ndarray]
     return np.array(at[:height]), np.array(at[-width:])
 
 
-def strongest(heat: np.ndarray, at: Centres = None) -> tuple[float, float]:
+def strongest_point(heat: np.ndarray, at: Centres = None) -> tuple[float, float]:
     """Where there is most evidence, (down, across) as shares of the side; heat: float [h, h]; at: its `centres`.
 
     Neighbouring cells see much of the same, and each responds less the further off something is (about as a Gaussian:
@@ -92,7 +92,7 @@ def strongest(heat: np.ndarray, at: Centres = None) -> tuple[float, float]:
     return float(places[down]), float(places[across])
 
 
-def enlarged(heat: np.ndarray, height: int, width: int, at: Centres = None) -> np.ndarray:
+def enlarge_map(heat: np.ndarray, height: int, width: int, at: Centres = None) -> np.ndarray:
     """float [h, w] -> float32 [height, width], bilinear. at: its `centres`.
 
     Beyond the outermost of them, where no cell looks, it fades to nothing at the frame. Equal shares reach the frame.

@@ -42,7 +42,7 @@ figcaption { font-size: .9rem; color: #333 }
 """
 
 
-def write(path: Path, title: str, parts: Iterable[str]) -> None:
+def write_page(path: Path, title: str, parts: Iterable[str]) -> None:
     """Write the page, whole or not at all. parts: HTML of its body."""
     body = "\n".join(parts)
     write_text(
@@ -63,7 +63,7 @@ def table(header: Iterable[str], rows: Iterable[str]) -> str:
     return f"<div class=wide><table><thead>{row(header, tag='th')}</thead><tbody>{''.join(rows)}</tbody></table></div>"
 
 
-def cell(estimate: Estimate | None, per_cent: bool = True) -> str:
+def estimate_cell(estimate: Estimate | None, per_cent: bool = True) -> str:
     """A value above its interval."""
     if estimate is None or estimate.value is None or estimate.low is None or estimate.high is None:
         return "<small>undefined</small>"

@@ -11,7 +11,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 
-from ..system.files import replacing
+from ..system.files import replace_atomically
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -218,7 +218,7 @@ def robustness(rows: Sequence[dict[str, object]]) -> str:
 
 def save_png(figure: Any, path: Path) -> None:
     """Write a figure as PNG, for a README."""
-    with replacing(path) as temporary:
+    with replace_atomically(path) as temporary:
         figure.savefig(temporary, format="png", dpi=150)
     plt.close(figure)
 

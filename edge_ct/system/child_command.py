@@ -23,6 +23,6 @@ def _watch() -> None:
 
 
 if __name__ == "__main__":
-    malloc.keep_freed()  # the thread would have an arena of its own
+    malloc.keep_freed_memory()  # the thread would have an arena of its own
     threading.Thread(target=_watch, daemon=True).start()
     cli.main(sys.argv[1:])

@@ -13,7 +13,7 @@ from ..errors import EdgeCTError
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replace_atomically(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it takes `path`'s place, on any error it is removed.
 
     The content reaches the disk before the name does, so that neither a crash nor a full disk leaves half a file.
@@ -36,7 +36,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` to `path`, whole or not at all."""
-    with replacing(path) as temporary:
+    with replace_atomically(path) as temporary:
         temporary.write_bytes(content)
 
 
@@ -71,7 +71,7 @@ def fresh_folder(path: Path, marker: str) -> None:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def exclusive_lock(folder: Path) -> Iterator[None]:
     """Raise `EdgeCTError` where another process is at work in `folder`; a killed one holds nothing."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as file:
@@ -84,3 +84,12 @@ def alone(folder: Path) -> Iterator[None]:
         except (ImportError, OSError):  # Windows, and file systems without locks
             pass
         yield
+
+
+def printable(name: str) -> str:
+    """Return a file name as text that UTF-8 can carry: bytes that are not valid UTF-8 are escaped as \\udcxx."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return name.encode("utf-8", "backslashreplace").decode()
+    return name

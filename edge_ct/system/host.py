@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 
-def memory_available(root: Path = Path("/")) -> int | None:
+def available_memory(root: Path = Path("/")) -> int | None:
     """Bytes that programs can still have."""
     try:
         for line in (root / "proc/meminfo").read_text(encoding="ascii").splitlines():
@@ -32,7 +33,7 @@ def temperature(root: Path = Path("/")) -> float | None:
     return max((degrees for degrees in found if -40 < degrees < 150), default=None)
 
 
-def resident(root: Path = Path("/"), process: str = "self") -> int | None:
+def resident_memory(root: Path = Path("/"), process: str = "self") -> int | None:
     """Bytes of memory that a process holds."""
     try:
         for line in (root / "proc" / process / "status").read_text(encoding="utf-8").splitlines():
@@ -41,3 +42,10 @@ def resident(root: Path = Path("/"), process: str = "self") -> int | None:
     except (OSError, ValueError, IndexError):
         pass
     return None
+
+
+def processors() -> int:
+    """Return the number of processors that this process may use: `taskset` and containers may allow fewer."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

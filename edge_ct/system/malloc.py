@@ -9,7 +9,7 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
 _NEVER = -1
 
 
-def keep_freed() -> bool:
+def keep_freed_memory() -> bool:
     """Have this process keep what it frees, for its next allocation; whether the C library could be told so.
 
     By default glibc maps large blocks one by one and unmaps them when freed. The activations of a training step are

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def native_stderr() -> Iterator[Callable[[str], None]]:
+def captured_native_stderr() -> Iterator[Callable[[str], None]]:
     """Send file descriptor 2 to nowhere: TensorFlow and LiteRT write there past Python's `sys.stderr`.
 
     Yields a function that writes a line for people to where it went before.

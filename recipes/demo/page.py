@@ -37,7 +37,7 @@ class Story:
 
 def write(path: Path, story: Story) -> None:
     """Write the page, whole or not at all."""
-    html_page.write(
+    html_page.write_page(
         path,
         "edge-ct demo report",
         (

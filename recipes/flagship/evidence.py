@@ -21,8 +21,8 @@ import numpy as np
 
 from edge_ct.errors import EdgeCTError
 from edge_ct.metrics import BOOTSTRAPS, mcnemar_p, score, wilson
-from edge_ct.run import to_csv
 from edge_ct.system import csv_text, programs
+from edge_ct.system.csv_text import to_csv
 from edge_ct.system.files import write_text
 
 PREDICTIONS, FOLDS, EVIDENCE = "flagship-predictions.csv", "flagship-folds.csv", "flagship-evidence.csv"
@@ -152,7 +152,7 @@ def _row(own: Sequence[Judged], before: Sequence[Judged], fold: str, done: int) 
         "positives": int((labels[seen] == 1).sum()),
     }
     for name in _ESTIMATES:
-        row |= csv_text.columns(name, msgspec.to_builtins(getattr(scores, name)))
+        row |= csv_text.estimate_columns(name, msgspec.to_builtins(getattr(scores, name)))
     row |= _at_threshold(own)
     row |= _by_group(own)
     row |= _lost(own, before)
@@ -173,7 +173,7 @@ def _at_threshold(own: Sequence[Judged]) -> dict[str, str]:
         chosen = (labels == label) & ~np.isnan(p)
         right = (p[chosen] >= bars[chosen]) == (label == 1)
         estimate = wilson(int(right.sum()), len(right) if thresholds else 0)
-        row |= csv_text.columns(f"{name}_at_threshold", msgspec.to_builtins(estimate))
+        row |= csv_text.estimate_columns(f"{name}_at_threshold", msgspec.to_builtins(estimate))
     return row
 
 

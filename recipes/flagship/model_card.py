@@ -16,8 +16,7 @@ from pathlib import Path
 
 import click
 
-from edge_ct import bundle as bundles
-from edge_ct.bundle import Bundle
+from edge_ct.bundle import Bundle, read_bundle
 from edge_ct.system import programs
 from edge_ct.system.files import write_text
 
@@ -291,7 +290,7 @@ def command(paths: tuple[Path, ...], results: Path, failures: Path | None, exter
     for path in paths:
         name, _, rest = str(path).rpartition("=")
         file = Path(rest)
-        opened.append((name or file.stem.removesuffix("-int8"), bundles.read(file)))
+        opened.append((name or file.stem.removesuffix("-int8"), read_bundle(file)))
     said = failures.read_text(encoding="utf-8") if failures else ""
     elsewhere = external.read_text(encoding="utf-8").strip() if external else NOT_MEASURED
     write_text(out, text_of(opened, results, said, elsewhere))

@@ -25,13 +25,13 @@ from pathlib import Path
 import click
 import numpy as np
 
-from edge_ct import bundle as bundles
-from edge_ct import run as runs
+from edge_ct.bundle import CARD, add_members, read_bundle, unpack_bundle
 from edge_ct.classifier import Classifier
 from edge_ct.dataset import load
 from edge_ct.errors import EdgeCTError, GateFailed
+from edge_ct.run import load_finished_run
 from edge_ct.system import programs
-from edge_ct.system.files import alone, write_bytes
+from edge_ct.system.files import exclusive_lock, write_bytes
 from edge_ct.system.progress import Progress
 
 from ..resumable import Done, Steps
@@ -104,7 +104,7 @@ class Flagship:
             raise EdgeCTError(f"the folds are 1 to {self._recipe.folds}")
         work = [fold for fold in self.folds if fold.number in chosen and fold.split in splits]
         _check_weights(work[0])
-        with alone(self._out):
+        with exclusive_lock(self._out):
             steps = self._steps([*([] if self._given else ["groups"]), *(kind for one in work for kind in one.steps())])
             if not self._given:
                 _group(steps, self._data, self._table, self._recipe)
@@ -238,7 +238,7 @@ def _note_of(bundle: Path) -> Path:
 
 
 def _judged(fold: Fold, name: str, variant: str, target: Path, predictions: Path, conversion: Done | None) -> Judged:
-    run = runs.load_finished(target if target.is_dir() else fold.folder / name)
+    run = load_finished_run(target if target.is_dir() else fold.folder / name)
     table, root = run.split(), Path(run.info.data_path)
     row = {os.path.realpath(root / path): i for i, path in enumerate(table.paths)}
     with predictions.open(newline="", encoding="utf-8") as file:
@@ -248,7 +248,7 @@ def _judged(fold: Fold, name: str, variant: str, target: Path, predictions: Path
     tested = [i for i in table.where("test") if part_of[table.sha256[i][:16]] == "test"]
     if sorted(where) != tested:
         raise EdgeCTError(f"{predictions}: not of the test part of {run.folder}")
-    bundle = None if conversion is None else bundles.read(target)
+    bundle = None if conversion is None else read_bundle(target)
     way = [] if conversion is None else [word for word in conversion.command if word in ("--fp32", "--int8")]
     return Judged(
         Facts(
@@ -288,19 +288,19 @@ def ship(steps: Steps, recipe: Recipe, folds: Sequence[Fold], into: Path, card: 
         if done is None:
             raise EdgeCTError(f"{fold.title}: {name} has not been made yet, and it is what the recipe ships")
         target = Path(steps.path(done.command[1]))
-        bundle = bundles.read(target)
+        bundle = read_bundle(target)
         if bundle.manifest.gate is None or not bundle.manifest.gate.passed:
             raise GateFailed(f"{target}: did not pass the gate; not shipped")
-        content = bundles.with_members(bundle, {bundles.CARD: card.encode()} if card else {})
+        content = add_members(bundle, {CARD: card.encode()} if card else {})
         if student.most_bytes and len(content) > student.most_bytes:
             raise GateFailed(
                 f"{target}: {len(content):,} bytes with its card, over {student.most_bytes:,}; not shipped"
             )
-        Classifier(bundles.unpack(content, str(target))).check_golden()
+        Classifier(unpack_bundle(content, str(target))).check_golden()
         contents[into / f"{name}.tflite"] = content
     for path, content in contents.items():
         write_bytes(path, content)
-        progress.say(f"{path}: {len(content):,} bytes, {bundles.unpack(content, str(path)).identity}")
+        progress.say(f"{path}: {len(content):,} bytes, {unpack_bundle(content, str(path)).identity}")
     return list(contents)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from edge_ct import cli
-from edge_ct import run as runs
+from edge_ct.system.csv_text import to_csv
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +29,7 @@ def keep_rows(run: Path, wanted: Callable[[dict[str, str]], bool]) -> None:
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     kept = [row for row in rows if wanted(row)]
-    path.write_text(runs.to_csv(tuple(rows[0]), (tuple(row.values()) for row in kept)))
+    path.write_text(to_csv(tuple(rows[0]), (tuple(row.values()) for row in kept)))
 
 
 def first(rows: int) -> Callable[[dict[str, str]], bool]:

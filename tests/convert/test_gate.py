@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from edge_ct import run as runs
 from edge_ct.convert import gate
 from edge_ct.convert.gate import Rule
 from edge_ct.errors import DataRejected, GateFailed
+from edge_ct.run import load_run
 
 LABELS = np.array([1] * 100 + [0] * 100)
 PERFECT = np.where(LABELS == 1, 0.9, 0.1)
@@ -85,7 +85,7 @@ def test_each_class_and_the_largest_change_are_told() -> None:
 
 
 def test_a_reference_must_have_seen_the_same_slices_the_same_way(trained_run: Path, tmp_path: Path) -> None:
-    table = runs.load(trained_run).split()
+    table = load_run(trained_run).split()
     found = gate.reference_of(trained_run, table, "validation")
     assert len(found.probabilities) == len(table.where("validation"))
     assert ((found.probabilities >= 0) & (found.probabilities <= 1)).all()

@@ -7,8 +7,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from edge_ct import bundle as bundles
-from edge_ct import run as runs
+from edge_ct.bundle import read_bundle
 from edge_ct.classifier import Classifier
 from edge_ct.convert import pipeline
 from edge_ct.convert.pipeline import Options
@@ -16,6 +15,7 @@ from edge_ct.convert.quantise import keras_to_tflite
 from edge_ct.dataset import load_images
 from edge_ct.decision import probability
 from edge_ct.errors import DataRejected, EdgeCTError, GateFailed
+from edge_ct.run import load_run
 from edge_ct.train.score.predict import run_probabilities
 
 pytestmark = pytest.mark.slow
@@ -30,8 +30,8 @@ def int8(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_file_is_full_integer_and_takes_bytes(int8: Path) -> None:
-    manifest = bundles.read(int8).manifest
-    keras_to_tflite.check_int8(bundles.read(int8).model, manifest.preprocess)
+    manifest = read_bundle(int8).manifest
+    keras_to_tflite.check_int8(read_bundle(int8).model, manifest.preprocess)
     assert manifest.tensors.input.dtype == "uint8"
     assert manifest.tensors.input.scale == pytest.approx(1 / 127.5, rel=1e-6)
     assert manifest.tensors.input.zero_point == 128
@@ -40,14 +40,14 @@ def test_the_file_is_full_integer_and_takes_bytes(int8: Path) -> None:
 
 
 def test_a_float_graph_is_not_taken_for_int8(trained_run: Path) -> None:
-    run = runs.load(trained_run)
+    run = load_run(trained_run)
     flatbuffer = keras_to_tflite.to_fp32(keras_to_tflite.load_deployed(run), run.info.preprocess)
     with pytest.raises(EdgeCTError, match="not full integer"):
         keras_to_tflite.check_int8(flatbuffer, run.info.preprocess)
 
 
 def test_logits_are_the_mean_of_the_class_map(int8: Path, trained_run: Path) -> None:
-    classifier, run = Classifier(int8), runs.load(trained_run)
+    classifier, run = Classifier(int8), load_run(trained_run)
     step = classifier.manifest.tensors.class_map.scale + classifier.manifest.tensors.logits.scale
     images = load_images(run.dataset().take(range(10)), run.info.preprocess).images
     for image in images:
@@ -56,7 +56,7 @@ def test_logits_are_the_mean_of_the_class_map(int8: Path, trained_run: Path) -> 
 
 
 def test_fp32_file_agrees_with_keras(trained_run: Path, tmp_path: Path) -> None:
-    run = runs.load(trained_run)
+    run = load_run(trained_run)
     pipeline.convert(trained_run, tmp_path / "fp32.tflite", Options(variants=("fp32",), max_drop=100))
     classifier = Classifier(tmp_path / "fp32.tflite")
     dataset = run.dataset().take(range(20))
@@ -68,7 +68,7 @@ def test_fp32_file_agrees_with_keras(trained_run: Path, tmp_path: Path) -> None:
 
 
 def test_the_manifest_says_where_the_figures_come_from(int8: Path, trained_run: Path) -> None:
-    bundle, run = bundles.read(int8), runs.load(trained_run)
+    bundle, run = read_bundle(int8), load_run(trained_run)
     table = run.split()
     assert bundle.manifest.data == run.info.data
     assert bundle.manifest.data.split == "grouped"
@@ -80,13 +80,13 @@ def test_the_manifest_says_where_the_figures_come_from(int8: Path, trained_run: 
 
 
 def test_a_level_that_the_cases_do_not_carry_gives_no_zone(int8: Path, trained_run: Path, tmp_path: Path) -> None:
-    table = runs.load(trained_run).split()
+    table = load_run(trained_run).split()
     smallest = np.bincount(table.labels[table.where("validation")]).min()
     assert 19 <= smallest < 99
-    zone = bundles.read(int8).manifest.zone
+    zone = read_bundle(int8).manifest.zone
     assert (zone.level, min(zone.positives, zone.negatives)) == (0.95, smallest)
     pipeline.convert(trained_run, tmp_path / "model.tflite", msgspec.structs.replace(LENIENT, level=0.99))
-    assert bundles.read(tmp_path / "model.tflite").manifest.zone is None
+    assert read_bundle(tmp_path / "model.tflite").manifest.zone is None
 
 
 def test_golden_slices_pass_where_they_were_made(int8: Path) -> None:
@@ -97,7 +97,7 @@ def test_golden_slices_pass_where_they_were_made(int8: Path) -> None:
 
 def test_conversion_is_repeatable(int8: Path, trained_run: Path, tmp_path: Path) -> None:
     pipeline.convert(trained_run, tmp_path / "again.tflite", LENIENT)
-    first, again = bundles.read(int8), bundles.read(tmp_path / "again.tflite")
+    first, again = read_bundle(int8), read_bundle(tmp_path / "again.tflite")
     # Tensor names count up within a process, so the flatbuffers differ; nothing that a slice meets does.
     unnamed = {"created": "", "model_sha256": ""}
     assert msgspec.structs.replace(again.manifest, **unnamed) == msgspec.structs.replace(first.manifest, **unnamed)
@@ -142,7 +142,7 @@ def test_damaged_runs_are_refused(damage: object, message: str, trained_run: Pat
 
 
 def test_changed_slices_are_noticed(trained_run: Path, tmp_path: Path) -> None:
-    run = runs.load(trained_run)
+    run = load_run(trained_run)
     data = tmp_path / "data"
     shutil.copytree(Path(run.info.data_path), data)
     table = run.split()

@@ -10,8 +10,8 @@ from pathlib import Path
 import cv2
 import pytest
 
-from edge_ct import bundle as bundles
 from edge_ct import cli
+from edge_ct.bundle import read_bundle
 from edge_ct.device_app import command_options, paths
 from edge_ct.errors import ModelRejected
 from edge_ct.phantom import make_slice
@@ -60,8 +60,8 @@ def test_slices_are_judged_without_naming_a_model(
     assert cli.run(["classify", "slice.png", "--json"]) == 0
     first = capsys.readouterr().out
     assert cli.run(["classify", "slice.png", "--json", "--model", "fast"]) == 0
-    assert bundles.read(models / "fast.tflite").identity in first
-    assert bundles.read(models / "fast.tflite").identity in capsys.readouterr().out
+    assert read_bundle(models / "fast.tflite").identity in first
+    assert read_bundle(models / "fast.tflite").identity in capsys.readouterr().out
     assert cli.run(["doctor", "--state", str(tmp_path / "state"), "--json"]) == 0
     assert cli.run(["bundle", "inspect", "fast"]) == 0
     assert cli.run(["classify", "slice.png", "--model", "slow"]) == 4
@@ -73,7 +73,7 @@ def test_what_is_shipped_is_whole_small_and_passed_its_gate() -> None:
     assert paths.DEFAULT in paths.shipped()
     assert paths.shipped()[paths.DEFAULT].stat().st_size <= 2_800_000
     for path in paths.shipped().values():
-        manifest = bundles.read(path).manifest
+        manifest = read_bundle(path).manifest
         assert manifest.gate is not None
         assert manifest.gate.passed
         assert "Research use only" in manifest.intended_use

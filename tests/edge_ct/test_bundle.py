@@ -16,8 +16,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from edge_ct import bundle as bundles
-from edge_ct.bundle import Bundle
+from edge_ct.bundle import Bundle, pack_bundle, read_bundle, unpack_bundle, write_bundle
 from edge_ct.errors import EdgeCTError, ModelRejected
 from edge_ct.manifest import Manifest
 
@@ -27,14 +26,14 @@ SEAL_LENGTH = len(SEAL % 0) + 64
 
 @pytest.fixture
 def tiny(tiny_bundle: Path) -> Bundle:
-    return bundles.read(tiny_bundle)
+    return read_bundle(tiny_bundle)
 
 
 @pytest.fixture
 def small(tiny: Bundle) -> bytes:
     """A bundle around a stub of 600 bytes, small enough to try every byte of it."""
     stub = b"\x1c\0\0\0TFL3" + random.Random(1).randbytes(592)
-    return bundles.pack(stub, tiny.manifest, {"split.csv": b"sha256,part\n"})
+    return pack_bundle(stub, tiny.manifest, {"split.csv": b"sha256,part\n"})
 
 
 @pytest.fixture
@@ -60,15 +59,15 @@ def document(manifest: Manifest) -> dict:
 
 def rejected(content: bytes, message: str) -> None:
     with pytest.raises(ModelRejected, match=message) as caught:
-        bundles.unpack(content, "some.tflite")
+        unpack_bundle(content, "some.tflite")
     assert str(caught.value).startswith("some.tflite: ")
     assert "\n" not in str(caught.value)
 
 
 def test_what_is_packed_is_read(tiny: Bundle, tmp_path: Path) -> None:
     members = {"split.csv": b"sha256,part\n", "golden/0.png": tiny.member("golden/0.png"), "empty": b""}
-    bundles.write(tmp_path / "deep" / "b.tflite", tiny.model, tiny.manifest, members)
-    again = bundles.read(str(tmp_path / "deep" / "b.tflite"))
+    write_bundle(tmp_path / "deep" / "b.tflite", tiny.model, tiny.manifest, members)
+    again = read_bundle(str(tmp_path / "deep" / "b.tflite"))
     assert again.model == tiny.model
     assert again.manifest == tiny.manifest
     assert again.source == str(tmp_path / "deep" / "b.tflite")
@@ -79,13 +78,13 @@ def test_what_is_packed_is_read(tiny: Bundle, tmp_path: Path) -> None:
 
 def test_same_input_same_bytes(tiny: Bundle) -> None:
     members = {"split.csv": b"a,b\n"}
-    first, second = (bundles.pack(tiny.model, tiny.manifest, members) for _ in range(2))
+    first, second = (pack_bundle(tiny.model, tiny.manifest, members) for _ in range(2))
     assert first == second
-    assert first != bundles.pack(tiny.model, tiny.manifest, {"split.csv": b"a,c\n"})
+    assert first != pack_bundle(tiny.model, tiny.manifest, {"split.csv": b"a,c\n"})
 
 
 def test_the_flatbuffer_comes_first_and_the_seal_last(tiny: Bundle) -> None:
-    content = bundles.pack(tiny.model, tiny.manifest, {})
+    content = pack_bundle(tiny.model, tiny.manifest, {})
     assert content.startswith(tiny.model)
     assert content[-SEAL_LENGTH:-64] == SEAL % len(tiny.model)
     assert content[-64:].decode() == hashlib.sha256(content[:-64]).hexdigest()
@@ -93,7 +92,7 @@ def test_the_flatbuffer_comes_first_and_the_seal_last(tiny: Bundle) -> None:
 
 def test_a_bundle_sealed_by_hand_is_read(tiny: Bundle, sealed_by_hand: Callable[..., bytes]) -> None:
     content = sealed_by_hand(tiny.model, {"manifest.json": msgspec.json.encode(tiny.manifest)})
-    assert bundles.unpack(content, "x").manifest == tiny.manifest
+    assert unpack_bundle(content, "x").manifest == tiny.manifest
 
 
 def test_identity_is_the_name_and_the_start_of_the_seal(tiny: Bundle) -> None:
@@ -107,13 +106,13 @@ def test_missing_member_is_named(tiny: Bundle) -> None:
 
 
 def test_one_changed_byte_anywhere_is_noticed(small: bytes) -> None:
-    assert bundles.unpack(small, "whole")
+    assert unpack_bundle(small, "whole")
     changed, flips = bytearray(small), random.Random(2)
     for position in range(len(small)):
         flip = flips.randrange(1, 256)
         changed[position] ^= flip
         with pytest.raises(ModelRejected):
-            bundles.unpack(bytes(changed), "changed")
+            unpack_bundle(bytes(changed), "changed")
         changed[position] ^= flip
     assert bytes(changed) == small
 
@@ -125,7 +124,7 @@ def test_one_changed_byte_of_a_real_bundle_is_noticed(tiny: Bundle) -> None:
     for position in [*last, *draw.sample(range(len(content) - 4096), 200), 0, 4, 7]:
         content[position] ^= 1 << draw.randrange(8)
         with pytest.raises(ModelRejected):
-            bundles.unpack(bytes(content), "changed")
+            unpack_bundle(bytes(content), "changed")
         content[position] = tiny.content[position]
 
 
@@ -135,16 +134,16 @@ def test_one_changed_bit_in_the_seal_is_noticed(small: bytes) -> None:
             changed = bytearray(small)
             changed[position] ^= 1 << bit
             with pytest.raises(ModelRejected):
-                bundles.unpack(bytes(changed), "changed")
+                unpack_bundle(bytes(changed), "changed")
 
 
 def test_truncation_anywhere_is_noticed(small: bytes) -> None:
     for length in range(len(small)):
         with pytest.raises(ModelRejected):
-            bundles.unpack(small[:length], "cut")
+            unpack_bundle(small[:length], "cut")
         if length:
             with pytest.raises(ModelRejected):
-                bundles.unpack(small[length:], "beheaded")
+                unpack_bundle(small[length:], "beheaded")
 
 
 @pytest.mark.parametrize("garbage", [b"\0", b"\n", b"garbage" * 100, bytes(70_000)])
@@ -184,7 +183,7 @@ def test_unknown_fields_of_the_same_schema_are_passed_over(tiny: Bundle, sealed_
     """Adding an optional field keeps the version, so an older edge-ct must read it."""
     more = document(tiny.manifest) | {"added": [1, 2]}
     content = sealed_by_hand(tiny.model, {"manifest.json": json.dumps(more).encode()})
-    assert bundles.unpack(content, "x").manifest == tiny.manifest
+    assert unpack_bundle(content, "x").manifest == tiny.manifest
 
 
 @pytest.mark.parametrize(
@@ -284,13 +283,13 @@ def test_missing_file_directory_and_empty_file_are_refused(tmp_path: Path) -> No
         (tmp_path / ("n" * 300), "cannot be read"),
     ):
         with pytest.raises(ModelRejected, match=message) as caught:
-            bundles.read(path)
+            read_bundle(path)
         assert str(path) in str(caught.value)
 
 
 def test_path_with_a_null_byte_is_refused() -> None:
     with pytest.raises(ModelRejected):
-        bundles.read("a\0b.tflite")
+        read_bundle("a\0b.tflite")
 
 
 def test_file_over_a_gibibyte_is_refused_unread(tmp_path: Path) -> None:
@@ -298,7 +297,7 @@ def test_file_over_a_gibibyte_is_refused_unread(tmp_path: Path) -> None:
     path.touch()
     os.truncate(path, (1 << 30) + 1)
     with pytest.raises(ModelRejected, match="over 1024 MiB"):
-        bundles.read(path)
+        read_bundle(path)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs on this system")
@@ -309,7 +308,7 @@ def test_fifo_is_refused_without_waiting_for_a_writer(tmp_path: Path) -> None:
 
     def read() -> None:
         try:
-            bundles.read(path)
+            read_bundle(path)
         except BaseException as error:
             caught.append(error)
 
@@ -365,6 +364,6 @@ def test_write_leaves_nothing_behind_on_failure(tiny: Bundle, tmp_path: Path, mo
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(EdgeCTError, match="No space left"):
-        bundles.write(path, tiny.model, tiny.manifest, {})
+        write_bundle(path, tiny.model, tiny.manifest, {})
     assert [own.name for own in tmp_path.iterdir()] == ["b.tflite"]
     assert path.read_bytes() == b"old"

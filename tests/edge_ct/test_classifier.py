@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edge_ct import bundle as bundles
 from edge_ct import slices
-from edge_ct.bundle import Bundle
+from edge_ct.bundle import Bundle, pack_bundle, read_bundle, unpack_bundle
 from edge_ct.classifier import Classifier, Result
 from edge_ct.errors import MissingExtra, ModelRejected
 from edge_ct.manifest import Golden, Manifest, Tensor
@@ -38,13 +37,13 @@ def phantom_png(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def repacked(tiny_bundle: Path) -> Callable[..., Bundle]:
     """The tiny bundle with other fields in its manifest, or other members, sealed anew."""
-    tiny = bundles.read(tiny_bundle)
+    tiny = read_bundle(tiny_bundle)
 
     def repack(model: bytes | None = None, members: dict[str, bytes] | None = None, **changes: object) -> Bundle:
         kept = {name: tiny.member(name) for name in ("golden/0.png", "golden/1.png", "split.csv")}
         manifest = msgspec.structs.replace(tiny.manifest, **changes)
-        content = bundles.pack(model or tiny.model, manifest, kept | (members or {}))
-        return bundles.unpack(content, "repacked.tflite")
+        content = pack_bundle(model or tiny.model, manifest, kept | (members or {}))
+        return unpack_bundle(content, "repacked.tflite")
 
     return repack
 

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from edge_ct import __version__, cli
-from edge_ct import bundle as bundles
+from edge_ct.bundle import read_bundle, write_bundle
 from edge_ct.errors import (
     DataRejected,
     EdgeCTError,
@@ -380,7 +380,7 @@ def test_data_check_of_unreadable_files_exits_with_3(
 
 
 def test_bundle_inspect_and_verify(tiny_bundle: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    manifest = bundles.read(tiny_bundle).manifest
+    manifest = read_bundle(tiny_bundle).manifest
     assert cli.run(["bundle", "inspect", str(tiny_bundle), "--json"]) == 0
     assert json.loads(capfd.readouterr().out) == json.loads(msgspec.json.encode(manifest))
     assert cli.run(["bundle", "inspect", str(tiny_bundle)]) == 0
@@ -395,11 +395,11 @@ def test_bundle_inspect_of_undefined_metrics(
     tiny_bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The schema has None for a metric that is undefined; `inspect` must print it, not fail on it."""
-    tiny = bundles.read(tiny_bundle)
+    tiny = read_bundle(tiny_bundle)
     names = ("accuracy", "sensitivity", "specificity", "precision", "f1", "auc", "ece", "brier")
     metrics = {"int8": {name: Estimate(0.5, 0.4, 0.6) for name in names} | {"auc": Estimate(None, None, None)}}
     path = tmp_path / "b.tflite"
-    bundles.write(path, tiny.model, msgspec.structs.replace(tiny.manifest, metrics=metrics, metrics_n=3), {})
+    write_bundle(path, tiny.model, msgspec.structs.replace(tiny.manifest, metrics=metrics, metrics_n=3), {})
     assert cli.run(["bundle", "inspect", str(path)]) == 0
     assert "sensitivity 0.500" in capfd.readouterr().out
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_ct import bundle as bundles
 from edge_ct import cli
+from edge_ct.bundle import read_bundle
 from edge_ct.classifier import Classifier
 from edge_ct.phantom import make_slice
 from edge_ct.slices import Slice
@@ -23,7 +23,7 @@ def test_there_is_one_of_each_schema() -> None:
 
 @pytest.mark.parametrize("path", OLD, ids=lambda path: path.stem)
 def test_it_opens_and_its_golden_slices_match(path: Path) -> None:
-    opened = bundles.read(path)
+    opened = read_bundle(path)
     assert (opened.manifest.schema, opened.manifest.outliers, opened.manifest.shrinking) == (1, None, "")
     assert opened.manifest.gate is not None
     assert opened.manifest.gate.passed

@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_ct import bundle as bundles
-from edge_ct import outliers
-from edge_ct.bundle import Bundle
+from edge_ct.bundle import Bundle, pack_bundle, read_bundle, unpack_bundle
 from edge_ct.errors import ModelRejected
 from edge_ct.manifest import Outliers
+from edge_ct.outliers import MEMBER, fit_outlier_detector, read_outlier_detector
 
 
 def embeddings(n: int, seed: int, e: int = 40) -> np.ndarray:
@@ -38,23 +37,23 @@ def by_projection(training: np.ndarray, one: np.ndarray, components: int) -> flo
 
 def test_distance_is_what_the_principal_components_leave() -> None:
     training, others = embeddings(100, 1), np.random.default_rng(3).uniform(0, 3, (5, 40)).astype(np.float32)
-    seen, kept = outliers.fit(training, embeddings(50, 2), "validation")
+    seen, kept = fit_outlier_detector(training, embeddings(50, 2), "validation")
     for own in others:
         assert seen.distance(own) == pytest.approx(by_projection(training, own, kept.components), abs=2e-3)
 
 
 def test_threshold_lets_all_but_the_stated_share_of_calibration_slices_in() -> None:
     calibration = embeddings(1000, 2)
-    seen, kept = outliers.fit(embeddings(200, 1), calibration, "validation")
+    seen, kept = fit_outlier_detector(embeddings(200, 1), calibration, "validation")
     assert sum(seen.strange(own) for own in calibration) == 49  # of 1000, the 951st of 950.95 is let in
     assert (kept.rate, kept.cases, kept.split) == (0.05, 1000, "validation")
-    few, rate = outliers.fit(embeddings(200, 1), calibration[:10], "validation")
+    few, rate = fit_outlier_detector(embeddings(200, 1), calibration[:10], "validation")
     assert rate.rate == pytest.approx(1 / 11)
     assert not any(few.strange(own) for own in calibration[:10])
 
 
 def test_another_pattern_is_strange_and_its_strength_does_not_count() -> None:
-    seen, _ = outliers.fit(embeddings(200, 1), embeddings(300, 2), "validation")
+    seen, _ = fit_outlier_detector(embeddings(200, 1), embeddings(300, 2), "validation")
     assert seen.strange(np.random.default_rng(5).uniform(0, 3, 40).astype(np.float32))
     own = embeddings(1, 7)[0]
     assert seen.distance(own * 5) == pytest.approx(seen.distance(own), abs=1e-6)
@@ -63,39 +62,39 @@ def test_another_pattern_is_strange_and_its_strength_does_not_count() -> None:
 
 @pytest.mark.parametrize("n", [0, 5, 19])
 def test_too_few_slices_are_not_fitted_to(n: int) -> None:
-    assert outliers.fit(embeddings(n, 1), embeddings(30, 2), "validation") is None
-    assert outliers.fit(np.ones((50, 40), np.float32), np.ones((50, 40), np.float32), "validation") is None
+    assert fit_outlier_detector(embeddings(n, 1), embeddings(30, 2), "validation") is None
+    assert fit_outlier_detector(np.ones((50, 40), np.float32), np.ones((50, 40), np.float32), "validation") is None
 
 
 def with_outliers(tiny: Bundle, content: bytes, kept: Outliers) -> Bundle:
     manifest = msgspec.structs.replace(tiny.manifest, outliers=kept)
-    return bundles.unpack(bundles.pack(tiny.model, manifest, {outliers.MEMBER: content}), "some.tflite")
+    return unpack_bundle(pack_bundle(tiny.model, manifest, {MEMBER: content}), "some.tflite")
 
 
 def test_what_is_packed_is_read(tiny_bundle: Path) -> None:
-    tiny = bundles.read(tiny_bundle)
+    tiny = read_bundle(tiny_bundle)
     width = tiny.manifest.tensors.embedding.shape[-1]
-    seen, kept = outliers.fit(embeddings(60, 1, width), embeddings(60, 2, width), "validation")
-    again = outliers.read(with_outliers(tiny, seen.pack(), kept))
+    seen, kept = fit_outlier_detector(embeddings(60, 1, width), embeddings(60, 2, width), "validation")
+    again = read_outlier_detector(with_outliers(tiny, seen.pack(), kept))
     assert again is not None
     for own in embeddings(5, 4, width):
         assert again.distance(own) == pytest.approx(seen.distance(own), abs=1e-8)
-    assert outliers.read(tiny) is None
+    assert read_outlier_detector(tiny) is None
 
 
 @given(st.binary(max_size=300), st.integers(0, 70), st.integers(0, 9))
 def test_a_member_that_is_not_as_the_manifest_says_is_refused(
     tiny_bundle: Path, content: bytes, channels: int, components: int
 ) -> None:
-    kept = Outliers(outliers.MEMBER, channels, components, 0.1, 0.005, "validation", 9)
-    bundle = with_outliers(bundles.read(tiny_bundle), content, kept)
+    kept = Outliers(MEMBER, channels, components, 0.1, 0.005, "validation", 9)
+    bundle = with_outliers(read_bundle(tiny_bundle), content, kept)
     if len(content) != 4 * channels + components * (4 + channels):
         with pytest.raises(ModelRejected, match="not as the manifest says"):
-            outliers.read(bundle)
+            read_outlier_detector(bundle)
 
 
 def test_a_channel_that_the_network_does_not_have_is_refused(tiny_bundle: Path) -> None:
     content = np.array([60_000], "<u2").tobytes() + bytes(2 + 4 + 1)
-    bundle = with_outliers(bundles.read(tiny_bundle), content, Outliers(outliers.MEMBER, 1, 1, 0.1, 0.005, "x", 9))
+    bundle = with_outliers(read_bundle(tiny_bundle), content, Outliers(MEMBER, 1, 1, 0.1, 0.005, "x", 9))
     with pytest.raises(ModelRejected, match="channel 60000 of"):
-        outliers.read(bundle)
+        read_outlier_detector(bundle)

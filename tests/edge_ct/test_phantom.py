@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from edge_ct.phantom import Phantom, make_patients, make_series, make_slice, seen_by
+from edge_ct.phantom import Phantom, make_patients, make_series, make_slice, preprocessed_phantoms
 from edge_ct.preprocess import Preprocess
 
 
@@ -49,7 +49,7 @@ def test_patient_index_and_seed_each_change_the_picture() -> None:
 
 
 def test_what_a_network_sees_of_patients_without_and_with_lesions() -> None:
-    images = seen_by(Preprocess(48), patients=3)
+    images = preprocessed_phantoms(Preprocess(48), patients=3)
     assert images.shape == (6, 48, 48, 1)
     assert images.dtype == np.uint8
     assert len({image.tobytes() for image in images}) == 6

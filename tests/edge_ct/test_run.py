@@ -11,11 +11,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_ct import run as runs
 from edge_ct.errors import DataRejected
 from edge_ct.manifest import Data, Network
 from edge_ct.preprocess import Preprocess
-from edge_ct.run import Run, RunInfo, SplitTable
+from edge_ct.run import (
+    Run,
+    RunInfo,
+    SplitTable,
+    load_finished_run,
+    load_run,
+    model_name,
+    read_split,
+    save_run_info,
+    write_seen_slices,
+    write_split,
+)
+from edge_ct.system.csv_text import to_csv
 
 HEADER = "path,label,group,part,sha256\n"
 
@@ -50,18 +61,18 @@ def table() -> SplitTable:
 @pytest.fixture
 def folder(tmp_path: Path, table: SplitTable) -> Path:
     folder = tmp_path / "run"
-    runs.save_info(folder, info_of(data_path=str(tmp_path)))
-    runs.write_split(folder / "split.csv", table)
+    save_run_info(folder, info_of(data_path=str(tmp_path)))
+    write_split(folder / "split.csv", table)
     return folder
 
 
 def test_info_is_read_as_it_was_written(tmp_path: Path) -> None:
-    runs.save_info(tmp_path / "run", info_of(members=("../a", "../b")))
-    assert runs.load(tmp_path / "run") == Run(tmp_path / "run", info_of(members=("../a", "../b")))
+    save_run_info(tmp_path / "run", info_of(members=("../a", "../b")))
+    assert load_run(tmp_path / "run") == Run(tmp_path / "run", info_of(members=("../a", "../b")))
 
 
 def test_split_is_read_as_it_was_written(folder: Path, table: SplitTable) -> None:
-    read = runs.load(folder).split()
+    read = load_run(folder).split()
     assert (read.paths, read.groups, read.parts, read.sha256) == (table.paths, table.groups, table.parts, table.sha256)
     assert np.array_equal(read.labels, table.labels)
     assert read.labels.dtype == np.int8
@@ -98,16 +109,16 @@ def test_part_of_takes_sixteen_digits() -> None:
     ],
 )
 def test_model_names(network: Network, size: int, variant: str, name: str) -> None:
-    assert runs.model_name(network, size, variant) == name
+    assert model_name(network, size, variant) == name
 
 
 def test_run_knows_its_name_and_files(folder: Path) -> None:
-    run = runs.load(folder)
+    run = load_run(folder)
     assert (run.name, run.model_path) == ("mobilenetv2-0.35-96", folder / "model.keras")
 
 
 def test_dataset_of_a_run(folder: Path, tmp_path: Path, table: SplitTable) -> None:
-    dataset = runs.load(folder).dataset()
+    dataset = load_run(folder).dataset()
     assert dataset.paths == tuple(tmp_path / path for path in table.paths)
     assert (dataset.name, dataset.classes, dataset.groups) == ("phantoms", ("non-COVID", "COVID"), table.groups)
 
@@ -117,26 +128,26 @@ def test_dataset_of_a_run_whose_data_have_moved(folder: Path, tmp_path: Path) ->
     moved.mkdir()
     (moved / "slices.csv").touch()
     for named in (moved, moved / "slices.csv"):
-        assert runs.load(folder).dataset(named).paths[0] == moved / "a.png"
+        assert load_run(folder).dataset(named).paths[0] == moved / "a.png"
 
 
 def test_dataset_whose_folder_is_gone_is_refused(folder: Path) -> None:
-    runs.save_info(folder, info_of(data_path="/nowhere/at/all"))
+    save_run_info(folder, info_of(data_path="/nowhere/at/all"))
     with pytest.raises(DataRejected, match=r"/nowhere/at/all: the slices of .* are not there; say where with --data"):
-        runs.load(folder).dataset()
+        load_run(folder).dataset()
 
 
 def test_dataset_without_groups(folder: Path) -> None:
     nothing = SplitTable(("a", "b"), np.array([0, 1], np.int8), ("", ""), ("train", "test"), ("0" * 64, "1" * 64))
-    runs.write_split(folder / "split.csv", nothing)
-    assert runs.load(folder).dataset().groups is None
+    write_split(folder / "split.csv", nothing)
+    assert load_run(folder).dataset().groups is None
 
 
 def test_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for folder in (tmp_path, tmp_path / "none", tmp_path / "file"):
         with pytest.raises(DataRejected, match=r"not a run folder \(no run\.json\); make one with edge-ct train"):
-            runs.load(folder)
+            load_run(folder)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +168,7 @@ def test_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
 def test_damaged_info_is_refused(folder: Path, content: bytes) -> None:
     (folder / "run.json").write_bytes(content)
     with pytest.raises(DataRejected, match=r"run\.json: damaged") as caught:
-        runs.load(folder)
+        load_run(folder)
     assert "\n" not in str(caught.value)
 
 
@@ -166,15 +177,15 @@ def test_info_cut_anywhere_is_refused(folder: Path) -> None:
     for length in range(len(content)):
         (folder / "run.json").write_bytes(content[:length])
         with pytest.raises(DataRejected):
-            runs.load(folder)
+            load_run(folder)
 
 
 def test_unfinished_run_is_refused_where_a_finished_one_is_needed(folder: Path) -> None:
-    assert runs.load_finished(folder).info.finished
-    runs.save_info(folder, info_of(finished=False))
-    assert not runs.load(folder).info.finished
+    assert load_finished_run(folder).info.finished
+    save_run_info(folder, info_of(finished=False))
+    assert not load_run(folder).info.finished
     with pytest.raises(DataRejected, match=r"has not finished.* --resume"):
-        runs.load_finished(folder)
+        load_finished_run(folder)
 
 
 @pytest.mark.parametrize(
@@ -197,22 +208,22 @@ def test_unfinished_run_is_refused_where_a_finished_one_is_needed(folder: Path) 
 def test_damaged_split_is_refused(folder: Path, content: bytes) -> None:
     (folder / "split.csv").write_bytes(content)
     with pytest.raises(DataRejected, match=r"split\.csv: missing or damaged split table") as caught:
-        runs.read_split(folder / "split.csv")
+        read_split(folder / "split.csv")
     assert "\n" not in str(caught.value)
 
 
 def test_missing_split_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataRejected, match="missing or damaged split table"):
-        runs.read_split(tmp_path / "split.csv")
+        read_split(tmp_path / "split.csv")
 
 
 def test_slices_seen_before_are_known(folder: Path, table: SplitTable) -> None:
-    run = runs.load(folder)
-    runs.write_seen(folder, {})
+    run = load_run(folder)
+    write_seen_slices(folder, {})
     assert not (folder / "seen.csv").exists()
     assert run.known() == table.part_of()
     # What the run itself says of a slice goes before what those before it said.
-    runs.write_seen(folder, {"f" * 16: "validation", "0" * 16: "test"})
+    write_seen_slices(folder, {"f" * 16: "validation", "0" * 16: "test"})
     assert run.seen() == {"f" * 16: "validation", "0" * 16: "test"}
     assert run.known() == {"f" * 16: "validation", **table.part_of()}
     assert run.known()["0" * 16] == "train"
@@ -222,26 +233,26 @@ def test_slices_seen_before_are_known(folder: Path, table: SplitTable) -> None:
 def test_damaged_table_of_slices_seen_is_refused(folder: Path, content: bytes) -> None:
     (folder / "seen.csv").write_bytes(content)
     with pytest.raises(DataRejected, match=r"seen\.csv: damaged"):
-        runs.load(folder).known()
+        load_run(folder).known()
 
 
 def test_members_of_a_network_are_itself_and_of_an_ensemble_its_runs(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        runs.save_info(tmp_path / name, info_of())
-    runs.save_info(tmp_path / "all", info_of(kind="ensemble", members=("../a", str(tmp_path / "b"))))
-    ensemble, single = runs.load(tmp_path / "all"), runs.load(tmp_path / "a")
+        save_run_info(tmp_path / name, info_of())
+    save_run_info(tmp_path / "all", info_of(kind="ensemble", members=("../a", str(tmp_path / "b"))))
+    ensemble, single = load_run(tmp_path / "all"), load_run(tmp_path / "a")
     assert single.members() == (single,)
     assert [member.folder for member in ensemble.members()] == [tmp_path / "a", tmp_path / "b"]
 
 
 def test_ensemble_whose_member_is_gone_is_refused(tmp_path: Path) -> None:
-    runs.save_info(tmp_path / "all", info_of(kind="ensemble", members=("../gone",)))
+    save_run_info(tmp_path / "all", info_of(kind="ensemble", members=("../gone",)))
     with pytest.raises(DataRejected, match="gone: not a run folder"):
-        runs.load(tmp_path / "all").members()
+        load_run(tmp_path / "all").members()
 
 
 def test_model_is_loaded_by_the_loader(folder: Path) -> None:
-    assert runs.load(folder).load_model(lambda path: ("loaded", path)) == ("loaded", folder / "model.keras")
+    assert load_run(folder).load_model(lambda path: ("loaded", path)) == ("loaded", folder / "model.keras")
 
 
 @pytest.mark.parametrize("error", [OSError("gone\nfor good"), ValueError(""), KeyError("layer")])
@@ -250,24 +261,24 @@ def test_model_that_does_not_load_is_refused_on_one_line(folder: Path, error: Ex
         raise error
 
     with pytest.raises(DataRejected, match=r"model\.keras: cannot be loaded: \S") as caught:
-        runs.load(folder).load_model(loader)
+        load_run(folder).load_model(loader)
     assert "\n" not in str(caught.value)
 
 
 def test_ensemble_has_no_model_of_its_own(folder: Path) -> None:
-    runs.save_info(folder, info_of(kind="ensemble"))
+    save_run_info(folder, info_of(kind="ensemble"))
     with pytest.raises(DataRejected, match="an ensemble has no model of its own"):
-        runs.load(folder).load_model(lambda path: pytest.fail("loaded"))
+        load_run(folder).load_model(lambda path: pytest.fail("loaded"))
 
 
 def test_csv_text_is_read_back_by_the_standard_library() -> None:
     rows = [["a,b", 1, 'say "no"'], ["two\nlines", 2.5, ""]]
-    text = runs.to_csv(("x", "y", "z"), rows)
+    text = to_csv(("x", "y", "z"), rows)
     assert "\r" not in text
     assert list(csv.reader(io.StringIO(text))) == [["x", "y", "z"], ["a,b", "1", 'say "no"'], ["two\nlines", "2.5", ""]]
 
 
 @given(st.lists(st.tuples(*(st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0")),) * 2)))
 def test_any_text_survives_csv(rows: list[tuple[str, str]]) -> None:
-    text = runs.to_csv(("x", "y"), rows)
+    text = to_csv(("x", "y"), rows)
     assert [tuple(row) for row in csv.reader(io.StringIO(text, newline=""))] == [("x", "y"), *rows]

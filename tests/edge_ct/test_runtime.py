@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_ct import bundle as bundles
 from edge_ct import runtime
+from edge_ct.bundle import read_bundle
 from edge_ct.phantom import make_slice
 
 
@@ -41,7 +41,7 @@ def test_a_bundle_runs_on_tflite_runtime(tiny_bundle: Path, without_litert: None
     classifier = Classifier(tiny_bundle)
     assert runtime.interpreter_class().__module__.startswith("tflite_runtime")
     classifier.check_golden()
-    tensors = bundles.read(tiny_bundle).manifest.tensors
+    tensors = read_bundle(tiny_bundle).manifest.tensors
     p, outputs = classifier.infer(classifier.manifest.preprocess(make_slice(5, 3, True, 90).image))
     assert 0 < p < 1
     assert outputs.stored.dtype == np.dtype(tensors.logits.dtype)

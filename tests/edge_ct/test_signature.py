@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_ct import bundle as bundles
 from edge_ct import cli
+from edge_ct.bundle import SEAL_LENGTH, Bundle, append_seal, read_bundle, unpack_bundle
 from edge_ct.errors import EdgeCTError, ModelRejected
 
 pytest.importorskip("cryptography")
@@ -27,44 +27,42 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path
     def pair(name: str) -> tuple[Path, Path]:
         found = folder / f"{name}.key", folder / f"{name}.pub"
         if not found[0].exists():
-            signature.keygen(*found)
+            signature.generate_keys(*found)
         return found
 
     return pair
 
 
 @pytest.fixture(scope="module")
-def signed(keys: Callable[[str], tuple[Path, Path]]) -> bundles.Bundle:
-    return bundles.unpack(signature.signed(bundles.read(OLD), keys("maker")[0]), "signed.tflite")
+def signed(keys: Callable[[str], tuple[Path, Path]]) -> Bundle:
+    return unpack_bundle(signature.sign_bundle(read_bundle(OLD), keys("maker")[0]), "signed.tflite")
 
 
 def test_a_signed_bundle_verifies_and_is_otherwise_the_same(
-    signed: bundles.Bundle, keys: Callable[[str], tuple[Path, Path]]
+    signed: Bundle, keys: Callable[[str], tuple[Path, Path]]
 ) -> None:
-    old = bundles.read(OLD)
-    assert signature.verify(signed, keys("maker")[1]) == signature.key_of(signed)
+    old = read_bundle(OLD)
+    assert signature.verify_signature(signed, keys("maker")[1]) == signature.signing_key(signed)
     assert (signed.manifest, signed.model) == (old.manifest, old.model)
     assert signed.member("split.csv") == old.member("split.csv")
-    assert signature.key_of(old) is None
+    assert signature.signing_key(old) is None
 
 
-def test_signing_anew_replaces_the_signature(signed: bundles.Bundle, keys: Callable[[str], tuple[Path, Path]]) -> None:
-    again = bundles.unpack(signature.signed(signed, keys("other")[0]), "again")
+def test_signing_anew_replaces_the_signature(signed: Bundle, keys: Callable[[str], tuple[Path, Path]]) -> None:
+    again = unpack_bundle(signature.sign_bundle(signed, keys("other")[0]), "again")
     assert len(again.content) == len(signed.content)
-    signature.verify(again, keys("other")[1])
+    signature.verify_signature(again, keys("other")[1])
     with pytest.raises(ModelRejected, match="it says key"):
-        signature.verify(again, keys("maker")[1])
+        signature.verify_signature(again, keys("maker")[1])
 
 
-def resealed(content: bytes, model_bytes: int) -> bundles.Bundle:
+def resealed(content: bytes, model_bytes: int) -> Bundle:
     """As a forger would: anybody can seal."""
-    return bundles.unpack(bundles.seal(content[: -bundles.SEAL_LENGTH], model_bytes), "forged")
+    return unpack_bundle(append_seal(content[:-SEAL_LENGTH], model_bytes), "forged")
 
 
-def test_a_byte_changed_and_sealed_anew_is_found(
-    signed: bundles.Bundle, keys: Callable[[str], tuple[Path, Path]]
-) -> None:
-    end, draw = len(signed.content) - bundles.SEAL_LENGTH, random.Random(1)
+def test_a_byte_changed_and_sealed_anew_is_found(signed: Bundle, keys: Callable[[str], tuple[Path, Path]]) -> None:
+    end, draw = len(signed.content) - SEAL_LENGTH, random.Random(1)
     found = 0
     for position in [*draw.sample(range(8, end), 60), *range(end - 128, end, 9)]:
         content = bytearray(signed.content)
@@ -74,31 +72,31 @@ def test_a_byte_changed_and_sealed_anew_is_found(
         except ModelRejected:  # the zip is broken: found as well
             continue
         with pytest.raises(ModelRejected):
-            signature.verify(forged, keys("maker")[1])
+            signature.verify_signature(forged, keys("maker")[1])
         found += 1
     assert found > 30
 
 
-def test_another_length_of_the_model_is_found(signed: bundles.Bundle, keys: Callable[[str], tuple[Path, Path]]) -> None:
+def test_another_length_of_the_model_is_found(signed: Bundle, keys: Callable[[str], tuple[Path, Path]]) -> None:
     with pytest.raises(ModelRejected, match="changed since"):
-        signature.verify(resealed(signed.content, signed.model_bytes - 4), keys("maker")[1])
+        signature.verify_signature(resealed(signed.content, signed.model_bytes - 4), keys("maker")[1])
 
 
-def test_a_stripped_signature_is_found(signed: bundles.Bundle, keys: Callable[[str], tuple[Path, Path]]) -> None:
-    stripped = bundles.read(OLD)
+def test_a_stripped_signature_is_found(signed: Bundle, keys: Callable[[str], tuple[Path, Path]]) -> None:
+    stripped = read_bundle(OLD)
     with pytest.raises(ModelRejected, match="not signed, or its signature was taken out"):
-        signature.verify(stripped, keys("maker")[1])
+        signature.verify_signature(stripped, keys("maker")[1])
 
 
 def test_keys_are_private_and_never_overwritten(tmp_path: Path) -> None:
     private, public = tmp_path / "a" / "maker.key", tmp_path / "a" / "maker.pub"
-    signature.keygen(private, public)
+    signature.generate_keys(private, public)
     assert stat.S_IMODE(private.stat().st_mode) == 0o600
     before = private.read_bytes()
     with pytest.raises(EdgeCTError, match="never overwritten"):
-        signature.keygen(private, tmp_path / "other.pub")
+        signature.generate_keys(private, tmp_path / "other.pub")
     with pytest.raises(EdgeCTError, match="never overwritten"):
-        signature.keygen(tmp_path / "other.key", public)
+        signature.generate_keys(tmp_path / "other.key", public)
     assert private.read_bytes() == before
     assert not (tmp_path / "other.key").exists()
 
@@ -112,16 +110,16 @@ def test_openssl_reads_the_keys(keys: Callable[[str], tuple[Path, Path]]) -> Non
 
 @pytest.mark.parametrize("content", [b"", b"junk", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"])
 def test_what_is_no_key_is_refused(
-    signed: bundles.Bundle, keys: Callable[[str], tuple[Path, Path]], content: bytes, tmp_path: Path
+    signed: Bundle, keys: Callable[[str], tuple[Path, Path]], content: bytes, tmp_path: Path
 ) -> None:
     path = tmp_path / "some key"
     path.write_bytes(content)
     with pytest.raises(EdgeCTError, match="some key"):
-        signature.signed(signed, path)
+        signature.sign_bundle(signed, path)
     with pytest.raises(EdgeCTError, match="some key"):
-        signature.verify(signed, path)
+        signature.verify_signature(signed, path)
     with pytest.raises(EdgeCTError, match="cannot be read"):
-        signature.verify(signed, tmp_path / "none.pub")
+        signature.verify_signature(signed, tmp_path / "none.pub")
 
 
 def test_the_commands(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -135,5 +133,5 @@ def test_the_commands(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None
     assert "Traceback" not in capfd.readouterr().err
     assert cli.run(["bundle", "inspect", str(out), "--json", "--operators"]) == 0
     shown = json.loads(capfd.readouterr().out)
-    assert shown["signed_by"] == signature.key_of(bundles.read(out))
+    assert shown["signed_by"] == signature.signing_key(read_bundle(out))
     assert {own["name"] for own in shown["operators"]} >= {"CONV_2D", "MEAN"}

@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from edge_ct import run as runs
-from edge_ct.run import Run
+from edge_ct.run import Run, load_run, write_split
+from edge_ct.system.host import processors
 from edge_ct.train.data import synthesise
 from edge_ct.train.fitting.options import Options
 from edge_ct.train.study import runner
@@ -28,7 +28,7 @@ class SmallStudy:
         return [
             "train", "customcnn", "--data", str(self.data), "--size", "32", "--epochs", "2", "--batch", "8",
             "--augment", "flips", "--split", "grouped", "--seed", "7", "--folds", "2", "--rounds", "2",
-            "--cpus-per-job", str(runner.processors()),
+            "--cpus-per-job", str(processors()),
         ]  # fmt: skip
 
     def run(self, out: Path, **changes: object) -> object:
@@ -72,7 +72,7 @@ def untrained() -> Callable[[Path, Path, Options], Run]:
         keras.utils.set_random_seed(options.seed + options.size)
         prepared = fit.prepare(table, options)
         run = Run(out, fit._info(options, prepared))
-        runs.write_split(out / "split.csv", prepared.table)
+        write_split(out / "split.csv", prepared.table)
         return fit.finish(run, build.build(keras, options.network, options.size), prepared, fit.QUIET)
 
     return make
@@ -86,6 +86,6 @@ def members(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[Path, Path]:
     """A trained network of 48 px and a random one of 32, on the same split."""
-    options = msgspec.convert(runs.load(trained_run).info.options, Options)
+    options = msgspec.convert(load_run(trained_run).info.options, Options)
     out = tmp_path_factory.mktemp("members") / "small"
     return trained_run, untrained(phantom_table, out, msgspec.structs.replace(options, size=32)).folder

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_ct import run as runs
+from edge_ct.run import load_finished_run
 from edge_ct.train.data import synthesise
 from edge_ct.train.score.predict import run_probabilities
 
@@ -102,7 +102,7 @@ def test_a_training_in_pieces_ends_as_an_unbroken_one(backend: str, tmp_path: Pa
     assert difference == 0
 
     # Whichever backend trained it, this one's network gives the same probabilities.
-    run = runs.load_finished(tmp_path / "pieces")
+    run = load_finished_run(tmp_path / "pieces")
     assert backend in run.info.versions
     with (run.folder / "predictions.csv").open(newline="") as file:
         stored = {row["path"]: float(row["probability"]) for row in csv.DictReader(file)}

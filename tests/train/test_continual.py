@@ -13,10 +13,9 @@ import pytest
 from PIL import Image
 
 from edge_ct import cli
-from edge_ct import run as runs
 from edge_ct.errors import DataRejected, EdgeCTError
 from edge_ct.metrics import mcnemar_p, score
-from edge_ct.run import Run
+from edge_ct.run import Run, SplitTable, load_finished_run, load_run, save_run_info, write_seen_slices, write_split
 from edge_ct.slices import read
 from edge_ct.system.progress import QUIET, Progress
 from edge_ct.train import continual, fit
@@ -38,7 +37,7 @@ def new_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def prepare(base: Path, data: Path, replay: Path | None = None, say: object = None, **changes: object) -> fit.Prepared:
     options = continual.options(base, changes)
     progress = QUIET if say is None else say
-    return continual._prepare(runs.load(base), data, replay, options, progress)  # type: ignore[arg-type]
+    return continual._prepare(load_run(base), data, replay, options, progress)  # type: ignore[arg-type]
 
 
 class Listening(Progress):
@@ -51,7 +50,7 @@ class Listening(Progress):
 
 
 def test_options_are_those_of_the_run_but_slower(trained_run: Path) -> None:
-    first = msgspec.convert(runs.load(trained_run).info.options, Options)
+    first = msgspec.convert(load_run(trained_run).info.options, Options)
     found = continual.options(trained_run, {"epochs": 3, "augment": "travel", "policy": None})
     assert found == msgspec.structs.replace(
         first, epochs=3, augment="travel", learning_rate=first.learning_rate / 5, start=str(trained_run)
@@ -60,7 +59,7 @@ def test_options_are_those_of_the_run_but_slower(trained_run: Path) -> None:
 
 
 def test_old_and_new_are_mixed_as_asked(trained_run: Path, new_table: Path) -> None:
-    old = runs.load(trained_run).split()
+    old = load_run(trained_run).split()
     known = old.part_of()
     for share in (0.5, 0.2, 0.0):
         prepared = prepare(trained_run, new_table, replay_share=share)
@@ -90,7 +89,7 @@ def test_an_old_test_slice_among_the_new_is_not_learned_from(
     trained_run: Path, new_table: Path, tmp_path: Path
 ) -> None:
     """In another container, under another name, of another patient and with the wrong label."""
-    base = runs.load(trained_run)
+    base = load_run(trained_run)
     old, dataset = base.split(), base.dataset()
     tested = old.where("test")[:6]
     rows = [f"{new_table.parent}/{row}" for row in new_table.read_text().splitlines()[1:]]
@@ -122,10 +121,10 @@ def test_an_old_test_slice_among_the_new_is_not_learned_from(
 def test_a_group_that_the_old_split_tore_apart_is_left_out(trained_run: Path, new_table: Path, tmp_path: Path) -> None:
     base = tmp_path / "base"
     shutil.copytree(trained_run, base)
-    old = runs.load(base).split()
+    old = load_run(base).split()
     torn = list(old.groups)
     torn[int(old.where("train")[0])] = torn[int(old.where("test")[0])] = "clinic-torn"
-    runs.write_split(base / "split.csv", runs.SplitTable(old.paths, old.labels, tuple(torn), old.parts, old.sha256))
+    write_split(base / "split.csv", SplitTable(old.paths, old.labels, tuple(torn), old.parts, old.sha256))
     rows = [f"{new_table.parent}/{row}" for row in new_table.read_text().splitlines()[1:]]
     rows[0] = f"{rows[0].rsplit(',', 1)[0]},clinic-torn"
     (tmp_path / "new.csv").write_text("\n".join(["path,label,group", *rows]) + "\n")
@@ -139,7 +138,7 @@ def test_a_near_duplicate_of_an_old_test_slice_is_not_learned_from(
     trained_run: Path, new_table: Path, tmp_path: Path
 ) -> None:
     """In a folder that names no patients."""
-    base = runs.load(trained_run)
+    base = load_run(trained_run)
     old, dataset = base.split(), base.dataset()
     for label in ("COVID", "non-COVID"):
         shutil.copytree(new_table.parent / label, tmp_path / "new" / label)
@@ -164,12 +163,12 @@ def test_old_slices_that_have_moved_or_are_gone(
 ) -> None:
     base = tmp_path / "base"
     shutil.copytree(trained_run, base)
-    runs.save_info(base, msgspec.structs.replace(runs.load(base).info, data_path="/nowhere"))
+    save_run_info(base, msgspec.structs.replace(load_run(base).info, data_path="/nowhere"))
     with pytest.raises(DataRejected, match=r"/nowhere: holds no slice that .* --replay where they are, or go on"):
         prepare(base, new_table)
     # Some of them, by other names: what is no part of the run is left alone.
     moved = tmp_path / "moved"
-    old = runs.load(base).split()
+    old = load_run(base).split()
     chosen = [*old.where("train")[:40], *old.where("test")[:10]]
     for number, i in enumerate(chosen):
         folder = moved / ("non-COVID", "COVID")[old.labels[i]]
@@ -201,7 +200,7 @@ def test_what_cannot_go_on_is_refused(
     with pytest.raises(EdgeCTError, match="is the run to go on from"):
         continual.go_on(new_table, trained_run, continual.options(trained_run, {}), force=True)
     both = tmp_path / "ensemble"
-    runs.save_info(both, msgspec.structs.replace(runs.load(trained_run).info, kind="ensemble"))
+    save_run_info(both, msgspec.structs.replace(load_run(trained_run).info, kind="ensemble"))
     with pytest.raises(DataRejected, match="an ensemble cannot be trained further"):
         continual.options(both, {})
     assert not out.exists()
@@ -237,14 +236,14 @@ def test_old_and_new_are_scored_before_and_after(
     with monkeypatch.context() as patch:
         patch.setattr(Progress, "say", die)
         assert cli.run(command) == 130
-    assert not runs.load(out).info.finished
+    assert not load_run(out).info.finished
     capsys.readouterr()
     assert cli.run([*command, "--resume"]) == 0
     printed = json.loads(capsys.readouterr().out)
     found = printed["continual"]
     assert json.loads((out / "continual.json").read_bytes()) == found
 
-    run, base = runs.load_finished(out), runs.load(trained_run)
+    run, base = load_finished_run(out), load_run(trained_run)
     assert (run.info.options["start"], run.info.options["epochs"]) == (str(trained_run), 2)
     with (out / "history.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) == 2
@@ -285,14 +284,14 @@ def test_a_chain_of_runs_forgets_no_slice(
     child = tmp_path / "child"
     prepared = prepare(trained_run, new_table)
     run = Run(child, fit._info(continual.options(trained_run, {}), prepared))
-    runs.write_split(child / "split.csv", prepared.table)
-    runs.write_seen(child, prepared.seen)
+    write_split(child / "split.csv", prepared.table)
+    write_seen_slices(child, prepared.seen)
     shutil.copy(trained_run / "model.keras", child / "model.keras")
-    runs.save_info(child, msgspec.structs.replace(run.info, finished=True))
+    save_run_info(child, msgspec.structs.replace(run.info, finished=True))
     newest = synthesise.write(tmp_path / "newest", patients=40, slices=1, size=64, seed=123)
     rows = newest.read_text().splitlines()
     newest.write_text("\n".join([rows[0], *(",third-".join(row.rsplit(",", 1)) for row in rows[1:])]) + "\n")
     last = prepare(child, newest)
     reached = {**last.seen, **last.table.part_of()}
-    assert reached.items() >= runs.load(trained_run).known().items()
+    assert reached.items() >= load_run(trained_run).known().items()
     assert reached.items() >= prepared.table.part_of().items()

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from edge_ct import run as runs
 from edge_ct.dataset import load
 from edge_ct.errors import DataRejected, EdgeCTError
 from edge_ct.preprocess import Preprocess
+from edge_ct.run import load_run
 from edge_ct.system.progress import QUIET
 from edge_ct.train import fit
 from edge_ct.train.data.augment import POLICIES
@@ -42,7 +42,7 @@ def test_the_run_folder_is_complete(trained_run: Path) -> None:
         "run.json", "split.csv", "model.keras", "history.csv", "predictions.csv", "metrics.json", "metrics.csv",
         "curves.png", "confusion.png",
     }  # fmt: skip
-    info = runs.load(trained_run).info
+    info = load_run(trained_run).info
     assert info.finished
     assert info.data.split == "grouped"
     assert info.versions["keras"]
@@ -60,7 +60,7 @@ def test_metrics_are_those_of_the_predictions(trained_run: Path) -> None:
 
 
 def test_predictions_are_those_of_the_saved_model(trained_run: Path) -> None:
-    run = runs.load(trained_run)
+    run = load_run(trained_run)
     rows = {row["path"]: float(row["probability"]) for row in read_csv(trained_run / "predictions.csv")}
     table = run.split()
     tested = table.where("test")[:10]
@@ -69,7 +69,7 @@ def test_predictions_are_those_of_the_saved_model(trained_run: Path) -> None:
 
 
 def test_patients_stay_together(trained_run: Path) -> None:
-    table = runs.load(trained_run).split()
+    table = load_run(trained_run).split()
     homes: dict[str, set[str]] = {}
     for group, part in zip(table.groups, table.parts, strict=True):
         homes.setdefault(group, set()).add(part)
@@ -136,14 +136,14 @@ def test_a_loss_that_is_no_number_ends_the_training_and_is_not_saved(tmp_path: P
 
 @pytest.mark.parametrize("change", [{"epochs": 30}, {"seed": 9}])
 def test_resume_with_other_options_is_refused(change: dict[str, int], trained_run: Path, phantom_table: Path) -> None:
-    options = msgspec.convert(runs.load(trained_run).info.options, Options)
+    options = msgspec.convert(load_run(trained_run).info.options, Options)
     with pytest.raises(DataRejected, match="other options"):
         fit.train(phantom_table, trained_run, msgspec.structs.replace(options, **change), resume=True, force=False)
 
 
 def test_resuming_a_finished_run_changes_nothing(trained_run: Path, phantom_table: Path) -> None:
     before = (trained_run / "run.json").stat().st_mtime_ns
-    options = msgspec.convert(runs.load(trained_run).info.options, Options)
+    options = msgspec.convert(load_run(trained_run).info.options, Options)
     assert fit.train(phantom_table, trained_run, options, resume=True, force=False).info.finished
     assert (trained_run / "run.json").stat().st_mtime_ns == before
 
@@ -211,7 +211,7 @@ def test_a_killed_training_resumes_to_the_same_end(phantom_table: Path, tmp_path
         time.sleep(0.02)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
-    assert not runs.load(tmp_path / "b").info.finished
+    assert not load_run(tmp_path / "b").info.finished
     trained = len(json.loads((tmp_path / "b" / "checkpoint" / "state.json").read_bytes())["history"])
     assert 1 <= trained < 4
     resumed = subprocess.run([*command(tmp_path / "b"), "--resume"], env=environment, capture_output=True, check=True)

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from edge_ct import cli
-from edge_ct import run as runs
 from edge_ct.dataset import load
+from edge_ct.run import load_finished_run
 from edge_ct.train import fit
 from edge_ct.train.fitting.options import Options
 from edge_ct.train.study import plan
@@ -53,7 +53,7 @@ def test_train_leaves_the_run_of_one_fold(
     command += ["--split", "grouped", "--folds", "4", "--fold", "2", "--seed", "5", "--split-seed", "3", "--json"]
     assert cli.run([*command, "--out", str(tmp_path / "run")]) == 0
     assert json.loads(capsys.readouterr().out)
-    run = runs.load_finished(tmp_path / "run")
+    run = load_finished_run(tmp_path / "run")
     assert run.model_path.is_file()
     assert run.info.data.seed == 3
     assert run.split().parts == fit.prepare(small_study_data, of_fold(2, split="grouped")).table.parts

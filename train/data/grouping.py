@@ -21,7 +21,7 @@ from edge_ct.dataset import Dataset, load
 from edge_ct.dicom import DicomIds
 from edge_ct.errors import DataRejected, EdgeCTError, InputRejected
 from edge_ct.imaging import near_duplicates
-from edge_ct.run import to_csv
+from edge_ct.system.csv_text import to_csv
 from edge_ct.system.files import refuse_existing, write_text
 from edge_ct.system.progress import QUIET, Progress
 

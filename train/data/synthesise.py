@@ -9,7 +9,7 @@ import cv2
 
 from edge_ct.errors import EdgeCTError
 from edge_ct.phantom import make_patients
-from edge_ct.run import to_csv
+from edge_ct.system.csv_text import to_csv
 from edge_ct.system.files import fresh_folder, refuse_existing, write_bytes, write_text
 from edge_ct.system.progress import QUIET, Progress
 

@@ -12,7 +12,7 @@ from edge_ct.system import native_output
 
 from .network import Network
 
-with native_output.native_stderr():
+with native_output.captured_native_stderr():
     import keras
 
 _CONVOLUTIONS = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D")

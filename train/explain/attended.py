@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from edge_ct.network_analysis.receptive_field import enlarged
+from edge_ct.network_analysis.receptive_field import enlarge_map
 
 from . import map_comparison
 
@@ -82,7 +82,7 @@ def _drawn(heat: np.ndarray, side: int) -> np.ndarray:
     """Maps [n, h, w] -> float32 [n, side, side], each from 0 to 255; a map of nothing stays 0."""
     peaks = heat.max((1, 2), keepdims=True)
     scaled = np.divide(255 * heat, peaks, out=np.zeros_like(heat), where=peaks > 0)
-    return np.stack([enlarged(one, side, side) for one in scaled])
+    return np.stack([enlarge_map(one, side, side) for one in scaled])
 
 
 def _mean(heat: np.ndarray, mask: np.ndarray) -> float:

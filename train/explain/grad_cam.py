@@ -16,7 +16,7 @@ from edge_ct.system import native_output
 
 from .network import Network, batches
 
-with native_output.native_stderr():
+with native_output.captured_native_stderr():
     import keras
 
 Method = Literal["gradcam", "gradcam++", "classmap"]

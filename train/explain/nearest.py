@@ -21,7 +21,7 @@ from edge_ct.system.progress import QUIET, Progress
 
 from .network import LAST, Network, batches
 
-with native_output.native_stderr():
+with native_output.captured_native_stderr():
     import keras
 
 

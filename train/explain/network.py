@@ -11,17 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from edge_ct import run as runs
 from edge_ct import slices
 from edge_ct.errors import DataRejected, EdgeCTError, InputRejected
-from edge_ct.imaging import slice_check
+from edge_ct.imaging.slice_check import check_slice
 from edge_ct.network_analysis import receptive_field
-from edge_ct.phantom import seen_by
+from edge_ct.phantom import preprocessed_phantoms
 from edge_ct.preprocess import Preprocess
-from edge_ct.run import Run
+from edge_ct.run import Run, load_finished_run
 from edge_ct.system import native_output
 
-with native_output.native_stderr():
+with native_output.captured_native_stderr():
     import keras
 
 BATCH = 16
@@ -89,7 +88,7 @@ class Network:
             maps = np.asarray(model.predict_on_batch(self.preprocess.normalise(images)))
             return np.diff(maps, axis=3) if by_class else maps
 
-        return receptive_field.centres(respond, seen_by(self.preprocess))
+        return receptive_field.measure_cell_centres(respond, preprocessed_phantoms(self.preprocess))
 
     def log_odds(self, images: np.ndarray) -> np.ndarray:
         """logit[1] - logit[0], float64 [n], of images uint8 [n, s, s, 1]."""
@@ -104,7 +103,7 @@ def batches(network: Network, images: np.ndarray) -> list[np.ndarray]:
 
 def load(folder: Path) -> Network:
     """Open a finished run. Raises `DataRejected` for what is none, an ensemble, or a network without convolutions."""
-    run = runs.load_finished(folder)
+    run = load_finished_run(folder)
     return of(run, run.load_model(partial(keras.saving.load_model, compile=False)))
 
 
@@ -130,6 +129,6 @@ def read(paths: list[Path], preprocess: Preprocess, named: bool = False) -> tupl
     """
     found = [slices.read(path) for path in paths]
     for path, one in zip(paths, found, strict=True) if named else ():
-        if reason := slice_check.look(one.pixels, one.colour).reason:
+        if reason := check_slice(one.pixels, one.colour).reason:
             raise InputRejected(f"{path}: rejected, so there is nothing to explain: {reason}")
     return [one.pixels for one in found], np.stack([preprocess(one.pixels) for one in found])

@@ -13,8 +13,8 @@ import numpy as np
 from edge_ct import slices as slice_files
 from edge_ct.dataset import Dataset, load
 from edge_ct.errors import EdgeCTError, InputRejected
-from edge_ct.network_analysis.occlusion import occlusion
-from edge_ct.run import to_csv
+from edge_ct.network_analysis.occlusion import occlusion_map
+from edge_ct.system.csv_text import to_csv
 from edge_ct.system.files import fresh_folder, refuse_existing, write_bytes, write_text
 from edge_ct.system.progress import QUIET, Progress
 
@@ -235,7 +235,7 @@ def bundle(
         if "occlusion" in names:
             maps["occlusion"] = []
             for image in images:
-                maps["occlusion"].append(np.maximum(occlusion(found.log_odds, image, seconds), 0))
+                maps["occlusion"].append(np.maximum(occlusion_map(found.log_odds, image, seconds), 0))
                 on_done(1)
         if "rise" in names:
             maps["RISE"] = []

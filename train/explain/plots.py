@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from edge_ct.network_analysis.receptive_field import Centres, enlarged
-from edge_ct.system.files import replacing
+from edge_ct.network_analysis.receptive_field import Centres, enlarge_map
+from edge_ct.system.files import replace_atomically
 
 from ..plots import plt
 from .activations import Response
@@ -33,7 +33,7 @@ def over(
     """
     axis.imshow(pixels, cmap="gray", vmin=0, vmax=255)
     if heat is not None:
-        large = np.maximum(enlarged(heat, *pixels.shape, at), 0)
+        large = np.maximum(enlarge_map(heat, *pixels.shape, at), 0)
         peak = float(large.max()) if top is None else top
         strength = np.clip(large / peak, 0, 1) if peak > 0 else np.zeros_like(large)
         axis.imshow(strength, cmap=_COLOURS, vmin=0, vmax=1, alpha=0.65 * np.sqrt(strength))
@@ -122,6 +122,6 @@ def entitle(figure: Any, title: str) -> None:
 
 def save(figure: Any, path: Path) -> None:
     """Write a figure as PNG, whole or not at all."""
-    with replacing(path) as temporary:
+    with replace_atomically(path) as temporary:
         figure.savefig(temporary, dpi=130)
     plt.close(figure)

@@ -10,7 +10,7 @@ from time import monotonic
 import cv2
 import numpy as np
 
-from edge_ct.network_analysis.occlusion import blurred
+from edge_ct.network_analysis.occlusion import blur
 
 from .network import LogOdds
 
@@ -26,7 +26,7 @@ def rise(
     image: uint8 [s, s, 1]. Each pixel has the mean log-odds of the views that show it, less that of all views. The same
     seed gives the same masks; where `seconds` are up, there are fewer of them.
     """
-    generator, hidden, side = np.random.default_rng(seed), blurred(image).astype(np.float32), len(image)
+    generator, hidden, side = np.random.default_rng(seed), blur(image).astype(np.float32), len(image)
     until, used = monotonic() + seconds, 0
     seen, shown, total = np.zeros((side, side)), np.zeros((side, side)), 0.0
     while used < masks and (used == 0 or monotonic() < until):

@@ -13,14 +13,14 @@ import numpy as np
 
 from edge_ct.imaging import lungs
 from edge_ct.network_analysis import receptive_field
-from edge_ct.network_analysis.occlusion import blurred
+from edge_ct.network_analysis.occlusion import blur
 from edge_ct.phantom import Phantom, make_slice
 from edge_ct.system import native_output
 
 from . import map_comparison
 from .network import LogOdds, Network
 
-with native_output.native_stderr():
+with native_output.captured_native_stderr():
     import keras
 
 STEPS = 20
@@ -109,8 +109,8 @@ def curves(
 
 
 def _areas(log_odds: LogOdds, heat: np.ndarray, image: np.ndarray, at: receptive_field.Centres) -> tuple[float, float]:
-    order = np.argsort(-receptive_field.enlarged(heat, *image.shape[:2], at), axis=None, kind="stable")
-    hidden, flat = blurred(image).reshape(-1), image.reshape(-1)
+    order = np.argsort(-receptive_field.enlarge_map(heat, *image.shape[:2], at), axis=None, kind="stable")
+    hidden, flat = blur(image).reshape(-1), image.reshape(-1)
     deleted, inserted = [], []
     for step in range(STEPS + 1):
         changed = order[: round(step / STEPS * len(order))]
@@ -170,7 +170,7 @@ def lung_share(maps: np.ndarray, pixels: list[np.ndarray], label: str, at: recep
 
 
 def _inside(heat: np.ndarray, mask: np.ndarray, at: receptive_field.Centres) -> float:
-    energy = np.maximum(receptive_field.enlarged(heat, *mask.shape, at), 0)
+    energy = np.maximum(receptive_field.enlarge_map(heat, *mask.shape, at), 0)
     total = float(energy.sum())
     return float(energy[mask].sum()) / total if total > 0 else 0.0
 
@@ -212,7 +212,7 @@ def pointing(
             ideal.flat[heat.argmax()] > 0,
             (ideal > 0).mean(),
         )
-        large = receptive_field.enlarged(np.maximum(heat, 0), side, side, at)
+        large = receptive_field.enlarge_map(np.maximum(heat, 0), side, side, at)
         overlaps.append(map_comparison.iou(map_comparison.attended(large), one.lesion))
         inside.append(_inside(heat, one.lungs, at))
         chance.append(float(one.lungs.mean()))
@@ -228,7 +228,7 @@ def points_at(heat: np.ndarray, lesion: np.ndarray, at: receptive_field.Centres 
     heat: float [a, a]; lesion: bool [h, w]; at: where the cells look.
     """
     near = _within(lesion, round(TOLERANCE * len(lesion)))
-    return _at(near, receptive_field.strongest(heat, at)), float(near.mean())
+    return _at(near, receptive_field.strongest_point(heat, at)), float(near.mean())
 
 
 def _at(mask: np.ndarray, place: tuple[float, float]) -> bool:

@@ -12,7 +12,7 @@ from edge_ct.system import native_output
 
 from ..data.augment import Augment
 
-with native_output.native_stderr():
+with native_output.captured_native_stderr():
     import keras
 
 # Labels int8 [n] and the uint8 slices [n, s, s, 1], augmented -> what the loss compares with.

@@ -14,15 +14,15 @@ import msgspec
 import numpy as np
 
 from edge_ct.errors import EdgeCTError
-from edge_ct.run import to_csv
 from edge_ct.system import native_output
-from edge_ct.system.files import replacing, write_bytes, write_text
+from edge_ct.system.csv_text import to_csv
+from edge_ct.system.files import replace_atomically, write_bytes, write_text
 from edge_ct.system.progress import Progress
 
 from . import optimise, tensorboard
 from .options import Options
 
-with native_output.native_stderr():
+with native_output.captured_native_stderr():
     import keras
 
 
@@ -37,7 +37,7 @@ class State(msgspec.Struct):
 def saving(path: Path) -> Iterator[Path]:
     """As `replacing`, for what Keras writes: on a full disk h5py raises more than OSError."""
     try:
-        with replacing(path) as temporary:
+        with replace_atomically(path) as temporary:
             yield temporary
     except (RuntimeError, ValueError) as error:
         raise EdgeCTError(f"{path}: cannot be written: {error}") from error

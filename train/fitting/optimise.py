@@ -11,7 +11,7 @@ from edge_ct.system import native_output
 
 from .options import Options, Precision
 
-with native_output.native_stderr():
+with native_output.captured_native_stderr():
     import keras
 
 # Of the plateau schedule: epochs without a lower validation loss before the rate is cut, and by how much.

@@ -12,15 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_ct import run as runs
 from edge_ct.dataset import PARTS
 from edge_ct.errors import DataRejected
-from edge_ct.run import SplitTable
+from edge_ct.run import SplitTable, load_finished_run
 from edge_ct.system import native_output
 
 from ..score import predict
 
-with native_output.native_stderr():
+with native_output.captured_native_stderr():
     import keras
 
 
@@ -33,7 +32,7 @@ class Teacher:
         Raises `DataRejected` for a teacher of other classes, or one that was made with slices which the student is to
         be validated or tested with.
         """
-        self._run = runs.load_finished(folder)
+        self._run = load_finished_run(folder)
         if self._run.info.classes != classes:
             raise DataRejected(
                 f"{folder}: its classes are {_named(self._run.info.classes)}, the slices' {_named(classes)}"

@@ -9,11 +9,10 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from edge_ct import run as runs
 from edge_ct.errors import DataRejected
 from edge_ct.manifest import Network
 from edge_ct.metrics import SMALLEST, Scores
-from edge_ct.run import Rule, Run, RunInfo, SplitTable
+from edge_ct.run import Rule, Run, RunInfo, SplitTable, load_finished_run, save_run_info, write_seen_slices, write_split
 from edge_ct.system.files import fresh_folder, refuse_existing
 from edge_ct.system.progress import QUIET, Progress
 
@@ -61,22 +60,22 @@ def create(
     run = Run(out, info)
     combined = predict.combine(run, probabilities)
     fresh_folder(out, "run.json")
-    runs.write_split(out / "split.csv", table)
-    runs.write_seen(out, first.seen())
+    write_split(out / "split.csv", table)
+    write_seen_slices(out, first.seen())
     scores = run_scores.write(out, table, combined, info)
     rows = [
         _row(member, weight, run_scores.score_parts(table, own))
         for member, weight, own in zip(opened, weights or (None,) * len(opened), probabilities, strict=True)
     ]
     seed_study_table.write(out, [*rows, _row(run, None, scores.parts)], _caption(info, scores.parts))
-    runs.save_info(out, info)
+    save_run_info(out, info)
     return run
 
 
 def _open(members: Sequence[Path], out: Path) -> list[Run]:
     if len(members) < 2:
         raise DataRejected("an ensemble needs at least two runs")
-    opened = [runs.load_finished(folder) for folder in members]
+    opened = [load_finished_run(folder) for folder in members]
     first, known, named = opened[0], opened[0].known(), set[Path]()
     for run in opened:
         if run.info.kind == "ensemble":

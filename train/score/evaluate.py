@@ -13,14 +13,15 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from edge_ct import run as runs
 from edge_ct import slices
 from edge_ct.classifier import Classifier, Result
 from edge_ct.dataset import Dataset, load
 from edge_ct.decision import decide_series
 from edge_ct.errors import DataRejected, InputRejected
-from edge_ct.held_out import Part, known_to, select
+from edge_ct.held_out import Part, parts_known_to_bundle, select_held_out
 from edge_ct.metrics import Scores, score
+from edge_ct.run import load_finished_run
+from edge_ct.system.csv_text import to_csv
 from edge_ct.system.files import write_text
 from edge_ct.system.progress import QUIET, Progress
 
@@ -79,11 +80,11 @@ def _evaluate_run(
 ) -> Evaluation:
     from .predict import run_probabilities
 
-    run = runs.load_finished(folder)
+    run = load_finished_run(folder)
     table = run.split()
     dataset = run.dataset() if data is None else load(data, positive, one_class=True)
     hashes = table.sha256 if data is None else _hashes(dataset, progress)
-    chosen, split, scored = select(hashes, run.known(), run.info.data.split, part)
+    chosen, split, scored = select_held_out(hashes, run.known(), run.info.data.split, part)
     home = dict(zip(table.sha256, table.groups, strict=True))
     groups = _groups(dataset, hashes, home, chosen) if ks else []
     dataset = dataset.take(chosen)
@@ -115,10 +116,10 @@ def _evaluate_bundle(
 ) -> Evaluation:
     classifier = Classifier(path)
     manifest = classifier.manifest
-    known = known_to(classifier.bundle)
+    known = parts_known_to_bundle(classifier.bundle)
     everything = load(data, positive, one_class=True)
     hashes = _hashes(everything, progress)
-    chosen, split, scored = select(hashes, known, manifest.data.split, part)
+    chosen, split, scored = select_held_out(hashes, known, manifest.data.split, part)
     groups = _groups(everything, hashes, {}, chosen) if ks else [""] * len(chosen)
     dataset = everything.take(chosen)
     results: list[Result] = []
@@ -158,7 +159,7 @@ def _evaluate_bundle(
 def _write_predictions(path: Path, dataset: Dataset, calls: Sequence[str], found: Sequence[float | None]) -> None:
     rows = zip(dataset.paths, dataset.labels.tolist(), calls, found, strict=True)
     shown = ((file, label, call, "" if p is None else repr(float(p))) for file, label, call, p in rows)
-    write_text(path, runs.to_csv(("path", "label", "decision", "probability"), shown))
+    write_text(path, to_csv(("path", "label", "decision", "probability"), shown))
 
 
 def _groups(dataset: Dataset, hashes: Sequence[str | None], home: dict[str, str], chosen: Sequence[int]) -> list[str]:

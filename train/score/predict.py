@@ -13,7 +13,7 @@ from edge_ct.run import Run
 from edge_ct.system import native_output
 from edge_ct.system.progress import QUIET, Progress
 
-with native_output.native_stderr():
+with native_output.captured_native_stderr():
     import keras
 
 BATCH = 64

@@ -11,7 +11,8 @@ import numpy as np
 from edge_ct.dataset import PARTS
 from edge_ct.manifest import Estimate
 from edge_ct.metrics import Scores, score
-from edge_ct.run import RunInfo, SplitTable, to_csv
+from edge_ct.run import RunInfo, SplitTable
+from edge_ct.system.csv_text import to_csv
 from edge_ct.system.files import write_bytes, write_text
 
 from .. import plots

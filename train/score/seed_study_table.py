@@ -9,7 +9,7 @@ import msgspec
 
 from edge_ct.manifest import Estimate
 from edge_ct.metrics import Scores
-from edge_ct.run import to_csv
+from edge_ct.system.csv_text import to_csv
 from edge_ct.system.files import write_bytes, write_text
 
 from ..published_results import SEED_STUDY

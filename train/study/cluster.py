@@ -33,7 +33,7 @@ from ..zoo import build
 from . import runner
 from .runner import Runner, Work
 
-with native_output.native_stderr():
+with native_output.captured_native_stderr():
     import keras
 
 # How often a job is begun again when its worker is lost; after that something is wrong with the job.

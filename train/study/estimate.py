@@ -14,6 +14,7 @@ import numpy as np
 from edge_ct.dataset import load
 from edge_ct.preprocess import Preprocess
 from edge_ct.system import malloc, native_output
+from edge_ct.system.host import processors
 from edge_ct.system.progress import QUIET, Progress
 
 from ..fitting import optimise
@@ -22,7 +23,7 @@ from ..fitting.options import Options
 from ..zoo import build
 from . import runner
 
-with native_output.native_stderr():
+with native_output.captured_native_stderr():
     import keras
 
 # Steps that are timed, after one that builds the graph.
@@ -85,7 +86,7 @@ def estimate(
         if backbone not in measured:
             progress.say(f"measuring {backbone}")
             own = msgspec.structs.replace(options, network=backbone, weights="none", teacher="")
-            measured[backbone] = measure(own, batch, threads or runner.processors())
+            measured[backbone] = measure(own, batch, threads or processors())
         start, step, scoring = measured[backbone]
         seconds = start + options.epochs * (max(1, trained // batch) * step + scored * scoring) + n * scoring
         costs.append(Cost(network, jobs, step * 1000, batch / step, scoring * 1000, start, seconds / 3600))
@@ -97,7 +98,7 @@ def measure(options: Options, batch: int, threads: int) -> tuple[float, float, f
     """Seconds until the first training step is done, of a further step, and of scoring a slice."""
     options.check()
     runner.repeatable(threads)
-    malloc.keep_freed()
+    malloc.keep_freed_memory()
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (batch * (STEPS + 1), options.size, options.size, 1), dtype=np.uint8)
     labels, preprocess = np.arange(len(images)) % 2, Preprocess(options.size)
@@ -129,4 +130,4 @@ def _device() -> str:
         ]
         if names:
             return ", ".join(names)
-    return f"{keras.backend.backend()}, {runner.processors()} processors"
+    return f"{keras.backend.backend()}, {processors()} processors"

@@ -15,9 +15,9 @@ import msgspec
 import numpy as np
 from statsmodels.stats.weightstats import DescrStatsW
 
-from edge_ct import run as runs
 from edge_ct.manifest import Estimate
 from edge_ct.metrics import wilson
+from edge_ct.run import load_run
 
 from ..published_results import METRICS
 from ..score.run_scores import RunScores
@@ -106,7 +106,7 @@ def of_run(folder: Path, network: str, number: int, fold: int) -> Result:
         number,
         fold,
         scores.seed,
-        runs.load(folder).info.network.parameters,
+        load_run(folder).info.network.parameters,
         scores.parts["train"].n,
         scores.parts["validation"].n,
         tested.n,

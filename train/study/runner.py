@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import csv
 import gc
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -24,10 +23,11 @@ from typing import Any
 
 import msgspec
 
-from edge_ct import run as runs
 from edge_ct.errors import DataRejected, EdgeCTError
+from edge_ct.run import MODEL, load_run
 from edge_ct.system import native_output
-from edge_ct.system.files import alone
+from edge_ct.system.files import exclusive_lock
+from edge_ct.system.host import processors
 from edge_ct.system.progress import QUIET, Progress
 
 from .. import fit
@@ -36,7 +36,7 @@ from ..fitting.options import Options
 from . import plan, results, tables
 from .plan import Job, Plan
 
-with native_output.native_stderr():
+with native_output.captured_native_stderr():
     import keras
 
 
@@ -87,7 +87,7 @@ def run(
             wanted.parts(shared.dataset)  # data that cannot be dealt is found before anything is written
         elif found != msgspec.structs.replace(begun.slices, path=found.path):
             raise DataRejected(f"{out}: was begun with other slices; begin anew with --force")
-    with alone(out):
+    with exclusive_lock(out):
         if begun is None:
             _clear(out)
             begun = msgspec.structs.replace(
@@ -183,20 +183,15 @@ def repeatable(threads: int) -> None:
             raise EdgeCTError(f"TensorFlow computes with {has} threads already, not {threads}") from error
 
 
-def processors() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def tidy(folder: Path, keep_model: bool) -> None:
     """Leave of a finished run what is needed."""
     shutil.rmtree(folder / "checkpoint", ignore_errors=True)
     if not keep_model:
-        (folder / runs.MODEL).unlink(missing_ok=True)
+        (folder / MODEL).unlink(missing_ok=True)
 
 
 def _finished(folder: Path) -> bool:
-    return (folder / "run.json").exists() and runs.load(folder).info.finished
+    return (folder / "run.json").exists() and load_run(folder).info.finished
 
 
 def _clear(out: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from edge_ct.manifest import Estimate
-from edge_ct.run import to_csv
+from edge_ct.system.csv_text import to_csv
 from edge_ct.system.files import write_text
 
 from .. import plots, published_results

@@ -7,13 +7,13 @@ from typing import Any
 
 import msgspec
 
-from edge_ct.network_analysis.macs import macs
+from edge_ct.network_analysis.macs import count_macs
 from edge_ct.system import native_output
 from edge_ct.system.progress import QUIET, Progress
 
 from . import build
 
-with native_output.native_stderr():
+with native_output.captured_native_stderr():
     import keras
 
 
@@ -63,7 +63,7 @@ def _described(architecture: build.Architecture, model: Any, size: int) -> Descr
         family=architecture.family,
         modified=architecture.modified,
         params=model.count_params(),
-        macs=macs(model),
+        macs=count_macs(model),
         size=size,
         minimum=architecture.minimum,
         class_map=architecture.class_map,

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from edge_ct import bundle as bundles
 from edge_ct.benchmarks.experiments import conversions
+from edge_ct.bundle import read_bundle
 from edge_ct.errors import EdgeCTError
 
 ESTIMATE = {"value": 0.9, "low": 0.8, "high": 0.95}
@@ -21,7 +21,7 @@ def measured(folder: Path, stem: str, bundle: Path, wrong: range, model: str = "
     """The four files of a stem. wrong: the slices it errs on."""
     content = bundle.read_bytes()
     (folder / f"{stem}.tflite").write_bytes(content)
-    model = model or bundles.read(bundle).identity
+    model = model or read_bundle(bundle).identity
     metrics = dict.fromkeys(("accuracy", "sensitivity", "specificity", "auc", "ece"), ESTIMATE)
     evaluation = {"model": model, "split": "random", "part": "test", "n": 20, "operating_point": metrics, **metrics}
     latency = {"p50_ms": 1.5, "p90_ms": 1.75, "n": 100, "threads": 1}
@@ -48,7 +48,7 @@ def test_a_table_compares_slice_by_slice_with_the_first(tiny_bundle: Path, tmp_p
     assert float(after["mcnemar_p"]) == pytest.approx(binomtest(1, 5).pvalue, abs=1e-4)
     assert float(after["mcnemar_p_positives"]) == pytest.approx(binomtest(0, 4).pvalue, abs=1e-4)
     assert (after["positives_lost"], after["positives_found"]) == ("4", "0")
-    model = bundles.read(tiny_bundle).model
+    model = read_bundle(tiny_bundle).model
     assert after["raw_bytes"] == str(len(model))
     assert after["compressed_bytes"] == str(len(zlib.compress(model, 9)))
     assert (after["p50_ms"], after["p90_ms"], after["peak_rss_mb"]) == ("1.500", "1.750", "70.0")

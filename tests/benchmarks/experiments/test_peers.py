@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from edge_ct import bundle as bundles
 from edge_ct.benchmarks.experiments import peers
 from edge_ct.benchmarks.measure import bundle
+from edge_ct.bundle import read_bundle
 from edge_ct.errors import EdgeCTError
 
 
@@ -38,7 +38,7 @@ def test_rows_hold_every_engine_and_query() -> None:
 def test_engines_take_turns_and_agree(tiny_bundle: Path, tmp_path: Path) -> None:
     path, flatbuffer = tmp_path / "slice.png", tmp_path / "model.tflite"
     path.write_bytes(bundle.phantom_files(1)[0])
-    opened = bundles.read(tiny_bundle)
+    opened = read_bundle(tiny_bundle)
     flatbuffer.write_bytes(opened.model)
     size = opened.manifest.preprocess.size
     with ExitStack() as stack:

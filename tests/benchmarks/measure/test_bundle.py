@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_ct import bundle as bundles
 from edge_ct import cli
 from edge_ct.benchmarks.measure import bundle, operator_times, processes, throughput, timing
+from edge_ct.bundle import read_bundle
 from edge_ct.errors import EdgeCTError, InputRejected, ModelRejected
 
 
@@ -63,7 +63,7 @@ def test_the_command_prints_what_the_design_names(
     assert found["end_to_end"]["min_ms"] > found["model_only"]["min_ms"]
     assert len(found["cold_starts_ms"]) == bundle.COLD_STARTS
     assert 20 < found["peak_rss_mb"] < 300
-    assert found["parameters"] == bundles.read(tiny_bundle).manifest.network.parameters
+    assert found["parameters"] == read_bundle(tiny_bundle).manifest.network.parameters
     assert [row["threads"] for row in found["by_threads"]] == [1, 2]
     assert [(row["workers"], row["slices"]) for row in found["by_workers"]] == [(1, 300), (2, 300)]
     assert sum(operator["macs"] for operator in found["profile"]["operators"]) == found["macs"] > 0
@@ -81,15 +81,15 @@ def test_macs_are_those_of_the_layers(tiny_bundle: Path) -> None:
     """Of the network that the bundle was made of, counted from Keras' layers."""
     import keras
 
-    from edge_ct.network_analysis.macs import macs
+    from edge_ct.network_analysis.macs import count_macs
     from edge_ct.train.zoo import build
 
-    assert operator_times.count_macs(bundles.read(tiny_bundle).model) == macs(build.build(keras, "customcnn", 32))
+    assert operator_times.count_macs(read_bundle(tiny_bundle).model) == count_macs(build.build(keras, "customcnn", 32))
 
 
 def test_a_profile_is_the_differences_of_growing_pieces(tiny_bundle: Path) -> None:
     """On a clock that gives the k-th piece k times 10 microseconds, every operator takes 10."""
-    model = bundles.read(tiny_bundle).model
+    model = read_bundle(tiny_bundle).model
     looks, calls = 0, 2 * (operator_times.REPEATS + operator_times._WARM_UP)
 
     def clock() -> int:
@@ -106,7 +106,7 @@ def test_a_profile_is_the_differences_of_growing_pieces(tiny_bundle: Path) -> No
 def test_pieces_compute_what_the_whole_does(tiny_bundle: Path) -> None:
     from edge_ct.runtime import interpreter_class
 
-    model = bundles.read(tiny_bundle).model
+    model = read_bundle(tiny_bundle).model
     *_, last = operator_times._pieces(model)
     outputs = []
     for graph in (model, last):

@@ -6,9 +6,9 @@ import msgspec
 import pytest
 
 from edge_ct import cli
-from edge_ct import run as runs
 from edge_ct.benchmarks.measure import bundle as latency
 from edge_ct.benchmarks.measure import keras_run, timing
+from edge_ct.run import load_run, save_run_info
 
 
 @pytest.mark.slow
@@ -16,9 +16,9 @@ def test_an_ensemble_is_measured_as_a_bundle_is(
     trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     info = msgspec.structs.replace(
-        runs.load(trained_run).info, kind="ensemble", members=(str(trained_run), str(trained_run))
+        load_run(trained_run).info, kind="ensemble", members=(str(trained_run), str(trained_run))
     )
-    runs.save_info(tmp_path / "both", info)
+    save_run_info(tmp_path / "both", info)
     asked = []
     infer = keras_run._infer
     monkeypatch.setattr(keras_run, "_infer", lambda *given: asked.append(infer(*given)))
@@ -46,7 +46,7 @@ def test_what_is_no_finished_run_is_refused(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_probabilities_of_a_run_are_those_that_it_stored(trained_run: Path) -> None:
-    run = runs.load(trained_run)
+    run = load_run(trained_run)
     (network,) = keras_run._networks(trained_run)
     rows = [line.split(",") for line in (trained_run / "predictions.csv").read_text().splitlines()[1:6]]
     for path, _, _, p in rows:

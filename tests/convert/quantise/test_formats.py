@@ -7,8 +7,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from edge_ct import bundle as bundles
-from edge_ct import run as runs
+from edge_ct.bundle import read_bundle
 from edge_ct.classifier import Classifier
 from edge_ct.convert import pipeline, report
 from edge_ct.convert.pipeline import Options
@@ -18,6 +17,7 @@ from edge_ct.convert.quantise.layer_errors import layer_errors, layer_of
 from edge_ct.convert.run_slices import Material
 from edge_ct.errors import DataRejected, EdgeCTError, GateFailed
 from edge_ct.manifest import Tensor, Tensors
+from edge_ct.run import load_run
 from edge_ct.runtime import Runtime, stored_bytes
 
 pytestmark = pytest.mark.slow
@@ -29,7 +29,7 @@ OFF = {"fp32": 1e-5, "fp16": 2e-3, "dynamic": 0.02, "int8": 0.03, "int16x8": 0.0
 
 @pytest.fixture(scope="module")
 def network(trained_run: Path) -> tuple[Any, Material]:
-    run = runs.load(trained_run)
+    run = load_run(trained_run)
     return keras_to_tflite.load(run), Material(run)
 
 
@@ -159,7 +159,7 @@ def test_mixed_precision_stops_at_the_first_file_that_passes(
     assert converted.mixed[0].bytes < converted.mixed[1].bytes < converted.mixed[2].bytes
     assert set(converted.mixed[1].layers) < set(converted.mixed[2].layers)
     assert converted.variant == "int8-mixed"
-    assert bundles.read(tmp_path / "model.tflite").manifest.name == "customcnn-48-int8-mixed"
+    assert read_bundle(tmp_path / "model.tflite").manifest.name == "customcnn-48-int8-mixed"
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,8 @@ import keras
 import numpy as np
 import pytest
 
-from edge_ct import bundle as bundles
 from edge_ct import cli
-from edge_ct import run as runs
+from edge_ct.bundle import read_bundle
 from edge_ct.convert import pipeline
 from edge_ct.convert.quantise import keras_to_tflite
 from edge_ct.convert.run_slices import Material
@@ -17,6 +16,7 @@ from edge_ct.convert.shrink import finetune, prune, qat, slim, tf_keras_twin
 from edge_ct.convert.shrink.steps import Steps
 from edge_ct.errors import EdgeCTError
 from edge_ct.preprocess import Preprocess
+from edge_ct.run import load_run
 from edge_ct.runtime import Runtime
 from edge_ct.train.zoo import build
 
@@ -162,7 +162,7 @@ def test_a_network_that_roundings_cannot_serve_is_refused_before_anything_takes_
     outputs = keras.layers.LayerNormalization(name="odd_one")(keras.layers.Conv2D(4, 3, name="stem")(inputs))
     model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Flatten()(outputs)), name="odd")
     with pytest.raises(EdgeCTError, match="odd: quantisation-aware training does not take odd_one"):
-        Steps(qat=1)(model, Material(runs.load(trained_run)))
+        Steps(qat=1)(model, Material(load_run(trained_run)))
 
 
 def test_names_say_what_was_done() -> None:
@@ -182,9 +182,9 @@ def test_a_run_becomes_a_pruned_bundle_trained_with_roundings(
     assert printed["variant"] == "pruned-0.5-qat-int8"
     assert printed["shrinking"]["prune"]["share"] == pytest.approx(0.5, abs=0.01)
     assert printed["shrinking"]["qat"]["taken"]["qat"] == "full"
-    manifest = bundles.read(out).manifest
+    manifest = read_bundle(out).manifest
     assert (manifest.shrinking, manifest.variant) == ("pruned-0.5-qat", "int8")
-    keras_to_tflite.check_int8(bundles.read(out).model, manifest.preprocess)
+    keras_to_tflite.check_int8(read_bundle(out).model, manifest.preprocess)
     assert set(manifest.metrics) == {"fp32", "pruned-0.5-qat-int8"}
 
 
@@ -198,7 +198,7 @@ def test_test_slices_are_never_learned_from(trained_run: Path, monkeypatch: pyte
         return images(self, part)
 
     monkeypatch.setattr(Material, "images", recorded)
-    run = runs.load(trained_run)
+    run = load_run(trained_run)
     shrunk = Steps(prune=0.5, epochs=1)(keras_to_tflite.load(run), Material(run))
     assert set(asked) == {"train", "validation"}
     assert shrunk.label == "pruned-0.5"

@@ -8,7 +8,7 @@ from ai_edge_litert import schema_py_generated as schema
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_ct import bundle as bundles
+from edge_ct.bundle import read_bundle
 from edge_ct.device_app.bundles import operators
 from edge_ct.errors import ModelRejected
 
@@ -26,7 +26,7 @@ def by_schema(model: bytes) -> Counter[str]:
 
 def test_operators_are_those_of_the_schema_s_own_reader(tiny_bundle: Path) -> None:
     for path in (tiny_bundle, OLD):
-        model = bundles.read(path).model
+        model = read_bundle(path).model
         found: Counter[str] = Counter()
         for own in operators.of(model):
             found[own.name] += own.count
@@ -41,14 +41,14 @@ def test_names_are_numbered_as_in_the_schema() -> None:
 
 
 def test_an_integer_network_of_plain_layers_goes_everywhere(tiny_bundle: Path) -> None:
-    for own in operators.of(bundles.read(tiny_bundle).model):
+    for own in operators.of(read_bundle(tiny_bundle).model):
         if own.name in ("CONV_2D", "MAX_POOL_2D", "MEAN"):
             assert (own.type, own.xnnpack, own.micro, own.edge_tpu) == ("int8", True, True, True)
 
 
 @given(st.data())
 def test_a_damaged_flatbuffer_is_read_or_refused(data: st.DataObject) -> None:
-    model = bytearray(bundles.read(OLD).model[:4000] + bundles.read(OLD).model[-6000:])
+    model = bytearray(read_bundle(OLD).model[:4000] + read_bundle(OLD).model[-6000:])
     for _ in range(data.draw(st.integers(1, 8))):
         model[data.draw(st.integers(0, len(model) - 1))] = data.draw(st.integers(0, 255))
     try:

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_ct.bundle import Bundle
-from edge_ct.bundle import read as read_bundle
+from edge_ct.bundle import Bundle, read_bundle
 from edge_ct.classifier import Classifier
 from edge_ct.device_app.judging import dicom_objects, series
 from edge_ct.device_app.judging.series import Judged, SeriesResult

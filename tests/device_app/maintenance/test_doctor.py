@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from edge_ct import bundle as bundles
 from edge_ct import cli
+from edge_ct.bundle import read_bundle, write_bundle
 from edge_ct.classifier import Classifier
 from edge_ct.device_app.maintenance import doctor
 from edge_ct.device_app.maintenance.doctor import Check
@@ -63,13 +63,13 @@ def test_golden_slices_are_run_once_for_each_installation(
 
 
 def test_bundle_that_answers_differently_here(tiny_bundle: Path, tmp_path: Path, root: Path) -> None:
-    tiny = bundles.read(tiny_bundle)
+    tiny = read_bundle(tiny_bundle)
     golden = tuple(
         msgspec.structs.replace(own, logits=tuple(value + 5 for value in own.logits)) for own in tiny.manifest.golden
     )
     members = {own.input: tiny.member(own.input) for own in golden}
     wrong = tmp_path / "wrong.tflite"
-    bundles.write(wrong, tiny.model, msgspec.structs.replace(tiny.manifest, golden=golden), members)
+    write_bundle(wrong, tiny.model, msgspec.structs.replace(tiny.manifest, golden=golden), members)
     checks = examine(wrong, tmp_path / "state", root)
     assert statuses(checks) == {"golden": "failure"}
     assert statuses(examine(wrong, tmp_path / "state", root)) == {"golden": "failure"}  # and is not remembered as good

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_ct import bundle as bundles
+from edge_ct.bundle import read_bundle
 from edge_ct.device_app.worklist.worklist import Worklist
 from edge_ct.phantom import make_slice
 
@@ -64,7 +64,7 @@ def desk(tiny_bundle: Path, tmp_path: Path) -> Iterator[Desk]:
     stick = tmp_path / "stick"
     stick.mkdir()
     made = Desk(
-        bundles.read(tiny_bundle),
+        read_bundle(tiny_bundle),
         Worklist(tmp_path / "state"),
         request_checks.hosts(8042, lan=False, more=[]),
         roots=[stick],

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from edge_ct import bundle as bundles
+from edge_ct.bundle import Bundle, read_bundle, write_bundle
 from edge_ct.classifier import Judgement
 from edge_ct.device_app.heatmaps import drawing
 from edge_ct.device_app.heatmaps.heatmap import Heat
@@ -37,10 +37,10 @@ def wait_for(what: Callable[[], Any], seconds: float = 30) -> None:
 
 class TestWorkers:
     @pytest.fixture
-    def bundle(self, tiny_bundle: Path) -> bundles.Bundle:
-        return bundles.read(tiny_bundle)
+    def bundle(self, tiny_bundle: Path) -> Bundle:
+        return read_bundle(tiny_bundle)
 
-    def test_a_future_is_done_when_the_row_is_kept(self, bundle: bundles.Bundle) -> None:
+    def test_a_future_is_done_when_the_row_is_kept(self, bundle: Bundle) -> None:
         kept: list[str] = []
 
         def keep(judgement: Judgement) -> str:
@@ -59,7 +59,7 @@ class TestWorkers:
         with pytest.raises(Busy):
             workers.submit("late.png", lambda: b"")
 
-    def test_the_queue_is_bounded_and_closing_finishes_it(self, bundle: bundles.Bundle) -> None:
+    def test_the_queue_is_bounded_and_closing_finishes_it(self, bundle: Bundle) -> None:
         hold = threading.Event()
 
         def keep(judgement: Judgement) -> str:
@@ -78,7 +78,7 @@ class TestWorkers:
         assert workers.close(60)
         assert [future.result(0) for future in (first, *queued)] == ["first", "second", "third"]
 
-    def test_a_failure_is_the_slices_alone(self, bundle: bundles.Bundle) -> None:
+    def test_a_failure_is_the_slices_alone(self, bundle: Bundle) -> None:
         def keep(judgement: Judgement) -> str:
             if judgement.result.source == "full":
                 raise EdgeCTError("no room")
@@ -91,12 +91,12 @@ class TestWorkers:
         assert workers.submit("not a slice", lambda: b"text").result(60) == "rejected"
         assert workers.close(60)
 
-    def test_a_model_that_is_wrong_here_never_gets_ready(self, bundle: bundles.Bundle, tmp_path: Path) -> None:
+    def test_a_model_that_is_wrong_here_never_gets_ready(self, bundle: Bundle, tmp_path: Path) -> None:
         golden = tuple(msgspec.structs.replace(one, logits=(50.0, -50.0)) for one in bundle.manifest.golden)
         members = {one.input: bundle.member(one.input) for one in golden}
         manifest = msgspec.structs.replace(bundle.manifest, golden=golden)
-        bundles.write(tmp_path / "wrong.tflite", bundle.model, manifest, members)
-        workers: Workers[str] = Workers(bundles.read(tmp_path / "wrong.tflite"), lambda judgement: "", 1)
+        write_bundle(tmp_path / "wrong.tflite", bundle.model, manifest, members)
+        workers: Workers[str] = Workers(read_bundle(tmp_path / "wrong.tflite"), lambda judgement: "", 1)
         workers.open()
         with pytest.raises(ModelRejected, match="do not use it here"):
             workers.wait(60)

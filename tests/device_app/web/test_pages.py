@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_ct import bundle as bundles
+from edge_ct.bundle import CARD, add_members, unpack_bundle
 from edge_ct.device_app.web import pin as pins
 from edge_ct.device_app.web import uploads
 from edge_ct.device_app.web.judging_queue import Busy
@@ -287,8 +287,8 @@ def test_model_card_and_device(client: Home, csrf: dict[str, str], desk: Desk) -
 
 def test_the_card_that_a_bundle_carries_is_shown(client: Home, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "<pre" not in client.get("/model").text
-    content = bundles.with_members(desk.bundle, {bundles.CARD: b"# Card\n\n<b>Not</b> for diagnosis.\n"})
-    monkeypatch.setattr(desk, "bundle", bundles.unpack(content, "carried"))
+    content = add_members(desk.bundle, {CARD: b"# Card\n\n<b>Not</b> for diagnosis.\n"})
+    monkeypatch.setattr(desk, "bundle", unpack_bundle(content, "carried"))
     assert "&lt;b&gt;Not&lt;/b&gt; for diagnosis." in client.get("/model").text
 
 

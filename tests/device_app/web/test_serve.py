@@ -194,13 +194,13 @@ def test_wrong_starts_are_one_line(tiny_bundle: Path, tmp_path: Path) -> None:
 def test_a_model_that_is_wrong_here_is_exit_code_4(tiny_bundle: Path, tmp_path: Path) -> None:
     import msgspec
 
-    from edge_ct import bundle as bundles
+    from edge_ct.bundle import read_bundle, write_bundle
 
-    bundle = bundles.read(tiny_bundle)
+    bundle = read_bundle(tiny_bundle)
     golden = tuple(msgspec.structs.replace(one, logits=(50.0, -50.0)) for one in bundle.manifest.golden)
     members = {one.input: bundle.member(one.input) for one in golden}
     wrong = tmp_path / "wrong.tflite"
-    bundles.write(wrong, bundle.model, msgspec.structs.replace(bundle.manifest, golden=golden), members)
+    write_bundle(wrong, bundle.model, msgspec.structs.replace(bundle.manifest, golden=golden), members)
     done = run("--model", wrong, "--state", tmp_path / "state", "--port", 0, "--json")
     assert done.returncode == 4
     assert done.stdout == ""

@@ -12,7 +12,7 @@ from PIL import Image
 
 from edge_ct import slices
 from edge_ct.classifier import Classifier
-from edge_ct.imaging import slice_check
+from edge_ct.imaging.slice_check import DOUBT, REJECT, check_slice, colour_share
 from edge_ct.phantom import make_slice
 
 GRADIENT = np.add.outer(np.arange(200), np.arange(200)).astype(np.float32) / 400 * 255
@@ -25,7 +25,7 @@ def encoded(image: np.ndarray, kind: str = ".png") -> bytes:
 
 @pytest.mark.parametrize("size", [96, 224, 512])
 def test_phantoms_are_slices(size: int) -> None:
-    reasons = [slice_check.look(make_slice(i, i % 8, i % 2 == 0, size, seed=77).image).reason for i in range(40)]
+    reasons = [check_slice(make_slice(i, i % 8, i % 2 == 0, size, seed=77).image).reason for i in range(40)]
     assert reasons == [None] * 40
 
 
@@ -46,7 +46,7 @@ def test_phantoms_are_slices(size: int) -> None:
 )
 def test_an_export_of_a_phantom_is_still_a_slice(export: object) -> None:
     refused = [export(make_slice(i, 3 + i % 3, i % 2 == 0, 256, seed=5).image) for i in range(10)]  # type: ignore[operator]
-    assert sum(slice_check.look(np.ascontiguousarray(own)).reason is not None for own in refused) <= 1
+    assert sum(check_slice(np.ascontiguousarray(own)).reason is not None for own in refused) <= 1
 
 
 def test_blank_and_nearly_blank_pictures_are_named_so() -> None:
@@ -54,11 +54,11 @@ def test_blank_and_nearly_blank_pictures_are_named_so() -> None:
     black = np.zeros((300, 300), np.uint8)
     titled = cv2.putText(black.copy(), "no image", (10, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.4, 255, 1)
     for own in (black, black + 255, noise, titled):
-        assert "blank" in str(slice_check.look(own).reason)
+        assert "blank" in str(check_slice(own).reason)
 
 
 def test_an_inverted_phantom_is_told_to_be_inverted() -> None:
-    reasons = [str(slice_check.look(255 - make_slice(i, 4, False, 256, seed=9).image).reason) for i in range(10)]
+    reasons = [str(check_slice(255 - make_slice(i, 4, False, 256, seed=9).image).reason) for i in range(10)]
     assert sum("inverted" in own for own in reasons) >= 8
 
 
@@ -72,17 +72,17 @@ def test_an_inverted_phantom_is_told_to_be_inverted() -> None:
     ids=["ramp", "noise", "chessboard"],
 )
 def test_drawn_pictures_are_no_slices(drawn: np.ndarray) -> None:
-    assert slice_check.look(drawn).reason
+    assert check_slice(drawn).reason
 
 
 def test_colour_is_what_grey_does_not_explain() -> None:
     grey = make_slice(3, 4, True, 256).image
     tinted = np.clip(grey[:, :, np.newaxis] * [0.6, 0.8, 1.0], 0, 255).astype(np.uint8)
-    assert slice_check.colour_share(cv2.merge([grey, grey, grey])) == 0
-    assert slice_check.colour_share(tinted) < 0.01
+    assert colour_share(cv2.merge([grey, grey, grey])) == 0
+    assert colour_share(tinted) < 0.01
     painted = cv2.merge([grey, np.roll(grey, 60, 1), 255 - grey])
-    assert slice_check.colour_share(painted) > 0.5
-    assert "colour" in str(slice_check.look(grey, slice_check.colour_share(painted)).reason)
+    assert colour_share(painted) > 0.5
+    assert "colour" in str(check_slice(grey, colour_share(painted)).reason)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "LA"])
@@ -98,26 +98,26 @@ def test_a_few_coloured_marks_do_not_make_a_colour_picture() -> None:
     for kind in (".png", ".jpg"):
         one = slices.decode(encoded(marked, kind), "marked")
         assert 0 < one.colour < 0.1
-        assert slice_check.look(one.pixels, one.colour).reason is None
+        assert check_slice(one.pixels, one.colour).reason is None
 
 
 def test_a_picture_that_is_higher_than_wide_is_no_axial_slice() -> None:
     own = make_slice(11, 4, True, 256).image
-    upright = slice_check.look(np.rot90(own))
+    upright = check_slice(np.rot90(own))
     assert "higher than wide" in str(upright.reason)
-    assert upright.total < slice_check.REJECT
+    assert upright.total < REJECT
     barred = cv2.copyMakeBorder(own, 150, 150, 0, 0, cv2.BORDER_CONSTANT, value=0)  # a screenshot of a telephone
-    assert slice_check.look(barred).reason is None
+    assert check_slice(barred).reason is None
 
 
 def test_what_passes_for_being_small_is_in_doubt() -> None:
     large = make_slice(11, 4, True, 256).image
-    assert not slice_check.look(large).doubtful
+    assert not check_slice(large).doubtful
     small = cv2.resize(large, (64, 48), interpolation=cv2.INTER_AREA)
-    seen = slice_check.look(small)
+    seen = check_slice(small)
     assert seen.allowed == pytest.approx(6 * np.log2(128 / 48))
     assert seen.reason is None
-    assert seen.doubtful == (seen.total - seen.allowed < slice_check.DOUBT)
+    assert seen.doubtful == (seen.total - seen.allowed < DOUBT)
 
 
 @given(
@@ -125,8 +125,8 @@ def test_what_passes_for_being_small_is_in_doubt() -> None:
     st.floats(0, 1),
 )
 def test_any_picture_gets_an_answer(pixels: np.ndarray, colour: float) -> None:
-    seen = slice_check.look(pixels, colour)
-    assert (seen.reason is None) == (seen.total >= slice_check.REJECT)
+    seen = check_slice(pixels, colour)
+    assert (seen.reason is None) == (seen.total >= REJECT)
 
 
 def test_the_classifier_rejects_before_it_judges(tiny_bundle: Path) -> None:
@@ -145,7 +145,7 @@ def test_the_classifier_rejects_before_it_judges(tiny_bundle: Path) -> None:
 def test_real_slices_are_accepted(real_data: Path) -> None:
     """Every eighth of the public set: one of all was rejected when the weights were fitted."""
     found = slices.find(real_data / "sars-cov-2-ct")[::8]
-    rejected = [path for path in found if slice_check.look(slices.read(path).pixels).reason]
+    rejected = [path for path in found if check_slice(slices.read(path).pixels).reason]
     assert len(rejected) <= 0.01 * len(found)
 
 
@@ -157,9 +157,9 @@ def test_a_real_series_is_accepted_in_every_lung_window(real_data: Path) -> None
         density = one.pixel_array * float(one.RescaleSlope) + float(one.RescaleIntercept)
         for centre, width in ((-600, 1500), (-500, 1200), (-700, 1000), (-400, 2000)):
             grey = np.clip((density - centre + width / 2) / width * 255, 0, 255).astype(np.uint8)
-            assert slice_check.look(grey).reason is None, (path.name, centre, width)
+            assert check_slice(grey).reason is None, (path.name, centre, width)
         soft = np.clip((density - 40 + 200) / 400 * 255, 0, 255).astype(np.uint8)
-        assert slice_check.look(soft).reason, path.name
+        assert check_slice(soft).reason, path.name
 
 
 @pytest.mark.real
@@ -169,6 +169,6 @@ def test_pictures_that_the_weights_were_not_fitted_to_are_rejected(real_data: Pa
     kept = []
     for path in slices.find(real_data / "ood" / kind)[1::2]:
         one = slices.read(path)
-        if slice_check.look(one.pixels, one.colour).reason is None:
+        if check_slice(one.pixels, one.colour).reason is None:
             kept.append(path.name)
     assert len(kept) <= most

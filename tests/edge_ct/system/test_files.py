@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edge_ct.errors import EdgeCTError
-from edge_ct.system.files import refuse_existing, replacing, write_bytes, write_text
+from edge_ct.system.files import refuse_existing, replace_atomically, write_bytes, write_text
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_folders_are_made(tmp_path: Path) -> None:
 
 
 def test_old_content_stays_until_the_new_is_complete(target: Path) -> None:
-    with replacing(target) as temporary:
+    with replace_atomically(target) as temporary:
         temporary.write_bytes(b"half")
         assert temporary.parent == target.parent
         assert target.read_bytes() == b"old content"
@@ -48,7 +48,7 @@ def test_old_content_stays_until_the_new_is_complete(target: Path) -> None:
 
 @pytest.mark.parametrize("error", [ValueError("mine"), KeyboardInterrupt(), EdgeCTError("mine"), SystemExit(3)])
 def test_error_inside_leaves_the_old_content_and_passes_through(target: Path, error: BaseException) -> None:
-    with pytest.raises(type(error)) as caught, replacing(target) as temporary:
+    with pytest.raises(type(error)) as caught, replace_atomically(target) as temporary:
         temporary.write_bytes(b"half")
         raise error
     assert caught.value is error
@@ -56,13 +56,13 @@ def test_error_inside_leaves_the_old_content_and_passes_through(target: Path, er
 
 
 def test_error_before_anything_is_written(target: Path) -> None:
-    with pytest.raises(ValueError, match="early"), replacing(target):
+    with pytest.raises(ValueError, match="early"), replace_atomically(target):
         raise ValueError("early")
     only_the_old(target)
 
 
 def test_nothing_written_is_an_error_and_keeps_the_old(target: Path) -> None:
-    with pytest.raises(EdgeCTError), replacing(target):
+    with pytest.raises(EdgeCTError), replace_atomically(target):
         pass
     only_the_old(target)
 
@@ -121,7 +121,7 @@ def test_name_that_is_too_long(tmp_path: Path, length: int) -> None:
 
 
 def test_two_files_of_one_name_in_two_folders_at_once(tmp_path: Path) -> None:
-    with replacing(tmp_path / "a" / "x") as first, replacing(tmp_path / "b" / "x") as second:
+    with replace_atomically(tmp_path / "a" / "x") as first, replace_atomically(tmp_path / "b" / "x") as second:
         first.write_bytes(b"1")
         second.write_bytes(b"2")
     assert ((tmp_path / "a" / "x").read_bytes(), (tmp_path / "b" / "x").read_bytes()) == (b"1", b"2")

@@ -14,13 +14,13 @@ ROUNDS, BYTES = 20, 48 << 20
 # Page faults of so many blocks, each written to and freed.
 FAULTS = f"""
 import ctypes, resource
-from edge_ct import allocation
+from edge_ct.system import malloc
 
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
 libc.free.argtypes, libc.memset.argtypes = [ctypes.c_void_p], [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
 if {{keep}}:
-    assert allocation.keep_freed()
+    assert malloc.keep_freed_memory()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range({ROUNDS}):
     block = libc.malloc({BYTES})
@@ -41,7 +41,7 @@ def test_what_is_freed_is_kept() -> None:
 
 def test_a_c_library_without_the_setting_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
-    assert malloc.keep_freed() is False
+    assert malloc.keep_freed_memory() is False
 
 
 @pytest.mark.parametrize(("command", "told"), [("train", 1), ("convert", 1), ("demo", 1), ("classify", 0)])
@@ -49,7 +49,7 @@ def test_what_trains_keeps_it_before_its_libraries_are_imported(
     command: str, told: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     happened: list[str] = []
-    monkeypatch.setattr(malloc, "keep_freed", lambda: happened.append("told"))
+    monkeypatch.setattr(malloc, "keep_freed_memory", lambda: happened.append("told"))
     monkeypatch.setattr(cli.importlib, "import_module", lambda _: happened.append("imported"))
     with pytest.raises(AttributeError):
         cli.edge_ct.get_command(cli.click.Context(cli.edge_ct), command)

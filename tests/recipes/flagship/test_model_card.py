@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_ct import bundle as bundles
+from edge_ct.bundle import CARD, add_members, read_bundle
 from edge_ct.recipes.flagship import evidence, model_card
 from edge_ct.recipes.flagship.evidence import Facts, Judged
 
@@ -31,7 +31,7 @@ def results(tmp_path: Path) -> Path:
 
 
 def test_without_results_nothing_is_claimed(tiny_bundle: Path, tmp_path: Path) -> None:
-    card = model_card.text_of([("accurate", bundles.read(tiny_bundle))], tmp_path, "")
+    card = model_card.text_of([("accurate", read_bundle(tiny_bundle))], tmp_path, "")
     assert card.count("Not measured.") == 6
     assert "Folds that were run: not measured." in card
     assert "Not looked at by eye yet." in card
@@ -50,9 +50,7 @@ def test_it_says_what_the_tables_say(tiny_bundle: Path, results: Path) -> None:
         "sensitivity_high,specificity,specificity_low,specificity_high,same_call\n"
         "jpeg,30,40,0.02500,0.01,0.1,0.90000,0.8,0.95,,,,0.97500\n"
     )
-    card = model_card.text_of(
-        [("accurate", bundles.read(tiny_bundle))], results, "Motion.\n", "right on 8 of 10 slices"
-    )
+    card = model_card.text_of([("accurate", read_bundle(tiny_bundle))], results, "Motion.\n", "right on 8 of 10 slices")
     assert "2 of 5 (grouped)" in card
     # Four of 20 positives are missed by int8 and two by fp32.
     assert "| grouped | accurate int8 | 40 | 0 | 90.0 % [" in card
@@ -65,7 +63,7 @@ def test_it_says_what_the_tables_say(tiny_bundle: Path, results: Path) -> None:
 
 
 def test_the_card_travels_in_the_bundle(tiny_bundle: Path, tmp_path: Path) -> None:
-    plain = bundles.read(tiny_bundle)
+    plain = read_bundle(tiny_bundle)
     assert plain.card == ""
     model_card.command.main(
         [f"accurate={tiny_bundle}", "--results", str(tmp_path), "--out", str(tmp_path / "card.md")],
@@ -74,8 +72,8 @@ def test_the_card_travels_in_the_bundle(tiny_bundle: Path, tmp_path: Path) -> No
     text = (tmp_path / "card.md").read_text()
     assert text.startswith("# Model card: accurate\n")
     path = tmp_path / "with.tflite"
-    path.write_bytes(bundles.with_members(plain, {bundles.CARD: text.encode()}))
-    carried = bundles.read(path)
+    path.write_bytes(add_members(plain, {CARD: text.encode()}))
+    carried = read_bundle(path)
     assert carried.card == text
     assert (carried.manifest, carried.model) == (plain.manifest, plain.model)
     assert {name: carried.member(name) for name in ("labels.txt", "split.csv", "golden/0.png")} == {

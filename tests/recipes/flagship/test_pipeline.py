@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from edge_ct import bundle as bundles
-from edge_ct import run as runs
+from edge_ct.bundle import CARD, read_bundle
 from edge_ct.errors import EdgeCTError, GateFailed
 from edge_ct.recipes.flagship import evidence
 from edge_ct.recipes.flagship import recipe as flagship_recipe
 from edge_ct.recipes.flagship.pipeline import Flagship
 from edge_ct.recipes.resumable import Failed, Steps
+from edge_ct.run import load_finished_run
 from edge_ct.system.progress import QUIET, Progress
 
 COMMITTED = Path(__file__).resolve().parents[3] / "benchmarks" / "flagship.json"
@@ -82,7 +82,7 @@ def test_it_goes_on_after_a_kill_and_ends_with_evidence_and_a_bundle(
     with (fold / "a" / "history.csv").open(newline="") as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3", "4", "5", "6"]
     # The same split for all, and no slice of its test part, or of a group of it, in any other.
-    tables = [runs.load_finished(fold / name).split() for name in ("a", "b", "teacher", "accurate")]
+    tables = [load_finished_run(fold / name).split() for name in ("a", "b", "teacher", "accurate")]
     assert len({table.parts for table in tables}) == 1
     tested = {tables[0].groups[i] for i in tables[0].where("test")}
     assert not tested & {tables[0].groups[i] for part in ("train", "validation") for i in tables[0].where(part)}
@@ -105,10 +105,10 @@ def test_it_goes_on_after_a_kill_and_ends_with_evidence_and_a_bundle(
     monkeypatch.setattr(Steps, "_run", refuse)
     made.make(("grouped",), (2,))
     [shipped] = made.ship(tmp_path / "models", "# Card\n\nWhat it must not be used for.\n")
-    bundle = bundles.read(shipped)
+    bundle = read_bundle(shipped)
     assert shipped.name == "accurate.tflite"
-    assert bundle.manifest == bundles.read(fold / "accurate-int8.tflite").manifest
-    assert bundle.member(bundles.CARD).startswith(b"# Card")
+    assert bundle.manifest == read_bundle(fold / "accurate-int8.tflite").manifest
+    assert bundle.member(CARD).startswith(b"# Card")
     with pytest.raises(AssertionError, match="does something"):
         made.make(("grouped",), (1,))
     other = flagship_recipe.read(write(recipe, convert=["--max-drop", "3"]))

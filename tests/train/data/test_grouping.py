@@ -15,7 +15,7 @@ import pytest
 from edge_ct import cli, dataset
 from edge_ct.errors import DataRejected, EdgeCTError
 from edge_ct.phantom import make_slice
-from edge_ct.run import to_csv
+from edge_ct.system.csv_text import to_csv
 from edge_ct.system.files import write_bytes
 from edge_ct.system.progress import Progress
 from edge_ct.train.data import contact_sheet, grouping, synthesise

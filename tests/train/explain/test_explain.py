@@ -12,9 +12,9 @@ import pytest
 from scipy.stats import spearmanr
 
 from edge_ct import cli
-from edge_ct import run as runs
-from edge_ct.network_analysis.occlusion import occlusion
+from edge_ct.network_analysis.occlusion import occlusion_map
 from edge_ct.phantom import make_slice
+from edge_ct.run import MODEL, load_run
 from edge_ct.train.explain import (
     activations,
     attended,
@@ -104,7 +104,7 @@ def test_grad_cam_plus_plus_by_hand() -> None:
 
 def test_a_modified_network_has_maps_by_gradients_alone(tmp_path: Path, trained_run: Path, images: np.ndarray) -> None:
     keras.utils.set_random_seed(1)
-    info = runs.load(trained_run)
+    info = load_run(trained_run)
     found = network.of(info, build.build(keras, "modified-densenet121", 48))
     assert grad_cam.maps(found, images[:2], "gradcam++").shape[1:] == (1, 1)
     assert grad_cam.maps(found, images[:2], "gradcam", "pool2_relu").shape == (2, 12, 12)
@@ -129,7 +129,7 @@ def test_maps_without_gradients_find_the_place() -> None:
     generator = np.random.default_rng(0)
     image = generator.integers(0, 60, (56, 56, 1)).astype(np.uint8)
     image[8:16, 32:40] = 250
-    hidden = occlusion(bright_spot, image, seconds=60)
+    hidden = occlusion_map(bright_spot, image, seconds=60)
     assert hidden.shape == (16, 16)
     row, column = np.unravel_index(hidden.argmax(), hidden.shape)
     assert 8 <= row * 3.5 + 1.75 < 16
@@ -145,7 +145,7 @@ def test_maps_without_gradients_find_the_place() -> None:
 
 def test_the_time_budget_gives_a_coarser_map() -> None:
     image = np.zeros((56, 56, 1), np.uint8)
-    assert occlusion(bright_spot, image, seconds=0).shape == (4, 4)
+    assert occlusion_map(bright_spot, image, seconds=0).shape == (4, 4)
     assert rise.rise(bright_spot, image, seconds=0)[1] == 32
 
 
@@ -369,7 +369,7 @@ def test_a_network_without_convolutions_has_no_map(
     shutil.copytree(trained_run, run)
     inputs = keras.Input((48, 48, 1))
     outputs = keras.layers.Dense(2, name="logits")(keras.layers.Flatten()(inputs))
-    keras.Model(inputs, outputs).save(run / runs.MODEL)
+    keras.Model(inputs, outputs).save(run / MODEL)
     out = tmp_path / "out"
     assert cli.run(["explain", "gradcam", str(run), files[0], "--out", str(out)]) == 7
     assert "no convolution output" in capsys.readouterr().err.strip().splitlines()[-1]

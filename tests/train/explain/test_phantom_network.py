@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from edge_ct.network_analysis import receptive_field
-from edge_ct.phantom import seen_by
+from edge_ct.phantom import preprocessed_phantoms
 from edge_ct.train.explain import of_run
 from edge_ct.train.explain.bundle_maps import BundleNetwork
 
@@ -43,7 +43,7 @@ def test_the_map_goes_with_the_weights() -> None:
 )
 def test_a_bundle_says_where_its_cells_look(path: Path) -> None:
     network = BundleNetwork(path)
-    found = receptive_field.centres(network.maps, seen_by(network.preprocess))
+    found = receptive_field.measure_cell_centres(network.maps, preprocessed_phantoms(network.preprocess))
     assert found is not None
     assert len(found) == 14  # rows, then columns
     assert found == pytest.approx(network.centres, abs=0.02)

@@ -10,11 +10,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from edge_ct import run as runs
 from edge_ct.dataset import load_images
 from edge_ct.errors import DataRejected, EdgeCTError
 from edge_ct.preprocess import Preprocess
-from edge_ct.run import Run, SplitTable
+from edge_ct.run import Run, SplitTable, load_run, save_run_info, write_seen_slices
 from edge_ct.train import fit
 from edge_ct.train.data.augment import POLICIES
 from edge_ct.train.fitting.batches import Batches
@@ -31,7 +30,7 @@ def teacher_run(members: tuple[Path, Path], tmp_path_factory: pytest.TempPathFac
 
 
 def options_of(folder: Path, **changes: object) -> Options:
-    return msgspec.structs.replace(msgspec.convert(runs.load(folder).info.options, Options), **changes)
+    return msgspec.structs.replace(msgspec.convert(load_run(folder).info.options, Options), **changes)
 
 
 def test_a_teacher_says_what_its_run_says(teacher_run: Run) -> None:
@@ -79,7 +78,7 @@ def test_a_teacher_of_other_classes_is_refused_and_nothing_is_written(
 ) -> None:
     other = tmp_path / "teacher"
     shutil.copytree(trained_run, other)
-    runs.save_info(other, msgspec.structs.replace(runs.load(other).info, classes=("healthy", "ill")))
+    save_run_info(other, msgspec.structs.replace(load_run(other).info, classes=("healthy", "ill")))
     with pytest.raises(DataRejected, match="its classes are healthy and ill, the slices' non-COVID and COVID"):
         fit.train(phantom_table, tmp_path / "out", options_of(trained_run, size=32, teacher=str(other)), False, False)
     assert not (tmp_path / "out").exists()
@@ -109,7 +108,7 @@ def test_a_teacher_that_knows_the_students_exam_is_refused(
 )  # fmt: skip
 def test_no_slice_comes_later_for_the_student(taught: str, learned: str, refused: bool, trained_run: Path) -> None:
     """One that the teacher learned from cannot judge the student; one that judged the teacher can teach."""
-    table = runs.load(trained_run).split()
+    table = load_run(trained_run).split()
     i = int(table.where(taught)[0])
     one = SplitTable((table.paths[i],), table.labels[[i]], ("",), (learned,), (table.sha256[i],))
     if not refused:
@@ -122,7 +121,7 @@ def test_no_slice_comes_later_for_the_student(taught: str, learned: str, refused
 def test_what_ancestors_of_the_teacher_saw_counts_too(trained_run: Path, tmp_path: Path) -> None:
     child = tmp_path / "child"
     shutil.copytree(trained_run, child)
-    runs.write_seen(child, {"f" * 16: "train"})
+    write_seen_slices(child, {"f" * 16: "train"})
     one = SplitTable(("a.png",), np.array([1], np.int8), ("",), ("test",), ("f" * 64,))
     assert Teacher(trained_run, CLASSES, one)
     with pytest.raises(DataRejected, match="to judge its student"):
@@ -141,7 +140,7 @@ def test_a_student_comes_to_say_what_its_teacher_says(
     student = fit.train_prepared(prepared, tmp_path / "student", options)
     train = prepared.table.where("train")
     chosen = prepared.dataset.take(train)
-    teacher = predict.run_probabilities(runs.load(trained_run), chosen)
+    teacher = predict.run_probabilities(load_run(trained_run), chosen)
     blank = predict.run_probabilities(untrained(phantom_table, tmp_path / "blank", options), chosen)
     learned = predict.run_probabilities(student, chosen)
     assert np.corrcoef(learned, teacher)[0, 1] > 0.85

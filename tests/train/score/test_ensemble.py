@@ -12,9 +12,8 @@ from scipy.optimize import minimize
 from sklearn.metrics import log_loss
 
 from edge_ct import cli
-from edge_ct import run as runs
 from edge_ct.errors import DataRejected, EdgeCTError
-from edge_ct.run import Run
+from edge_ct.run import Run, RunInfo, load_run, save_run_info, write_split
 from edge_ct.train.fitting.options import Options
 from edge_ct.train.published_results import SEED_STUDY
 from edge_ct.train.score import ensemble, evaluate, predict, seed_study_table
@@ -34,7 +33,7 @@ def run_of(rule: str = "mean", weights: tuple[float, ...] = ()) -> Run:
         "preprocess": {"size": 32}, "classes": ["non-COVID", "COVID"], "data_path": "/", "options": {"rule": "mean of
         softmax"}, "versions": {}, "members": ["../a", "../b"], "finished": true, "data": {"name": "x",
         "fingerprint": "", "split": "random", "seed": 0, "counts": {}}}""".replace(b"\n", b" "),
-        type=runs.RunInfo,
+        type=RunInfo,
     )
     return Run(Path("e"), msgspec.structs.replace(info, rule=rule, weights=weights))
 
@@ -139,7 +138,7 @@ def test_weights_are_fitted_on_the_validation_part_alone(members: Folders, tmp_p
     alone = ensemble.fit_weights(table.labels[table.where("validation")], np.array([p[path] for path in part]).T)
     assert weights == pytest.approx(alone, abs=1e-3)
     assert weights[0] > 0.7  # the other knows nothing
-    for path, combined in predictions(runs.load(run.folder).folder).items():
+    for path, combined in predictions(load_run(run.folder).folder).items():
         assert combined == pytest.approx(np.dot(weights, p[path]), abs=2e-6)
     assert [row.weight for row in seed_study_table.read(run.folder)] == [*weights, None]
 
@@ -152,7 +151,7 @@ def test_a_vote_of_two_is_positive_where_one_is(members: Folders, tmp_path: Path
     first, second, both = (predictions(folder) for folder in (*members, tmp_path / "v"))
     for path, p in both.items():
         assert p == ((first[path] >= 0.5) + (second[path] >= 0.5)) / 2
-    table = runs.load(tmp_path / "v").split()
+    table = load_run(tmp_path / "v").split()
     tested = [(table.paths[i], table.labels[i]) for i in table.where("test")]
     hits = sum(label == 1 and max(first[path], second[path]) >= 0.5 for path, label in tested)
     assert printed["parts"]["test"]["confusion"]["tp"] == hits
@@ -161,12 +160,12 @@ def test_a_vote_of_two_is_positive_where_one_is(members: Folders, tmp_path: Path
 def test_what_does_not_combine_is_refused(
     members: Folders, untrained: Untrained, phantom_table: Path, tmp_path: Path
 ) -> None:
-    options = msgspec.convert(runs.load(members[0]).info.options, Options)
+    options = msgspec.convert(load_run(members[0]).info.options, Options)
     small = msgspec.structs.replace(options, size=32)
     other = untrained(phantom_table, tmp_path / "b", msgspec.structs.replace(small, seed=1)).folder
     inner = tmp_path / "inner"
-    runs.write_split(inner / "split.csv", runs.load(members[0]).split())
-    runs.save_info(inner, msgspec.structs.replace(runs.load(members[0]).info, kind="ensemble"))
+    write_split(inner / "split.csv", load_run(members[0]).split())
+    save_run_info(inner, msgspec.structs.replace(load_run(members[0]).info, kind="ensemble"))
     both = tmp_path / "both"
     for named, message in (
         ([members[0], other], "another split"),

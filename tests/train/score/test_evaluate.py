@@ -8,11 +8,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from edge_ct import run as runs
 from edge_ct.classifier import Classifier
 from edge_ct.convert import pipeline
 from edge_ct.dataset import load
 from edge_ct.errors import DataRejected, ModelRejected
+from edge_ct.run import load_run
 from edge_ct.train.data import synthesise
 from edge_ct.train.score import evaluate
 from edge_ct.train.score.run_scores import RunScores
@@ -60,7 +60,7 @@ def test_a_run_scores_as_it_did_when_trained(trained_run: Path) -> None:
 def test_a_bundle_scores_its_test_split_wherever_the_slices_lie(
     bundle: Path, trained_run: Path, phantom_table: Path, tmp_path: Path
 ) -> None:
-    table = runs.load(trained_run).split()
+    table = load_run(trained_run).split()
     moved = tmp_path / "moved"
     shutil.copytree(phantom_table.parent, moved)
     found = evaluate.evaluate(bundle, moved, "auto", "COVID")
@@ -73,7 +73,7 @@ def test_a_bundle_scores_its_test_split_wherever_the_slices_lie(
 
 
 def test_figures_are_those_of_classify(bundle: Path, trained_run: Path, phantom_table: Path) -> None:
-    table, classifier = runs.load(trained_run).split(), Classifier(bundle)
+    table, classifier = load_run(trained_run).split(), Classifier(bundle)
     tested = table.where("test")
     results = [classifier.classify(phantom_table.parent / table.paths[i]) for i in tested]
     right = sum((r.probability >= 0.5) == (table.labels[i] == 1) for i, r in zip(tested, results, strict=True))
@@ -113,7 +113,7 @@ def test_what_is_no_model_is_refused(tmp_path: Path, phantom_table: Path) -> Non
 def test_the_dataset_of_a_run_can_move(trained_run: Path, phantom_table: Path, tmp_path: Path) -> None:
     moved = tmp_path / "moved"
     shutil.copytree(phantom_table.parent, moved)
-    dataset = runs.load(trained_run).dataset(moved)
+    dataset = load_run(trained_run).dataset(moved)
     assert len(dataset) == len(load(phantom_table))
     assert all(path.is_file() and path.is_relative_to(moved) for path in dataset.paths)
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from edge_ct import cli
-from edge_ct import run as runs
 from edge_ct.classifier import Classifier
 from edge_ct.decision import decide_series, k_of_n
 from edge_ct.errors import DataRejected
 from edge_ct.metrics import Confusion
+from edge_ct.run import load_run
 from edge_ct.train.data import synthesise
 from edge_ct.train.score import evaluate
 from edge_ct.train.score.group_scores import score_groups
@@ -53,7 +53,7 @@ def test_no_pure_group_is_refused() -> None:
 
 
 def test_patients_of_a_run(trained_run: Path, phantom_table: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = runs.load(trained_run)
+    run = load_run(trained_run)
     table, dataset = run.split(), run.dataset()
     tested = table.where("test")
     patients: dict[str, list[float]] = defaultdict(list)

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from edge_ct.errors import DataRejected, EdgeCTError, MissingExtra
+from edge_ct.system.host import processors
 from edge_ct.train import fit
 from edge_ct.train.fitting.options import Options
 from edge_ct.train.study import cluster, runner
@@ -33,7 +34,7 @@ def two_nodes(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     script = Path(__file__).with_name("two_nodes.py")
     with tempfile.TemporaryDirectory(prefix="r", ignore_cleanup_errors=True) as sockets:  # whose paths must be short
         process = subprocess.Popen(
-            [sys.executable, str(script), str(runner.processors())],
+            [sys.executable, str(script), str(processors())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -143,7 +144,7 @@ def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def order(**changes: object) -> Order:
-    made = Order("a job", Options("vgg16", size=32), ("train",), False, runner.processors(), fit.versions())
+    made = Order("a job", Options("vgg16", size=32), ("train",), False, processors(), fit.versions())
     return replace(made, **changes)  # type: ignore[arg-type]
 
 

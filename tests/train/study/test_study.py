@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 
 from edge_ct import cli
-from edge_ct import run as runs
 from edge_ct.errors import DataRejected, EdgeCTError
-from edge_ct.system.files import alone
+from edge_ct.run import load_run, save_run_info
+from edge_ct.system.files import exclusive_lock
+from edge_ct.system.host import processors
 from edge_ct.train import fit
 from edge_ct.train.score import evaluate
 from edge_ct.train.study import plan, runner
@@ -44,7 +45,7 @@ def test_every_job_leaves_a_run_folder(small_study: SmallStudy) -> None:
             "confusion.png",
         }  # fmt: skip
     assert {path.name for path in small_study.out.iterdir()} == {"study.json", "customcnn", "tables", "plots", ".lock"}
-    seeds = [msgspec.convert(runs.load(small_study.out / folder).info.options, fit.Options).seed for folder in folders]
+    seeds = [msgspec.convert(load_run(small_study.out / folder).info.options, fit.Options).seed for folder in folders]
     assert seeds == [7, 8, 1007, 1008]
 
 
@@ -109,7 +110,7 @@ def test_data_that_cannot_be_dealt_leave_nothing(small_study_data: Path, tmp_pat
 
 def test_two_processes_do_not_share_a_study(small_study_data: Path, tmp_path: Path) -> None:
     options = fit.Options("", size=32, split="grouped")
-    with alone(tmp_path / "out"), pytest.raises(EdgeCTError, match="another process"):
+    with exclusive_lock(tmp_path / "out"), pytest.raises(EdgeCTError, match="another process"):
         runner.run(small_study_data, tmp_path / "out", ["customcnn"], options, folds=2)
     assert not (tmp_path / "out" / "study.json").exists()
 
@@ -127,7 +128,7 @@ def test_jobs_are_done_in_order_and_a_failed_one_keeps_the_others(
         info = fit._info(options, shared)
         (folder / "checkpoint").mkdir()
         (folder / "model.keras").touch()
-        runs.save_info(folder, msgspec.structs.replace(info, finished=True))
+        save_run_info(folder, msgspec.structs.replace(info, finished=True))
 
     monkeypatch.setattr(runner, "do", do)
     monkeypatch.setattr(runner, "_report", lambda *arguments: None)
@@ -271,7 +272,7 @@ def test_interrupted_it_exits_with_130_and_keeps_what_is_done(small_study: Small
     assert begun.returncode == 130
     assert said.splitlines()[-1] == "edge-ct: interrupted"
     assert "Traceback" not in said
-    assert runs.load(out / "customcnn/round-02/fold-1").info.finished
+    assert load_run(out / "customcnn/round-02/fold-1").info.finished
 
 
 @pytest.mark.parametrize(
@@ -309,4 +310,4 @@ def test_durations() -> None:
 
 
 def test_processors_are_counted() -> None:
-    assert 1 <= runner.processors() <= (os.cpu_count() or 1)
+    assert 1 <= processors() <= (os.cpu_count() or 1)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edge_ct.errors import DataRejected, EdgeCTError
-from edge_ct.network_analysis.macs import macs
+from edge_ct.network_analysis.macs import count_macs
 from edge_ct.preprocess import Preprocess
 from edge_ct.train.zoo import build, catalogue, pretrained
 
@@ -160,13 +160,13 @@ def test_the_scaling_of_vgg_is_that_of_its_documentation() -> None:
 
 def test_multiply_accumulates_are_those_of_the_literature() -> None:
     # Sandler et al.: 300 M for MobileNetV2 at 224 px; less two of the stem's three channels and the 1000-way top.
-    found = macs(build.build(keras, "mobilenetv2", 224))
+    found = count_macs(build.build(keras, "mobilenetv2", 224))
     published = 300e6 - 2 * 9 * 32 * 112**2 - 1280 * 1000 + 1280 * 2 * 49
     assert found == pytest.approx(published, rel=0.01)
     # By hand: two 3x3 convolutions a stage, halved between stages, and the class map.
     stages = [(1, 16, 32), (16, 32, 16), (32, 64, 8), (64, 128, 4)]
     by_hand = sum(9 * side**2 * (before * after + after * after) for before, after, side in stages) + 128 * 2 * 16
-    assert macs(build.build(keras, "customcnn", 32)) == by_hand
+    assert count_macs(build.build(keras, "customcnn", 32)) == by_hand
 
 
 def test_described_networks_are_those_that_are_built() -> None:
@@ -174,7 +174,7 @@ def test_described_networks_are_those_that_are_built() -> None:
     assert [one.name for one in found] == ["resnet50v2", "modified-resnet50v2", "customcnn"]
     for one in found:
         model = build.build(keras, one.name, 64)
-        assert (one.params, one.macs, one.class_map) == (model.count_params(), macs(model), not one.modified)
+        assert (one.params, one.macs, one.class_map) == (model.count_params(), count_macs(model), not one.modified)
     with pytest.raises(EdgeCTError, match="at least 75"):
         catalogue.describe(["inceptionv3"], 64)
 

@@ -11,22 +11,22 @@ from hypothesis import strategies as st
 
 from edge_ct.classifier import Classifier, Judgement
 from edge_ct.device_app.worklist.worklist import Worklist
-from edge_ct.system.csv_text import csv_line
-from edge_ct.system.names import printable
+from edge_ct.system.csv_text import safe_csv_line
+from edge_ct.system.files import printable
 
 ANY_TEXT = st.text(st.characters())  # lone surrogates and NUL, too
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))))
 def test_csv_comes_back_and_holds_no_formula(values: list[str]) -> None:
-    (read,) = csv.reader(io.StringIO(csv_line(["id", *values]), newline="")) if values else [["id"]]
+    (read,) = csv.reader(io.StringIO(safe_csv_line(["id", *values]), newline="")) if values else [["id"]]
     for wrote, found in zip(values, read[1:], strict=True):
         assert found in (wrote, "'" + wrote)
         assert found[:1] not in ("=", "+", "-", "@", "\t", "\r")
 
 
 def test_numbers_and_nothing_stay_what_they_are() -> None:
-    assert csv_line([-1.5, None, 3]) == "-1.5,,3\n"
+    assert safe_csv_line([-1.5, None, 3]) == "-1.5,,3\n"
 
 
 @given(ANY_TEXT)
