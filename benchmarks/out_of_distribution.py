@@ -18,12 +18,12 @@ import msgspec
 from edge_ct import slices
 from edge_ct.bundle import read_bundle
 from edge_ct.classifier import Classifier
+from edge_ct.cli import run_program
 from edge_ct.errors import EdgeCTError, InputRejected
 from edge_ct.held_out import parts_known_to_bundle
 from edge_ct.imaging.slice_check import check_slice
 from edge_ct.metrics import wilson
 from edge_ct.slices import Slice
-from edge_ct.system import programs
 from edge_ct.system.csv_text import to_csv
 from edge_ct.system.files import write_text
 from edge_ct.system.progress import QUIET, Progress
@@ -101,4 +101,4 @@ def command(
 
 
 if __name__ == "__main__":
-    programs.run(command)
+    run_program(command)

@@ -21,13 +21,13 @@ import numpy as np
 from edge_ct import slices
 from edge_ct.bundle import read_bundle
 from edge_ct.classifier import Classifier
+from edge_ct.cli import run_program
 from edge_ct.dataset import load
 from edge_ct.errors import InputRejected
 from edge_ct.held_out import Part, parts_known_to_bundle, select_held_out
 from edge_ct.imaging import degrade, markings
 from edge_ct.metrics import score, wilson
 from edge_ct.slices import Slice
-from edge_ct.system import programs
 from edge_ct.system.csv_text import to_csv
 from edge_ct.system.files import replace_atomically, write_text
 from edge_ct.system.progress import Progress
@@ -206,4 +206,4 @@ def command(bundle: Path, data: Path, part: Part, positive: str, limit: int, out
 
 
 if __name__ == "__main__":
-    programs.run(command)
+    run_program(command)

@@ -19,9 +19,10 @@ import click
 import msgspec
 import numpy as np
 
+from edge_ct.cli import run_program
 from edge_ct.errors import EdgeCTError
 from edge_ct.metrics import BOOTSTRAPS, mcnemar_p, score, wilson
-from edge_ct.system import csv_text, programs
+from edge_ct.system import csv_text
 from edge_ct.system.csv_text import to_csv
 from edge_ct.system.files import write_text
 
@@ -300,4 +301,4 @@ def command(folder: str, plot: str) -> None:
 
 
 if __name__ == "__main__":
-    programs.run(command)
+    run_program(command)

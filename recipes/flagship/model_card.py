@@ -17,7 +17,7 @@ from pathlib import Path
 import click
 
 from edge_ct.bundle import Bundle, read_bundle
-from edge_ct.system import programs
+from edge_ct.cli import run_program
 from edge_ct.system.files import write_text
 
 from . import evidence
@@ -297,4 +297,4 @@ def command(paths: tuple[Path, ...], results: Path, failures: Path | None, exter
 
 
 if __name__ == "__main__":
-    programs.run(command)
+    run_program(command)

@@ -27,10 +27,10 @@ import numpy as np
 
 from edge_ct.bundle import CARD, add_members, read_bundle, unpack_bundle
 from edge_ct.classifier import Classifier
+from edge_ct.cli import run_program
 from edge_ct.dataset import load
 from edge_ct.errors import EdgeCTError, GateFailed
 from edge_ct.run import load_finished_run
-from edge_ct.system import programs
 from edge_ct.system.files import exclusive_lock, write_bytes
 from edge_ct.system.progress import Progress
 
@@ -355,4 +355,4 @@ def command(
 
 
 if __name__ == "__main__":
-    programs.run(command)
+    run_program(command)
