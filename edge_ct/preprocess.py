@@ -1,82 +1,62 @@
-"""The one path from a slice to a network's input: training, calibration, evaluation and the device all take it.
+"""The one path from a slice to the input of a network: training, calibration, evaluation and the device all use it.
 
-Every step is exact integer arithmetic, so that an Arm device and an x86-64 server see the same bytes. OpenCV's
-`INTER_LINEAR`, `INTER_CUBIC` and `INTER_AREA` do not give that; `INTER_LINEAR_EXACT` does.
+Every step is exact integer arithmetic, so that an Arm device and an x86-64 server compute the same bytes.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import cv2
 import msgspec
 import numpy as np
 
+from .imaging.exact_resize import resize_exact
+from .imaging.lung_box import Box, find_lung_box
+
+Crop = Literal["none", "lungs"]
+
 
 class Preprocess(msgspec.Struct, frozen=True):
-    """How pixels become the input of a network; stored in the bundle.
+    """The conversion of a slice to the input of a network; it is stored in the run folder and in the bundle.
 
-    size: side of the square input, in pixels; the aspect ratio is not kept.
-    resize: `box-linear-exact`: each side is divided by the largest power of two that leaves at least `size`, as a
-        block mean rounded half up; what remains is done by OpenCV's `INTER_LINEAR_EXACT`.
-    scale, zero_point: the network sees `(byte - zero_point) * scale`. The int8 graph carries these two as its input
-        quantisation, so a device feeds bytes and does no arithmetic on floats.
+    Attributes:
+        size: Side of the square input in pixels; the aspect ratio is not kept.
+        resize: `box-linear-exact`: each side is divided by the largest power of two that leaves at least `size`, as a
+            block mean rounded half up; OpenCV's `INTER_LINEAR_EXACT` does the rest.
+        scale: The network computes with `(byte - zero_point) * scale`. An int8 graph has these two numbers as the
+            quantisation of its input, so that a device feeds bytes and needs no floating-point arithmetic.
+        zero_point: See `scale`.
+        crop: `lungs`: the slice is cropped to the rectangle around its lungs before it is resized. A slice in which no
+            lungs are found is not cropped.
+        margin: Width added to each side of that rectangle, in percent of its longer side.
     """
 
     size: Annotated[int, msgspec.Meta(ge=1, le=4096)]
     resize: Literal["box-linear-exact"] = "box-linear-exact"
     scale: float = 1 / 127.5
     zero_point: int = 128
+    crop: Crop = "none"
+    margin: Annotated[int, msgspec.Meta(ge=0, le=100)] = 6
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """pixels: uint8 [h, w] -> uint8 [size, size, 1]."""
-        return resize_exact(pixels, self.size, self.size)[:, :, np.newaxis]
+        """Convert a slice, uint8 [h, w], to the input of the network, uint8 [size, size, 1]."""
+        return self.resized(pixels, self.region(pixels))
+
+    def region(self, pixels: np.ndarray) -> Box:
+        """Return the part of a slice, uint8 [h, w], that the network sees."""
+        height, width = pixels.shape
+        box = find_lung_box(pixels) if self.crop == "lungs" else None
+        return Box(0, height, 0, width) if box is None else box.grown(self.margin, height, width)
+
+    def resized(self, pixels: np.ndarray, region: Box) -> np.ndarray:
+        """Crop and resize a picture, uint8 [h, w], such as a mask in the frame of a slice, to uint8 [size, size, 1].
+
+        Args:
+            pixels: The slice, or a picture of the same shape.
+            region: What `region` gives for the slice.
+        """
+        return resize_exact(region.cut(pixels), self.size, self.size)[:, :, np.newaxis]
 
     def normalise(self, images: np.ndarray) -> np.ndarray:
-        """images: uint8 [...] -> float32 [...], what the graph's input quantisation does to them."""
+        """Compute what the input quantisation of the graph stands for: uint8 [...] -> float32 [...]."""
         return (images.astype(np.float32) - np.float32(self.zero_point)) * np.float32(self.scale)
-
-
-def resize_exact(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """pixels: uint8 [h, w] -> uint8 [height, width], by `box-linear-exact`."""
-    pixels = block_mean(pixels, _factor(pixels.shape[0], height), _factor(pixels.shape[1], width))
-    if pixels.shape != (height, width):
-        pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR_EXACT)
-    return pixels
-
-
-def block_mean(pixels: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """Mean of blocks of rows x columns pixels, rounded half up; the last row and column are repeated to fill blocks.
-
-    pixels: uint8 [h, w] -> uint8 [ceil(h / rows), ceil(w / columns)]. rows, columns: powers of two.
-    """
-    if rows == columns == 1:
-        return pixels
-    height, width = pixels.shape
-    below, right = -height % rows, -width % columns
-    if below or right:
-        pixels = np.pad(pixels, ((0, below), (0, right)), mode="edge")
-    count = rows * columns
-    # 256 bytes and the half that rounds them fit 16 bits; larger blocks are of slices that are larger than most.
-    wide: Any = np.uint16 if count <= 256 else np.uint32
-    if columns > 1:
-        # Two neighbours as one 16-bit number, in whichever order: strides over single bytes take three times as long.
-        pairs = np.ascontiguousarray(pixels).view(np.uint16)
-        pixels = (pairs & 0xFF) + (pairs >> 8)
-        columns //= 2
-    total = pixels[::rows].astype(wide)
-    for row in range(1, rows):
-        total += pixels[row::rows]
-    block = total[:, ::columns] + wide(count // 2)  # rounds half up
-    for column in range(1, columns):
-        block += total[:, column::columns]
-    # A power of two times a power of two: shifting divides.
-    block >>= count.bit_length() - 1
-    return np.asarray(block.astype(np.uint8))
-
-
-def _factor(side: int, size: int) -> int:
-    factor = 1
-    while side >= 2 * factor * size:
-        factor *= 2
-    return factor

@@ -16,9 +16,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from edge_ct import slices
+from edge_ct.imaging.exact_resize import resize_exact
 from edge_ct.imaging.slice_check import Measurements, measure, thumbnail, without_frame
 from edge_ct.phantom import make_slice
-from edge_ct.preprocess import resize_exact
 from edge_ct.train.data.augment import Augment
 
 # How else a slice may come: wider than `travel`, up to where it could still be read.

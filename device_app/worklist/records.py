@@ -15,7 +15,7 @@ from edge_ct.bundle import Bundle
 from edge_ct.classifier import Judgement
 from edge_ct.decision import Decision
 from edge_ct.errors import EdgeCTError
-from edge_ct.preprocess import block_mean
+from edge_ct.imaging.exact_resize import block_mean
 from edge_ct.system.files import printable
 
 from ..heatmaps.heatmap import Heat, of_class_map

@@ -3,6 +3,8 @@
 - `image_headers`      format and size of an image, read before any pixel is decoded
 - `slice_check`        whether a picture can be a CT slice
 - `lungs`              lung fields of a slice
+- `lung_box`           the rectangle around the lungs, in a quarter of a millisecond
+- `exact_resize`       resizing that gives the same bytes on every machine
 - `near_duplicates`    hashes that find nearly identical slices
 - `degrade`            slices as worse exports would show them
 - `phantom_anatomy`    the anatomy that phantom slices are drawn from

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_ct.preprocess import Preprocess, block_mean, resize_exact
+from edge_ct.imaging.exact_resize import block_mean, resize_exact
+from edge_ct.preprocess import Preprocess
 
 
 def pattern(height: int, width: int) -> np.ndarray:
