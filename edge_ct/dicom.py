@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import struct
 import zlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,14 +20,13 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from .errors import EdgeCTError, InputRejected, MissingExtra
+from .imaging.limits import check_sides
 
 LUNG_CENTRE_HU = -600.0
 LUNG_WIDTH_HU = 1500.0
 MAX_INFLATED = 64 << 20
 MAX_DEPTH = 32  # of sequences in sequences; Enhanced CT needs five
 MAX_FRAMES = 4096
-
-CheckSide = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -40,45 +39,45 @@ class DicomIds:
     instance: str
 
 
-def read_pixels(data: bytes, source: str, check_side: CheckSide) -> tuple[np.ndarray, DicomIds]:
+def read_pixels(data: bytes, source: str) -> tuple[np.ndarray, DicomIds]:
     """Return uint8 [h, w] in the lung window (-600 / 1500 HU), and the object's identifiers.
 
     Raises `InputRejected` for another modality than CT, localisers, several frames, or values that are not Hounsfield
     units; `MissingExtra` without pydicom.
     """
     dataset = read_dataset(data, source)
-    return frame_pixels(dataset, source, check_side), ids_of(dataset)
+    return frame_pixels(dataset, source), ids_of(dataset)
 
 
-def frame_pixels(dataset: Any, source: str, check_side: CheckSide) -> np.ndarray:
+def frame_pixels(dataset: Any, source: str) -> np.ndarray:
     """As `read_pixels`, of a parsed object of one frame: uint8 [h, w]."""
-    with refusing(source):
-        check(dataset, source, check_side)
+    with reject_on_error(source):
+        check_header(dataset, source)
         if frame_count(dataset) != 1:
             raise InputRejected(f"{source}: DICOM with {dataset.NumberOfFrames} frames; one slice a file is read")
         check_pixels(dataset, source)
         raw = dataset.pixel_array
-        return windowed(raw.reshape(raw.shape[-2:]), _slope(dataset, 0), _intercept(dataset, 0))
+        return window_stored_values(raw.reshape(raw.shape[-2:]), _slope(dataset, 0), _intercept(dataset, 0))
 
 
-def opened(data: Path | bytes) -> BinaryIO:
+def open_object(data: Path | bytes) -> BinaryIO:
     """A file, or one that is held in memory."""
     return BytesIO(data) if isinstance(data, bytes) else data.open("rb")
 
 
-def read_frames(data: Path | bytes, source: str, check_side: CheckSide) -> Generator[np.ndarray, None, None]:
+def read_frames(data: Path | bytes, source: str) -> Generator[np.ndarray, None, None]:
     """The frames of an object, one by one and each read when it is asked for: uint8 [h, w] in the lung window.
 
     Raises as `read_pixels`, but takes several frames; a damaged one ends the iteration with `InputRejected`.
     """
     from pydicom.pixels.utils import iter_pixels
 
-    with opened(data) as file:
+    with open_object(data) as file:
         header = read_dataset(file, source, pixels=False)
-        check(header, source, check_side)
-        with refusing(source):
+        check_header(header, source)
+        with reject_on_error(source):
             for index, raw in enumerate(iter_pixels(file, raw=True)):
-                yield windowed(raw, _slope(header, index), _intercept(header, index))
+                yield window_stored_values(raw, _slope(header, index), _intercept(header, index))
 
 
 def read_dataset(data: bytes | Any, source: str, pixels: bool = True) -> Any:
@@ -91,7 +90,7 @@ def read_dataset(data: bytes | Any, source: str, pixels: bool = True) -> Any:
         import pydicom
     except ImportError as error:
         raise MissingExtra(f"reading DICOM needs {error.name}: pip install 'edge-ct[dicom]'") from error
-    with refusing(source):
+    with reject_on_error(source):
         if isinstance(data, bytes):
             head, file = data, BytesIO(data)
         else:
@@ -104,7 +103,7 @@ def read_dataset(data: bytes | Any, source: str, pixels: bool = True) -> Any:
 
 
 @contextmanager
-def refusing(source: str) -> Iterator[None]:
+def reject_on_error(source: str) -> Iterator[None]:
     """Turn whatever pydicom raises over a damaged object into `InputRejected`."""
     try:
         yield
@@ -143,7 +142,7 @@ def attribute(dataset: Any, index: int, group: str, name: str, default: Any = No
     return dataset.get(name, default)
 
 
-def windowed(raw: np.ndarray, slope: float, intercept: float) -> np.ndarray:
+def window_stored_values(raw: np.ndarray, slope: float, intercept: float) -> np.ndarray:
     """Stored values of at most 16 bits -> uint8 in the lung window: each value that there can be is computed once."""
     if raw.dtype not in (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.int16)):
         return lung_window(raw.astype(np.float64) * slope + intercept)
@@ -163,15 +162,15 @@ def lung_window(hounsfield: np.ndarray) -> np.ndarray:
     return np.floor(np.clip((hounsfield - low) * (255 / LUNG_WIDTH_HU), 0, 255) + 0.5).astype(np.uint8)
 
 
-def check(dataset: Any, source: str, check_side: CheckSide) -> None:
+def check_header(dataset: Any, source: str) -> None:
     """Raise `InputRejected` where an object's header says that it is no CT slice in Hounsfield units."""
-    with refusing(source):
+    with reject_on_error(source):
         modality = dataset.get("Modality", "")
         if modality != "CT":
             raise InputRejected(f"{source}: DICOM modality {quoted(modality) or 'unknown'}; CT is read")
         if "LOCALIZER" in (dataset.get("ImageType") or []):
             raise InputRejected(f"{source}: a localiser, not an axial slice")
-        check_side(int(dataset.Columns), int(dataset.Rows), source)
+        check_sides(int(dataset.Columns), int(dataset.Rows), source)
         check_frame_count(dataset, source)
         if int(dataset.get("SamplesPerPixel") or 1) != 1:
             raise InputRejected(f"{source}: a colour DICOM; CT slices are grey")
@@ -191,7 +190,7 @@ def check_pixels(dataset: Any, source: str) -> None:
     """Raise `InputRejected` where the pixel data is missing, cut short, or compressed of another size than stated."""
     if "PixelData" not in dataset:
         raise InputRejected(f"{source}: DICOM without pixel data")
-    with refusing(source):
+    with reject_on_error(source):
         rows, columns, count = int(dataset.Rows), int(dataset.Columns), frame_count(dataset)
         syntax = dataset.file_meta.TransferSyntaxUID
         if not syntax.is_encapsulated:

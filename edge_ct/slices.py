@@ -1,7 +1,7 @@
-"""Bytes or a path -> `Slice`: the one way in which an image enters edge-ct.
+"""Bytes or a path -> `Slice`: every image enters edge-ct through this module.
 
-Colour and alpha are dropped: in the public SARS-CoV-2 CT-scan set the PNG colour mode alone tells the label.
-Limits are checked on the header, before a decoder allocates anything.
+Colour and alpha are dropped: in the public SARS-CoV-2 CT-scan set the PNG colour mode alone gives the label away.
+`image_headers` checks the structure of a file before a decoder allocates anything.
 """
 
 from __future__ import annotations
@@ -17,14 +17,12 @@ import numpy as np
 
 from .errors import InputRejected
 from .imaging import image_headers
+from .imaging.limits import MAX_BYTES, check_sides
 from .imaging.slice_check import colour_share
 
 if TYPE_CHECKING:
     from .dicom import DicomIds
 
-MAX_BYTES = 64 * 1024 * 1024
-MAX_SIDE = 4096
-MIN_SIDE = 32
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm"})
 
 
@@ -32,10 +30,11 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm"})
 class Slice:
     """One CT slice.
 
-    pixels: uint8 [h, w], grey, lung window.
-    source: where it came from, for people.
-    dicom: the identifiers of a DICOM object, else None.
-    colour: share of the pixels, 0 to 1, that had a colour of their own before it was dropped.
+    Attributes:
+        pixels: uint8 [h, w], grey, lung window.
+        source: The name of the file or object, for people.
+        dicom: The identifiers of a DICOM object; None for other formats.
+        colour: Share of the pixels, 0 to 1, that were coloured before colour was dropped.
     """
 
     pixels: np.ndarray
@@ -45,18 +44,18 @@ class Slice:
 
     @cached_property
     def sha256(self) -> str:
-        """Identity of the pixels and their shape: the same slice in another container has the same one."""
+        """Hash of the pixels and their shape; the same slice has the same hash in every file format."""
         height, width = self.pixels.shape
         return hashlib.sha256(b"%dx%d:" % (height, width) + self.pixels.tobytes()).hexdigest()
 
 
 def read(path: Path | str) -> Slice:
-    """Read one file. Raises `InputRejected` for whatever is not a readable CT slice."""
+    """Read one file. Raises `InputRejected` if it is not a readable CT slice."""
     return decode(read_bytes(Path(path), str(path)), str(path))
 
 
 def read_bytes(path: Path, name: str | None = None) -> bytes:
-    """The content of a slice file of at most `MAX_BYTES`. Raises `InputRejected`."""
+    """Return the content of a file. Raises `InputRejected` if it is missing, unreadable or over `MAX_BYTES`."""
     name = name or str(path)
     try:
         if not path.is_file():
@@ -72,15 +71,23 @@ def read_bytes(path: Path, name: str | None = None) -> bytes:
 def decode(data: bytes, source: str) -> Slice:
     """Decode a PNG, JPEG, TIFF or DICOM image held in memory.
 
-    16-bit images are scaled by 1/256. Raises `InputRejected` naming `source` for anything else, for truncated or
-    damaged data, and for sides outside `MIN_SIDE`..`MAX_SIDE` pixels; `MissingExtra` for DICOM without pydicom.
+    16-bit images are scaled by 1/256.
+
+    Args:
+        data: The content of the file.
+        source: The name under which errors report the image.
+
+    Raises:
+        InputRejected: The data is of another format, truncated or damaged, or a side is outside
+            `MIN_SIDE`..`MAX_SIDE` pixels.
+        MissingExtra: The data is DICOM and pydicom is not installed.
     """
     if len(data) > MAX_BYTES:
         raise InputRejected(f"{source}: {len(data) / 2**20:.0f} MiB; the limit is {MAX_BYTES // 2**20} MiB")
     if is_dicom(data):
         from . import dicom
 
-        pixels, ids = dicom.read_pixels(data, source, check_side=check_sides)
+        pixels, ids = dicom.read_pixels(data, source)
         return Slice(pixels, source, ids)
     try:
         header = image_headers.parse(data)
@@ -88,9 +95,11 @@ def decode(data: bytes, source: str) -> Slice:
         raise InputRejected(f"{source}: {error}") from error
     check_sides(header.width, header.height, source)
     if header.format == "TIFF" and header.channels == 4:
-        raise InputRejected(f"{source}: TIFF with alpha, which libtiff multiplies into the grey; save it without")
+        raise InputRejected(
+            f"{source}: TIFF with alpha, which libtiff multiplies into the grey values; save it without alpha"
+        )
     if header.white_is_zero and header.bits == 16:
-        raise InputRejected(f"{source}: 16-bit TIFF whose zero is white; save it with zero as black")
+        raise InputRejected(f"{source}: 16-bit TIFF in which zero is white; save it with zero as black")
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
     except cv2.error as error:
@@ -102,17 +111,9 @@ def decode(data: bytes, source: str) -> Slice:
 
 
 def _colour(data: bytes) -> float:
-    """Share of coloured pixels, on an eighth of the size: a JPEG decoder gives that for a fraction of the time."""
+    """Return the share of coloured pixels, measured at an eighth of the size, which a JPEG decodes much faster."""
     small = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_REDUCED_COLOR_8)
     return 0.0 if small is None else colour_share(small)
-
-
-def check_sides(width: int, height: int, source: str) -> None:
-    """Raise `InputRejected` where a side is outside `MIN_SIDE`..`MAX_SIDE`."""
-    if max(width, height) > MAX_SIDE:
-        raise InputRejected(f"{source}: {width} x {height} px; the limit is {MAX_SIDE} x {MAX_SIDE}")
-    if min(width, height) < MIN_SIDE:
-        raise InputRejected(f"{source}: {width} x {height} px; too small for a CT slice (at least {MIN_SIDE})")
 
 
 def _to_uint8(image: np.ndarray, source: str) -> np.ndarray:
@@ -125,13 +126,16 @@ def _to_uint8(image: np.ndarray, source: str) -> np.ndarray:
     if image.dtype != np.uint16:
         raise InputRejected(f"{source}: {image.dtype} pixels; 8 or 16 bit unsigned are read")
     if image.max() < 4096:
-        # Twelve-bit scanner values in a 16-bit container would come out almost black and be judged as such.
+        # Twelve-bit scanner values in a 16-bit container would come out almost black and would be judged like that.
         raise InputRejected(f"{source}: 12-bit values without a window; export the slice in a lung window, or as DICOM")
     return (image >> 8).astype(np.uint8)
 
 
 def find(folder: Path) -> list[Path]:
-    """The slice files below `folder`, sorted by path: by suffix, or DICOM without one. Hidden ones are left out."""
+    """Return the slice files below `folder`, sorted by path: those with a known suffix, and DICOM files without one.
+
+    Hidden files and folders, and DICOMDIR files, are left out.
+    """
     return sorted(
         path
         for path in folder.rglob("*")
@@ -143,12 +147,12 @@ def find(folder: Path) -> list[Path]:
 
 
 def _no_suffix(path: Path) -> bool:
-    """Archives name DICOM files by their UID: what follows its last dot is a number, not a suffix."""
+    """Return whether a name has no suffix. Archives name DICOM files by UID, whose last component is no suffix."""
     return path.suffix[1:].isdigit() or not path.suffix
 
 
 def is_dicom(data: Path | bytes) -> bool:
-    """Whether a file, or its content, begins as DICOM does; False for what cannot be opened, or is no file."""
+    """Return whether a file, or its content, has a DICOM preamble; False if it cannot be opened."""
     if isinstance(data, bytes):
         return data[128:132] == b"DICM"
     try:

@@ -21,7 +21,7 @@ from ..paths import model_path
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..judging.rollup import Rolled
+    from ..judging.rollup import Summary
 
 _COLOURS = {"positive": "red", "refer": "yellow", "negative": "green", "rejected": "magenta"}
 
@@ -87,13 +87,15 @@ def classify(
       edge-ct classify study/ --model model.tflite --worklist --heatmap maps/
       edge-ct classify 'export/**/*.dcm' --model model.tflite --by series --json
     """
-    from ..judging import judge, rollup
+    from ..judging import rollup
+    from ..judging.pool import Judges
+    from ..judging.sources import find_sources
     from . import results as classifying
 
     if as_json and as_csv:
         raise click.UsageError("either --json or --csv")
     classifier = Classifier(model_path(model), threads)
-    found = judge.find_all(sources)
+    found = find_sources(sources)
     ahead = list(itertools.islice(found, 2))
     # A second worker for a single slice would only cost its start.
     workers = 1 if len(ahead) < 2 else workers or max(1, processors() // threads)
@@ -105,7 +107,7 @@ def classify(
             recording = classifying.Recording(stack.enter_context(Worklist(state)), patient)
         tally = rollup.Tally(lambda: _key(state), series, patient)
         stack.enter_context(native_output.captured_native_stderr())
-        judges = judge.Judges(classifier, workers)
+        judges = Judges(classifier, workers)
         numbers = classifying.Maps() if maps else None
         results = classifying.classify(
             judges, itertools.chain(ahead, found), tally, heatmap, heatmap_seconds, recording, numbers
@@ -124,9 +126,9 @@ def classify(
     # As JSON or CSV, one kind of row at a time; the table has all of them.
     whole = by == "slice" and not (as_json or as_csv)
     if whole or by == "series":
-        _print_rolled(tally.all_series(classifier), rollup.Series, as_json, as_csv)
+        _print_rolled(tally.all_series(classifier), rollup.SeriesSummary, as_json, as_csv)
     if whole or by == "patient":
-        _print_rolled(tally.all_patients(classifier), rollup.Patient, as_json, as_csv)
+        _print_rolled(tally.all_patients(classifier), rollup.PatientSummary, as_json, as_csv)
     click.echo(str(tally), err=True)
     if tally.unread:
         context.exit(InputRejected.exit_code)
@@ -145,7 +147,7 @@ def _row(result: Result) -> str:
     return f"{decision} {p}  {result.source}{reason}"
 
 
-def _print_rolled(rolled: Sequence[Rolled], kind: type[Rolled], as_json: bool, as_csv: bool) -> None:
+def _print_rolled(rolled: Sequence[Summary], kind: type[Summary], as_json: bool, as_csv: bool) -> None:
     from ..judging import rollup
 
     if as_csv:
@@ -155,7 +157,7 @@ def _print_rolled(rolled: Sequence[Rolled], kind: type[Rolled], as_json: bool, a
         print_json(own) if as_json else click.echo(_rolled(own))
 
 
-def _rolled(own: Rolled) -> str:
+def _rolled(own: Summary) -> str:
     decision = click.style(f"{own.decision:<9}", fg=_COLOURS[own.decision], bold=True)
     p = "      " if own.probability is None else f"{own.probability:6.1%}"
     rejected = f", {own.rejected_slices} rejected" if own.rejected_slices else ""

@@ -14,8 +14,10 @@ import numpy as np
 from edge_ct.classifier import Classifier, Result
 from edge_ct.system.files import printable, write_bytes
 
-from ..judging.judge import Found, Judges, Source, judge_each
+from ..judging.judge import SliceJudgement
+from ..judging.pool import Judges, judge_each
 from ..judging.rollup import Tally
+from ..judging.sources import Source
 
 if TYPE_CHECKING:
     from ..heatmaps.heatmap import Heat
@@ -70,7 +72,7 @@ def classify(
     a heat map, at most, where the graph gives none. maps: takes the maps as numbers.
     """
 
-    def then(found: Found, classifier: Classifier) -> tuple[Found, Entry | None, Heat | None]:
+    def then(found: SliceJudgement, classifier: Classifier) -> tuple[SliceJudgement, Entry | None, Heat | None]:
         own = found.result
         source = printable(own.source)
         if tally.series or source is not own.source:

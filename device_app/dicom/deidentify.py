@@ -41,7 +41,7 @@ def deidentify(data: bytes, source: str, key: bytes) -> bytes:
         raise InputRejected(f"{source}: words are burnt into its pixels")
     patient = pseudonym(key, str(dataset.get("PatientID") or "")) or ""
     rules = _rules(key)
-    with dicom.refusing(source):
+    with dicom.reject_on_error(source):
         syntax, kind = dataset.file_meta.TransferSyntaxUID, dataset.SOPClassUID
         for level in _levels(dataset):
             _remove_unknown(level)

@@ -20,8 +20,8 @@ from edge_ct.decision import SeriesVerdict
 from edge_ct.errors import EdgeCTError, InputRejected
 
 from ..judging import dicom_objects, series
-from ..judging.dicom_frames import Facts
-from ..judging.series import Judged, SeriesResult
+from ..judging.dicom_frames import FrameAttributes
+from ..judging.series import JudgedFrame, SeriesResult
 from ..worklist.records import Entry
 from ..worklist.worklist import Worklist
 from .receive.spool import Arrival, Spool
@@ -54,7 +54,7 @@ class _Open:
     topic: str
     last: float
     arrivals: dict[str, Arrival] = field(default_factory=dict)
-    judged: list[Judged] = field(default_factory=list)
+    judged: list[JudgedFrame] = field(default_factory=list)
     pending: int = 0
     entries: list[Entry] = field(default_factory=list)
     concluding: bool = False
@@ -144,7 +144,7 @@ class Node:
     def _work(self, classifier: Classifier) -> None:
         while (task := self._tasks.get()) is not None:
             one, arrival = task
-            found: list[Judged] = []
+            found: list[JudgedFrame] = []
             try:
                 found = self._judge(classifier, arrival)
             except Exception as error:  # a worker must outlive whatever an object does to it
@@ -161,7 +161,7 @@ class Node:
                 if not one.pending:
                     self._changed.notify_all()
 
-    def _judge(self, classifier: Classifier, arrival: Arrival) -> list[Judged]:
+    def _judge(self, classifier: Classifier, arrival: Arrival) -> list[JudgedFrame]:
         path = self._spool.folder / arrival.file
         source = f"DICOM {arrival.instance}"
         try:
@@ -172,9 +172,9 @@ class Node:
             LOG.warning("%s cannot be read", arrival.instance)
             return []
 
-    def _entry(self, own: Judged) -> Entry:
+    def _entry(self, own: JudgedFrame) -> Entry:
         assert own.judgement is not None
-        facts = own.facts
+        facts = own.attributes
         entry = self._worklist.entry(
             own.judgement,
             self._bundle,
@@ -218,7 +218,7 @@ class Node:
                 result = series.conclude(self._classifier, judged)
                 self._answer(arrivals, judged, result)
                 self._keep(one, one.entries)
-                patient = self._patient_so_far(judged[0].facts)
+                patient = self._patient_so_far(judged[0].attributes)
                 self._worklist.note(ORIGIN, "series", summary(result, patient))
                 log_result(result, patient)
             self._spool.finish(arrivals)
@@ -237,7 +237,7 @@ class Node:
                 del self._open[one.topic]
             self._changed.notify_all()
 
-    def _patient_so_far(self, facts: Facts) -> SeriesVerdict | None:
+    def _patient_so_far(self, facts: FrameAttributes) -> SeriesVerdict | None:
         """Of all series of the patient in this study whose slices are in the worklist; None where nobody is named.
 
         It is in no report: the same slices would then not always give the same one.
@@ -255,7 +255,7 @@ class Node:
             ),
         )
 
-    def _answer(self, arrivals: Sequence[Arrival], judged: Sequence[Judged], result: SeriesResult) -> None:
+    def _answer(self, arrivals: Sequence[Arrival], judged: Sequence[JudgedFrame], result: SeriesResult) -> None:
         """Build what is to be sent, the report first, and hand it to the couriers."""
         if not self._couriers:
             return

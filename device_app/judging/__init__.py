@@ -1,8 +1,10 @@
-"""How a file, a folder or a DICOM object becomes judgements: one path for every command.
+"""How a file, a folder or a DICOM object becomes judgements; every command uses this code.
 
-- `judge`          sources -> judgements, in input order
-- `dicom_frames`   what a DICOM object says of each of its frames, and which frames are skipped
+- `sources`        names on a command line -> sources
+- `judge`          source -> judgements of its slices
+- `pool`           sources -> judgements, on several workers
+- `dicom_frames`   attributes of each frame of a DICOM object, and which frames are skipped
 - `dicom_objects`  DICOM files, folders and DICOMDIR -> judged frames
 - `series`         judged frames -> results of series
-- `rollup`         slices -> series and patients, and their counts
+- `rollup`         slices -> summaries of series and patients, and their counts
 """

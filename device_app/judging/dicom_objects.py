@@ -1,4 +1,4 @@
-"""A file, or an object in memory -> judged frames; a DICOMDIR -> its files. All that is judged goes this way."""
+"""DICOM file or object in memory -> judged frames; DICOMDIR -> its files. Every command judges DICOM with this code."""
 
 from __future__ import annotations
 
@@ -9,77 +9,91 @@ from typing import Any
 
 import numpy as np
 
-from edge_ct import dicom, slices
+from edge_ct import dicom
 from edge_ct.classifier import Classifier
 from edge_ct.errors import InputRejected
 
 from . import dicom_frames, series
-from .dicom_frames import Facts
-from .series import Judged
+from .dicom_frames import FrameAttributes
+from .series import JudgedFrame
 
-# Objects up to this size are read at once, larger ones (Enhanced CT) frame by frame.
+# Objects up to this size in bytes are read at once, larger ones (Enhanced CT) frame by frame.
 _WHOLE = 16 << 20
 
 
-def judge_object(classifier: Classifier, data: Path | bytes, source: str) -> Iterator[Judged]:
-    """Judge the frames of an object, in order, the third of several under the name `source#3`.
+def judge_object(classifier: Classifier, data: Path | bytes, source: str) -> Iterator[JudgedFrame]:
+    """Judge the frames of an object, in order.
 
-    A frame that cannot be read is rejected, with a judgement that says why; what is no CT object, or cannot be read at
-    all, raises `InputRejected`. Where the header rules out every frame, pixels are not decoded.
+    Pixels are not decoded if the header rules out every frame.
+
+    Args:
+        classifier: The classifier.
+        data: The path of a file, or the bytes of one.
+        source: The name of the object; the third of several frames is reported as `source#3`.
+
+    Yields:
+        One judged frame each; a frame that cannot be decoded is rejected, and its judgement says why.
+
+    Raises:
+        InputRejected: The object is not CT, or cannot be read at all.
     """
     begun = perf_counter()
-    dataset, frames, whole = _open(data, source)
-    all_skipped = all(dicom_frames.why_skipped(own) for own in frames)
-    read = _one(dataset, source) if whole and len(frames) == 1 else dicom.read_frames(data, source, slices.check_sides)
-    for facts in frames:
-        where = f"{source}#{facts.frame}" if facts.frame else source
+    dataset, frames, whole = _read_object(data, source)
+    all_skipped = all(dicom_frames.reason_to_skip(attributes) for attributes in frames)
+    read = _only_frame(dataset, source) if whole and len(frames) == 1 else dicom.read_frames(data, source)
+    for attributes in frames:
+        name = f"{source}#{attributes.frame}" if attributes.frame else source
         if all_skipped:
-            yield series.judge_skipped(classifier, facts, where)
+            yield series.judge_skipped(classifier, attributes, name)
             continue
         try:
             pixels = next(read)
-            yield series.judge_pixels(classifier, facts, pixels, where, 1000 * (perf_counter() - begun))
+            yield series.judge_pixels(classifier, attributes, pixels, name, 1000 * (perf_counter() - begun))
         except (InputRejected, StopIteration) as error:
             reason = str(error).removeprefix(f"{source}: ") or "a frame is missing"
-            yield series.unreadable(classifier, facts, where, reason)
+            yield series.judge_unreadable(classifier, attributes, name, reason)
         begun = perf_counter()
 
 
-def _open(data: Path | bytes, source: str) -> tuple[Any, list[Facts], bool]:
-    """An object's dataset, its frames, and whether pixel data is in the dataset too."""
+def _read_object(data: Path | bytes, source: str) -> tuple[Any, list[FrameAttributes], bool]:
+    """Return the dataset of an object, its frames, and whether the dataset includes the pixel data."""
     try:
         size = len(data) if isinstance(data, bytes) else data.stat().st_size
-        with dicom.opened(data) as file:
+        with dicom.open_object(data) as file:
             dataset = dicom.read_dataset(file, source, pixels=size <= _WHOLE)
     except OSError as error:
         raise InputRejected(f"{source}: cannot be read: {error.strerror}") from error
-    with dicom.refusing(source):
+    with dicom.reject_on_error(source):
         modality = dataset.get("Modality")
         if modality != "CT":
             raise InputRejected(f"{source}: DICOM modality {dicom.quoted(modality or '') or 'unknown'}; CT is read")
         dicom.check_frame_count(dataset, source)
-        return dataset, dicom_frames.read(dataset), size <= _WHOLE
+        return dataset, dicom_frames.read_frame_attributes(dataset), size <= _WHOLE
 
 
-def _one(dataset: Any, source: str) -> Generator[np.ndarray, None, None]:
-    yield dicom.frame_pixels(dataset, source, slices.check_sides)
+def _only_frame(dataset: Any, source: str) -> Generator[np.ndarray, None, None]:
+    yield dicom.frame_pixels(dataset, source)
 
 
-def referenced(path: Path) -> list[Path]:
-    """The files that a DICOMDIR lists, those that lie beside or below it alone. Raises `InputRejected`."""
+def dicomdir_files(path: Path) -> list[Path]:
+    """Return the files that a DICOMDIR lists.
+
+    Raises:
+        InputRejected: The DICOMDIR cannot be read, or lists a file outside its folder.
+    """
     try:
         with path.open("rb") as file:
             records = dicom.read_dataset(file, str(path)).get("DirectoryRecordSequence") or []
     except OSError as error:
         raise InputRejected(f"{path}: cannot be read: {error.strerror}") from error
-    found = []
-    with dicom.refusing(str(path)):
+    paths = []
+    with dicom.reject_on_error(str(path)):
         for record in records:
             if record.get("DirectoryRecordType") != "IMAGE":
                 continue
             parts = record.get("ReferencedFileID") or []
             parts = [parts] if isinstance(parts, str) else list(parts)
             if not parts or any(not part or part in (".", "..") or "/" in part for part in map(str, parts)):
-                raise InputRejected(f"{path}: a directory that points outside its folder")
-            found.append(path.parent.joinpath(*map(str, parts)))
-    return found
+                raise InputRejected(f"{path}: this DICOMDIR lists a file outside its folder")
+            paths.append(path.parent.joinpath(*map(str, parts)))
+    return paths

@@ -1,7 +1,7 @@
-"""Judged slices -> results of series and patients, and counts of a run.
+"""Judged slices -> results of series and patients, and the counts of a run.
 
-DICOM says whose slice is whose: its series are sorted, and a second copy of an instance votes once, as in `listen`.
-Other slices are a series only where somebody gives it a name.
+DICOM slices are grouped by their own identifiers, and a second copy of an instance is not counted, as in `listen`.
+Other slices form a series only if the user names it.
 """
 
 from __future__ import annotations
@@ -18,17 +18,22 @@ from edge_ct.classifier import Classifier
 from edge_ct.decision import Decision, SeriesVerdict, decide_series
 
 if TYPE_CHECKING:
-    from .judge import Found
-    from .series import Judged, SeriesResult
+    from .judge import SliceJudgement
+    from .series import JudgedFrame, SeriesResult
 
 DECISIONS: tuple[Decision, ...] = ("positive", "refer", "negative", "rejected")
 
 
-class Series(msgspec.Struct, frozen=True):
-    """What `classify --by series --json` prints: `SeriesVerdict`, and how many slices were rejected.
+class SeriesSummary(msgspec.Struct, frozen=True):
+    """One line of `classify --by series --json`.
 
-    Of DICOM also, else empty: patient, its pseudonymised key; skipped, reason -> how many of the rejected were readable
-    and none to judge; thickness and gap in mm, as `SeriesResult` has them.
+    Attributes:
+        rejected_slices: Number of slices that could not be judged.
+        patient: Pseudonymised key of the patient (DICOM only, like all that follow).
+        skipped: Number of readable slices that must not be judged, by reason; they are part of `rejected_slices`.
+        thickness: Stated slice thickness in mm.
+        gap: Median distance in mm between neighbouring slices that vote.
+        notes: Remarks for the reader of the result.
     """
 
     series: str
@@ -47,10 +52,11 @@ class Series(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()
 
 
-class Patient(msgspec.Struct, frozen=True):
-    """What `classify --by patient --json` prints: all slices of a patient's series together.
+class PatientSummary(msgspec.Struct, frozen=True):
+    """One line of `classify --by patient --json`: all slices of a patient's series together.
 
-    patient: the pseudonymised key; None where the objects name nobody, and then each study stands for a patient.
+    Attributes:
+        patient: Pseudonymised key; None if the objects name no patient, and then each study counts as a patient.
     """
 
     patient: str | None
@@ -64,15 +70,17 @@ class Patient(msgspec.Struct, frozen=True):
     model: str
 
 
-Rolled = Series | Patient
+Summary = SeriesSummary | PatientSummary
 
 
 @dataclass(eq=False)
 class Tally:
-    """Counts of a run, and what its roll-ups need: of a slice a number, of a DICOM slice its place too; no pixels.
+    """Counts of a run, and what its summaries need: a number for each slice, and its place in its series for DICOM.
 
-    key: gives that of the pseudonyms; asked once, where there is a patient. series: taken for all slices. patient:
-    whose all slices are, in clear.
+    Attributes:
+        key: Returns the key of the pseudonyms; called once, when the first patient is met.
+        series: The series that all slices belong to, if the user names one.
+        patient: The patient that all slices belong to, in clear, if the user names one.
     """
 
     key: Callable[[], bytes]
@@ -81,46 +89,47 @@ class Tally:
     counts: dict[Decision, int] = field(default_factory=lambda: dict.fromkeys(DECISIONS, 0))
     unread: int = 0
     begun: float = field(default_factory=perf_counter)
-    _named: list[float | None] = field(default_factory=list)
-    _frames: dict[tuple[str, str, str], list[Judged]] = field(default_factory=dict)
-    _met: set[tuple[str, ...]] = field(default_factory=set)
+    _probabilities: list[float | None] = field(default_factory=list)
+    _frames: dict[tuple[str, str, str], list[JudgedFrame]] = field(default_factory=dict)
+    _counted: set[tuple[str, ...]] = field(default_factory=set)
 
-    def add(self, found: Found) -> None:
+    def add(self, judgement: SliceJudgement) -> None:
         """Count a judgement."""
-        self.counts[found.result.decision] += 1
-        self.unread += not found.read
-        self._named.append(found.result.probability)
-        if found.frame is None:
+        self.counts[judgement.result.decision] += 1
+        self.unread += not judgement.readable
+        self._probabilities.append(judgement.result.probability)
+        if judgement.frame is None:
             return
-        facts = found.frame.facts
-        group = (self.patient or facts.patient, facts.study, facts.series)
-        if facts.instance:
-            if (*group, facts.key) in self._met:
+        attributes = judgement.frame.attributes
+        group = (self.patient or attributes.patient, attributes.study, attributes.series)
+        if attributes.instance:
+            if (*group, attributes.key) in self._counted:
                 return
-            self._met.add((*group, facts.key))
-        self._frames.setdefault(group, []).append(found.frame)
+            self._counted.add((*group, attributes.key))
+        self._frames.setdefault(group, []).append(judgement.frame)
 
-    def all_series(self, classifier: Classifier) -> list[Series]:
-        """Each series, in the order of its first slice."""
+    def all_series(self, classifier: Classifier) -> list[SeriesSummary]:
+        """Summarise each series, in the order of first slices."""
         if self.series:
-            return [_named(self.series, self._named, classifier)]
-        return [self._one(patient, result, classifier) for patient, result in self._concluded(classifier)]
+            return [_summarise_named(self.series, self._probabilities, classifier)]
+        return [self._summarise_series(patient, result, classifier) for patient, result in self._concluded(classifier)]
 
-    def all_patients(self, classifier: Classifier) -> list[Patient]:
-        """Each patient of DICOM objects, in the order of the first slice; of other slices the one that was named."""
+    def all_patients(self, classifier: Classifier) -> list[PatientSummary]:
+        """Summarise each patient of DICOM objects, in the order of first slices, or the patient that the user named."""
         together: dict[tuple[str, str], list[SeriesResult]] = {}
         for patient, result in self._concluded(classifier):
             together.setdefault((patient, "" if patient else result.study), []).append(result)
-        found = [self._patient(patient, results, classifier) for (patient, _), results in together.items()]
-        if found or not self.patient:
-            return found
-        own = _named(self.series or "", self._named, classifier)
+        patients = [self._summarise_patient(patient, results, classifier) for (patient, _), results in together.items()]
+        if patients or not self.patient:
+            return patients
+        series = _summarise_named(self.series or "", self._probabilities, classifier)
         return [
-            Patient(
-                self._pseudonym(self.patient), (self.series,) if self.series else (), own.decision,
-                own.probability, own.reason, own.slices, own.positive_slices, own.rejected_slices, own.model,
+            PatientSummary(
+                self._pseudonym(self.patient),
+                (self.series,) if self.series else (),
+                *(getattr(series, name) for name in PatientSummary.__struct_fields__[2:]),
             )
-        ]  # fmt: skip
+        ]
 
     def _concluded(self, classifier: Classifier) -> Iterator[tuple[str, SeriesResult]]:
         if not self._frames:
@@ -134,17 +143,17 @@ class Tally:
         return self.key()
 
     def _pseudonym(self, patient: str) -> str | None:
-        # Not imported where nothing is DICOM: a cold start of a single picture is measured.
+        # Imported late: without DICOM it is not needed, and the cold start for a single picture is measured.
         from ..pseudonym import pseudonym
 
         return pseudonym(self._key, patient)
 
-    def _one(self, patient: str, result: SeriesResult, classifier: Classifier) -> Series:
+    def _summarise_series(self, patient: str, result: SeriesResult, classifier: Classifier) -> SeriesSummary:
         verdict = result.verdict
-        return Series(
+        return SeriesSummary(
             result.series,
-            *_answer(verdict, result.reason),
-            _rejected(result),
+            *_outcome(verdict, result.reason),
+            _rejected_count(result),
             classifier.identity,
             self._pseudonym(patient),
             result.study,
@@ -154,15 +163,17 @@ class Tally:
             result.notes,
         )
 
-    def _patient(self, patient: str, results: Sequence[SeriesResult], classifier: Classifier) -> Patient:
+    def _summarise_patient(
+        self, patient: str, results: Sequence[SeriesResult], classifier: Classifier
+    ) -> PatientSummary:
         from . import series
 
         votes = [row.probability for result in results for row in result.rows]
-        return Patient(
+        return PatientSummary(
             self._pseudonym(patient),
             tuple(result.series for result in results),
-            *_answer(series.mean_verdict(classifier.manifest, votes), "no slice could be judged"),
-            sum(map(_rejected, results)),
+            *_outcome(series.mean_verdict(classifier.manifest, votes), "no slice could be judged"),
+            sum(map(_rejected_count, results)),
             classifier.identity,
         )
 
@@ -173,13 +184,13 @@ class Tally:
         return f"{shown}. Research use only: triage, not a diagnosis. {rate}"
 
 
-def csv_table(kind: type[Rolled], rolled: Sequence[Rolled]) -> Iterator[str]:
-    """A header, then a line for each; lists are joined by semicolons."""
+def csv_table(kind: type[Summary], summaries: Sequence[Summary]) -> Iterator[str]:
+    """Yield a CSV header and one line for each summary; lists are joined by semicolons."""
     from edge_ct.system.csv_text import safe_csv_line
 
     names = kind.__struct_fields__
     yield safe_csv_line(names)
-    yield from (safe_csv_line([_cell(getattr(own, name)) for name in names]) for own in rolled)
+    yield from (safe_csv_line([_cell(getattr(summary, name)) for name in names]) for summary in summaries)
 
 
 def _cell(value: object) -> object:
@@ -188,20 +199,20 @@ def _cell(value: object) -> object:
     return "; ".join(value) if isinstance(value, tuple) else value
 
 
-def _named(name: str, probabilities: Sequence[float | None], classifier: Classifier) -> Series:
+def _summarise_named(name: str, probabilities: Sequence[float | None], classifier: Classifier) -> SeriesSummary:
     voting = [p for p in probabilities if p is not None]
     manifest = classifier.manifest
     verdict = decide_series(voting, manifest.operating_point, manifest.zone)
-    answer = _answer(verdict, "no slice could be judged")
-    return Series(name, *answer, len(probabilities) - len(voting), classifier.identity)
+    outcome = _outcome(verdict, "no slice could be judged")
+    return SeriesSummary(name, *outcome, len(probabilities) - len(voting), classifier.identity)
 
 
-def _answer(verdict: SeriesVerdict | None, why_none: str | None) -> tuple[Decision, float | None, str | None, int, int]:
-    """decision, probability, reason, slices, positive_slices."""
+def _outcome(verdict: SeriesVerdict | None, reason: str | None) -> tuple[Decision, float | None, str | None, int, int]:
+    """Return decision, probability, reason, slices, positive_slices."""
     if verdict is None:
-        return "rejected", None, why_none, 0, 0
+        return "rejected", None, reason, 0, 0
     return verdict.decision, verdict.probability, verdict.reason, verdict.slices, verdict.positive_slices
 
 
-def _rejected(result: SeriesResult) -> int:
+def _rejected_count(result: SeriesResult) -> int:
     return sum(row.probability is None for row in result.rows)

@@ -1,7 +1,7 @@
-"""Frames -> judged slices -> the results of a series and of a patient.
+"""Frames -> judged slices -> the result of a series.
 
-A slice votes if it shows enough lung: neck and abdomen do not. Each slice is judged by itself, so that a series can be
-judged while it arrives; what is left for its end is sorting and a mean.
+A slice votes if it shows enough lung, which slices of the neck and the abdomen do not. Each slice is judged by itself,
+so that a series can be judged while it arrives; sorting and averaging are left for its end.
 """
 
 from __future__ import annotations
@@ -24,19 +24,23 @@ from edge_ct.imaging import lungs
 from edge_ct.manifest import Manifest
 from edge_ct.slices import Slice
 
-from .dicom_frames import Facts, order, why_skipped
+from .dicom_frames import FrameAttributes, acquisition_order, reason_to_skip
 
-# Share of the body's area. Of 25 slices of a real series, from above the shoulders to the hilum: none in those above
+# Share of the body's area. Provisional, from 25 slices of one real series between the shoulders and the hilum: 0 above
 # the lungs and at their tips, which are too small to be told from an airway; 0.076 below the tips; 0.09 to 0.4 lower.
 LEAST_LUNG = 0.07
-# Median grey of a lung field: gas in the trachea, the stomach or the bowel is darker than the emptiest lung.
+# Median grey level of a lung field: gas in the trachea, the stomach or the bowel is darker than the emptiest lung.
 _GAS = int(lung_window(np.array([-960.0]))[0])
 
 
-class Row(msgspec.Struct, frozen=True):
-    """A slice in a result. decision: None where it was skipped, and `reason` says why.
+class FrameRow(msgspec.Struct, frozen=True):
+    """One slice in the result of a series.
 
-    lung: share of the body's area, None where the pixels were not looked at. along: mm on the body's axis.
+    Attributes:
+        along: Position on the body axis in mm.
+        decision: None if the slice was skipped; `reason` says why.
+        lung: Lung area as a share of the body area; None if the pixels were not decoded.
+        sha256: Identity of the pixels; None if they were not decoded.
     """
 
     instance: str
@@ -50,34 +54,41 @@ class Row(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
-    """A frame with what became of it. class_map: float32 [h, w, 2] of a slice that votes.
+class JudgedFrame:
+    """A frame with its judgement.
 
-    judgement: what the slice is by itself; None where that is not kept.
+    Attributes:
+        judgement: The judgement of the slice by itself; None once it has been stored.
+        class_map: float32 [h, w, 2] of a slice that votes.
     """
 
-    facts: Facts
-    row: Row
+    attributes: FrameAttributes
+    row: FrameRow
     judgement: Judgement | None = None
     class_map: np.ndarray | None = None
 
     @property
     def skipped(self) -> bool:
-        """Whether it was read, as far as need be, and is none to judge."""
+        """True if the frame was readable but must not be judged."""
         return self.row.decision is None
 
 
 class SeriesResult(msgspec.Struct, frozen=True):
-    """A series. verdict: None where no slice votes, and `reason` says why. skipped: reason -> how many frames.
+    """The result of one series.
 
-    thickness: mm, as stated; gap: mm, the median distance of neighbours that vote.
+    Attributes:
+        verdict: None if no slice votes; `reason` says why.
+        skipped: Number of skipped frames by reason.
+        thickness: Stated slice thickness in mm (median).
+        gap: Median distance in mm between neighbouring slices that vote.
+        notes: Remarks for the reader of the result.
     """
 
     study: str
     series: str
     verdict: SeriesVerdict | None
     reason: str | None
-    rows: tuple[Row, ...]
+    rows: tuple[FrameRow, ...]
     skipped: dict[str, int]
     thickness: float | None
     gap: float | None
@@ -85,68 +96,79 @@ class SeriesResult(msgspec.Struct, frozen=True):
 
     @property
     def decision(self) -> Decision:
+        """The decision; a series in which no slice votes is rejected."""
         return self.verdict.decision if self.verdict else "rejected"
 
     @property
     def digest(self) -> str:
-        """Of the frames that the result rests on: a series that has grown has another one."""
+        """SHA-256 over the frames that the result rests on; it changes when the series grows."""
         return hashlib.sha256(" ".join(sorted(f"{row.instance}#{row.frame}" for row in self.rows)).encode()).hexdigest()
 
 
-def judge_skipped(classifier: Classifier, facts: Facts, source: str) -> Judged:
-    """A frame that its header rules out; its pixels need not be read."""
-    return _not_judged(classifier, facts, source, why_skipped(facts) or "skipped")
+def judge_skipped(classifier: Classifier, attributes: FrameAttributes, source: str) -> JudgedFrame:
+    """Return the row of a frame that its header rules out; its pixels are not needed."""
+    return _not_judged(classifier, attributes, source, reason_to_skip(attributes) or "skipped")
 
 
 def judge_pixels(
-    classifier: Classifier, facts: Facts, pixels: np.ndarray, source: str, decode_ms: float | None = None
-) -> Judged:
-    """Judge one frame. pixels: uint8 [h, w]; decode_ms: what reading them took."""
-    reason = why_skipped(facts)
+    classifier: Classifier, attributes: FrameAttributes, pixels: np.ndarray, source: str, decode_ms: float | None = None
+) -> JudgedFrame:
+    """Judge one frame.
+
+    Args:
+        classifier: The classifier.
+        attributes: The attributes of the frame.
+        pixels: uint8 [h, w], lung window.
+        source: The name under which the frame is reported.
+        decode_ms: Time in ms that decoding took.
+    """
+    reason = reason_to_skip(attributes)
     if reason:
-        return _not_judged(classifier, facts, source, reason)
-    found = lungs.segment(pixels)
-    reason = no_lung(pixels, found)
-    one = Slice(pixels, source, DicomIds(facts.patient, facts.study, facts.series, facts.instance))
+        return _not_judged(classifier, attributes, source, reason)
+    lung_fields = lungs.segment(pixels)
+    reason = reason_without_lung(pixels, lung_fields)
+    slice_ = Slice(
+        pixels, source, DicomIds(attributes.patient, attributes.study, attributes.series, attributes.instance)
+    )
     if reason:
-        return _not_judged(classifier, facts, source, reason, found.share, one, decode_ms)
-    judgement = classifier.judge_slice(one, decode_ms)
+        return _not_judged(classifier, attributes, source, reason, lung_fields.share, slice_, decode_ms)
+    judgement = classifier.judge_slice(slice_, decode_ms)
     result, outputs = judgement.result, judgement.outputs
-    row = Row(
-        facts.instance, facts.frame, facts.along, result.decision, result.probability, result.reason, found.share,
-        one.sha256,
+    row = FrameRow(
+        attributes.instance, attributes.frame, attributes.along, result.decision, result.probability, result.reason,
+        lung_fields.share, slice_.sha256,
     )  # fmt: skip
     class_map = None if outputs is None or outputs.class_map is None else outputs.class_map.copy()
-    return Judged(facts, row, judgement, class_map)
+    return JudgedFrame(attributes, row, judgement, class_map)
 
 
-def unreadable(classifier: Classifier, facts: Facts, source: str, reason: str) -> Judged:
-    """A frame whose pixels cannot be read: rejected, and it does not vote."""
-    judged = _not_judged(classifier, facts, source, reason)
+def judge_unreadable(classifier: Classifier, attributes: FrameAttributes, source: str, reason: str) -> JudgedFrame:
+    """Return the row of a frame whose pixels cannot be read: it is rejected and does not vote."""
+    judged = _not_judged(classifier, attributes, source, reason)
     return replace(judged, row=msgspec.structs.replace(judged.row, decision="rejected"))
 
 
-def no_lung(pixels: np.ndarray, found: lungs.Lungs) -> str | None:
-    """Why a slice has too little lung to vote; None where it has enough."""
-    if found.share < LEAST_LUNG:
+def reason_without_lung(pixels: np.ndarray, lung_fields: lungs.Lungs) -> str | None:
+    """Return why a slice has too little lung to vote; None if it has enough."""
+    if lung_fields.share < LEAST_LUNG:
         return "too little lung in it"
-    if np.median(pixels[found.mask]) < _GAS:
+    if np.median(pixels[lung_fields.mask]) < _GAS:
         return "gas in it, and no lung"
     return None
 
 
-def conclude(classifier: Classifier, judged: Iterable[Judged]) -> SeriesResult:
-    """The result of one series from its frames, in any order; there must be one at least."""
-    frames = sorted(judged, key=lambda one: order(one.facts))
-    rows = tuple(one.row for one in frames)
+def conclude(classifier: Classifier, judged: Iterable[JudgedFrame]) -> SeriesResult:
+    """Return the result of one series from its frames, at least one, in any order."""
+    frames = sorted(judged, key=lambda frame: acquisition_order(frame.attributes))
+    rows = tuple(frame.row for frame in frames)
     voting = [row for row in rows if row.probability is not None]
     verdict = mean_verdict(classifier.manifest, (row.probability for row in rows))
     skipped = Counter(str(row.reason) for row in rows if row.decision is None)
-    facts = frames[0].facts
-    reason = verdict.reason if verdict else _why_none(rows, skipped)
+    attributes = frames[0].attributes
+    reason = verdict.reason if verdict else _reason_without_verdict(rows, skipped)
     return SeriesResult(
-        facts.study,
-        facts.series,
+        attributes.study,
+        attributes.series,
         verdict,
         reason,
         rows,
@@ -157,34 +179,36 @@ def conclude(classifier: Classifier, judged: Iterable[Judged]) -> SeriesResult:
     )
 
 
-def telling(judged: Iterable[Judged], count: int) -> list[Judged]:
-    """The slices that tell most: the most suspicious of those that vote."""
-    voting = [one for one in judged if one.row.probability is not None]
-    return sorted(voting, key=lambda one: (-_number(one.row.probability), order(one.facts)))[:count]
+def most_suspicious(judged: Iterable[JudgedFrame], count: int) -> list[JudgedFrame]:
+    """Return the `count` most suspicious slices of those that vote."""
+    voting = [frame for frame in judged if frame.row.probability is not None]
+    return sorted(voting, key=lambda frame: (-_sortable(frame.row.probability), acquisition_order(frame.attributes)))[
+        :count
+    ]
 
 
 def mean_verdict(manifest: Manifest, probabilities: Iterable[float | None]) -> SeriesVerdict | None:
-    """The mean of the slices that vote decides, of a series and of all series of a patient. None: without a vote."""
+    """Decide by the mean probability of the slices that vote; None if there is none."""
     return decide_series([p for p in probabilities if p is not None], manifest.operating_point, manifest.zone)
 
 
 def _not_judged(
     classifier: Classifier,
-    facts: Facts,
+    attributes: FrameAttributes,
     source: str,
     reason: str,
     lung: float | None = None,
-    one: Slice | None = None,
+    slice_: Slice | None = None,
     decode_ms: float | None = None,
-) -> Judged:
-    """A frame that is skipped: in its series a row without a decision, by itself a rejected slice."""
-    row = Row(facts.instance, facts.frame, facts.along, None, None, reason, lung, None)
+) -> JudgedFrame:
+    """Return a skipped frame: a row without a decision in its series, a rejected slice by itself."""
+    row = FrameRow(attributes.instance, attributes.frame, attributes.along, None, None, reason, lung, None)
     times = Milliseconds(decode_ms)
-    result = Result(source, "rejected", None, reason, facts.series, classifier.identity, times)
-    return Judged(facts, row, Judgement(result, one))
+    result = Result(source, "rejected", None, reason, attributes.series, classifier.identity, times)
+    return JudgedFrame(attributes, row, Judgement(result, slice_))
 
 
-def _why_none(rows: Sequence[Row], skipped: Counter[str]) -> str:
+def _reason_without_verdict(rows: Sequence[FrameRow], skipped: Counter[str]) -> str:
     rejected = [row for row in rows if row.decision == "rejected"]
     if rejected:
         return f"no slice could be judged; {len(rejected)} of {len(rows)} cannot be read: {rejected[0].reason}"
@@ -192,22 +216,22 @@ def _why_none(rows: Sequence[Row], skipped: Counter[str]) -> str:
     return f"no slice to judge among {len(rows)}: {count} x {reason}"
 
 
-def _thickness(frames: Sequence[Judged]) -> float | None:
-    stated = [one.facts.thickness for one in frames if one.facts.thickness]
+def _thickness(frames: Sequence[JudgedFrame]) -> float | None:
+    stated = [frame.attributes.thickness for frame in frames if frame.attributes.thickness]
     return statistics.median(stated) if stated else None
 
 
-def _gap(voting: Sequence[Row]) -> float | None:
+def _gap(voting: Sequence[FrameRow]) -> float | None:
     places = sorted({row.along for row in voting if row.along is not None})
     gaps = [after - before for before, after in itertools.pairwise(places)]
     return round(statistics.median(gaps), 3) if gaps else None
 
 
-def _notes(frames: Sequence[Judged]) -> tuple[str, ...]:
-    """What a reader of the result should know of the series."""
+def _notes(frames: Sequence[JudgedFrame]) -> tuple[str, ...]:
+    """Return remarks on the series for the reader of its result."""
     notes = []
-    voting = [one for one in frames if one.row.probability is not None]
-    places: list[Any] = [one.facts.along for one in voting if one.facts.along is not None]
+    voting = [frame for frame in frames if frame.row.probability is not None]
+    places: list[Any] = [frame.attributes.along for frame in voting if frame.attributes.along is not None]
     if len(places) < len(voting):
         notes.append(f"{len(voting) - len(places)} slices without a position")
     if len(set(places)) < len(places):
@@ -215,12 +239,12 @@ def _notes(frames: Sequence[Judged]) -> tuple[str, ...]:
     thickness = _thickness(voting)
     if thickness and thickness > 5:
         notes.append(f"slices {thickness:g} mm thick")
-    if any(one.facts.lossy for one in voting):
+    if any(frame.attributes.lossy for frame in voting):
         notes.append("lossy compression")
-    if any(one.facts.photometric == "MONOCHROME1" for one in voting):
+    if any(frame.attributes.photometric == "MONOCHROME1" for frame in voting):
         notes.append("MONOCHROME1")
     return tuple(notes)
 
 
-def _number(value: float | None) -> float:
+def _sortable(value: float | None) -> float:
     return -1.0 if value is None or value != value else value

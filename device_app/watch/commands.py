@@ -59,7 +59,7 @@ def watch(
     Example:
       edge-ct watch /media/usb --model model.tflite --keep-days 90
     """
-    from ..judging.judge import Judges
+    from ..judging.pool import Judges
     from ..worklist.worklist import Worklist
     from .hot_folder import Watch
 

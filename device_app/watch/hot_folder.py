@@ -18,7 +18,9 @@ from edge_ct import slices
 from edge_ct.classifier import Classifier
 from edge_ct.errors import StorageFull
 
-from ..judging.judge import Found, Judges, Source, judge_each
+from ..judging.judge import SliceJudgement
+from ..judging.pool import Judges, judge_each
+from ..judging.sources import Source
 from ..worklist.records import Added, Entry
 from ..worklist.worklist import Worklist, fingerprint
 
@@ -165,7 +167,7 @@ class Watch:
             self._say(f"{self.folder}: {'is back' if self._there else 'is gone; waiting for it'}")
         return found
 
-    def _prepare(self, found: Found, classifier: Classifier) -> _Prepared:
+    def _prepare(self, found: SliceJudgement, classifier: Classifier) -> _Prepared:
         """On a worker: what is stored."""
         path = Path(found.file)
         tracked = self._tracked[path]
@@ -176,7 +178,7 @@ class Watch:
         seen = fingerprint(str(path), status.st_size, status.st_mtime_ns)
         if (status.st_size, status.st_mtime_ns) != (tracked.size, tracked.modified_ns):
             return _Prepared(path, seen, None)
-        if not found.read and self._clock() - tracked.since < PATIENCE * self.settle:
+        if not found.readable and self._clock() - tracked.since < PATIENCE * self.settle:
             return _Prepared(path, seen, None)
         entry = self._worklist.entry(
             found, classifier.bundle, origin="watch", patient=found.patient, key=found.key, seen=seen

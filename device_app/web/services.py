@@ -15,6 +15,7 @@ import msgspec
 from edge_ct import slices
 from edge_ct.bundle import Bundle
 from edge_ct.classifier import Judgement
+from edge_ct.imaging.limits import MAX_BYTES
 
 from ..heatmaps.heatmap import Heat
 from ..worklist.records import Added, Row
@@ -36,9 +37,9 @@ _DAY_SECONDS = 86400
 class Limits:
     """Of what may be sent at once. file_bytes: a slice file; request_bytes: all files of a request, a form included."""
 
-    file_bytes: int = slices.MAX_BYTES
+    file_bytes: int = MAX_BYTES
     files: int = 64
-    request_bytes: int = slices.MAX_BYTES + (1 << 20)
+    request_bytes: int = MAX_BYTES + (1 << 20)
 
 
 class State(msgspec.Struct, frozen=True):

@@ -1,5 +1,6 @@
 """Pixel work below the contract of the floor.
 
+- `limits`             largest and smallest images that are decoded
 - `image_headers`      format and size of an image, read before any pixel is decoded
 - `slice_check`        whether a picture can be a CT slice
 - `lungs`              lung fields of a slice

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from edge_ct import dicom, slices
+from edge_ct import dicom
 from edge_ct.errors import EdgeCTError, InputRejected
+from edge_ct.imaging.limits import check_sides
 
 from ...judging import dicom_frames
-from ...judging.dicom_frames import Facts
+from ...judging.dicom_frames import FrameAttributes
 from ..uids import is_uid
 
 SUCCESS = 0x0000
@@ -41,7 +42,7 @@ class Refused(EdgeCTError):
         self.status, self.reason = status, reason
 
 
-def admit(data: bytes, sop_class: str, instance: str) -> list[Facts]:
+def admit(data: bytes, sop_class: str, instance: str) -> list[FrameAttributes]:
     """The frames of an object, of a file's bytes; sop_class and instance: as the request has them. Raises `Refused`.
 
     Localisers and derived images are taken: they belong to their series, whose result says that they were skipped.
@@ -50,20 +51,20 @@ def admit(data: bytes, sop_class: str, instance: str) -> list[Facts]:
         raise Refused(NOT_OF_ITS_CLASS, f"SOP class {_shown(sop_class)}; CT images are taken")
     try:
         dataset = dicom.read_dataset(data, "object")
-        with dicom.refusing("object"):
+        with dicom.reject_on_error("object"):
             if str(dataset.get("SOPClassUID")) != sop_class or str(dataset.get("SOPInstanceUID")) != instance:
                 raise Refused(NOT_OF_ITS_CLASS, "SOP class or instance UID is not the request's")
             if dataset.get("Modality") != "CT":
                 raise Refused(NOT_OF_ITS_CLASS, f"modality {dicom.quoted(dataset.get('Modality'))[:16]}, not CT")
             if "PixelData" not in dataset:
                 raise Refused(NOT_OF_ITS_CLASS, "no pixel data")
-            slices.check_sides(int(dataset.Columns), int(dataset.Rows), "object")
+            check_sides(int(dataset.Columns), int(dataset.Rows), "object")
             dicom.check_frame_count(dataset, "object")
-            frames = dicom_frames.read(dataset)
+            frames = dicom_frames.read_frame_attributes(dataset)
         if not all(is_uid(uid) for uid in (frames[0].instance, frames[0].study, frames[0].series)):
             raise Refused(NOT_OF_ITS_CLASS, "instance, study or series UID missing or malformed")
-        if any(dicom_frames.why_skipped(facts) is None for facts in frames):
-            dicom.check(dataset, "object", slices.check_sides)
+        if any(dicom_frames.reason_to_skip(facts) is None for facts in frames):
+            dicom.check_header(dataset, "object")
         dicom.check_pixels(dataset, "object")
     except InputRejected as error:
         raise Refused(CANNOT_UNDERSTAND, str(error).removeprefix("object: ")) from error

@@ -19,7 +19,7 @@ import msgspec
 
 from edge_ct.errors import EdgeCTError, StorageFull
 
-from ...judging.dicom_frames import Facts
+from ...judging.dicom_frames import FrameAttributes
 from ...worklist.queue import Item
 from ...worklist.worklist import Worklist
 
@@ -61,7 +61,7 @@ class Spool:
         except OSError as error:
             raise EdgeCTError(f"{folder}: the spool cannot be kept there: {error.strerror or error}") from error
 
-    def store(self, data: bytes, facts: Facts) -> Arrival | None:
+    def store(self, data: bytes, facts: FrameAttributes) -> Arrival | None:
         """Keep an object; when this returns, it and its row are on the disk. None where it is held already.
 
         Raises `StorageFull`, with nothing half stored.
@@ -93,7 +93,7 @@ class Spool:
         item = self.queue.get(arrival.instance)
         return msgspec.structs.replace(arrival, item=item.id if item else 0)
 
-    def topic(self, facts: Facts) -> str:
+    def topic(self, facts: FrameAttributes) -> str:
         """What a series is known by. Objects of two patients never become one series, whatever their UIDs say."""
         patient = self.worklist.pseudonym(facts.patient) or "-"
         return f"{facts.series} {hashlib.sha256(f'{facts.study} {patient}'.encode()).hexdigest()[:8]}"

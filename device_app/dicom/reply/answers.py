@@ -8,26 +8,26 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from edge_ct import dicom, slices
+from edge_ct import dicom
 from edge_ct.bundle import Bundle
 
 from ...judging import series
-from ...judging.series import Judged, SeriesResult
+from ...judging.series import JudgedFrame, SeriesResult
 from . import secondary_capture, structured_report
 
 
 def build(
-    files: Mapping[str, Path], judged: Sequence[Judged], result: SeriesResult, bundle: Bundle, captures: int
+    files: Mapping[str, Path], judged: Sequence[JudgedFrame], result: SeriesResult, bundle: Bundle, captures: int
 ) -> Iterator[Any]:
     """Datasets with file meta information, one by one. files: of the series' objects, by instance UID."""
-    telling = series.telling(judged, captures)
-    first = files[(telling or judged)[0].facts.instance]
+    telling = series.most_suspicious(judged, captures)
+    first = files[(telling or judged)[0].attributes.instance]
     source = _header(first)
     yield structured_report.build(source, judged, result, telling, bundle)
     for number, one in enumerate(telling, 1):
-        path = files[one.facts.instance]
-        frames = dicom.read_frames(path, "capture", slices.check_sides)
-        pixels = next(islice(frames, max(one.facts.frame - 1, 0), None))
+        path = files[one.attributes.instance]
+        frames = dicom.read_frames(path, "capture")
+        pixels = next(islice(frames, max(one.attributes.frame - 1, 0), None))
         frames.close()
         yield secondary_capture.build(source if path == first else _header(path), one, pixels, result, bundle, number)
 

@@ -14,7 +14,7 @@ import numpy as np
 from edge_ct.bundle import Bundle
 
 from ...heatmaps import heatmap
-from ...judging.series import Judged, SeriesResult
+from ...judging.series import JudgedFrame, SeriesResult
 from ..uids import derived
 from .source_attributes import RESEARCH, equipment, name_patient, reference
 
@@ -38,7 +38,9 @@ def draw(pixels: np.ndarray, heat: heatmap.Heat, lines: list[str]) -> np.ndarray
     return np.ascontiguousarray(np.concatenate([picture, band])[:, :, ::-1])
 
 
-def build(source: Any, judged: Judged, pixels: np.ndarray, result: SeriesResult, bundle: Bundle, number: int) -> Any:
+def build(
+    source: Any, judged: JudgedFrame, pixels: np.ndarray, result: SeriesResult, bundle: Bundle, number: int
+) -> Any:
     """The capture of one slice. source: the dataset of its object; number: of the capture in its series, from 1."""
     from highdicom.sc import SCImage
     from pydicom.dataset import Dataset
@@ -46,7 +48,7 @@ def build(source: Any, judged: Judged, pixels: np.ndarray, result: SeriesResult,
     from pydicom.sr.codedict import codes
     from pydicom.uid import ExplicitVRLittleEndian
 
-    row, facts = judged.row, judged.facts
+    row, facts = judged.row, judged.attributes
     seal = bundle.content[-64:].decode()
     colours = f"Colour: evidence for COVID-19, log-odds 0 to {heatmap.FULL_SCALE:g} and over. Lung window."
     if judged.class_map is None:

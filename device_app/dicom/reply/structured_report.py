@@ -11,8 +11,8 @@ from typing import Any
 from edge_ct import __version__
 from edge_ct.bundle import Bundle
 
-from ...judging.dicom_frames import Facts
-from ...judging.series import Judged, SeriesResult
+from ...judging.dicom_frames import FrameAttributes
+from ...judging.series import JudgedFrame, SeriesResult
 from ..uids import derived
 from .source_attributes import MANUFACTURER, RESEARCH, equipment, name_patient, reference
 
@@ -27,7 +27,7 @@ _DECISIONS = {
 
 
 def build(
-    source: Any, judged: Sequence[Judged], result: SeriesResult, telling: Sequence[Judged], bundle: Bundle
+    source: Any, judged: Sequence[JudgedFrame], result: SeriesResult, telling: Sequence[JudgedFrame], bundle: Bundle
 ) -> Any:
     """The report. source: the dataset of an object of the series; telling: slices that get a line of their own."""
     from highdicom.sr import ComprehensiveSR, MeasurementReport, ObservationContext, ObserverContext
@@ -60,7 +60,7 @@ def build(
         item = TextContentItem(name=_own(name), value=text, relationship_type="CONTAINS")
         content[0].ContentSequence.append(item)
     report = ComprehensiveSR(
-        evidence=_evidence(reference(source), [one.facts for one in shown]),
+        evidence=_evidence(reference(source), [one.attributes for one in shown]),
         content=content[0],
         series_instance_uid=derived("reports", result.study, result.series, seal),
         series_number=SERIES_NUMBER,
@@ -150,7 +150,7 @@ def _decision(decision: str) -> Any:
     return QualitativeEvaluation(_own("decision"), CodedConcept(decision, SCHEME, _DECISIONS[decision]))
 
 
-def _series_group(shown: Sequence[Judged], result: SeriesResult, bundle: Bundle, seal: str) -> Any:
+def _series_group(shown: Sequence[JudgedFrame], result: SeriesResult, bundle: Bundle, seal: str) -> Any:
     from highdicom.sr import MeasurementsAndQualitativeEvaluations, TrackingIdentifier
 
     verdict = result.verdict
@@ -167,10 +167,10 @@ def _series_group(shown: Sequence[Judged], result: SeriesResult, bundle: Bundle,
     )
 
 
-def _slice_group(one: Judged, bundle: Bundle, seal: str) -> Any:
+def _slice_group(one: JudgedFrame, bundle: Bundle, seal: str) -> Any:
     from highdicom.sr import MeasurementsAndQualitativeEvaluations, TrackingIdentifier
 
-    facts, row = one.facts, one.row
+    facts, row = one.attributes, one.row
     assert row.probability is not None
     assert row.decision is not None
     place = "" if row.along is None else f" at {row.along:g} mm"
@@ -183,20 +183,20 @@ def _slice_group(one: Judged, bundle: Bundle, seal: str) -> Any:
     )
 
 
-def _images(judged: Sequence[Judged]) -> list[Any]:
+def _images(judged: Sequence[JudgedFrame]) -> list[Any]:
     """References to the slices; the frames of one object in one reference."""
     from highdicom.sr import SourceImageForMeasurementGroup
 
     frames: dict[tuple[str, str], list[int]] = {}
     for one in judged:
-        frames.setdefault((one.facts.sop_class, one.facts.instance), []).append(one.facts.frame)
+        frames.setdefault((one.attributes.sop_class, one.attributes.instance), []).append(one.attributes.frame)
     return [
         SourceImageForMeasurementGroup(kind, instance, numbers if all(numbers) else None)
         for (kind, instance), numbers in frames.items()
     ]
 
 
-def _evidence(taken: Any, facts: Sequence[Facts]) -> list[Any]:
+def _evidence(taken: Any, facts: Sequence[FrameAttributes]) -> list[Any]:
     """What is referred to, an object once: of patient and study highdicom looks at the first alone."""
     from pydicom.dataset import Dataset
 

@@ -17,7 +17,8 @@ from PIL import Image
 from edge_ct import cli
 from edge_ct.classifier import Classifier, Judgement
 from edge_ct.device_app.judging import judge
-from edge_ct.device_app.judging.judge import Judges, Source
+from edge_ct.device_app.judging.pool import Judges, judge_each
+from edge_ct.device_app.judging.sources import Source, find_sources
 from edge_ct.device_app.worklist.worklist import Worklist
 from edge_ct.phantom import make_slice
 
@@ -38,7 +39,7 @@ def run(*arguments: object) -> int:
 
 
 def test_three_workers_answer_as_one(study: Path, tiny_classifier: Classifier) -> None:
-    expected = [own.result for own in judge.judge_all(tiny_classifier, [str(study)])]
+    expected = [own.result for own in judge.judge_paths(tiny_classifier, [str(study)])]
     judges = Judges(Classifier(tiny_classifier.bundle), 3)
     threads = set()
 
@@ -46,7 +47,7 @@ def test_three_workers_answer_as_one(study: Path, tiny_classifier: Classifier) -
         threads.add(threading.current_thread().name)
         return judgement
 
-    found = [own.result for batch in judge.judge_each(judges, judge.find_all([str(study)]), then) for own in batch]
+    found = [own.result for batch in judge_each(judges, find_sources([str(study)]), then) for own in batch]
     assert [own.source for own in found] == [own.source for own in expected]
     assert [own.probability for own in found] == [own.probability for own in expected]
     assert [own.reason for own in found] == [own.reason for own in expected]
@@ -63,7 +64,7 @@ def test_few_slices_are_ahead_of_the_reader(study: Path, tiny_classifier: Classi
             yield Source(str(study / "00.png"))
 
     judges = Judges(Classifier(tiny_classifier.bundle), 2)
-    batches = judge.judge_each(judges, endless(), lambda judgement, classifier: judgement.result.source)
+    batches = judge_each(judges, endless(), lambda judgement, classifier: judgement.result.source)
     read = 0
     while read < 30:
         read += len(next(batches))
@@ -77,7 +78,7 @@ def test_error_on_a_worker_reaches_the_reader(study: Path, tiny_classifier: Clas
 
     judges = Judges(Classifier(tiny_classifier.bundle), 2)
     with pytest.raises(ZeroDivisionError):
-        list(judge.judge_each(judges, judge.find_all([str(study)]), then))
+        list(judge_each(judges, find_sources([str(study)]), then))
 
 
 @pytest.mark.parametrize(
@@ -85,19 +86,19 @@ def test_error_on_a_worker_reaches_the_reader(study: Path, tiny_classifier: Clas
     [("0*.png", [f"{n:02}.png" for n in range(10)]), ("**/3[89].png", ["38.png", "39.png"]), ("?[!0-8].png", None)],
 )
 def test_globs(study: Path, pattern: str, names: list[str] | None) -> None:
-    found = [Path(source.name).name for source in judge.find_all([str(study / pattern)])]
+    found = [Path(source.name).name for source in find_sources([str(study / pattern)])]
     assert found == (names or ["09.png", "19.png", "29.png", "39.png"])
 
 
 def test_glob_without_a_match_is_a_rejected_row(tiny_classifier: Classifier, tmp_path: Path) -> None:
-    (only,) = judge.judge_all(tiny_classifier, [str(tmp_path / "*.png")])
+    (only,) = judge.judge_paths(tiny_classifier, [str(tmp_path / "*.png")])
     assert (only.result.decision, only.result.reason) == ("rejected", "no file matches")
 
 
 def test_file_with_a_name_like_a_glob(study: Path, tmp_path: Path, tiny_classifier: Classifier) -> None:
     own = tmp_path / "[1].png"
     own.write_bytes((study / "00.png").read_bytes())
-    (only,) = judge.judge_all(tiny_classifier, [str(own)])
+    (only,) = judge.judge_paths(tiny_classifier, [str(own)])
     assert only.result.decision != "rejected"
 
 

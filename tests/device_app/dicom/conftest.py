@@ -13,7 +13,7 @@ import pytest
 from edge_ct.bundle import Bundle, read_bundle
 from edge_ct.classifier import Classifier
 from edge_ct.device_app.judging import dicom_objects, series
-from edge_ct.device_app.judging.series import Judged, SeriesResult
+from edge_ct.device_app.judging.series import JudgedFrame, SeriesResult
 from edge_ct.phantom import make_slice
 
 pytest.importorskip("pynetdicom")
@@ -139,7 +139,7 @@ class Concluded:
     """A judged series of files, by its objects' instance UIDs."""
 
     result: SeriesResult
-    judged: list[Judged]
+    judged: list[JudgedFrame]
     files: dict[str, Path]
 
 
@@ -147,7 +147,7 @@ def conclude(bundle: Bundle, paths: list[Path]) -> Concluded:
     """The files of one series, as `listen` judges what it has received."""
     classifier = Classifier(bundle)
     judged = [own for path in paths for own in dicom_objects.judge_object(classifier, path, path.name)]
-    files = {own.facts.instance: path for own, path in zip(judged, paths, strict=True)}
+    files = {own.attributes.instance: path for own, path in zip(judged, paths, strict=True)}
     return Concluded(series.conclude(classifier, judged), judged, files)
 
 

@@ -145,7 +145,7 @@ def test_dcmtk_dumps_without_a_warning(made: list[Any], tmp_path: Path) -> None:
 
 def test_window_and_orientation_are_the_sources(made: list[Any], judged: Concluded, bundle: Bundle) -> None:
     """Pixel for pixel: where there is no evidence the capture is the source in its lung window, rows as they were."""
-    by_instance = {one.facts.instance: one for one in judged.judged}
+    by_instance = {one.attributes.instance: one for one in judged.judged}
     for one in made[1:]:
         instance = one.SourceImageSequence[0].ReferencedSOPInstanceUID
         source = slices.read(judged.files[instance]).pixels

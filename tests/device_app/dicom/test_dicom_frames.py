@@ -12,8 +12,8 @@ from edge_ct.device_app.judging import dicom_frames
 MakeCT = Callable[..., bytes]
 
 
-def facts(data: bytes) -> dicom_frames.Facts:
-    (one,) = dicom_frames.read(pydicom.dcmread(BytesIO(data)))
+def facts(data: bytes) -> dicom_frames.FrameAttributes:
+    (one,) = dicom_frames.read_frame_attributes(pydicom.dcmread(BytesIO(data)))
     return one
 
 
@@ -22,7 +22,7 @@ def test_facts_of_a_slice(make_ct: MakeCT) -> None:
     assert (one.along, one.thickness, one.spacing, one.number, one.expected) == (490.0, 5.0, (1.5, 1.5), 3, 8)
     assert one.frame == 0
     assert one.key == one.instance
-    assert dicom_frames.why_skipped(one) is None
+    assert dicom_frames.reason_to_skip(one) is None
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_facts_of_a_slice(make_ct: MakeCT) -> None:
     ],
 )
 def test_what_is_skipped(make_ct: MakeCT, changes: dict[str, Any], reason: str) -> None:
-    assert str(dicom_frames.why_skipped(facts(make_ct(**changes)))).startswith(reason)
+    assert str(dicom_frames.reason_to_skip(facts(make_ct(**changes)))).startswith(reason)
 
 
 @pytest.mark.parametrize(
@@ -57,19 +57,19 @@ def test_what_is_skipped(make_ct: MakeCT, changes: dict[str, Any], reason: str) 
     ],
 )
 def test_what_is_not_skipped(make_ct: MakeCT, changes: dict[str, Any]) -> None:
-    assert dicom_frames.why_skipped(facts(make_ct(**changes))) is None
+    assert dicom_frames.reason_to_skip(facts(make_ct(**changes))) is None
 
 
 def test_order_is_from_the_head_down_whatever_the_numbers_say(make_ct: MakeCT) -> None:
     numbered = [facts(make_ct(index, InstanceNumber=100 - index)) for index in (4, 0, 3, 1)]
-    assert [one.along for one in sorted(numbered, key=dicom_frames.order)] == [500, 495, 485, 480]
+    assert [one.along for one in sorted(numbered, key=dicom_frames.acquisition_order)] == [500, 495, 485, 480]
     unplaced = [facts(make_ct(index, ImagePositionPatient=None)) for index in (4, 0)]
-    assert [one.number for one in sorted([*unplaced, *numbered], key=dicom_frames.order)][-2:] == [1, 5]
+    assert [one.number for one in sorted([*unplaced, *numbered], key=dicom_frames.acquisition_order)][-2:] == [1, 5]
 
 
 def test_values_that_make_no_sense_are_none(make_ct: MakeCT) -> None:
     dataset = pydicom.dcmread(BytesIO(make_ct()))
     dataset.ImagePositionPatient = [1, 2]
     dataset.SliceThickness = 0
-    (one,) = dicom_frames.read(dataset)
+    (one,) = dicom_frames.read_frame_attributes(dataset)
     assert (one.position, one.along, one.thickness) == (None, None, None)

@@ -14,9 +14,10 @@ from edge_ct.bundle import Bundle
 from edge_ct.classifier import Classifier
 from edge_ct.device_app.judging import dicom_objects, series
 from edge_ct.device_app.judging import judge as judging
-from edge_ct.device_app.judging.judge import Found
-from edge_ct.device_app.judging.rollup import Patient, Tally
+from edge_ct.device_app.judging.judge import SliceJudgement
+from edge_ct.device_app.judging.rollup import PatientSummary, Tally
 from edge_ct.device_app.judging.series import SeriesResult
+from edge_ct.device_app.judging.sources import Source
 from edge_ct.device_app.pseudonym import pseudonym
 from edge_ct.errors import InputRejected
 
@@ -42,14 +43,14 @@ def write(folder: Path, objects: dict[str, bytes]) -> list[Path]:
 class Judged:
     """What `classify` makes of files: its slices, and the roll-ups of what is DICOM."""
 
-    found: list[Found]
+    found: list[SliceJudgement]
     results: list[tuple[str, SeriesResult]]
-    patients: list[Patient]
+    patients: list[PatientSummary]
 
 
 def judge(classifier: Classifier, paths: list[Path]) -> Judged:
     tally = Tally(lambda: KEY)
-    found = list(judging.judge_all(classifier, map(str, paths)))
+    found = list(judging.judge_paths(classifier, map(str, paths)))
     for one in found:
         tally.add(one)
     return Judged(found, list(tally._concluded(classifier)), tally.all_patients(classifier))
@@ -105,9 +106,9 @@ def test_gas_is_no_lung() -> None:
     picture[90:170, 60:120] = picture[90:170, 140:200] = 40
     found = lungs.segment(picture)
     assert found.share >= series.LEAST_LUNG
-    assert series.no_lung(picture, found) == "gas in it, and no lung"
+    assert series.reason_without_lung(picture, found) == "gas in it, and no lung"
     picture[picture == 40] = 90  # HU -820
-    assert series.no_lung(picture, lungs.segment(picture)) is None
+    assert series.reason_without_lung(picture, lungs.segment(picture)) is None
 
 
 def test_a_series_without_lung_is_rejected_with_a_reason(
@@ -156,7 +157,7 @@ def test_bad_files_are_rows_beside_the_series(classifier: Classifier, make_ct: M
     whole = make_ct(1)
     paths = write(tmp_path, {"a": make_ct(0), "cut": whole[:-500], "noise": bytes(128) + b"DICM" + b"\xff" * 90})
     found = judge(classifier, [*paths, tmp_path / "gone.dcm"])
-    assert [Path(one.file).name for one in found.found if not one.read] == ["cut", "noise", "gone.dcm"]
+    assert [Path(one.file).name for one in found.found if not one.readable] == ["cut", "noise", "gone.dcm"]
     ((_, result),) = found.results
     assert [row.decision == "rejected" for row in result.rows] == [False, True]
     assert "truncated" in str(result.rows[1].reason)
@@ -195,7 +196,7 @@ def test_enhanced_ct_is_a_series_of_frames(
 
     frames = [make_slice(1, i, True, 128).image for i in (1, 3)] + [neck()]
     (path,) = write(tmp_path, {"enhanced.dcm": enhanced(frames, make_ct, syntax)})
-    read = list(dicom.read_frames(path, "x", slices.check_sides))
+    read = list(dicom.read_frames(path, "x"))
     assert all(np.array_equal(one, frame) for one, frame in zip(read, frames, strict=True))
     found = judge(classifier, [path])
     ((_, result),) = found.results
@@ -214,16 +215,16 @@ def test_enhanced_ct_larger_than_a_file_of_one_slice(
     data = enhanced([neck(), neck()], make_ct)
     (path,) = write(tmp_path, {"enhanced.dcm": data})
     monkeypatch.setattr(dicom_objects, "_WHOLE", 1000)
-    monkeypatch.setattr(judging, "_MOST_OF_FRAMES", len(data))
-    assert [one.read for one in judge(classifier, [path]).found] == [True, True]
-    monkeypatch.setattr(judging, "_MOST_OF_FRAMES", len(data) - 1)
+    monkeypatch.setattr(judging, "_MAX_MULTIFRAME_BYTES", len(data))
+    assert [one.readable for one in judge(classifier, [path]).found] == [True, True]
+    monkeypatch.setattr(judging, "_MAX_MULTIFRAME_BYTES", len(data) - 1)
     (one,) = judge(classifier, [path]).found
-    assert not one.read
+    assert not one.readable
     assert "the limit is" in str(one.result.reason)
 
 
 def test_enhanced_ct_from_standard_input(classifier: Classifier, make_ct: MakeCT) -> None:
-    found = list(judging.judge(classifier, judging.Source("<stdin>", enhanced([neck(), neck()], make_ct))))
+    found = list(judging.judge_source(classifier, Source("<stdin>", enhanced([neck(), neck()], make_ct))))
     assert [one.result.source for one in found] == ["<stdin>#1", "<stdin>#2"]
 
 
@@ -233,7 +234,7 @@ def test_enhanced_ct_whose_frames_end_early(classifier: Classifier, make_ct: Mak
     found = judge(classifier, [path])
     ((_, result),) = found.results
     assert [row.decision for row in result.rows] == [None, None, "rejected"]
-    assert [one.read for one in found.found] == [True, True, False]
+    assert [one.readable for one in found.found] == [True, True, False]
 
 
 def test_one_slice_a_file_elsewhere(make_ct: MakeCT) -> None:
@@ -256,7 +257,7 @@ def disc(make_ct: MakeCT, tmp_path: Path) -> Iterator[Path]:
 
 
 def test_dicomdir_lists_its_files(disc: Path, classifier: Classifier) -> None:
-    found = dicom_objects.referenced(disc / "DICOMDIR")
+    found = dicom_objects.dicomdir_files(disc / "DICOMDIR")
     assert len(found) == 3
     assert all(path.is_file() for path in found)
     result = only(classifier, [disc / "DICOMDIR"])
@@ -268,7 +269,7 @@ def test_dicomdir_lists_its_files(disc: Path, classifier: Classifier) -> None:
 def test_classify_takes_a_dicomdir_and_passes_over_what_shows_no_lung(
     disc: Path, classifier: Classifier, make_ct: MakeCT, tmp_path: Path
 ) -> None:
-    found = list(judging.judge_all(classifier, [str(disc / "DICOMDIR")]))
+    found = list(judging.judge_paths(classifier, [str(disc / "DICOMDIR")]))
     assert [one.result.decision != "rejected" for one in found] == [True] * 3
     assert sorted(one.result.source for one in found) == sorted(map(str, slices.find(disc)))
     paths = write(
@@ -279,12 +280,12 @@ def test_classify_takes_a_dicomdir_and_passes_over_what_shows_no_lung(
             "c.dcm": make_ct(2),
         },
     )
-    neck_, derived, lung = (one.result for one in judging.judge_all(classifier, [str(tmp_path / "more")]))
+    neck_, derived, lung = (one.result for one in judging.judge_paths(classifier, [str(tmp_path / "more")]))
     assert (neck_.decision, neck_.reason, neck_.probability) == ("rejected", "too little lung in it", None)
     assert derived.decision == "rejected"
     assert str(derived.reason).startswith("a derived image")
     assert lung.probability == classifier.classify(paths[2]).probability
-    (piped,) = judging.judge(classifier, judging.Source("<stdin>", paths[0].read_bytes()))
+    (piped,) = judging.judge_source(classifier, Source("<stdin>", paths[0].read_bytes()))
     assert piped.result.reason == "too little lung in it"
 
 
@@ -300,7 +301,7 @@ def test_dicomdir_that_points_outside_is_refused(disc: Path, bad: list[str]) -> 
     with pydicom.config.disable_value_validation():
         dataset.save_as(disc / "DICOMDIR")
     with pytest.raises(InputRejected, match="outside"):
-        dicom_objects.referenced(disc / "DICOMDIR")
+        dicom_objects.dicomdir_files(disc / "DICOMDIR")
 
 
 @pytest.mark.real

@@ -11,8 +11,8 @@ from PIL import Image
 
 from edge_ct.classifier import Classifier, Judgement
 from edge_ct.device_app.judging import judge as judging
+from edge_ct.imaging.limits import MAX_BYTES
 from edge_ct.phantom import make_slice
-from edge_ct.slices import MAX_BYTES
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def rows(judgements: list[Judgement]) -> list[tuple[str, bool]]:
 
 
 def judge(classifier: Classifier, *sources: str | Path) -> list[Judgement]:
-    return list(judging.judge_all(classifier, [str(source) for source in sources]))
+    return list(judging.judge_paths(classifier, [str(source) for source in sources]))
 
 
 def test_files_keep_their_order(classifier: Classifier, folder: Path) -> None:
@@ -134,7 +134,7 @@ def test_file_named_like_standard_input_can_be_reached(
 
 def test_slices_are_judged_as_they_are_asked_for(classifier: Classifier, folder: Path) -> None:
     """One at a time: the first row of a long study comes at once, and memory does not grow with it."""
-    judgements = judging.judge_all(classifier, [str(folder / "b.png"), str(folder / "d.png")])
+    judgements = judging.judge_paths(classifier, [str(folder / "b.png"), str(folder / "d.png")])
     assert next(judgements).result.decision != "rejected"
     (folder / "d.png").unlink()
     assert next(judgements).result.reason == "no such file"

@@ -1,0 +1,95 @@
+"""Names on a command line -> the files to judge: files, folders, globs, DICOMDIRs and standard input."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_ct import slices
+from edge_ct.errors import InputRejected
+from edge_ct.imaging.limits import MAX_BYTES
+
+STANDARD_INPUT = "-"
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """One thing to judge.
+
+    Attributes:
+        name: The path of a file, or the name under which `content` is shown.
+        content: The bytes of the file if they are held in memory; None if the file is to be read from `name`.
+        reason: Why there is nothing to judge under this name; None if there is.
+    """
+
+    name: str
+    content: bytes | None = None
+    reason: str | None = None
+
+
+def find_sources(names: Iterable[str]) -> Iterator[Source]:
+    """Expand names to sources, in order.
+
+    Args:
+        names: Paths of files and folders, globs, DICOMDIRs, or `-` for one image on standard input. The files of a
+            folder or glob come in the order of their paths.
+
+    Yields:
+        One source for each file. A name that leads to no file becomes a source with a `reason`.
+    """
+    for name in names:
+        if name == STANDARD_INPUT:
+            yield Source("<stdin>", sys.stdin.buffer.read(MAX_BYTES + 1))
+        elif _is_folder(name):
+            yield from _in_folder(Path(name))
+        elif Path(name).name == "DICOMDIR":
+            yield from _in_dicomdir(name)
+        elif any(c in name for c in "*?[") and not _exists(name):
+            import glob
+
+            matches = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 (absolute patterns)
+            for match in matches:
+                if _is_folder(match):
+                    yield from _in_folder(Path(match))
+                else:
+                    yield Source(match)
+            if not matches:
+                yield Source(name, reason="no file matches")
+        else:
+            yield Source(name)
+
+
+def _in_dicomdir(name: str) -> Iterator[Source]:
+    from . import dicom_objects
+
+    try:
+        paths = dicom_objects.dicomdir_files(Path(name))
+    except InputRejected as error:
+        yield Source(name, reason=str(error).removeprefix(f"{name}: "))
+        return
+    yield from (Source(str(path)) for path in paths)
+    if not paths:
+        yield Source(name, reason="this DICOMDIR lists no image")
+
+
+def _in_folder(folder: Path) -> Iterator[Source]:
+    paths = slices.find(folder)
+    yield from (Source(str(path)) for path in paths)
+    if not paths:
+        yield Source(str(folder), reason="no PNG, JPEG, TIFF or DICOM file in this folder")
+
+
+def _exists(name: str) -> bool:
+    try:
+        return Path(name).exists()
+    except (OSError, ValueError):
+        return False
+
+
+def _is_folder(name: str) -> bool:
+    try:
+        return Path(name).is_dir()
+    except (OSError, ValueError):  # The name is too long, for example; `judge_source` says so in a rejected row.
+        return False
