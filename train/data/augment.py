@@ -78,9 +78,27 @@ class Augment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __call__(self, image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """image: uint8 [s, s, 1] -> uint8 [s, s, 1]; `image` itself, not a copy, where nothing is switched on."""
+        return self.with_mask(image, None, generator)[0]
+
+    def with_mask(
+        self, image: np.ndarray, mask: np.ndarray | None, generator: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Change a slice at random, and move a mask of it as the slice is moved.
+
+        Args:
+            image: uint8 [s, s, 1].
+            mask: uint8 [s, s], or None. It draws no random numbers: the slice is changed as without a mask.
+            generator: The source of the random numbers.
+
+        Returns:
+            The slice, uint8 [s, s, 1], and the mask, uint8 [s, s], which is 0 where the slice does not reach.
+        """
         image = image[:, :, 0]
         frame = self._frame(image.shape[0], generator)
-        out = self._tone(self._warp(image, frame, generator), generator)
+        matrix = self._matrix(image.shape[0], frame, generator)
+        out = self._tone(_moved(image, matrix, cv2.BORDER_REPLICATE), generator)
+        if mask is not None:
+            mask = _moved(mask, matrix, cv2.BORDER_CONSTANT)
         if self.blur:
             sigma = generator.uniform(0, self.blur)
             if sigma > 0.3:
@@ -91,9 +109,19 @@ class Augment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             out = _grained(out, generator.uniform(0, self.grain), generator)
         if frame:
             out = _framed(out, frame, generator)
+            if mask is not None:
+                left, top, right, bottom = frame
+                mask = cv2.copyMakeBorder(
+                    mask[top:bottom, left:right],
+                    top,
+                    mask.shape[0] - bottom,
+                    left,
+                    mask.shape[1] - right,
+                    cv2.BORDER_CONSTANT,
+                )
         if self.markings and generator.random() < self.markings:
             out = markings.burn(out, generator)
-        return self._export(out, generator)[:, :, np.newaxis]
+        return self._export(out, generator)[:, :, np.newaxis], mask
 
     def _frame(self, side: int, generator: np.random.Generator) -> tuple[int, int, int, int] | None:
         """Left, top, right and bottom of what a frame leaves of the picture, in pixels; None without a frame."""
@@ -102,10 +130,10 @@ class Augment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         left, top, right, bottom = np.maximum(generator.uniform(-1, 1, 4) * self.border * side, 0).astype(int).tolist()
         return left, top, side - right, side - bottom
 
-    def _warp(
-        self, image: np.ndarray, frame: tuple[int, int, int, int] | None, generator: np.random.Generator
-    ) -> np.ndarray:
-        side = image.shape[0]
+    def _matrix(
+        self, side: int, frame: tuple[int, int, int, int] | None, generator: np.random.Generator
+    ) -> np.ndarray | None:
+        """Draw how pixels move: an affine map [2, 3], a homography [3, 3], or None where they stay."""
         drawn = generator.uniform(-1, 1, 6)
         angle, shear = np.deg2rad(drawn[:2] * (self.rotate, self.shear))
         scale = 1 + drawn[2:4] * self.scale
@@ -128,12 +156,8 @@ class Augment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 whole = _fit(-generator.random(2) * lost * side * grown, grown) @ whole
             if frame:
                 whole = _fit(np.array(frame[:2]), np.subtract(frame[2:], frame[:2]) / side) @ whole
-            return cv2.warpPerspective(
-                image, whole, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-            )
-        if (affine == _IDENTITY).all():
-            return image
-        return cv2.warpAffine(image, affine, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            return whole
+        return None if (affine == _IDENTITY).all() else affine
 
     def _tone(self, image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         contrast, brightness, exponent = generator.uniform(-1, 1, 3) * (self.window, self.level, self.gamma)
@@ -148,6 +172,14 @@ class Augment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.jpeg < 100 and generator.random() < 0.5:
             out = degrade.jpeg(out, int(generator.integers(self.jpeg, 101)))
         return out if out.shape[0] == side else cv2.resize(out, (side, side), interpolation=cv2.INTER_LINEAR)
+
+
+def _moved(picture: np.ndarray, matrix: np.ndarray | None, border: int) -> np.ndarray:
+    """Resample a picture, uint8 [s, s], by a map of `_matrix`; border: OpenCV's rule for what lies outside."""
+    if matrix is None:
+        return picture
+    warp = cv2.warpAffine if len(matrix) == 2 else cv2.warpPerspective
+    return np.asarray(warp(picture, matrix, picture.shape[::-1], flags=cv2.INTER_LINEAR, borderMode=border))
 
 
 def _tilt(side: int, x: float, y: float) -> np.ndarray:

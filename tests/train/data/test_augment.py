@@ -3,6 +3,7 @@
 from typing import Any
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 
@@ -257,3 +258,37 @@ def test_markings_are_few_small_and_almost_white_or_black() -> None:
     assert brights > 50
     shown = sum(not np.array_equal(draw(Augment(markings=0.3), seed, plain), plain) for seed in range(200))
     assert 40 < shown < 80
+
+
+@pytest.mark.parametrize("name", ["none", "flips", "travel"])
+def test_a_mask_moves_with_its_slice(name: str) -> None:
+    """A slice that is its own mask stays its own mask where a policy moves pixels and changes no grey."""
+    policy = msgspec.structs.replace(
+        POLICIES[name],
+        window=0,
+        level=0,
+        gamma=0,
+        blur=0,
+        noise=0,
+        grain=0,
+        markings=0,
+        downsample=0,
+        jpeg=100,
+        border=0,
+    )
+    disc = np.zeros((64, 64), np.uint8)
+    cv2.circle(disc, (24, 28), 9, 255, -1)
+    for seed in range(20):
+        image, mask = policy.with_mask(disc[:, :, np.newaxis], disc, np.random.default_rng(seed))
+        assert mask is not None and np.array_equal(image[:, :, 0], mask)
+
+
+def test_a_mask_draws_nothing_and_ends_at_the_frame() -> None:
+    policy, framed = POLICIES["travel"], 0
+    image = np.random.default_rng(0).integers(0, 256, (96, 96, 1), np.uint8)
+    for seed in range(20):
+        alone = policy(image, np.random.default_rng(seed))
+        with_mask, mask = policy.with_mask(image, np.full((96, 96), 255, np.uint8), np.random.default_rng(seed))
+        assert mask is not None and np.array_equal(alone, with_mask)
+        framed += (mask == 0).mean() > 0.1  # a frame, or what a shift brings in from outside, shows no lesion
+    assert 3 < framed < 20
