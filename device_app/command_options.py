@@ -6,7 +6,9 @@ from pathlib import Path
 
 import click
 
-from .paths import DEFAULT_STATE, shipped
+from edge_ct.shipped_models import shipped_models
+
+from .paths import DEFAULT_STATE
 
 
 def _folder(context: click.Context, parameter: click.Parameter, value: Path) -> Path:
@@ -25,7 +27,7 @@ state_option = click.option(
 
 def model_help() -> str:
     """What there is for --model."""
-    names = [f"{name}{'' if number else ' (the default)'}" for number, name in enumerate(shipped())]
+    names = [f"{name}{'' if number else ' (the default)'}" for number, name in enumerate(shipped_models())]
     there = f"or a shipped one: {', '.join(names)}" if names else "no model is shipped with this version"
     return f"The bundle to use: a file; {there}."
 

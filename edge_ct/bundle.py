@@ -19,6 +19,7 @@ import msgspec
 
 from .errors import ModelRejected
 from .manifest import SCHEMA, Manifest
+from .shipped_models import find_bundle
 from .system.files import write_bytes
 
 _SEAL = b"edge-ct bundle 1, model %010d bytes, sha256 %064s"
@@ -47,9 +48,14 @@ class Bundle:
         return self.content[: self.model_bytes]
 
     @property
+    def seal(self) -> str:
+        """SHA-256 over the file up to the seal, 64 hex digits: it identifies the bundle."""
+        return self.content[-64:].decode()
+
+    @property
     def identity(self) -> str:
-        """Name and the first eight hex digits of the seal: what results are labelled with."""
-        return f"{self.manifest.name}@{self.content[-64:-56].decode()}"
+        """Name and the first eight hex digits of the seal: the label of this bundle's results."""
+        return f"{self.manifest.name}@{self.seal[:8]}"
 
     @property
     def card(self) -> str:
@@ -106,7 +112,7 @@ def write_bundle(path: Path, model: bytes, manifest: Manifest, members: dict[str
 
 def read_bundle(path: Path | str) -> Bundle:
     """Read and verify a bundle: the seal, the flatbuffer's mark, the schema. Raises `ModelRejected`."""
-    path = Path(path)
+    path = find_bundle(path)
     try:
         if path.exists() and not path.is_file() and not path.is_dir():
             raise ModelRejected(f"{path}: cannot be read: not a file")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
+from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 import numpy as np
@@ -13,10 +14,16 @@ from . import slices
 from .bundle import Bundle, read_bundle
 from .decision import Decision, decide, probability
 from .errors import InputRejected, ModelRejected
+from .imaging.limits import check_sides
 from .imaging.slice_check import UNLIKE, check_slice
 from .outliers import read_outlier_detector
 from .runtime import Outputs, Runtime
 from .slices import Slice
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+    SliceSource: TypeAlias = Path | str | bytes | np.ndarray | Dataset
 
 
 class Milliseconds(msgspec.Struct, frozen=True):
@@ -73,24 +80,33 @@ class Classifier:
         outputs = self.runtime.outputs()
         return probability(outputs.logits, self.manifest.calibration), outputs
 
-    def classify(self, source: Path | str | bytes, name: str | None = None) -> Result:
-        """Classify one file, or one image held in memory as `name`. A bad slice is a rejected result, never an error.
+    def classify(self, source: SliceSource, name: str | None = None) -> Result:
+        """Classify one slice.
 
-        Raises `MissingExtra` where a DICOM file is met without pydicom.
+        Args:
+            source: The path of a file; the content of a file as bytes; grey pixels in a lung window, uint8 [h, w]; or a
+                pydicom Dataset with one frame.
+            name: The name of the slice in the result and in messages; the path by default.
+
+        Returns:
+            The result. A slice that cannot be read or judged gives a `rejected` result with its reason.
+
+        Raises:
+            MissingExtra: The slice is DICOM and pydicom is not installed.
+            TypeError: `source` is none of these types, or an array of another dtype or shape.
         """
         return self.judge(source, name).result
 
-    def judge(self, source: Path | str | bytes, name: str | None = None) -> Judgement:
-        """As `classify`, with the slice and the outputs."""
+    def judge(self, source: SliceSource, name: str | None = None) -> Judgement:
+        """Classify one slice as `classify` does, and keep the slice and the outputs of the graph."""
         start = perf_counter()
-        label = name or ("<bytes>" if isinstance(source, bytes) else str(source))
+        label = name or (str(source) if isinstance(source, str | Path) else f"<{type(source).__name__}>")
         try:
-            data = source if isinstance(source, bytes) else slices.read_bytes(Path(source), label)
-            one = slices.decode(data, label)
+            slice_ = _load(source, label)
         except InputRejected as error:
             reason = str(error).removeprefix(f"{label}: ")
             return Judgement(Result(label, "rejected", None, reason, None, self.identity, Milliseconds()))
-        return self.judge_slice(one, 1000 * (perf_counter() - start))
+        return self.judge_slice(slice_, 1000 * (perf_counter() - start))
 
     def judge_slice(self, one: Slice, decode_ms: float | None = None) -> Judgement:
         """Judge a slice that has been read already."""
@@ -138,3 +154,20 @@ class Classifier:
                     f"{self.bundle.source}: golden slice {golden.input} gives {stored.tolist()} instead of "
                     f"{list(golden.logits)} on this machine; do not use it here"
                 )
+
+
+def _load(source: SliceSource, label: str) -> Slice:
+    if isinstance(source, str | Path):
+        return slices.decode(slices.read_bytes(Path(source), label), label)
+    if isinstance(source, bytes):
+        return slices.decode(source, label)
+    if isinstance(source, np.ndarray):
+        if source.dtype != np.uint8 or source.ndim != 2:
+            raise TypeError(f"a slice must be uint8 [height, width], not {source.dtype} {list(source.shape)}")
+        check_sides(source.shape[1], source.shape[0], label)
+        return Slice(np.ascontiguousarray(source), label)
+    if any(kind.__name__ == "Dataset" for kind in type(source).__mro__):
+        from . import dicom
+
+        return Slice(dicom.frame_pixels(source, label), label, dicom.ids_of(source))
+    raise TypeError(f"a slice must be a path, bytes, an array or a pydicom Dataset, not {type(source).__name__}")

@@ -32,6 +32,24 @@ class Estimate(msgspec.Struct, frozen=True):
     low: float | None
     high: float | None
 
+    def text(self, digits: int = 3, percent: bool = False) -> str:
+        """Format the value with its interval: `0.935 [0.908, 0.955]`, or `93.5 % [90.8, 95.5]`.
+
+        Args:
+            digits: Digits after the point.
+            percent: Whether to print per cent.
+
+        Returns:
+            The text; `undefined` where there is no value, and the value alone where there is no interval.
+        """
+        if self.value is None:
+            return "undefined"
+        factor, unit = (100, " %") if percent else (1, "")
+        text = f"{factor * self.value:.{digits}f}{unit}"
+        if self.low is None or self.high is None:
+            return text
+        return f"{text} [{factor * self.low:.{digits}f}, {factor * self.high:.{digits}f}]"
+
 
 class Network(msgspec.Struct, frozen=True):
     """What was trained. alpha: width multiplier of MobileNetV2, None elsewhere."""

@@ -11,10 +11,10 @@ from edge_ct import signature
 from edge_ct.bundle import read_bundle
 from edge_ct.classifier import Classifier
 from edge_ct.manifest import Gate
+from edge_ct.shipped_models import find_bundle
 from edge_ct.system.files import refuse_existing, write_bytes
 from edge_ct.system.progress import print_json
 
-from ..paths import model_path
 from . import operators
 
 
@@ -37,7 +37,7 @@ def inspect(path: str, as_json: bool, with_operators: bool) -> None:
     Example:
       edge-ct bundle inspect model.tflite
     """
-    opened = read_bundle(model_path(path))
+    opened = read_bundle(find_bundle(path))
     manifest = opened.manifest
     found, key = operators.of(opened.model, path), signature.signing_key(opened)
     if as_json:
@@ -101,7 +101,7 @@ def verify(path: str, key: Path | None) -> None:
       edge-ct bundle verify model.tflite
       edge-ct bundle verify model.tflite --key maker.pub
     """
-    opened = read_bundle(model_path(path))
+    opened = read_bundle(find_bundle(path))
     signed = f", signed with key {signature.verify_signature(opened, key)}" if key else ""
     classifier = Classifier(opened)
     classifier.check_golden()

@@ -11,12 +11,12 @@ import click
 
 from edge_ct.classifier import Classifier, Result
 from edge_ct.errors import InputRejected
+from edge_ct.shipped_models import find_bundle
 from edge_ct.system import native_output
 from edge_ct.system.host import processors
 from edge_ct.system.progress import print_json
 
 from ..command_options import model_option, state_option
-from ..paths import model_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -94,7 +94,7 @@ def classify(
 
     if as_json and as_csv:
         raise click.UsageError("either --json or --csv")
-    classifier = Classifier(model_path(model), threads)
+    classifier = Classifier(find_bundle(model), threads)
     found = find_sources(sources)
     ahead = list(itertools.islice(found, 2))
     # A second worker for a single slice would only cost its start.

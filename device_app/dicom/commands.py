@@ -15,10 +15,10 @@ import click
 from edge_ct import slices
 from edge_ct.bundle import read_bundle
 from edge_ct.errors import EdgeCTError, InputRejected
+from edge_ct.shipped_models import find_bundle
 from edge_ct.system.files import refuse_existing
 
 from ..command_options import model_option, state_option
-from ..paths import model_path
 from ..worklist.worklist import Worklist
 from .node import Node
 from .node import Options as NodeOptions
@@ -152,7 +152,7 @@ def listen(
     Example:
       edge-ct listen --model model.tflite --host 0.0.0.0 --allow-aet ORTHANC --to ORTHANC@192.168.7.2:4242
     """
-    path = model_path(model)
+    path = find_bundle(model)
     if host not in ("127.0.0.1", "::1", "localhost") and not (allow_aet or allow_address or anybody):
         raise click.UsageError("name who may call with --allow-aet or --allow-address, or say --anybody")
     certificates = _certificates(tls_cert, tls_key, tls_ca)

@@ -245,7 +245,7 @@ class Node:
         patient = facts.patient if self._options.show_identity else self._worklist.pseudonym(facts.patient)
         if not patient:
             return None
-        seal = self._bundle.content[-64:].decode()
+        seal = self._bundle.seal
         return series.mean_verdict(
             self._bundle.manifest,
             (

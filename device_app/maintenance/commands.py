@@ -7,10 +7,10 @@ from pathlib import Path
 import click
 import msgspec
 
+from edge_ct.shipped_models import find_bundle
 from edge_ct.system.progress import print_json
 
 from ..command_options import model_option, state_option
-from ..paths import model_path
 
 EXIT_CODES = {"good": 0, "warning": 0, "failure": 10}
 _COLOURS = {"good": "green", "warning": "yellow", "failure": "red"}
@@ -35,7 +35,7 @@ def doctor(context: click.Context, model: str | None, state: Path, again: bool, 
     """
     from . import doctor as doctors
 
-    checks = doctors.examine(model_path(model), state, again)
+    checks = doctors.examine(find_bundle(model), state, again)
     found = doctors.worst(checks)
     if as_json:
         print_json({"status": found, "checks": [msgspec.structs.asdict(check) for check in checks]})

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
+from edge_ct.shipped_models import find_bundle
+
 from ..command_options import model_option
-from ..paths import model_path
 
 
 @click.group(short_help="Install edge-ct as services of a device.")
@@ -55,7 +56,7 @@ def install(
     """
     from . import systemd
 
-    bundle = model_path(model)
+    bundle = find_bundle(model)
     files = systemd.plan(bundle, watch, callers, targets, lan, keep_days, user)
     if dry_run:
         for path, content in files.items():

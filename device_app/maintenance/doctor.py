@@ -76,7 +76,7 @@ def _model(model: Path, state: Path, again: bool) -> Iterator[Check]:
 
 def _golden(classifier: Classifier, state: Path, again: bool) -> Check:
     """Once for each bundle, runtime and machine; remembered beside the worklist."""
-    here = {"bundle": classifier.bundle.content[-64:].decode(), "runtime": runtime(), "machine": platform.machine()}
+    here = {"bundle": classifier.bundle.seal, "runtime": runtime(), "machine": platform.machine()}
     path, number = state / GOLDEN, len(classifier.manifest.golden)
     if number == 0:
         return Check("golden", "warning", "the bundle has no golden slices")

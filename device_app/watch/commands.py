@@ -9,12 +9,12 @@ from pathlib import Path
 import click
 
 from edge_ct.classifier import Classifier
+from edge_ct.shipped_models import find_bundle
 from edge_ct.system import native_output
 from edge_ct.system.host import processors
 from edge_ct.system.progress import print_json
 
 from ..command_options import keep_days_option, model_option, state_option
-from ..paths import model_path
 
 
 @click.command(short_help="Judge what arrives in a folder.")
@@ -63,7 +63,7 @@ def watch(
     from ..worklist.worklist import Worklist
     from .hot_folder import Watch
 
-    classifier = Classifier(model_path(model), threads)
+    classifier = Classifier(find_bundle(model), threads)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
     with Worklist(state) as worklist, native_output.captured_native_stderr() as people:

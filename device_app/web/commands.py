@@ -10,10 +10,10 @@ import click
 
 from edge_ct.bundle import read_bundle
 from edge_ct.errors import EdgeCTError
+from edge_ct.shipped_models import find_bundle
 from edge_ct.system.progress import print_json
 
 from ..command_options import keep_days_option, model_option, state_option
-from ..paths import model_path
 
 if TYPE_CHECKING:
     from .services import Desk
@@ -77,7 +77,7 @@ def serve(
     from . import request_checks, server
     from .services import Desk
 
-    bundle = read_bundle(model_path(model))
+    bundle = read_bundle(find_bundle(model))
     book = Worklist(state)
     bound = server.bind(port, lan)
     port = bound.getsockname()[1]

@@ -98,7 +98,7 @@ class Desk:
         kept = self.worklist.heat(row.id)
         if kept is not None:
             return kept.method
-        mine = row.bundle == self.bundle.content[-64:].decode() and row.sha256 is not None
+        mine = row.bundle == self.bundle.seal and row.sha256 is not None
         return "occlusion" if mine and self.bundle.manifest.tensors.class_map is None else None
 
     def heat(self, row: Row, png: bytes) -> Heat | None:

@@ -103,7 +103,7 @@ def _slice(number: int) -> dict[str, object]:
         "bar": bar(desk.bundle.manifest),
         "reviews": [(one, moment(one.time, t)) for one in desk.worklist.reviews(number)],
         "reviewer": own.reviewer if own else "",
-        "other_model": row.bundle != desk.bundle.content[-64:].decode(),
+        "other_model": row.bundle != desk.bundle.seal,
     }
 
 
@@ -173,7 +173,7 @@ def model() -> Response:
     return make_response(
         render_template(
             "model.html", manifest=desk.bundle.manifest, identity=desk.bundle.identity, variants=variants,
-            figures=lines, seal=desk.bundle.content[-64:].decode(), size=len(desk.bundle.content),
+            figures=lines, seal=desk.bundle.seal, size=len(desk.bundle.content),
             bar=bar(desk.bundle.manifest), card=desk.bundle.card,
         )
     )  # fmt: skip

@@ -125,7 +125,7 @@ def entry(
     if heat is None and judgement.outputs is not None and judgement.outputs.class_map is not None:
         heat = of_class_map(judgement.outputs.class_map, bundle.manifest)
     spent = [own for own in (result.ms.decode, result.ms.preprocess, result.ms.inference) if own is not None]
-    seal = bundle.content[-64:].decode()
+    seal = bundle.seal
     # Equal pixels are one slice, unless DICOM says that they are two. A file that could not be read is nobody's twin.
     unlike = key or (f"{one.sha256} {ids.instance if ids else ''}" if one else _random())
     p = result.probability

@@ -26,7 +26,7 @@ def device(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path) -> Path:
     """
     folder = tmp_path_factory.mktemp("device")
     source = folder / "source"
-    rooms = ("edge_ct", "train", "convert", "device_app", "benchmarks")
+    rooms = ("edge_ct", "train", "convert", "device_app", "benchmarks", "recipes")
     ignored = shutil.ignore_patterns("__pycache__", "results")
     for room in rooms:
         shutil.copytree(ROOT / room, source / room, ignore=ignored)
@@ -142,3 +142,29 @@ def test_results_are_the_same_as_in_the_full_environment(device: Path, tiny_bund
     assert [row["source"] for row in rows] == [result.source for result in expected]
     assert [row["probability"] for row in rows] == pytest.approx([result.probability for result in expected], abs=1e-12)
     assert np.ptp([row["probability"] for row in rows]) > 0
+
+
+def test_the_python_api_works_with_the_base_dependencies(device: Path, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "slice.png"), make_slice(2, 4, True, 256).image)
+    code = "from edge_ct import Classifier; print(Classifier('accurate').classify('slice.png'))"
+    done = subprocess.run([device / "python", "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert done.stdout.startswith("Result(source='slice.png', decision=")
+
+
+def test_a_users_file_passes_strict_type_checks(device: Path, tmp_path: Path) -> None:
+    file = tmp_path / "user.py"
+    file.write_text(
+        "from edge_ct import Bundle, Classifier, Preprocess, Result\n\n\n"
+        "def main(classifier: Classifier) -> float | None:\n"
+        '    result: Result = classifier.classify("slice.png")\n'
+        "    bundle: Bundle = classifier.bundle\n"
+        "    preprocess: Preprocess = bundle.manifest.preprocess\n"
+        "    print(preprocess.size, result.decision)\n"
+        "    return result.probability\n\n\n"
+        'main(Classifier("accurate"))\n'
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--config-file", "", "--python-executable", device / "python", file],
+        capture_output=True, text=True, cwd=tmp_path, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout

@@ -12,9 +12,10 @@ import pytest
 
 from edge_ct import cli
 from edge_ct.bundle import read_bundle
-from edge_ct.device_app import command_options, paths
+from edge_ct.device_app import command_options
 from edge_ct.errors import ModelRejected
 from edge_ct.phantom import make_slice
+from edge_ct.shipped_models import DEFAULT, find_bundle, shipped_models
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = ROOT / "device_app" / "models"
@@ -27,21 +28,23 @@ def models(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     folder.mkdir()
     for name in ("accurate", "fast"):
         shutil.copy(tiny_bundle, folder / f"{name}.tflite")
-    monkeypatch.setattr(paths, "SHIPPED", folder)
+    monkeypatch.setattr("edge_ct.shipped_models._model_folders", lambda: [folder])
     monkeypatch.chdir(tmp_path)
     return folder
 
 
 def test_a_name_is_a_shipped_bundle_and_a_file_is_itself(models: Path, tmp_path: Path) -> None:
-    assert paths.model_path("fast") == models / "fast.tflite"
-    assert paths.model_path("accurate") == paths.model_path(None) == models / "accurate.tflite"
-    assert paths.model_path("other") == Path("other")
+    assert find_bundle("fast") == models / "fast.tflite"
+    assert find_bundle("accurate") == find_bundle(None) == models / "accurate.tflite"
+    with pytest.raises(ModelRejected, match="no such bundle; shipped models are: accurate, fast"):
+        find_bundle("other")
+    assert find_bundle("other.tflite") == Path("other.tflite")
     (tmp_path / "fast").mkdir()  # a folder of that name is no bundle
-    assert paths.model_path("fast") == models / "fast.tflite"
+    assert find_bundle("fast") == models / "fast.tflite"
     (tmp_path / "accurate").write_bytes(b"x")
-    assert paths.model_path("accurate") == Path("accurate")
+    assert find_bundle("accurate") == Path("accurate")
     (models / "accurate.tflite").unlink()
-    assert paths.model_path(None) == models / "fast.tflite"
+    assert find_bundle(None) == models / "fast.tflite"
 
 
 def test_help_says_what_is_shipped(models: Path) -> None:
@@ -50,7 +53,7 @@ def test_help_says_what_is_shipped(models: Path) -> None:
         path.unlink()
     assert "no model is shipped" in command_options.model_help()
     with pytest.raises(ModelRejected, match="no model is shipped with this version"):
-        paths.model_path(None)
+        find_bundle(None)
 
 
 def test_slices_are_judged_without_naming_a_model(
@@ -70,9 +73,9 @@ def test_slices_are_judged_without_naming_a_model(
 @pytest.mark.skipif(not MODELS.exists(), reason="no model is shipped with this version yet")
 def test_what_is_shipped_is_whole_small_and_passed_its_gate() -> None:
     assert {path.suffix for path in MODELS.iterdir()} == {".tflite"}
-    assert paths.DEFAULT in paths.shipped()
-    assert paths.shipped()[paths.DEFAULT].stat().st_size <= 2_800_000
-    for path in paths.shipped().values():
+    assert DEFAULT in shipped_models()
+    assert shipped_models()[DEFAULT].stat().st_size <= 2_800_000
+    for path in shipped_models().values():
         manifest = read_bundle(path).manifest
         assert manifest.gate is not None
         assert manifest.gate.passed
@@ -82,7 +85,7 @@ def test_what_is_shipped_is_whole_small_and_passed_its_gate() -> None:
 @pytest.mark.slow
 def test_wheel_and_sdist_hold_what_is_shipped(tiny_bundle: Path, tmp_path: Path) -> None:
     source = tmp_path / "source"
-    for room in ("edge_ct", "train", "convert", "device_app", "benchmarks"):
+    for room in ("edge_ct", "train", "convert", "device_app", "benchmarks", "recipes"):
         shutil.copytree(ROOT / room, source / room, ignore=shutil.ignore_patterns("__pycache__", "results"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)

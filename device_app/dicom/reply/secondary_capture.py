@@ -49,7 +49,7 @@ def build(
     from pydicom.uid import ExplicitVRLittleEndian
 
     row, facts = judged.row, judged.attributes
-    seal = bundle.content[-64:].decode()
+    seal = bundle.seal
     colours = f"Colour: evidence for COVID-19, log-odds 0 to {heatmap.FULL_SCALE:g} and over. Lung window."
     if judged.class_map is None:
         heat = heatmap.Heat(np.zeros((1, 1), np.float32), "")

@@ -37,7 +37,7 @@ def build(
     from pydicom.sr.codedict import codes
     from pydicom.uid import ExplicitVRLittleEndian
 
-    seal = bundle.content[-64:].decode()
+    seal = bundle.seal
     device = ObserverContext(
         codes.DCM.Device,
         DeviceObserverIdentifyingAttributes(
