@@ -8,11 +8,10 @@ import numpy as np
 
 from edge_ct.decision import probability
 from edge_ct.manifest import Calibration, Tensors
-from edge_ct.runtime import Runtime
+from edge_ct.runtime import Runtime, read_tensors
 from edge_ct.system.host import processors
 
 from . import calibrate
-from .quantise import keras_to_tflite
 from .run_slices import Material
 
 # What calibrates is not what is reported: metrics are those of `test`.
@@ -38,7 +37,7 @@ class Scored:
 
 def run_file(flatbuffer: bytes, material: Material, name: str) -> Scored:
     """Run a file on both parts and calibrate it on its own outputs. name: for progress and tables."""
-    tensors = keras_to_tflite.tensors_of(flatbuffer, material.preprocess)
+    tensors = read_tensors(flatbuffer, material.preprocess)
     runtime = Runtime(flatbuffer, tensors, processors())
     logits, embeddings = {}, {}
     for part in SCORED:

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from .errors import ModelRejected
+from .errors import EdgeCTError, ModelRejected
 from .manifest import Tensor, Tensors
+from .preprocess import Preprocess
 from .system import native_output
 
 
@@ -119,4 +120,39 @@ def describe(detail: dict[str, Any], position: int) -> Tensor:
         shape=tuple(int(side) for side in detail["shape"]),
         scale=float(scale) or 1.0,
         zero_point=int(zero_point),
+    )
+
+
+def read_tensors(flatbuffer: bytes, preprocess: Preprocess | None = None) -> Tensors:
+    """Describe the input and the outputs of a converted network, as its manifest stores them.
+
+    The outputs are told apart by their shapes, because the converter numbers and orders them as it likes.
+
+    Args:
+        flatbuffer: A TFLite file with one input and the outputs logits, embedding and, if the network has one,
+            class map.
+        preprocess: How slices were normalised for an input that does not take bytes; by default the usual scaling.
+
+    Raises:
+        EdgeCTError: The file has other outputs than these.
+    """
+    preprocess = preprocess or Preprocess(1)
+    interpreter = interpreter_class()(model_content=flatbuffer)
+    details = interpreter.get_output_details()
+    tensors: dict[str, Tensor] = {}
+    for position, detail in enumerate(details):
+        tensor = describe(detail, position)
+        kind = "logits" if tensor.shape == (1, 2) else {4: "class_map", 2: "embedding"}.get(len(tensor.shape), "other")
+        tensors[kind] = tensor
+    if set(tensors) - {"class_map"} != {"logits", "embedding"} or len(tensors) != len(details):
+        raise EdgeCTError(
+            f"the converted graph must have the outputs logits, embedding and perhaps class map, but has {tensors}"
+        )
+    return Tensors(
+        input=describe(interpreter.get_input_details()[0], 0),
+        logits=tensors["logits"],
+        class_map=tensors.get("class_map"),
+        embedding=tensors["embedding"],
+        byte_scale=preprocess.scale,
+        byte_zero_point=preprocess.zero_point,
     )

@@ -21,7 +21,7 @@ from edge_ct.convert.shrink import qat
 from edge_ct.errors import EdgeCTError
 from edge_ct.phantom import make_slice
 from edge_ct.preprocess import Preprocess
-from edge_ct.runtime import Runtime
+from edge_ct.runtime import Runtime, read_tensors
 from edge_ct.system.csv_text import to_csv
 from edge_ct.system.files import write_text
 from edge_ct.train.zoo import build
@@ -48,7 +48,7 @@ def row(name: str) -> dict[str, object]:
         flatbuffer = keras_to_tflite.to_int8(quantised, preprocess, slices)
     except EdgeCTError as error:
         return found | {"qat": found["qat"] or "none", "reason": str(error)}
-    runtime = Runtime(flatbuffer, tensors := keras_to_tflite.tensors_of(flatbuffer))
+    runtime = Runtime(flatbuffer, tensors := read_tensors(flatbuffer))
     logits = []
     for image in slices:
         runtime.invoke(image)

@@ -123,6 +123,7 @@ def write_tiny_bundle(path: Path) -> None:
     import keras
 
     from edge_ct.convert.quantise import keras_to_tflite
+    from edge_ct.runtime import read_tensors
     from edge_ct.train.zoo import build
 
     keras.utils.set_random_seed(1)
@@ -131,7 +132,7 @@ def write_tiny_bundle(path: Path) -> None:
     model = keras_to_tflite.deployed(network)
     slices = np.stack([preprocess(make_slice(i, 3, i % 2 == 0, 64).image) for i in range(8)])
     flatbuffer = keras_to_tflite.to_int8(model, preprocess, slices)
-    tensors = keras_to_tflite.tensors_of(flatbuffer)
+    tensors = read_tensors(flatbuffer)
     runtime = Runtime(flatbuffer, tensors)
     golden, members = [], {}
     for number, image in enumerate(slices[:2]):

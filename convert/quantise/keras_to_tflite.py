@@ -16,10 +16,9 @@ import msgspec
 import numpy as np
 
 from edge_ct.errors import DataRejected, EdgeCTError
-from edge_ct.manifest import Tensors, Variant
+from edge_ct.manifest import Variant
 from edge_ct.preprocess import Preprocess
 from edge_ct.run import Run
-from edge_ct.runtime import describe
 from edge_ct.system import native_output
 
 with native_output.captured_native_stderr():
@@ -176,31 +175,6 @@ def check_integer(flatbuffer: bytes, preprocess: Preprocess, form: Form) -> None
     takes_bytes = form.variant == "int8" and not form.float_io
     if takes_bytes and (abs(scale / preprocess.scale - 1) > 1e-5 or zero_point != preprocess.zero_point):
         raise EdgeCTError(f"input is quantised with {scale}, {zero_point}; the preprocessing says otherwise")
-
-
-def tensors_of(flatbuffer: bytes, preprocess: Preprocess | None = None) -> Tensors:
-    """Describe the input and the outputs for the manifest. Raises `EdgeCTError` where they are not a deployed form's.
-
-    preprocess: what an input that is not bytes was normalised by; by default the usual.
-    """
-    preprocess = preprocess or Preprocess(1)
-    interpreter = Interpreter(model_content=flatbuffer)
-    outputs = interpreter.get_output_details()
-    # Told by their shapes: the converter numbers and lists a traced function's results in orders of its own.
-    kinds = {4: "class_map", 2: "embedding"}
-    found = {}
-    for position, output in enumerate(outputs):
-        tensor = describe(output, position)
-        found["logits" if tensor.shape == (1, 2) else kinds.get(len(tensor.shape), "")] = tensor
-    found.setdefault("class_map", None)  # type: ignore[arg-type]
-    if set(found) != {"logits", "class_map", "embedding"} or len(outputs) != 3 - (found["class_map"] is None):
-        raise EdgeCTError(f"the converted graph's outputs are not logits, class map, embedding: {found}")
-    return Tensors(
-        input=describe(interpreter.get_input_details()[0], 0),
-        **found,
-        byte_scale=preprocess.scale,
-        byte_zero_point=preprocess.zero_point,
-    )
 
 
 def _normalising(model: Any, preprocess: Preprocess) -> Any:

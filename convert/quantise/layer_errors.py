@@ -11,10 +11,8 @@ import msgspec
 import numpy as np
 
 from edge_ct.preprocess import Preprocess
-from edge_ct.runtime import stored_bytes
+from edge_ct.runtime import read_tensors, stored_bytes
 from edge_ct.system import native_output
-
-from . import keras_to_tflite
 
 _HEAD = {(1, 2): "logits"}
 # Decibels of a tensor that is the same in both files.
@@ -110,7 +108,7 @@ class _Interpreter:
             if operation["op_name"] not in ("QUANTIZE", "DEQUANTIZE", "DELEGATE")
         }
         self._index = {self._names[int(i)]: int(i) for operation in operations for i in operation["outputs"]}
-        tensors = keras_to_tflite.tensors_of(flatbuffer, preprocess)
+        tensors = read_tensors(flatbuffer, preprocess)
         self._input = self._interpreter.get_input_details()[0]["index"]
         self._bytes = None if tensors.input.dtype == "uint8" else stored_bytes(tensors)
 

@@ -16,7 +16,7 @@ import pytest
 from edge_ct.convert.quantise import keras_to_tflite, rounding
 from edge_ct.phantom import make_slice
 from edge_ct.preprocess import Preprocess
-from edge_ct.runtime import Runtime
+from edge_ct.runtime import Runtime, read_tensors
 from edge_ct.train.zoo import build
 
 pytestmark = pytest.mark.slow
@@ -98,7 +98,7 @@ def regress(model: Any, values: np.ndarray, labels: np.ndarray) -> None:
 
 
 def logits_of(flatbuffer: bytes, images: np.ndarray) -> np.ndarray:
-    runtime, found = Runtime(flatbuffer, keras_to_tflite.tensors_of(flatbuffer)), []
+    runtime, found = Runtime(flatbuffer, read_tensors(flatbuffer)), []
     for image in images:
         runtime.invoke(image)
         found.append(runtime.outputs().logits)
@@ -125,7 +125,7 @@ def test_network_and_its_modified_form_convert_to_int8_and_agree_with_keras(name
         start = time.process_time()
         flatbuffer = keras_to_tflite.to_int8(keras_to_tflite.deployed(one), preprocess, representative)
         int8_s = time.process_time() - start
-        assert (keras_to_tflite.tensors_of(flatbuffer).class_map is None) == (one is not model)
+        assert (read_tensors(flatbuffer).class_map is None) == (one is not model)
         found = logits_of(flatbuffer, images[_SEEN:])
         assert np.isfinite(found).all()
         agreement = float((found.argmax(1) == logits.argmax(1)).mean())

@@ -18,7 +18,7 @@ from edge_ct.convert.run_slices import Material
 from edge_ct.errors import DataRejected, EdgeCTError, GateFailed
 from edge_ct.manifest import Tensor, Tensors
 from edge_ct.run import load_run
-from edge_ct.runtime import Runtime, stored_bytes
+from edge_ct.runtime import Runtime, read_tensors, stored_bytes
 
 pytestmark = pytest.mark.slow
 LENIENT = Options(max_drop=100, representative=40)
@@ -34,7 +34,7 @@ def network(trained_run: Path) -> tuple[Any, Material]:
 
 
 def logits_of(flatbuffer: bytes, images: np.ndarray, material: Material) -> np.ndarray:
-    runtime, logits = Runtime(flatbuffer, keras_to_tflite.tensors_of(flatbuffer, material.preprocess)), []
+    runtime, logits = Runtime(flatbuffer, read_tensors(flatbuffer, material.preprocess)), []
     for image in images:
         runtime.invoke(image)
         logits.append(runtime.outputs().logits)
@@ -51,7 +51,7 @@ def test_every_format_says_what_the_network_says(variant: Any, float_io: bool, n
     flatbuffer = keras_to_tflite.to_flatbuffer(keras_to_tflite.deployed(model), material.preprocess, form, images[:20])
     found = logits_of(flatbuffer, images, material)
     assert np.abs(found - expected).mean() < OFF[variant] * np.ptp(expected)
-    tensors = keras_to_tflite.tensors_of(flatbuffer)
+    tensors = read_tensors(flatbuffer)
     bytes_in = "int16" if variant == "int16x8" else "uint8"
     assert tensors.input.dtype == ("float32" if float_io else bytes_in)
     stored = {"int8": "int8", "int16x8": "int16"}.get(variant, "float32")

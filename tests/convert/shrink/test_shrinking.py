@@ -17,7 +17,7 @@ from edge_ct.convert.shrink.steps import Steps
 from edge_ct.errors import EdgeCTError
 from edge_ct.preprocess import Preprocess
 from edge_ct.run import load_run
-from edge_ct.runtime import Runtime
+from edge_ct.runtime import Runtime, read_tensors
 from edge_ct.train.zoo import build
 
 RECIPE = finetune.Recipe(2, 1e-3, batch=8, seed=3)
@@ -225,7 +225,7 @@ def test_zeros_need_not_be_stored() -> None:
         assert len(dense) - len(sparse) > saved
         outputs = []
         for content in (dense, sparse):
-            runtime = Runtime(content, keras_to_tflite.tensors_of(content))
+            runtime = Runtime(content, read_tensors(content))
             runtime.invoke(images[0])
             outputs.append(runtime.outputs().logits)
         assert outputs[0] == pytest.approx(outputs[1], abs=1e-4)
