@@ -2,8 +2,9 @@
 
     [flatbuffer][zip: manifest.json, labels.txt, split.csv, golden/*.png, ...][comment: a signature, if any; the seal]
 
-Any TFLite tool loads the file as it is, and `unzip -l` lists it. The seal is the last thing in the file, so one
-changed byte anywhere is found before anything is parsed. It guards against damage; against forgery, see `signature`.
+Any TFLite tool loads the file unchanged, and `unzip -l` lists it. The seal is at the end of the file and is checked
+before anything is parsed, so a single changed byte is found. It protects against damage; `signature` protects against
+forgery.
 """
 
 from __future__ import annotations
@@ -26,15 +27,18 @@ _SEAL = b"edge-ct bundle 1, model %010d bytes, sha256 %064s"
 SEAL_LENGTH = len(_SEAL % (0, b""))
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 MAX_BYTES = 1 << 30
-CARD = "model-card.md"  # a member: the model card, where there is one
+CARD = "model-card.md"  # optional member
 
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
     """A verified bundle.
 
-    content: the whole file; the runtime takes it as it is, as a flatbuffer says where it ends. model_bytes: the
-    flatbuffer's length. source: the path it came from.
+    Attributes:
+        content: The whole file. The runtime takes it unchanged: a flatbuffer states where it ends.
+        model_bytes: Length of the flatbuffer.
+        manifest: The content of manifest.json.
+        source: The path of the file, for messages.
     """
 
     content: bytes
@@ -59,14 +63,14 @@ class Bundle:
 
     @property
     def card(self) -> str:
-        """The model card, Markdown; "" of a bundle without one."""
+        """The model card as Markdown; "" for a bundle without one."""
         try:
             return self.member(CARD).decode(errors="replace")
         except ModelRejected:
             return ""
 
     def member(self, name: str) -> bytes:
-        """Content of one member of the appended zip. Raises `ModelRejected` where there is none of that name."""
+        """Return the content of one member of the appended zip. Raises `ModelRejected` if there is no such member."""
         try:
             with zipfile.ZipFile(BytesIO(self.content)) as archive:
                 return archive.read(name)
@@ -75,7 +79,13 @@ class Bundle:
 
 
 def pack_bundle(model: bytes, manifest: Manifest, members: dict[str, bytes]) -> bytes:
-    """Return the bytes of a bundle; the same arguments give the same bytes."""
+    """Return the bytes of a bundle. The same arguments give the same bytes.
+
+    Args:
+        model: The TFLite flatbuffer.
+        manifest: The manifest.
+        members: Further members of the zip by their names.
+    """
     buffer = BytesIO(model)
     contents = {"manifest.json": msgspec.json.format(msgspec.json.encode(manifest), indent=1)}
     contents["labels.txt"] = "".join(f"{name}\n" for name in manifest.classes).encode()
@@ -91,7 +101,7 @@ def pack_bundle(model: bytes, manifest: Manifest, members: dict[str, bytes]) -> 
 
 
 def add_members(bundle: Bundle, members: dict[str, bytes]) -> bytes:
-    """The bytes of the same bundle with more members, or others; unsigned, as a signature is of what was signed."""
+    """Return the bytes of a bundle with members added or replaced; a signature does not carry over."""
     with zipfile.ZipFile(BytesIO(bundle.content)) as archive:
         own = {name: archive.read(name) for name in archive.namelist()}
     for made in ("manifest.json", "labels.txt"):
@@ -100,18 +110,25 @@ def add_members(bundle: Bundle, members: dict[str, bytes]) -> bytes:
 
 
 def append_seal(content: bytes, model_bytes: int) -> bytes:
-    """Seal what ends with the beginning of a zip's comment, whose length counts the seal in."""
+    """Append the seal to content that ends inside the comment of a zip, whose stated length includes the seal."""
     unsealed = content + (_SEAL % (model_bytes, b""))[:-64]
     return unsealed + hashlib.sha256(unsealed).hexdigest().encode()
 
 
 def write_bundle(path: Path, model: bytes, manifest: Manifest, members: dict[str, bytes]) -> None:
-    """Pack and write a bundle, whole or not at all."""
+    """Pack a bundle and write it atomically."""
     write_bytes(path, pack_bundle(model, manifest, members))
 
 
 def read_bundle(path: Path | str) -> Bundle:
-    """Read and verify a bundle: the seal, the flatbuffer's mark, the schema. Raises `ModelRejected`."""
+    """Read a bundle and verify its seal, its flatbuffer identifier and its schema.
+
+    Args:
+        path: The path of a bundle, or the name of a shipped one.
+
+    Raises:
+        ModelRejected: The bundle is missing or damaged, or its schema is unknown.
+    """
     path = find_bundle(path)
     try:
         if path.exists() and not path.is_file() and not path.is_dir():
@@ -127,7 +144,7 @@ def read_bundle(path: Path | str) -> Bundle:
 
 
 def unpack_bundle(content: bytes, source: str) -> Bundle:
-    """As `read`, from memory."""
+    """Verify a bundle that is held in memory, as `read_bundle` does. `source` names it in messages."""
     model_bytes = _sealed_model_bytes(content, source)
     if model_bytes > len(content) or content[4:8] != b"TFL3":
         raise ModelRejected(f"{source}: not a TFLite flatbuffer")
@@ -145,9 +162,9 @@ def _sealed_model_bytes(content: bytes, source: str) -> int:
         kind = "a TFLite file without a manifest" if content[4:8] == b"TFL3" else "not a bundle"
         raise ModelRejected(f"{source}: {kind}, or damaged at its end; make one with edge-ct convert")
     if hashlib.sha256(memoryview(content)[:-64]).hexdigest().encode() != content[-64:]:
-        raise ModelRejected(f"{source}: damaged: its content does not match its SHA-256 seal; copy it anew")
+        raise ModelRejected(f"{source}: damaged: its content does not match its SHA-256 seal; copy the file again")
     if not seal[24:34].isdigit():
-        raise ModelRejected(f"{source}: not a bundle: its seal names no length")
+        raise ModelRejected(f"{source}: not a bundle: its seal states no length of the flatbuffer")
     return int(seal[24:34])
 
 
@@ -155,7 +172,7 @@ def _manifest(document: bytes, source: str) -> Manifest:
     try:
         schema = msgspec.json.decode(document, type=dict[str, msgspec.Raw]).get("schema", msgspec.Raw(b"0"))
         if msgspec.json.decode(schema, type=int) > SCHEMA:
-            raise ModelRejected(f"{source}: made by a newer edge-ct (schema {bytes(schema).decode()}); update this one")
+            raise ModelRejected(f"{source}: made by a newer edge-ct (schema {bytes(schema).decode()}); update edge-ct")
         return msgspec.json.decode(document, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ModelRejected(f"{source}: bad manifest: {error}") from error

@@ -35,7 +35,17 @@ class Milliseconds(msgspec.Struct, frozen=True):
 
 
 class Result(msgspec.Struct, frozen=True):
-    """What `classify --json` prints for one slice. probability: calibrated P(positive), None when rejected."""
+    """The result for one slice, as `classify --json` prints it.
+
+    Attributes:
+        source: The name of the file or object.
+        decision: `positive`, `negative`, `refer` or `rejected`.
+        probability: Calibrated P(positive); None for a rejected slice.
+        reason: Why the slice was referred or rejected; None otherwise.
+        series: The series instance UID of a DICOM object; None for other formats.
+        model: Name and short seal of the bundle.
+        ms: Time of each step.
+    """
 
     source: str
     decision: Decision
@@ -48,9 +58,12 @@ class Result(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
-    """A result with what it rests on: the slice, None where it cannot be read, and the graph's outputs.
+    """A result with its evidence.
 
-    Both are there for every slice that was not rejected, the outputs for no other.
+    Attributes:
+        result: The result.
+        slice: The slice; None where the file could not be read.
+        outputs: The outputs of the graph; None for a rejected slice.
     """
 
     result: Result
@@ -59,23 +72,31 @@ class Judgement:
 
 
 class Classifier:
-    """The inference engine of one bundle. Not safe to share between threads: give each its own."""
+    """The inference engine of one bundle. It must not be shared between threads: create one for each thread."""
 
     def __init__(self, bundle: Bundle | Path | str, threads: int = 1) -> None:
-        """Open and check a bundle. Raises `ModelRejected`."""
+        """Open and check a bundle.
+
+        Args:
+            bundle: An open bundle, the path of one, or the name of a shipped one.
+            threads: Number of threads of one inference.
+
+        Raises:
+            ModelRejected: The bundle is missing, damaged, or does not fit its manifest.
+        """
         self.bundle = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
         self.manifest = self.bundle.manifest
         self.identity = self.bundle.identity
         size = self.manifest.preprocess.size
         if self.manifest.tensors.input.shape != (1, size, size, 1):
             raise ModelRejected(
-                f"{self.bundle.source}: the graph does not take {size} x {size} px, as its manifest says"
+                f"{self.bundle.source}: the graph does not take slices of {size} x {size} px, as its manifest states"
             )
         self.runtime = Runtime(self.bundle.content, self.manifest.tensors, threads, self.bundle.source)
         self._outliers = read_outlier_detector(self.bundle)
 
     def infer(self, image: np.ndarray) -> tuple[float, Outputs]:
-        """Calibrated P(positive) and raw outputs of one preprocessed image, uint8 [size, size, 1]."""
+        """Return the calibrated P(positive) and the outputs of one preprocessed image, uint8 [size, size, 1]."""
         self.runtime.invoke(image)
         outputs = self.runtime.outputs()
         return probability(outputs.logits, self.manifest.calibration), outputs
@@ -108,32 +129,38 @@ class Classifier:
             return Judgement(Result(label, "rejected", None, reason, None, self.identity, Milliseconds()))
         return self.judge_slice(slice_, 1000 * (perf_counter() - start))
 
-    def judge_slice(self, one: Slice, decode_ms: float | None = None) -> Judgement:
-        """Judge a slice that has been read already."""
+    def judge_slice(self, slice_: Slice, decode_ms: float | None = None) -> Judgement:
+        """Classify a slice that has been read already.
+
+        Args:
+            slice_: The slice.
+            decode_ms: Time that reading took, in milliseconds, for the result.
+        """
         start = perf_counter()
-        seen = check_slice(one.pixels, one.colour)
-        series = one.dicom.series if one.dicom else None
+        check = check_slice(slice_.pixels, slice_.colour)
+        series = slice_.dicom.series if slice_.dicom else None
 
         def rejected(reason: str, times: Milliseconds) -> Judgement:
-            return Judgement(Result(one.source, "rejected", None, reason, series, self.identity, times), one)
+            return Judgement(Result(slice_.source, "rejected", None, reason, series, self.identity, times), slice_)
 
-        if seen.reason:
-            return rejected(seen.reason, Milliseconds(decode_ms, 1000 * (perf_counter() - start)))
-        image = self.manifest.preprocess(one.pixels)
+        if check.reason:
+            return rejected(check.reason, Milliseconds(decode_ms, 1000 * (perf_counter() - start)))
+        image = self.manifest.preprocess(slice_.pixels)
         prepared = perf_counter()
         p, outputs = self.infer(image)
-        strange = self._outliers is not None and seen.doubtful and self._outliers.strange(outputs.embedding)
+        outlier = self._outliers is not None and check.doubtful and self._outliers.is_outlier(outputs.embedding)
         verdict = decide(p, self.manifest.operating_point, self.manifest.zone)
         times = Milliseconds(decode_ms, 1000 * (prepared - start), 1000 * (perf_counter() - prepared))
-        if strange:
+        if outlier:
             return rejected(UNLIKE, times)
-        result = Result(one.source, verdict.decision, p, verdict.reason, series, self.identity, times)
-        return Judgement(result, one, outputs)
+        result = Result(slice_.source, verdict.decision, p, verdict.reason, series, self.identity, times)
+        return Judgement(result, slice_, outputs)
 
     def check_golden(self) -> None:
-        """Run the bundle's golden slices; raise `ModelRejected` where a logit is off by more than one stored step.
+        """Run the golden slices of the bundle and compare the logits with those stored in it.
 
-        Float graphs may differ by 0.001 between machines.
+        Raises:
+            ModelRejected: A logit differs by more than one stored step, or by 0.001 in a float graph.
         """
         size = self.manifest.preprocess.size
         step = 1 if self.manifest.tensors.logits.dtype != "float32" else 1e-3
@@ -143,7 +170,7 @@ class Classifier:
             except InputRejected as error:
                 raise ModelRejected(f"{self.bundle.source}: golden slice: {error}") from error
             if pixels.shape != (size, size):
-                raise ModelRejected(f"{self.bundle.source}: golden slice {golden.input} is not {size} x {size} px")
+                raise ModelRejected(f"{self.bundle.source}: golden slice {golden.input} must be {size} x {size} px")
             self.runtime.invoke(pixels[:, :, np.newaxis])
             stored = self.runtime.outputs().stored
             if (

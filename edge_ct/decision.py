@@ -1,4 +1,4 @@
-"""Outputs -> calibrated probability -> decision, for a slice and for a series. Wording: triage, never diagnosis."""
+"""Logits -> calibrated probability -> decision, for a slice and for a series: triage, never a diagnosis."""
 
 from __future__ import annotations
 
@@ -15,14 +15,22 @@ Decision = Literal["positive", "negative", "refer", "rejected"]
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """A decision and, where it is `refer` or `rejected`, why."""
+    """A decision, and the reason where it is `refer` or `rejected`."""
 
     decision: Decision
     reason: str | None = None
 
 
 class SeriesVerdict(msgspec.Struct, frozen=True):
-    """A series: the mean of its slices' probabilities decides (Garg et al. 2020); k of n is shown beside it."""
+    """The decision for a series: the mean probability of its slices decides (Garg et al. 2020).
+
+    Attributes:
+        decision: The decision.
+        reason: Why the series is referred; None otherwise.
+        probability: Mean calibrated P(positive) of the slices.
+        slices: Number of slices that were judged.
+        positive_slices: Number of slices at or above the operating point, shown beside the decision.
+    """
 
     decision: Decision
     reason: str | None
@@ -32,16 +40,22 @@ class SeriesVerdict(msgspec.Struct, frozen=True):
 
 
 def probability(logits: np.ndarray, calibration: Calibration) -> float:
-    """Calibrated P(positive) of logits float32 [2]."""
+    """Return the calibrated P(positive) of logits, float32 [2]."""
     score = calibration.slope * (float(logits[1]) - float(logits[0])) + calibration.intercept
-    # Written so that neither branch overflows.
+    # Neither branch can overflow.
     return 1 / (1 + math.exp(-score)) if score >= 0 else math.exp(score) / (1 + math.exp(score))
 
 
 def decide(p: float, operating_point: OperatingPoint, zone: Zone | None) -> Verdict:
-    """Decide by the conformal zone; without one, by the operating point alone."""
+    """Decide by the conformal zone, or by the operating point where the bundle has no zone.
+
+    Args:
+        p: Calibrated P(positive).
+        operating_point: The threshold for positive.
+        zone: The zone in which a slice is referred.
+    """
     if math.isnan(p):
-        return Verdict("refer", "the model gave no number")
+        return Verdict("refer", "the model returned NaN")
     if zone is None:
         return Verdict("positive" if p >= operating_point.threshold else "negative")
     may_be_positive, may_be_negative = p >= zone.positive_from, p <= zone.negative_to
@@ -51,14 +65,14 @@ def decide(p: float, operating_point: OperatingPoint, zone: Zone | None) -> Verd
 
 
 def series_probability(probabilities: Sequence[float]) -> float:
-    """P(positive) of a series or patient: the mean of its slices' (Garg et al. 2020)."""
+    """Return P(positive) of a series or patient: the mean over its slices (Garg et al. 2020)."""
     return sum(probabilities) / len(probabilities)
 
 
 def k_of_n(probabilities: Sequence[float], k: int) -> float:
-    """The k-th highest of the slices' probabilities: at least k of n are positive at each threshold up to it.
+    """Return the k-th highest probability: at any threshold up to it, at least k of the n slices are positive.
 
-    Of a series of fewer than k slices, the lowest: all of them must be positive.
+    For a series of fewer than k slices this is the lowest probability: all slices must be positive.
     """
     return sorted(probabilities, reverse=True)[min(k, len(probabilities)) - 1]
 
@@ -66,7 +80,7 @@ def k_of_n(probabilities: Sequence[float], k: int) -> float:
 def decide_series(
     probabilities: Sequence[float], operating_point: OperatingPoint, zone: Zone | None
 ) -> SeriesVerdict | None:
-    """Decide a series by the mean of its judged slices; None where none was judged."""
+    """Decide a series by the mean probability of its judged slices; None where no slice was judged."""
     if not probabilities:
         return None
     mean = series_probability(probabilities)

@@ -1,63 +1,63 @@
-"""What can go wrong, and the exit code of each.
+"""The errors of edge-ct and the exit code of each.
 
     EdgeCTError            1
     ├── InputRejected      3   a slice cannot be read or judged
     ├── ModelRejected      4   a bundle cannot be trusted
-    ├── GateFailed         5   a model or a measurement lost more than allowed
+    ├── GateFailed         5   a model or a measurement is worse than allowed
     ├── MissingExtra       6   the command needs an extra that is not installed
     ├── DataRejected       7   a dataset or a run cannot be used
-    ├── StorageFull        8   a worklist has reached its size, or its disk is nearly full
-    └── WorklistDamaged    9   a worklist's audit chain, rows or file are not as they were written
+    ├── StorageFull        8   the worklist has reached its size limit, or the disk is nearly full
+    └── WorklistDamaged    9   the audit trail, rows or file of a worklist were changed
 
-Exit code 2 is click's own, for wrong usage. Every message is one line: what, where, and what to do.
+Exit code 2 means wrong usage and comes from click. Every message is one line: what is wrong, where, and what to do.
 """
 
 from __future__ import annotations
 
 
 class EdgeCTError(Exception):
-    """Base of all errors that are the input's or the machine's fault, not this code's."""
+    """Base class of errors that come from the input or the machine, not from a bug."""
 
     exit_code = 1
 
 
 class InputRejected(EdgeCTError):
-    """A file is unreadable, truncated, too large, not grey-convertible, or of the wrong modality."""
+    """A file is unreadable, truncated, too large, not convertible to grey, or of the wrong modality."""
 
     exit_code = 3
 
 
 class ModelRejected(EdgeCTError):
-    """A bundle is missing, damaged, of an unknown schema, or its tensors are not as its manifest says."""
+    """A bundle is missing, damaged or of an unknown schema, or its tensors differ from its manifest."""
 
     exit_code = 4
 
 
 class GateFailed(EdgeCTError):
-    """A converted model lost more than allowed, and nothing was written; or a measurement fell behind another."""
+    """A converted model lost more than allowed and was not written, or a measurement is worse than its reference."""
 
     exit_code = 5
 
 
 class MissingExtra(EdgeCTError):
-    """A command needs an optional dependency."""
+    """A command needs an optional dependency that is not installed."""
 
     exit_code = 6
 
 
 class DataRejected(EdgeCTError):
-    """A dataset without two classes, with a group in two splits, or a run that is not one."""
+    """A dataset lacks a class or has a group in two splits, or a folder is not a run."""
 
     exit_code = 7
 
 
 class StorageFull(EdgeCTError):
-    """A worklist has reached its size, or its disk is nearly full; nothing was stored."""
+    """The worklist has reached its size limit or the disk is nearly full; nothing was stored."""
 
     exit_code = 8
 
 
 class WorklistDamaged(EdgeCTError):
-    """A worklist's audit chain, rows or file are not as they were written."""
+    """The audit trail, the rows or the file of a worklist were changed after they were written."""
 
     exit_code = 9

@@ -1,6 +1,7 @@
-"""The schema of `manifest.json`, the bundle's account of itself. Version 1.
+"""The schema of `manifest.json`, which describes a bundle. Version 1.
 
-Adding an optional field keeps the version; renaming or removing one raises it, and `bundle` keeps reading the old.
+Adding an optional field keeps the version. Renaming or removing a field raises it, and old
+bundles can still be read.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ INTENDED_USE = (
 Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
 
-# What the numbers of the file are: float32; float16 weights; int8 weights with float arithmetic; integer throughout;
-# int16 activations on int8 weights.
+# The arithmetic of the file: float32; float16 weights; int8 weights with float arithmetic; int8 throughout; int16
+# activations with int8 weights.
 Variant = Literal["fp32", "fp16", "dynamic", "int8", "int16x8"]
 
 
 class Estimate(msgspec.Struct, frozen=True):
-    """A measured value with its 95 % interval; None where it is undefined (no positives, say)."""
+    """A measured value with its 95 % interval; each is None where it is undefined, for example without positives."""
 
     value: float | None
     low: float | None
@@ -52,7 +53,13 @@ class Estimate(msgspec.Struct, frozen=True):
 
 
 class Network(msgspec.Struct, frozen=True):
-    """What was trained. alpha: width multiplier of MobileNetV2, None elsewhere."""
+    """The network that was trained.
+
+    Attributes:
+        architecture: Its name in the zoo.
+        alpha: Width multiplier of MobileNetV2; None for other architectures.
+        parameters: Number of weights.
+    """
 
     architecture: str
     alpha: float | None
@@ -60,9 +67,14 @@ class Network(msgspec.Struct, frozen=True):
 
 
 class Tensor(msgspec.Struct, frozen=True):
-    """One input or output of the graph: real value = (stored - zero_point) * scale; scale is 1 for float tensors.
+    """One input or output of the graph: real value = (stored - zero_point) * scale.
 
-    position: index among the interpreter's inputs or outputs.
+    Attributes:
+        position: Index among the inputs or the outputs of the interpreter.
+        dtype: Data type of the stored values.
+        shape: Shape with the batch dimension.
+        scale: Quantisation scale; 1 for float tensors.
+        zero_point: Quantisation zero point; 0 for float tensors.
     """
 
     position: Count
@@ -73,10 +85,16 @@ class Tensor(msgspec.Struct, frozen=True):
 
 
 class Tensors(msgspec.Struct, frozen=True):
-    """input [1, s, s, 1]; logits [1, 2]; class_map [1, h, w, 2], whose mean is the logits; embedding [1, e].
+    """The tensors of the graph.
 
-    class_map: None for a network whose head is more than one layer. byte_scale, byte_zero_point: an input that is not
-    uint8 takes `(byte - byte_zero_point) * byte_scale`, in its own scale and zero point where it has one.
+    Attributes:
+        input: [1, s, s, 1].
+        logits: [1, 2].
+        class_map: [1, h, w, 2]; its mean over h and w is the logits. None for a network whose head has several layers.
+        embedding: [1, e], the pooled features.
+        byte_scale: Scale of an input that is not uint8: it takes `(byte - byte_zero_point) * byte_scale`, stored with
+            the scale and zero point of the input.
+        byte_zero_point: See `byte_scale`.
     """
 
     input: Tensor
@@ -88,9 +106,16 @@ class Tensors(msgspec.Struct, frozen=True):
 
 
 class Calibration(msgspec.Struct, frozen=True):
-    """P(positive) = sigmoid(slope * (logit[1] - logit[0]) + intercept), fitted on this file's own outputs.
+    """P(positive) = sigmoid(slope * (logit[1] - logit[0]) + intercept), fitted on the outputs of this file.
 
-    method: none (slope 1, intercept 0), temperature (intercept 0) or platt (both; that of earlier versions).
+    Attributes:
+        slope: Factor of the difference of the logits.
+        intercept: Offset in log-odds.
+        split: The part of the data that the calibration was fitted on.
+        positives: Number of positive slices in that part.
+        negatives: Number of negative slices in that part.
+        method: `none` (slope 1, intercept 0), `temperature` (intercept 0) or `platt` (both are fitted; earlier
+            versions always used it).
     """
 
     slope: Annotated[float, msgspec.Meta(gt=0)]
@@ -102,7 +127,7 @@ class Calibration(msgspec.Struct, frozen=True):
 
 
 class OperatingPoint(msgspec.Struct, frozen=True):
-    """Positive from `threshold` on: the highest that reaches `target_sensitivity` on the calibration split."""
+    """The highest threshold that reaches `target_sensitivity` on the calibration split; from it on P is positive."""
 
     threshold: Probability
     target_sensitivity: Probability
@@ -111,9 +136,14 @@ class OperatingPoint(msgspec.Struct, frozen=True):
 class Zone(msgspec.Struct, frozen=True):
     """Class-conditional split conformal prediction at `level`.
 
-    positive_from: P at and above which COVID is among the classes that cannot be ruled out.
-    negative_to: P at and below which non-COVID is.
-    Where both or neither hold, the slice is referred.
+    A slice is referred where both classes, or neither, are plausible.
+
+    Attributes:
+        level: Share of the cases of each class whose true class stays plausible.
+        positive_from: Lowest P at which COVID is plausible.
+        negative_to: Highest P at which non-COVID is plausible.
+        positives: Number of positive calibration cases.
+        negatives: Number of negative calibration cases.
     """
 
     level: Probability
@@ -124,10 +154,16 @@ class Zone(msgspec.Struct, frozen=True):
 
 
 class Outliers(msgspec.Struct, frozen=True):
-    """What the network has seen, so that what it has not can be told; see `outliers`.
+    """The outlier detector of the bundle; see `outliers`.
 
-    member: of the zip, what is kept of the training slices' embeddings. threshold: distance beyond which a picture is
-    strange; rate: share of the `cases` of `split` that lie beyond it.
+    Attributes:
+        member: The member of the zip that holds the detector.
+        channels: Number of channels of the embedding that it uses.
+        components: Number of principal directions that it keeps.
+        threshold: Distance above which a picture is an outlier.
+        rate: Share of calibration cases above the threshold.
+        split: The part of the data that the threshold comes from.
+        cases: Number of slices in that part.
     """
 
     member: str
@@ -140,14 +176,22 @@ class Outliers(msgspec.Struct, frozen=True):
 
 
 class Golden(msgspec.Struct, frozen=True):
-    """A phantom slice, already preprocessed, and the stored logits that the graph gave where it was made."""
+    """A preprocessed phantom slice, and the stored logits that the graph gave on the machine that made the bundle."""
 
     input: str
     logits: tuple[float, ...]
 
 
 class Data(msgspec.Struct, frozen=True):
-    """Where the figures come from. fingerprint: SHA-256 over the sorted pixel hashes and labels."""
+    """The data set and split that the metrics come from.
+
+    Attributes:
+        name: Name of the data set.
+        fingerprint: SHA-256 over the sorted pixel hashes and labels.
+        split: How slices were divided into parts.
+        seed: Seed of the split.
+        counts: Number of slices in each part.
+    """
 
     name: str
     fingerprint: str
@@ -157,10 +201,22 @@ class Data(msgspec.Struct, frozen=True):
 
 
 class Gate(msgspec.Struct, frozen=True):
-    """The rule stated before measuring, and how the converted model fared against fp32 on the same slices.
+    """The limits stated before measuring, and the comparison of the converted model with fp32 on the same slices.
 
-    max_sensitivity_drop: None where `max_drop` holds for it too. largest_change: of P(positive); reference: another
-    model it was compared with. Bundles of earlier versions have none of the last five.
+    Attributes:
+        max_drop: Largest allowed loss of accuracy and sensitivity, in percentage points.
+        passed: Whether the converted model kept all limits.
+        split: The part of the data that was compared on.
+        agreement: Share of slices with the same decision.
+        mcnemar_p: P value of the exact McNemar test over all slices.
+        mcnemar_p_positives: P value of the same test over positive slices.
+        max_sensitivity_drop: Largest allowed loss of sensitivity; None where `max_drop` applies to it.
+        least_agreement: Smallest allowed agreement.
+        largest_change: Largest change of P(positive) of any slice.
+        reference: Another model that it was compared with; None if there was none.
+        reference_agreement: Share of slices with the same decision as that model.
+
+    Bundles of earlier versions lack the last five.
     """
 
     max_drop: float
@@ -177,12 +233,15 @@ class Gate(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """Everything a reader needs to run, judge and reproduce a bundle.
+    """Everything that a reader needs to run, assess and reproduce a bundle.
 
-    metrics: variant ("fp32", "int8") -> metric name -> estimate, on the test split. shrinking: what was done to the
-    network before, "" for nothing ("pruned-0.7", say). map_centres: where the rows of the class map look, then its
-    columns, shares of the side; see `receptive`. In bundles of earlier versions one list is for both, or it is None, as
-    outliers are.
+    Attributes:
+        metrics: Variant ("fp32", "int8") -> metric name -> estimate on the test split.
+        metrics_n: Number of test slices.
+        shrinking: What made the network smaller before conversion, for example "pruned-0.7"; "" for nothing.
+        map_centres: Where the rows of the class map look, then its columns, as shares of the side; see
+            `network_analysis.receptive_field`. Bundles of earlier versions have one list for both, or None.
+        outliers: The outlier detector; None in bundles of earlier versions.
     """
 
     schema: Literal[1]
@@ -214,6 +273,6 @@ class Manifest(msgspec.Struct, frozen=True):
             shape = () if self.tensors.class_map is None else self.tensors.class_map.shape
             cells = max(shape[1:2], default=0)
             if not cells or shape != (1, cells, cells, 2) or len(centres) not in (cells, 2 * cells):
-                raise ValueError("map_centres is not of the class map")
+                raise ValueError("map_centres does not fit the shape of the class map")
             if any(list(axis) != sorted(set(axis)) for axis in (centres[:cells], centres[-cells:])):
-                raise ValueError("map_centres does not increase")
+                raise ValueError("map_centres must increase along rows and along columns")

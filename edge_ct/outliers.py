@@ -1,8 +1,9 @@
-"""Has the network seen anything like it? A distance on its embedding, for pictures that `picture` is in doubt about.
+"""The outlier detector: the distance of a slice's embedding from those of the training slices.
 
-Kept of the training slices' embeddings are the mean and the directions in which they vary most; the distance is how
-much of a new embedding lies in none of them. Slices of another hospital are often as far away as X-rays are, so that a
-distance alone rejects nothing. Of the embedding the few hundred channels that vary most are enough: about 3 kB.
+It decides about pictures that `imaging.slice_check` is in doubt about. The detector keeps the mean of the training
+embeddings and their principal directions; the distance is the squared length of the part of a new embedding that lies
+in none of these directions. Slices of another hospital are often as distant as X-rays, so the distance alone rejects
+nothing. A few hundred channels with the largest variance are enough and take about 3 kB.
 """
 
 from __future__ import annotations
@@ -16,16 +17,23 @@ from .errors import ModelRejected
 from .manifest import Outliers
 
 MEMBER = "outliers.bin"
-# Of calibration slices beyond the threshold. Of real test slices one in sixty is in doubt, and asked about at all.
+# Share of calibration slices above the threshold. Only one real test slice in sixty reaches the detector.
 RATE = 0.05
 CHANNELS, COMPONENTS = 256, 8
-_LEAST = 20  # training slices to fit on
+_LEAST = 20  # training slices
 
 
 @dataclass(frozen=True, eq=False)
 class OutlierDetector:
-    """channels: uint16 [c], which of the embedding's. mean: float16 [c]. scales: float32 [k]; directions: int8 [k, c],
-    each of length 1 after its scale. threshold: of the distance."""
+    """Mean and principal directions of the training embeddings.
+
+    Attributes:
+        channels: Indices of the channels that are used, uint16 [c].
+        mean: Mean of the training embeddings, float16 [c].
+        scales: Scale of each direction, float32 [k].
+        directions: Principal directions, int8 [k, c]; each has length 1 after its scale.
+        threshold: Distance above which an embedding is an outlier.
+    """
 
     channels: np.ndarray
     mean: np.ndarray
@@ -34,17 +42,17 @@ class OutlierDetector:
     threshold: float
 
     def distance(self, embedding: np.ndarray) -> float:
-        """Squared distance of one embedding, float [e], from what was seen; about 0 to 2."""
+        """Return the squared distance of one embedding, float [e], from the training embeddings; about 0 to 2."""
         beyond = _shape(embedding[np.newaxis, self.channels])[0] - self.mean.astype(np.float32)
         along = self.scales * (self.directions.astype(np.float32) @ beyond)
         return float(beyond @ beyond - along @ along)
 
-    def strange(self, embedding: np.ndarray) -> bool:
-        """Whether the network has seen nothing like it."""
+    def is_outlier(self, embedding: np.ndarray) -> bool:
+        """Return whether an embedding, float [e], is more distant than the threshold."""
         return not self.distance(embedding) <= self.threshold
 
     def pack(self) -> bytes:
-        """The member's content, little-endian: channels, mean, scales, directions."""
+        """Return the content of the bundle member, little-endian: channels, mean, scales, directions."""
         parts = zip((self.channels, self.mean, self.scales, self.directions), _TYPES, strict=True)
         return b"".join(np.ascontiguousarray(part, kind).tobytes() for part, kind in parts)
 
@@ -55,10 +63,18 @@ _TYPES = ("<u2", "<f2", "<f4", "i1")
 def fit_outlier_detector(
     training: np.ndarray, calibration: np.ndarray, split: str
 ) -> tuple[OutlierDetector, Outliers] | None:
-    """Fit on embeddings of training slices, float [n, e]; the threshold on those of calibration slices, float [m, e].
+    """Fit the detector.
 
-    The threshold is conformal: of m slices one in m + 1 lies beyond, where `RATE` is less than that. None where there
-    are too few training slices, or the embedding says nothing.
+    The threshold is conformal: `RATE` of the calibration slices lie above it, or one in m + 1 if that is more.
+
+    Args:
+        training: Embeddings of training slices, float [n, e].
+        calibration: Embeddings of calibration slices, float [m, e]; the threshold comes from them.
+        split: Name of the calibration part, for the manifest.
+
+    Returns:
+        The detector and its description for the manifest; None for fewer than 20 training slices, or where the
+        embedding does not vary.
     """
     if len(training) < _LEAST or not len(calibration):
         return None
@@ -83,7 +99,14 @@ def fit_outlier_detector(
 
 
 def read_outlier_detector(bundle: Bundle) -> OutlierDetector | None:
-    """What a bundle keeps; None of an older one. Raises `ModelRejected` where it is not as the manifest says."""
+    """Read the detector of a bundle.
+
+    Returns:
+        The detector; None for a bundle of an earlier version, which has none.
+
+    Raises:
+        ModelRejected: The member does not fit the description in the manifest.
+    """
     kept = bundle.manifest.outliers
     if kept is None:
         return None
@@ -91,7 +114,7 @@ def read_outlier_detector(bundle: Bundle) -> OutlierDetector | None:
     counts = (kept.channels, kept.channels, kept.components, kept.components * kept.channels)
     sizes = [np.dtype(kind).itemsize * count for kind, count in zip(_TYPES, counts, strict=True)]
     if sum(sizes) != len(content):
-        raise ModelRejected(f"{bundle.source}: {kept.member} is not as the manifest says")
+        raise ModelRejected(f"{bundle.source}: {kept.member} does not fit its description in the manifest")
     starts = np.cumsum([0, *sizes])
     channels, mean, scales, directions = (
         np.frombuffer(content[start : start + size], kind)
@@ -108,6 +131,6 @@ def _root(embeddings: np.ndarray) -> np.ndarray:
 
 
 def _shape(embeddings: np.ndarray) -> np.ndarray:
-    """Roots, of length 1: the pattern counts, not its strength."""
+    """Return signed square roots, normalised to length 1: only the pattern of an embedding matters."""
     roots = _root(embeddings)
     return np.asarray(roots / np.maximum(np.linalg.norm(roots, axis=1, keepdims=True), 1e-6), np.float32)

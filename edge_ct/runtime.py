@@ -1,4 +1,4 @@
-"""The seam to the TFLite interpreter: `ai-edge-litert`, or `tflite-runtime` where that has no wheel (32-bit Arm)."""
+"""The TFLite interpreter: `ai-edge-litert`, or `tflite-runtime` where LiteRT has no wheel (32-bit Arm)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .system import native_output
 
 
 def interpreter_class() -> Any:
-    """The `Interpreter` of whichever runtime is installed."""
+    """Return the `Interpreter` class of the runtime that is installed."""
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError:
@@ -24,10 +24,13 @@ def interpreter_class() -> Any:
 
 @dataclass(frozen=True, eq=False)
 class Outputs:
-    """What the graph says of one slice, as real numbers.
+    """The outputs of the graph for one slice.
 
-    stored: the logits as the graph stores them, [2]. logits: float32 [2].
-    class_map: float32 [h, w, 2], None where the network has none. embedding: float32 [e].
+    Attributes:
+        stored: The logits as the graph stores them, [2], in the dtype of the graph.
+        logits: The logits as real numbers, float32 [2].
+        class_map: float32 [h, w, 2]; None where the network has no class map.
+        embedding: The pooled features, float32 [e].
     """
 
     stored: np.ndarray
@@ -40,14 +43,24 @@ class Runtime:
     """One interpreter with its tensors checked against the manifest. Not safe to share between threads."""
 
     def __init__(self, model: bytes, tensors: Tensors, threads: int = 1, source: str = "model") -> None:
-        """Raises `ModelRejected` where the flatbuffer does not load or its tensors are not as `tensors` says."""
+        """Load a flatbuffer and check its tensors.
+
+        Args:
+            model: A TFLite flatbuffer; bytes after its end are ignored.
+            tensors: The tensors as the manifest describes them.
+            threads: Number of threads of one inference.
+            source: The name of the model in messages.
+
+        Raises:
+            ModelRejected: The flatbuffer does not load, or a tensor is not as the manifest describes it.
+        """
         self._tensors = tensors
         try:
             with native_output.captured_native_stderr():
                 self._interpreter = interpreter_class()(model_content=model, num_threads=threads)
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
-            raise ModelRejected(f"{source}: the runtime refuses it: {str(error).splitlines()[0]}") from error
+            raise ModelRejected(f"{source}: the TFLite runtime cannot load it: {str(error).splitlines()[0]}") from error
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         self._input = _index(inputs, tensors.input, "input", source)
         self._logits = _index(outputs, tensors.logits, "logits", source)
@@ -57,7 +70,7 @@ class Runtime:
 
     @property
     def delegated(self) -> bool | None:
-        """Whether a delegate (XNNPACK) runs the graph or parts of it; None where the runtime does not tell."""
+        """Whether a delegate (XNNPACK) runs at least a part of the graph; None where the runtime does not report it."""
         try:
             operators = self._interpreter._get_ops_details()
         except AttributeError:
@@ -71,7 +84,7 @@ class Runtime:
         self._interpreter.invoke()
 
     def outputs(self) -> Outputs:
-        """The outputs of the last `invoke`."""
+        """Return the outputs of the last `invoke`."""
         stored = self._interpreter.get_tensor(self._logits)[0]
         return Outputs(
             stored=stored,
@@ -87,7 +100,14 @@ class Runtime:
 
 
 def stored_bytes(tensors: Tensors) -> np.ndarray:
-    """What an input that does not take bytes takes for each of them, [256], in the input's dtype."""
+    """Return a lookup table from a grey level to the stored value of an input that is not uint8.
+
+    Args:
+        tensors: The tensors of a graph.
+
+    Returns:
+        One value for each grey level, [256], in the dtype of the input.
+    """
     tensor = tensors.input
     real = (np.arange(256, dtype=np.float32) - np.float32(tensors.byte_zero_point)) * np.float32(tensors.byte_scale)
     if tensor.dtype == "float32":
@@ -105,14 +125,14 @@ def _index(details: list[dict[str, Any]], tensor: Tensor, name: str, source: str
     if tensor.position >= len(details):
         raise ModelRejected(f"{source}: the graph has no {name} tensor {tensor.position}")
     detail = details[tensor.position]
-    found = describe(detail, tensor.position)
-    if found != tensor:
-        raise ModelRejected(f"{source}: {name} tensor is not as the manifest says: {found} instead of {tensor}")
+    actual = describe(detail, tensor.position)
+    if actual != tensor:
+        raise ModelRejected(f"{source}: {name} tensor differs from the manifest: {actual} instead of {tensor}")
     return int(detail["index"])
 
 
 def describe(detail: dict[str, Any], position: int) -> Tensor:
-    """An interpreter's tensor detail as the manifest writes it."""
+    """Return the tensor detail of an interpreter in the form of the manifest."""
     scale, zero_point = detail["quantization"]
     return Tensor(
         position=position,

@@ -229,7 +229,7 @@ def test_golden_logits_may_be_off_by_one_step(repacked: Callable[..., Bundle], o
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"junk", "golden slice"), (None, "is not 32 x 32 px")],
+    [(b"junk", "golden slice"), (None, "must be 32 x 32 px")],
 )
 def test_damaged_golden_slice_is_refused(repacked: Callable[..., Bundle], content: bytes | None, message: str) -> None:
     if content is None:
@@ -283,7 +283,7 @@ def test_flatbuffer_that_the_runtime_refuses_is_refused(repacked: Callable[..., 
 
 
 def test_runtime_names_its_source(classifier: Classifier) -> None:
-    with pytest.raises(ModelRejected, match=r"^mine: the runtime refuses it"):
+    with pytest.raises(ModelRejected, match=r"^mine: the TFLite runtime cannot load it"):
         Runtime(b"\x1c\0\0\0TFL3" + bytes(100), classifier.manifest.tensors, source="mine")
 
 

@@ -45,19 +45,19 @@ def test_distance_is_what_the_principal_components_leave() -> None:
 def test_threshold_lets_all_but_the_stated_share_of_calibration_slices_in() -> None:
     calibration = embeddings(1000, 2)
     seen, kept = fit_outlier_detector(embeddings(200, 1), calibration, "validation")
-    assert sum(seen.strange(own) for own in calibration) == 49  # of 1000, the 951st of 950.95 is let in
+    assert sum(seen.is_outlier(own) for own in calibration) == 49  # of 1000, the 951st of 950.95 is let in
     assert (kept.rate, kept.cases, kept.split) == (0.05, 1000, "validation")
     few, rate = fit_outlier_detector(embeddings(200, 1), calibration[:10], "validation")
     assert rate.rate == pytest.approx(1 / 11)
-    assert not any(few.strange(own) for own in calibration[:10])
+    assert not any(few.is_outlier(own) for own in calibration[:10])
 
 
 def test_another_pattern_is_strange_and_its_strength_does_not_count() -> None:
     seen, _ = fit_outlier_detector(embeddings(200, 1), embeddings(300, 2), "validation")
-    assert seen.strange(np.random.default_rng(5).uniform(0, 3, 40).astype(np.float32))
+    assert seen.is_outlier(np.random.default_rng(5).uniform(0, 3, 40).astype(np.float32))
     own = embeddings(1, 7)[0]
     assert seen.distance(own * 5) == pytest.approx(seen.distance(own), abs=1e-6)
-    assert seen.strange(np.full(40, np.nan, np.float32))
+    assert seen.is_outlier(np.full(40, np.nan, np.float32))
 
 
 @pytest.mark.parametrize("n", [0, 5, 19])
@@ -89,7 +89,7 @@ def test_a_member_that_is_not_as_the_manifest_says_is_refused(
     kept = Outliers(MEMBER, channels, components, 0.1, 0.005, "validation", 9)
     bundle = with_outliers(read_bundle(tiny_bundle), content, kept)
     if len(content) != 4 * channels + components * (4 + channels):
-        with pytest.raises(ModelRejected, match="not as the manifest says"):
+        with pytest.raises(ModelRejected, match="does not fit its description in the manifest"):
             read_outlier_detector(bundle)
 
 
