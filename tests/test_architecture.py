@@ -166,7 +166,7 @@ def test_on_the_floor_three_files_alone_use_statistics_and_plotting() -> None:
         for path in files("edge_ct")
         if {name.split(".")[0] for name, _ in imports(path)} & (HEAVY - {"tensorflow", "keras", "tf_keras"})
     }
-    assert users == {"metrics.py", "dataset.py", "plotting.py"}
+    assert users == {"metrics.py", "splits.py", "plotting.py"}
 
 
 def test_no_framework_on_the_floor() -> None:

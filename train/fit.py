@@ -17,11 +17,12 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from edge_ct.dataset import PARTS, Dataset, Images, folds, load, load_images, split
+from edge_ct.dataset import PARTS, Dataset, Images, load, load_images
 from edge_ct.errors import DataRejected, EdgeCTError
 from edge_ct.manifest import Data, Network
 from edge_ct.preprocess import Preprocess
 from edge_ct.run import Run, RunInfo, SplitTable, load_run, save_run_info, write_seen_slices, write_split
+from edge_ct.splits import folds, split
 from edge_ct.system import malloc, native_output
 from edge_ct.system.files import fresh_folder, refuse_existing
 from edge_ct.system.progress import QUIET, Progress

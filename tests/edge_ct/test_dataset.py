@@ -3,6 +3,7 @@
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from edge_ct import slices
-from edge_ct.dataset import PARTS, Dataset, check_split, fingerprint, folds, load, load_images, split
+from edge_ct.dataset import PARTS, Dataset, fingerprint, load, load_images
 from edge_ct.errors import DataRejected
 from edge_ct.preprocess import Preprocess
+from edge_ct.splits import check_split, folds, split
 
 
 def dataset_of(labels: list[int], groups: list[str] | None = None) -> Dataset:
@@ -108,7 +110,7 @@ def test_csv_order_of_rows_does_not_matter(table: Callable[..., Path]) -> None:
         ("file,class\na.png,COVID\n", "columns path,label"),
         ("path\na.png\n", "columns path,label"),
         ("path,label\na.png,COVID\nb.png,x\nc.png,y\n", "3 labels"),
-        ("path,label\na.png,x\nb.png,y\n", "no class named 'COVID' .found: x, y.; name it with --positive"),
+        ("path,label\na.png,x\nb.png,y\n", "no class named 'COVID' .its classes: x, y.; name it with --positive"),
         ("path,label\na.png,COVID\nb.png,COVID\n", "no slice of class 'non-COVID'; two classes are needed"),
         ("path,label,group\na.png,COVID,p1\nb.png,x,\n", "some rows have a group and some have none"),
         ("path,label,group\na.png,COVID,p1\nb.png,x\n", "some rows have a group and some have none"),
@@ -139,15 +141,15 @@ def test_path_that_is_too_long_is_refused(tmp_path: Path) -> None:
 
 
 def test_empty_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataRejected, match="found: none"):
+    with pytest.raises(DataRejected, match="with slices: none"):
         load(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["COVID"], "found: COVID"),
-        (["COVID", "a", "b"], "found: COVID, a, b"),
+        (["COVID"], "with slices: COVID$"),
+        (["COVID", "a", "b"], "with slices: COVID, a, b"),
         (["a", "b"], "no class named 'COVID'"),
         (["covid", "b"], "no class named 'COVID'"),
     ],
@@ -316,7 +318,7 @@ def test_folds_are_whole_or_refused(
 @pytest.mark.parametrize(
     ("labels", "groups", "kind", "count", "validation", "message"),
     [
-        ([0, 1] * 50, None, "grouped", 5, 0.15, "need groups"),
+        ([0, 1] * 50, None, "grouped", 5, 0.15, "needs groups"),
         ([0, 1] * 50, None, "random", 2, 0.5, "2 folds and a validation share of 0.5 leave nothing to train on"),
         ([0] * 50 + [1] * 4, None, "random", 5, 0.15, "4 slices of class 'COVID'; 5 folds need 5"),
         ([0] * 50 + [1] * 2, None, "random", 2, 0.15, "2 slices of class 'COVID'; 2 folds need 3"),
@@ -398,3 +400,65 @@ def test_phantom_table_is_a_grouped_dataset(phantom_table: Path) -> None:
     assert set(Counter(dataset.groups).values()) == {2}
     assert len(set(dataset.groups)) == 150
     assert dataset.labels.mean() == 0.5
+
+
+def several_sources() -> Dataset:
+    """Two sources of both classes, one of positive slices alone; ten slices a source and class, two a group."""
+    cells = [("north", 0), ("north", 1), ("south", 0), ("south", 1), ("west", 1)]
+    rows = [(source, label, f"{source}-{label}-{number // 2}") for source, label in cells for number in range(10)]
+    made = dataset_of([label for _, label, _ in rows], [group for _, _, group in rows])
+    return replace(made, sources=tuple(source for source, _, _ in rows))
+
+
+def test_sources_and_weights_of_a_table(table: Callable[[str | bytes], Path]) -> None:
+    loaded = load(table("path,label,source,weight\nb.png,COVID,south,0.5\na.png,non-COVID,north,1\n"))
+    assert loaded.sources == ("north", "south")
+    assert loaded.weights is not None and loaded.weights.tolist() == [1, 0.5]
+    taken = loaded.take([1])
+    assert taken.sources == ("south",) and taken.weights is not None and taken.weights.tolist() == [0.5]
+    plain = load(table("path,label,weight\nb.png,COVID,\na.png,non-COVID,\n"))
+    assert (plain.sources, plain.weights) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ("source\na.png,non-COVID,\nb.png,COVID,x", "some rows have a source"),
+        ("weight\na.png,non-COVID,1\nb.png,COVID,much", "a weight is not a number"),
+        ("weight\na.png,non-COVID,1\nb.png,COVID,0", "not above 0"),
+        ("weight\na.png,non-COVID,1\nb.png,COVID,inf", "not above 0"),
+        ("weight\na.png,non-COVID,1\nb.png,COVID,nan", "not above 0"),
+    ],
+)
+def test_bad_columns_are_refused(table: Callable[[str | bytes], Path], columns: str, message: str) -> None:
+    with pytest.raises(DataRejected, match=message):
+        load(table(f"path,label,{columns}\n"))
+
+
+def test_source_split_tests_on_one_source_and_keeps_groups_whole() -> None:
+    dataset = several_sources()
+    assert dataset.two_class_sources() == ("north", "south")
+    parts = split(dataset, "source", seed=1, validation=0.2, test_source="south")
+    assert dataset.sources is not None and dataset.groups is not None
+    assert {source for source, part in zip(dataset.sources, parts, strict=True) if part == "test"} == {"south"}
+    assert Counter(parts)["test"] == 20 and 6 <= Counter(parts)["validation"] <= 14
+    for group in set(dataset.groups):
+        assert len({part for name, part in zip(dataset.groups, parts, strict=True) if name == group}) == 1
+    assert folds(dataset, "source", 2, seed=1, validation=0.2)[1] == parts
+
+
+def test_source_split_without_groups() -> None:
+    parts = split(replace(several_sources(), groups=None), "source", seed=1, validation=0.2, test_source="north")
+    assert Counter(parts) == {"test": 20, "train": 20, "validation": 10}
+
+
+def test_source_split_that_cannot_be_is_refused() -> None:
+    dataset = several_sources()
+    with pytest.raises(DataRejected, match="needs sources: give a CSV with a source column"):
+        split(dataset_of([0, 1] * 20), "source", 0, test_source="north")
+    with pytest.raises(DataRejected, match="no slice of source 'east'; its sources are north, south, west"):
+        split(dataset, "source", 0, test_source="east")
+    with pytest.raises(DataRejected, match="'non-COVID' in the test split, without source 'west'"):
+        split(dataset, "source", 0, test_source="west")
+    with pytest.raises(DataRejected, match="2 sources have both classes"):
+        folds(dataset, "source", 5, 0)

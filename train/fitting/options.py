@@ -6,8 +6,8 @@ from typing import Literal
 
 import msgspec
 
-from edge_ct.dataset import SplitKind
 from edge_ct.errors import EdgeCTError
+from edge_ct.splits import SplitKind
 
 from ..data.augment import Augment, policy
 from ..zoo import build

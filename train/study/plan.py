@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from edge_ct.dataset import Dataset, folds, split
+from edge_ct.dataset import Dataset
 from edge_ct.errors import DataRejected, EdgeCTError
+from edge_ct.splits import folds, split
 from edge_ct.system.files import refuse_existing, write_bytes
 
 from ..fitting.options import Options

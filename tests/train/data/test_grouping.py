@@ -15,6 +15,7 @@ import pytest
 from edge_ct import cli, dataset
 from edge_ct.errors import DataRejected, EdgeCTError
 from edge_ct.phantom import make_slice
+from edge_ct.splits import split
 from edge_ct.system.csv_text import to_csv
 from edge_ct.system.files import write_bytes
 from edge_ct.system.progress import Progress
@@ -95,7 +96,7 @@ def test_the_table_is_read_as_data(phantoms: Path, tmp_path: Path) -> None:
     assert (len(set(slices.groups)), len(slices)) == (summary.groups, 72)
     labels = {Path(row["path"]).name: row["label"] for row in rows_of(out)}
     assert all(label == ("non-COVID", "COVID")[int(name[:2]) % 2] for name, label in labels.items())
-    parts = dataset.split(slices, "grouped", seed=1)
+    parts = split(slices, "grouped", seed=1)
     home: dict[str, set[str]] = {}
     for name, part in zip(slices.groups, parts, strict=True):
         home.setdefault(name, set()).add(part)
@@ -241,7 +242,7 @@ def test_one_patient_for_all_dicom_is_pointed_at(tmp_path: Path, write_ct: Calla
     assert any("all DICOM slices are of patient-ANONYMOUS" in text for text in summary.warnings)
     assert summary.mixed == ["patient-ANONYMOUS"]
     with pytest.raises(DataRejected):
-        dataset.split(dataset.load(tmp_path / "groups.csv"), "grouped", seed=0)
+        split(dataset.load(tmp_path / "groups.csv"), "grouped", seed=0)
 
 
 def test_a_chain_is_pointed_at(phantoms: Path, tmp_path: Path) -> None:
@@ -329,7 +330,7 @@ def test_phantoms_of_the_demo_can_be_split_without_their_table(tmp_path: Path) -
     """The folder, not its CSV: enough groups are found apart for three parts."""
     synthesise.write(tmp_path / "phantoms", patients=20, slices=4, size=96, seed=3)
     slices = grouping.grouped(dataset.load(tmp_path / "phantoms"))
-    dataset.split(slices, "grouped", seed=0)
+    split(slices, "grouped", seed=0)
 
 
 @pytest.mark.real

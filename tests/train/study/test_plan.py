@@ -6,8 +6,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from edge_ct.dataset import Dataset, split
+from edge_ct.dataset import Dataset
 from edge_ct.errors import DataRejected, EdgeCTError
+from edge_ct.splits import split
 from edge_ct.train.fitting.options import Options
 from edge_ct.train.study import plan
 from edge_ct.train.study.plan import Job
