@@ -1,14 +1,14 @@
-"""DICOM objects -> lung-window grey pixels. Needs the `dicom` extra, and only when a DICOM file is met.
+"""DICOM objects -> grey pixels in the lung window. Needs the `dicom` extra, which is imported when DICOM is met.
 
-Rescale and window as in PS3.3, C.11.1 and C.11.2.1.2.1 (linear exact). MONOCHROME1 says how to display stored values,
-not what they mean: Hounsfield units come out the same, and the window of this file shows air dark either way.
+Rescale and window follow PS3.3, C.11.1 and C.11.2.1.2.1 (linear exact). MONOCHROME1 says how stored values are
+displayed and not what they mean: Hounsfield units come out the same, and air is dark in the lung window either way.
 """
 
 from __future__ import annotations
 
 import math
+import re
 import struct
-import zlib
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,12 +20,13 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from .errors import EdgeCTError, InputRejected, MissingExtra
-from .imaging.limits import check_sides
+from .imaging import code_streams
+from .imaging.dicom_structure import Structure
+from .imaging.limits import check_sides, reason_for
 
 LUNG_CENTRE_HU = -600.0
 LUNG_WIDTH_HU = 1500.0
 MAX_INFLATED = 64 << 20
-MAX_DEPTH = 32  # of sequences in sequences; Enhanced CT needs five
 MAX_FRAMES = 4096
 
 
@@ -40,17 +41,25 @@ class DicomIds:
 
 
 def read_pixels(data: bytes, source: str) -> tuple[np.ndarray, DicomIds]:
-    """Return uint8 [h, w] in the lung window (-600 / 1500 HU), and the object's identifiers.
+    """Decode a DICOM object of one frame.
 
-    Raises `InputRejected` for another modality than CT, localisers, several frames, or values that are not Hounsfield
-    units; `MissingExtra` without pydicom.
+    Args:
+        data: The content of the file.
+        source: The name under which errors report the object.
+
+    Returns:
+        uint8 [h, w] in the lung window (-600 / 1500 HU), and the identifiers of the object.
+
+    Raises:
+        InputRejected: The object is not CT, a localiser, multi-frame, or has no Hounsfield units.
+        MissingExtra: pydicom is not installed.
     """
     dataset = read_dataset(data, source)
     return frame_pixels(dataset, source), ids_of(dataset)
 
 
 def frame_pixels(dataset: Any, source: str) -> np.ndarray:
-    """As `read_pixels`, of a parsed object of one frame: uint8 [h, w]."""
+    """Decode a parsed object of one frame, as `read_pixels` does: uint8 [h, w]."""
     with reject_on_error(source):
         check_header(dataset, source)
         if frame_count(dataset) != 1:
@@ -61,79 +70,133 @@ def frame_pixels(dataset: Any, source: str) -> np.ndarray:
 
 
 def open_object(data: Path | bytes) -> BinaryIO:
-    """A file, or one that is held in memory."""
+    """Open an object that is a file or is held in memory."""
     return BytesIO(data) if isinstance(data, bytes) else data.open("rb")
 
 
 def read_frames(data: Path | bytes, source: str) -> Generator[np.ndarray, None, None]:
-    """The frames of an object, one by one and each read when it is asked for: uint8 [h, w] in the lung window.
+    """Decode the frames of an object one by one, each when it is asked for.
 
-    Raises as `read_pixels`, but takes several frames; a damaged one ends the iteration with `InputRejected`.
+    Yields:
+        uint8 [h, w] in the lung window. A damaged frame ends the iteration with `InputRejected`.
+
+    Raises:
+        InputRejected: As `read_pixels`, except that several frames are read.
     """
     from pydicom.pixels.utils import iter_pixels
 
-    with open_object(data) as file:
+    with open_object(data) as file, open_object(data) as second:
         header = read_dataset(file, source, pixels=False)
         check_header(header, source)
         with reject_on_error(source):
+            frames = _coded_frames(second, header, source)
             for index, raw in enumerate(iter_pixels(file, raw=True)):
                 yield window_stored_values(raw, _slope(header, index), _intercept(header, index))
+                next(frames, None)
 
 
-def read_dataset(data: bytes | Any, source: str, pixels: bool = True) -> Any:
-    """Parse an object, of bytes or a file; nothing is decoded or judged yet. pixels: False leaves pixel data unread.
+def _coded_frames(file: BinaryIO, header: Any, source: str) -> Iterator[None]:
+    """Check the compressed frames of an object one by one: the first at once, each other when it is asked for."""
+    syntax, offset = header.file_meta.TransferSyntaxUID, _structure(file, source).pixel_offset
 
-    Raises `InputRejected` for what is damaged, inflates too far or nests sequences deeper than `MAX_DEPTH`;
-    `MissingExtra` without pydicom.
+    def check() -> Iterator[None]:
+        if not syntax.is_encapsulated or offset is None:
+            return
+        from pydicom.encaps import generate_frames
+
+        file.seek(offset)
+        for frame in generate_frames(file, number_of_frames=frame_count(header)):
+            _check_code_stream(frame, header, source)
+            yield
+
+    check_supported(header, source)
+    frames = check()
+    next(frames, None)
+    return frames
+
+
+def read_dataset(data: bytes | BinaryIO, source: str, pixels: bool = True) -> Any:
+    """Parse an object; nothing is decoded or judged yet.
+
+    Args:
+        data: The content of a file, or an open file.
+        source: The name under which errors report the object.
+        pixels: False leaves the pixel data unread.
+
+    Raises:
+        InputRejected: The object is damaged, or its structure exceeds one of the `limits`.
+        MissingExtra: pydicom is not installed.
     """
     try:
         import pydicom
     except ImportError as error:
         raise MissingExtra(f"reading DICOM needs {error.name}: pip install 'edge-ct[dicom]'") from error
     with reject_on_error(source):
-        if isinstance(data, bytes):
-            head, file = data, BytesIO(data)
-        else:
-            head, file = data.read(1024), data
-            data.seek(0)
-        _refuse_bomb(head, file, source)
-        dataset = pydicom.dcmread(file, stop_before_pixels=not pixels)
-        _refuse_depth(dataset, source)
-        return dataset
+        file = BytesIO(data) if isinstance(data, bytes) else data
+        _structure(file, source)
+        return pydicom.dcmread(file, stop_before_pixels=not pixels)
+
+
+def _structure(file: BinaryIO, source: str) -> Structure:
+    try:
+        return Structure(file, MAX_INFLATED)
+    except ValueError as error:
+        raise InputRejected(f"{source}: {error}") from error
 
 
 @contextmanager
 def reject_on_error(source: str) -> Iterator[None]:
-    """Turn whatever pydicom raises over a damaged object into `InputRejected`."""
+    """Turn every exception that a damaged object provokes in pydicom or a decoder into `InputRejected`."""
     try:
         yield
-    except EdgeCTError:
+    except (EdgeCTError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
-    except Exception as error:  # pydicom raises whatever a damaged object provokes, RecursionError included
-        reason = quoted(error) or type(error).__name__
-        raise InputRejected(f"{source}: damaged or unsupported DICOM: {reason}") from error
+    except BaseException as error:  # A decoder in Rust raises a BaseException when it panics.
+        raise InputRejected(f"{source}: damaged or unsupported DICOM{_detail(error)}") from error
+
+
+def _detail(error: BaseException) -> str:
+    """Return what is known about an error that pydicom or a decoder raised, in plain words."""
+    if isinstance(error, MemoryError | RecursionError):
+        return f": {reason_for(error)}"
+    missing = re.search(r"has no attribute '([A-Z]\w{1,63})'", str(error)[:500])
+    if isinstance(error, AttributeError) and missing:
+        return f": {missing[1]} is missing"
+    if type(error).__name__ == "InvalidDicomError":
+        return ": not a DICOM file"
+    return ""
 
 
 def ids_of(dataset: Any) -> DicomIds:
-    """The identifiers of an object; empty where it has none."""
+    """Return the identifiers of an object; those that it does not state are empty."""
     names = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
     return DicomIds(*(str(dataset.get(name) or "") for name in names))
 
 
 def frame_count(dataset: Any) -> int:
-    """How many frames an object says it has."""
+    """Return the number of frames that an object states."""
     return int(dataset.get("NumberOfFrames") or 1)
 
 
 def check_frame_count(dataset: Any, source: str) -> None:
-    """Raise `InputRejected` where an object says that it has no frame, or more than anybody scans."""
+    """Raise `InputRejected` if the stated number of frames is outside 1..`MAX_FRAMES`."""
     count = frame_count(dataset)
     if not 1 <= count <= MAX_FRAMES:
         raise InputRejected(f"{source}: DICOM with {count} frames; 1 to {MAX_FRAMES} are read")
 
 
 def attribute(dataset: Any, index: int, group: str, name: str, default: Any = None) -> Any:
-    """An attribute of one frame: of its functional groups, of the shared ones (PS3.3, C.7.6.16), else of the object."""
+    """Return an attribute of one frame (PS3.3, C.7.6.16).
+
+    The functional groups of the frame come first, then the shared ones, then the object itself.
+
+    Args:
+        dataset: The parsed object.
+        index: Number of the frame, from 0.
+        group: Keyword of the functional group's sequence.
+        name: Keyword of the attribute.
+        default: Returned if the object does not state the attribute.
+    """
     for functional in (dataset.get("PerFrameFunctionalGroupsSequence"), dataset.get("SharedFunctionalGroupsSequence")):
         if functional:
             item = functional[index if len(functional) > 1 else 0]
@@ -143,7 +206,7 @@ def attribute(dataset: Any, index: int, group: str, name: str, default: Any = No
 
 
 def window_stored_values(raw: np.ndarray, slope: float, intercept: float) -> np.ndarray:
-    """Stored values of at most 16 bits -> uint8 in the lung window: each value that there can be is computed once."""
+    """Map stored values to uint8 in the lung window, by a table of all possible values of at most 16 bits."""
     if raw.dtype not in (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.int16)):
         return lung_window(raw.astype(np.float64) * slope + intercept)
     table = _window_table(slope, intercept, raw.dtype == np.int16)
@@ -163,7 +226,7 @@ def lung_window(hounsfield: np.ndarray) -> np.ndarray:
 
 
 def check_header(dataset: Any, source: str) -> None:
-    """Raise `InputRejected` where an object's header says that it is no CT slice in Hounsfield units."""
+    """Raise `InputRejected` if the header of an object is not that of a CT slice in Hounsfield units."""
     with reject_on_error(source):
         modality = dataset.get("Modality", "")
         if modality != "CT":
@@ -187,14 +250,14 @@ def check_header(dataset: Any, source: str) -> None:
 
 
 def check_pixels(dataset: Any, source: str) -> None:
-    """Raise `InputRejected` where the pixel data is missing, cut short, or compressed of another size than stated."""
+    """Raise `InputRejected` if the pixel data is missing, truncated, or not compressed as the header says."""
     if "PixelData" not in dataset:
         raise InputRejected(f"{source}: DICOM without pixel data")
     with reject_on_error(source):
-        rows, columns, count = int(dataset.Rows), int(dataset.Columns), frame_count(dataset)
-        syntax = dataset.file_meta.TransferSyntaxUID
-        if not syntax.is_encapsulated:
-            wanted = rows * columns * count * int(dataset.BitsAllocated) // 8
+        check_supported(dataset, source)
+        count = frame_count(dataset)
+        if not dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+            wanted = int(dataset.Rows) * int(dataset.Columns) * count * int(dataset.BitsAllocated) // 8
             if len(dataset.PixelData) < wanted:
                 have = len(dataset.PixelData)
                 raise InputRejected(f"{source}: truncated DICOM: {have} of {wanted} bytes of pixel data")
@@ -202,11 +265,45 @@ def check_pixels(dataset: Any, source: str) -> None:
         from pydicom.encaps import generate_frames
 
         for frame in generate_frames(dataset.PixelData, number_of_frames=count):
-            sides = _coded_sides(frame)
-            if sides not in (None, (rows, columns)):
-                raise InputRejected(f"{source}: compressed frame of {sides} px in an object of {(rows, columns)}")
+            _check_code_stream(frame, dataset, source)
 
 
+def check_supported(dataset: Any, source: str) -> None:
+    """Raise `InputRejected` if the pixel data of an object is in a transfer syntax that is not decoded here."""
+    syntax = str(dataset.file_meta.get("TransferSyntaxUID") or "")
+    if syntax not in _NATIVE | _JPEG | _JPEG_2000 | _RLE:
+        raise InputRejected(f"{source}: damaged or unsupported DICOM: transfer syntax {quoted(syntax) or 'missing'}")
+
+
+def _check_code_stream(frame: bytes, dataset: Any, source: str) -> None:
+    """Raise `InputRejected` if a compressed frame is not an image of the size and kind that the header states."""
+    rows, columns, syntax = int(dataset.Rows), int(dataset.Columns), str(dataset.file_meta.TransferSyntaxUID)
+    try:
+        if syntax in _RLE:
+            code_streams.rle(frame, int(dataset.BitsAllocated) // 8)
+            return
+        if syntax in _JPEG_2000:
+            coded = code_streams.jpeg_2000(frame)
+        elif frame[:2] == b"\xff\xd8":
+            coded = code_streams.jpeg(frame, dicom=True)
+        else:
+            raise ValueError("not a JPEG code stream")
+    except (ValueError, struct.error, IndexError) as error:
+        reason = str(error) if type(error) is ValueError else "truncated"
+        raise InputRejected(f"{source}: damaged or unsupported DICOM: compressed frame: {reason}") from error
+    if coded.components != 1:
+        raise InputRejected(f"{source}: compressed frame of {coded.components} components; CT slices are grey")
+    if (coded.height, coded.width) != (rows, columns):
+        raise InputRejected(
+            f"{source}: compressed frame of {coded.width} x {coded.height} px in an object of {columns} x {rows} px"
+        )
+
+
+# Transfer syntaxes (PS3.6, table A-1) by what decodes them.
+_NATIVE = frozenset(f"1.2.840.10008.1.2{suffix}" for suffix in ("", ".1", ".2", ".1.99"))
+_JPEG = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 57, 70, 80, 81))
+_JPEG_2000 = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (90, 91, 201, 202, 203))
+_RLE = frozenset({"1.2.840.10008.1.2.5"})
 _TRANSFORM = "PixelValueTransformationSequence"
 
 
@@ -219,53 +316,5 @@ def _intercept(dataset: Any, index: int) -> float:
 
 
 def quoted(text: object) -> str:
-    """Text of a file for a message: one line, printable, short."""
+    """Make text of a file fit for a message: one line, printable, at most 100 characters."""
     return " ".join("".join(c if c.isprintable() else " " for c in str(text)[:200]).split())[:100]
-
-
-def _coded_sides(frame: bytes) -> tuple[int, int] | None:
-    """(rows, columns) that a JPEG, JPEG-LS or JPEG 2000 codestream states; None for others. Decoders allocate by it."""
-    if frame[:4] == b"\xff\x4f\xff\x51":  # SOC, SIZ: T.800, A.5.1
-        width, height, left, top = struct.unpack(">4I", frame[8:24])
-        return height - top, width - left
-    if frame[:2] != b"\xff\xd8":
-        return None
-    at = 2
-    while at + 9 <= len(frame) and frame[at] == 0xFF:
-        marker = frame[at + 1]
-        if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):  # SOF of T.87, of T.81
-            rows, columns = struct.unpack(">HH", frame[at + 5 : at + 9])
-            return rows, columns
-        at += 1 if marker == 0xFF else 2 + struct.unpack(">H", frame[at + 2 : at + 4])[0]
-    return None
-
-
-def _refuse_bomb(head: bytes, file: Any, source: str) -> None:
-    """Deflated objects are inflated whole by pydicom; refuse one that would not fit."""
-    from pydicom.uid import DeflatedExplicitVRLittleEndian
-
-    (length,) = struct.unpack_from("<I", head, 140)
-    if DeflatedExplicitVRLittleEndian.encode() not in head[132 : 144 + length]:
-        return
-    file.seek(144 + length)
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    inflater.decompress(file.read(), MAX_INFLATED)
-    file.seek(0)
-    if inflater.unconsumed_tail:
-        raise InputRejected(f"{source}: deflated DICOM of over {MAX_INFLATED >> 20} MiB")
-
-
-def _refuse_depth(dataset: Any, source: str) -> None:
-    """Sequences of a stated length are parsed when they are looked at, by recursion in whoever looks."""
-    from pydicom.datadict import dictionary_has_tag, dictionary_VR
-
-    waiting = [(dataset, 1)]
-    while waiting:
-        level, depth = waiting.pop()
-        for tag in list(level.keys()):  # a dataset itself would give elements, all of them converted
-            vr = level.get_item(tag).VR or (dictionary_VR(tag) if dictionary_has_tag(tag) else "UN")
-            if vr != "SQ":
-                continue
-            if depth >= MAX_DEPTH:
-                raise InputRejected(f"{source}: damaged or unsupported DICOM: sequences nested over {MAX_DEPTH} deep")
-            waiting.extend((item, depth + 1) for item in level[tag].value)

@@ -100,10 +100,11 @@ def decode(data: bytes, source: str) -> Slice:
         )
     if header.white_is_zero and header.bits == 16:
         raise InputRejected(f"{source}: 16-bit TIFF in which zero is white; save it with zero as black")
+    data = image_headers.without_ancillary_chunks(data)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
     except cv2.error as error:
-        raise InputRejected(f"{source}: damaged {header.format}: {error.err}") from error
+        raise InputRejected(f"{source}: damaged {header.format}: its decoder refuses it") from error
     if image is None:
         raise InputRejected(f"{source}: damaged or unsupported {header.format}")
     check_sides(image.shape[1], image.shape[0], source)

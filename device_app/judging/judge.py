@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from edge_ct import slices
 from edge_ct.classifier import Classifier, Judgement, Milliseconds, Result
-from edge_ct.errors import InputRejected
-from edge_ct.imaging.limits import MAX_BYTES
+from edge_ct.errors import EdgeCTError, InputRejected
+from edge_ct.imaging.limits import MAX_BYTES, reason_for
 
 from .sources import Source, find_sources
 
@@ -58,7 +58,25 @@ def judge_paths(classifier: Classifier, names: Iterable[str]) -> Iterator[SliceJ
 
 
 def judge_source(classifier: Classifier, source: Source) -> Iterator[SliceJudgement]:
-    """Judge one source: a single slice, or the frames of a DICOM object."""
+    """Judge one source: a single slice, or the frames of a DICOM object.
+
+    Whatever a file provokes in a decoder or in the runtime is a rejected slice with a reason.
+    """
+    judgements = _judge_source(classifier, source)
+    while True:
+        try:
+            judgement = next(judgements)
+        except StopIteration:
+            return
+        except (EdgeCTError, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # A decoder in Rust raises a BaseException when it panics.
+            yield reject_source(classifier, source, reason_for(error))
+            return
+        yield judgement
+
+
+def _judge_source(classifier: Classifier, source: Source) -> Iterator[SliceJudgement]:
     data = Path(source.name) if source.content is None else source.content
     if source.reason is not None:
         yield reject_source(classifier, source, source.reason)

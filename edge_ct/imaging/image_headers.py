@@ -1,4 +1,4 @@
-"""Image headers: format, size and completeness of a PNG, JPEG or TIFF, read before any decoder allocates.
+"""Image headers: format, size and completeness of a PNG, JPEG or TIFF, read before a decoder allocates memory.
 
 Sources: PNG specification (W3C, third edition) section 5; ITU-T T.81 annex B; TIFF 6.0 section 2.
 """
@@ -9,16 +9,31 @@ import struct
 import zlib
 from dataclasses import dataclass
 
+from . import code_streams
+from .limits import MAX_PNG_CHUNKS, MAX_PNG_EXCESS, MAX_SIDE, MAX_TIFF_CHANNELS
+
 _PNG = b"\x89PNG\r\n\x1a\n"
-_PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
-_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_STANDALONE = frozenset({0x01, *range(0xD0, 0xD9)})
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+# Ancillary chunks that can change the pixels of a decoded image; all of them are small.
+_PNG_KEPT = frozenset({b"tRNS", b"eXIf", b"gAMA", b"cHRM", b"sRGB", b"sBIT"})
+_MAX_KEPT_CHUNK = 65_536
+# Deflate expands by less than this factor (zlib: 1032).
+_MAX_DEFLATE_RATIO = 1040
 _TIFF_TYPES = {1: "B", 3: "H", 4: "I"}
+# None, CCITT, LZW, JPEG, Deflate (two codes), PackBits.
+_TIFF_COMPRESSIONS = frozenset({1, 2, 3, 4, 5, 7, 8, 32773, 32946})
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself. channels counts alpha; a PNG palette counts as 3, a TIFF's as 1."""
+    """What an image file states about itself.
+
+    Attributes:
+        channels: Number of channels including alpha; 3 for a PNG with a palette, 1 for a TIFF with one.
+        bits: Bits of a sample.
+        white_is_zero: True for a TIFF in which the value 0 is white.
+        palette: True if the pixels are indices into a palette.
+    """
 
     format: str
     width: int
@@ -30,14 +45,20 @@ class Header:
 
 
 def parse(data: bytes) -> Header:
-    """Read the header of an image and check that the file is complete. Raises ValueError with a short reason."""
+    """Read the header of an image, and check that the file is complete and cheap enough to decode.
+
+    Raises:
+        ValueError: The file is damaged, truncated or unsupported, or exceeds one of the `limits`. The message is a
+            short reason.
+    """
     if not data:
         raise ValueError("empty file")
     try:
         if data.startswith(_PNG):
             return _png(data)
         if data.startswith(b"\xff\xd8\xff"):
-            return _jpeg(data)
+            frame = code_streams.jpeg(data)
+            return Header("JPEG", frame.width, frame.height, frame.components, frame.bits)
         if data[:4] in (b"II*\x00", b"MM\x00*"):
             return _tiff(data)
     except (struct.error, IndexError) as error:
@@ -45,47 +66,75 @@ def parse(data: bytes) -> Header:
     raise ValueError("not a PNG, JPEG, TIFF or DICOM image")
 
 
+def without_ancillary_chunks(data: bytes) -> bytes:
+    """Drop the chunks of a parsed PNG that cannot change its pixels: a decoder would inflate and keep their content.
+
+    Args:
+        data: A PNG that `parse` has accepted, or a file of another format, which is returned unchanged.
+    """
+    if not data.startswith(_PNG):
+        return data
+    spans: list[tuple[int, int]] = [(0, len(_PNG))]
+    position, name, end = len(_PNG), b"", len(data)
+    while name != b"IEND":
+        length, name = struct.unpack_from(">I4s", data, position)
+        after = position + 12 + length
+        critical = not name[0] & 0x20
+        if critical or (name in _PNG_KEPT and length <= _MAX_KEPT_CHUNK):
+            if spans[-1][1] == position:
+                spans[-1] = (spans[-1][0], after)
+            else:
+                spans.append((position, after))
+        position = end = after
+    if spans == [(0, end)]:
+        return data
+    return b"".join(data[first:last] for first, last in spans)
+
+
 def _png(data: bytes) -> Header:
-    """Walk the chunks to IEND; a decoder would fill what is missing with grey and say nothing."""
-    header, position = None, len(_PNG)
-    while True:
+    """Walk the chunks to IEND; a decoder would fill what is missing with grey without a warning."""
+    header, position, view = None, len(_PNG), memoryview(data)
+    pixels: list[tuple[int, int]] = []
+    row_bytes = 0
+    for _ in range(MAX_PNG_CHUNKS):
         length, name = struct.unpack_from(">I4s", data, position)
         end = position + 8 + length
         (checksum,) = struct.unpack_from(">I", data, end)
-        if zlib.crc32(memoryview(data)[position + 4 : end]) != checksum:
+        if zlib.crc32(view[position + 4 : end]) != checksum:
             raise ValueError(f"damaged PNG (checksum of {name.decode('latin-1')!r})")
         if header is None:
             if name != b"IHDR" or length != 13:
                 raise ValueError("damaged PNG (no header)")
             width, height, bits, colour = struct.unpack_from(">IIBB", data, position + 8)
-            header = Header("PNG", width, height, _PNG_CHANNELS.get(colour, 0), bits, palette=colour == 3)
+            samples = _PNG_CHANNELS.get(colour, 0)
+            header = Header("PNG", width, height, 3 if colour == 3 else samples, bits, palette=colour == 3)
+            # A filter byte for each row; an interlaced image has up to twice as many rows, of seven passes.
+            row_bytes = ((width * samples * bits + 7) // 8 + 1) * height + 16 * (width + height)
+        if name == b"IDAT":
+            pixels.append((position + 8, end))
         if name == b"IEND":
+            _check_inflated(view, pixels, row_bytes)
             return header
         position = end + 4
+    raise ValueError(f"a PNG of over {MAX_PNG_CHUNKS} chunks")
 
 
-def _jpeg(data: bytes) -> Header:
-    header, position = None, 2
-    while True:
-        if data[position] != 0xFF:
-            raise ValueError("damaged JPEG (marker expected)")
-        marker = data[position + 1]
-        if marker == 0xFF:
-            position += 1
-            continue
-        if marker in _STANDALONE:
-            position += 2
-            continue
-        (length,) = struct.unpack_from(">H", data, position + 2)
-        if marker in _START_OF_FRAME:
-            bits, height, width, channels = struct.unpack_from(">BHHB", data, position + 4)
-            header = Header("JPEG", width, height, channels, bits)
-        if marker == 0xDA:
-            # Within the scan 0xFF is stuffed, so an end-of-image marker behind it is a real one.
-            if header is None or data.rfind(b"\xff\xd9", position) < 0:
-                raise ValueError("truncated JPEG")
-            return header
-        position += 2 + length
+def _check_inflated(view: memoryview, spans: list[tuple[int, int]], expected: int) -> None:
+    """Raise ValueError if the pixel data of a PNG inflates to far more bytes than its rows need."""
+    most = expected + MAX_PNG_EXCESS
+    if sum(end - begin for begin, end in spans) * _MAX_DEFLATE_RATIO <= most:
+        return
+    inflater, inflated = zlib.decompressobj(), 0
+    try:
+        for begin, end in spans:
+            block: bytes | memoryview = view[begin:end]
+            while block and not inflater.eof:
+                inflated += len(inflater.decompress(block, 1 << 20))
+                block = inflater.unconsumed_tail
+                if inflated > most:
+                    raise ValueError("a PNG with far more pixel data than its size needs")
+    except zlib.error as error:
+        raise ValueError("damaged PNG (compressed data)") from error
 
 
 def _tiff(data: bytes) -> Header:
@@ -97,7 +146,7 @@ def _tiff(data: bytes) -> Header:
     for position in range(directory + 2, directory + 2 + 12 * count, 12):
         tag, kind, values = struct.unpack_from(order + "HHI", data, position)
         if tag in seen:
-            # libtiff takes the first, others the last: nobody could say which size was checked.
+            # libtiff takes the first value, other readers the last: the checked size might not be the decoded one.
             raise ValueError("damaged TIFF (a tag twice)")
         seen.add(tag)
         if kind in _TIFF_TYPES:
@@ -108,5 +157,11 @@ def _tiff(data: bytes) -> Header:
             (tags[tag],) = struct.unpack_from(order + letter, data, at)
     if 256 not in tags or 257 not in tags:
         raise ValueError("damaged TIFF (no size)")
-    bits, photometric = tags.get(258, 1), tags.get(262)
-    return Header("TIFF", tags[256], tags[257], tags.get(277, 1), bits, photometric == 0, photometric == 3)
+    bits, photometric, channels = tags.get(258, 1), tags.get(262), tags.get(277, 1)
+    if tags.get(259, 1) not in _TIFF_COMPRESSIONS:
+        raise ValueError("a TIFF of an unsupported compression")
+    if channels > MAX_TIFF_CHANNELS:
+        raise ValueError(f"a TIFF of {channels} channels; at most {MAX_TIFF_CHANNELS} are read")
+    if max(tags.get(322, 0), tags.get(323, 0)) > MAX_SIDE:
+        raise ValueError(f"a TIFF with tiles over {MAX_SIDE} px")
+    return Header("TIFF", tags[256], tags[257], channels, bits, photometric == 0, photometric == 3)
