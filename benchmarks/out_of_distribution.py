@@ -24,11 +24,9 @@ from edge_ct.held_out import parts_known_to_bundle
 from edge_ct.imaging.slice_check import check_slice
 from edge_ct.metrics import wilson
 from edge_ct.slices import Slice
-from edge_ct.system.csv_text import to_csv
+from edge_ct.system.csv_text import estimate_columns, to_csv
 from edge_ct.system.files import write_text
 from edge_ct.system.progress import QUIET, Progress
-
-from .experiments import model_rows
 
 
 def measure(
@@ -67,7 +65,7 @@ def measure(
                     "expected": expected,
                     "n": n,
                     "as_expected": right,
-                    **model_rows.columns("share", msgspec.to_builtins(wilson(right, n))),
+                    **estimate_columns("share", msgspec.to_builtins(wilson(right, n))),
                     "rejected_by_pixels": pixels,
                     "rejected_by_network": network,
                     "unreadable": unreadable,

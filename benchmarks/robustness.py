@@ -25,14 +25,12 @@ from edge_ct.cli import run_program
 from edge_ct.dataset import load
 from edge_ct.errors import InputRejected
 from edge_ct.held_out import Part, parts_known_to_bundle, select_held_out
-from edge_ct.imaging import degrade, markings
+from edge_ct.imaging import degrade
 from edge_ct.metrics import score, wilson
 from edge_ct.slices import Slice
-from edge_ct.system.csv_text import to_csv
+from edge_ct.system.csv_text import estimate_columns, to_csv
 from edge_ct.system.files import replace_atomically, write_text
 from edge_ct.system.progress import Progress
-
-from .experiments import model_rows
 
 # uint8 [h, w], generator -> uint8 [h, w]
 Alteration = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -121,7 +119,7 @@ def _burnt(draw: Callable[[np.ndarray, int, np.random.Generator], None]) -> Alte
     return change
 
 
-_DRAWN = {"text": markings.text, "arrows": markings.arrow, "rulers": markings.ruler}
+_DRAWN = {"text": degrade.draw_text, "arrows": degrade.draw_arrow, "rulers": degrade.draw_ruler}
 
 
 def measure(
@@ -170,12 +168,12 @@ def _row(change: Change, labels: np.ndarray, p: np.ndarray, before: np.ndarray, 
     both = seen & ~np.isnan(before)
     row: dict[str, object] = {"change": change.kind, "amount": change.amount, "n": len(p)}
     row["rejected"] = int((~seen).sum())
-    row |= model_rows.columns("rejected_share", msgspec.to_builtins(wilson(int((~seen).sum()), len(p))))
+    row |= estimate_columns("rejected_share", msgspec.to_builtins(wilson(int((~seen).sum()), len(p))))
     scores, at = score(labels[seen], p[seen]), score(labels[seen], p[seen], threshold)
     for name in ("accuracy", "sensitivity", "specificity"):
-        row |= model_rows.columns(name, msgspec.to_builtins(getattr(scores, name)))
+        row |= estimate_columns(name, msgspec.to_builtins(getattr(scores, name)))
     for name in ("sensitivity", "specificity"):
-        row |= model_rows.columns(f"{name}_at_threshold", msgspec.to_builtins(getattr(at, name)))
+        row |= estimate_columns(f"{name}_at_threshold", msgspec.to_builtins(getattr(at, name)))
     same = ((p >= 0.5) == (before >= 0.5))[both]
     return row | {"same_call": f"{same.mean():.5f}" if len(same) else ""}
 

@@ -1,4 +1,4 @@
-"""The `edge-ct` command: a table from command name to where it lives. A command's module is imported when it runs."""
+"""The `edge-ct` command: a table of commands. The module of a command is imported only when that command runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import click
 from . import __version__
 from .errors import EdgeCTError, MissingExtra
 
-# name -> (module:function, what the list of commands says, the extra it needs)
+# name -> (module:function, help, the extra that it needs)
 COMMANDS = {
     "demo": ("edge_ct.recipes.commands:demo", "The whole line on synthetic slices, in a few minutes.", "all"),
     "data": ("edge_ct.train.data.commands:data", "Make, check, group and preview slices.", "train"),
@@ -64,11 +64,11 @@ class _LazyGroup(click.Group):
         if name not in COMMANDS:
             return None
         module, _, function = COMMANDS[name][0].partition(":")
-        if COMMANDS[name][2] in ("train", "convert", "all"):  # what trains, before its libraries start threads
+        if COMMANDS[name][2] in ("train", "convert", "all"):  # before the libraries that train start threads
             from .system import malloc
 
             malloc.keep_freed_memory()
-        # Imports make objects that stay: collecting garbage among them is a tenth of a cold `classify`.
+        # Imports create objects that stay alive: collecting garbage among them takes a tenth of a cold `classify`.
         gc.disable()
         try:
             command = getattr(importlib.import_module(module), function)
@@ -85,23 +85,24 @@ class _LazyGroup(click.Group):
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="edge-ct")
 def edge_ct() -> None:
-    """Train CT-slice classifiers, shrink them, prove what the shrinking cost, and run them offline.
+    """Train CT-slice classifiers, shrink them, measure what the shrinking cost, and run them offline.
 
     Research use only: not a medical device.
 
     \b
-    Begin with:  edge-ct demo
+    Start with:  edge-ct classify SLICE.png
+                 edge-ct demo
     """
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run a command and exit with its code; every error but wrong usage is one line on standard error."""
+    """Run a command and exit with its code. Every error except wrong usage is one line on standard error."""
     code = run(sys.argv[1:] if arguments is None else arguments)
     with contextlib.suppress(OSError):
         sys.stdout.flush()
         sys.stderr.flush()
-    # Files are written and closed by now. Taking the interpreter and the runtime down in order, only to end the
-    # process, would be a sixth of a cold `classify`.
+    # All files are closed here. An orderly shutdown of the interpreter and the runtime would take a sixth of a cold
+    # `classify`.
     os._exit(code)
 
 
@@ -109,7 +110,7 @@ def run(arguments: list[str]) -> int:
     """Run a command and return its exit code."""
     debug = os.environ.get("EDGE_CT_DEBUG") == "1"
     try:
-        # Not `edge_ct.main`: it turns a reader that has gone into SystemExit(1), whatever standalone_mode says.
+        # `edge_ct.main` would turn a closed pipe into SystemExit(1), whatever standalone_mode is.
         with edge_ct.make_context("edge-ct", list(arguments)) as context:
             edge_ct.invoke(context)
         sys.stdout.flush()
@@ -123,7 +124,7 @@ def run(arguments: list[str]) -> int:
         click.echo("edge-ct: interrupted", err=True)
         return 130
     except BrokenPipeError:
-        # The reader has gone (a pager, head); the interpreter must not complain about it at exit either.
+        # The reader (a pager, head) has closed the pipe; the interpreter must not report it again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except EdgeCTError as error:

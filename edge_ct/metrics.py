@@ -1,8 +1,8 @@
-"""Accuracy and its kin, each with a 95 % interval. Not imported by the device.
+"""Classification metrics, each with a 95 % interval. The device does not import this module.
 
 Proportions have Wilson intervals; F1, AUC, expected calibration error (ECE), Brier score and log loss have percentile
-bootstrap intervals, resampled within each class. Slices count as independent; where groups are large the true intervals
-are wider.
+bootstrap intervals, resampled within each class. Slices are treated as independent; the true intervals are wider where
+patients have many slices.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from .manifest import Estimate
 
 BOOTSTRAPS = 1000
 ECE_BINS = 15
-# Of the log loss, as Keras has it: a slice that is wrong for certain costs 16 nats, not infinitely many.
+# Lower limit of a probability in the log loss, as in Keras: a certain error costs 16 nats, not infinitely many.
 SMALLEST = 1e-7
 UNDEFINED = Estimate(None, None, None)
 
-# (labels [n], probabilities [n], weights [b, n]) -> [b]: a metric of b samples at once, each slice counted by weight.
+# (labels [n], probabilities [n], weights [b, n]) -> [b]: a metric of b resamples at once, with a weight for each slice.
 Statistic = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -37,7 +37,7 @@ class Confusion(msgspec.Struct, frozen=True):
 
 
 class Scores(msgspec.Struct, frozen=True):
-    """All metrics of one model on one set of slices, at one threshold. loss: mean log loss, in nats."""
+    """All metrics of one model on one set of slices, at one threshold. `loss` is the mean log loss in nats."""
 
     n: int
     threshold: float
@@ -53,12 +53,18 @@ class Scores(msgspec.Struct, frozen=True):
     loss: Estimate = UNDEFINED  # runs of earlier versions have none
 
     def estimates(self) -> dict[str, Estimate]:
-        """Metric name -> estimate, in the order of the class."""
+        """Return the estimates by metric name, in the order of the fields."""
         return {name: value for name, value in _fields(self) if isinstance(value, Estimate)}
 
 
 def confusion(labels: np.ndarray, probabilities: np.ndarray, threshold: float = 0.5) -> Confusion:
-    """Count decisions of `probabilities >= threshold`, float [n], against labels, 0 or 1 [n]."""
+    """Count true and false decisions.
+
+    Args:
+        labels: 0 or 1, int [n].
+        probabilities: P(positive), float [n]; a slice is called positive at or above the threshold.
+        threshold: The threshold.
+    """
     positive, truth = probabilities >= threshold, labels == 1
     return Confusion(
         tp=int((positive & truth).sum()),
@@ -69,7 +75,14 @@ def confusion(labels: np.ndarray, probabilities: np.ndarray, threshold: float = 
 
 
 def score(labels: np.ndarray, probabilities: np.ndarray, threshold: float = 0.5, seed: int = 0) -> Scores:
-    """Score P(positive), float [n], against labels, 0 or 1 [n]."""
+    """Compute all metrics.
+
+    Args:
+        labels: 0 or 1, int [n].
+        probabilities: P(positive), float [n].
+        threshold: Slices at or above it are called positive.
+        seed: Seed of the bootstrap.
+    """
     counts = confusion(labels, probabilities, threshold)
     weights = resamples(labels, seed)
 
@@ -93,7 +106,7 @@ def score(labels: np.ndarray, probabilities: np.ndarray, threshold: float = 0.5,
 
 
 def wilson(successes: int, n: int) -> Estimate:
-    """A proportion with its 95 % Wilson interval; undefined for n = 0."""
+    """Return a proportion with its 95 % Wilson interval; undefined for n = 0."""
     if n == 0:
         return UNDEFINED
     low, high = proportion_confint(successes, n, method="wilson")
@@ -101,20 +114,29 @@ def wilson(successes: int, n: int) -> Estimate:
     return Estimate(value, min(value, max(0.0, float(low))), max(value, min(1.0, float(high))))
 
 
-def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray, bins: int = ECE_BINS) -> float:
-    """Mean gap between P(positive) and the share of positives over equal-width bins (Naeini et al. 2015)."""
-    return float(_ece(labels, probabilities, np.ones((1, len(labels))), bins)[0])
-
-
 def mcnemar_p(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> float:
-    """Exact McNemar test of two models' decisions, bool [n], on the same slices: P of so unequal a disagreement."""
+    """Return the P value of the exact McNemar test of two models on the same slices.
+
+    Args:
+        labels: 0 or 1, int [n].
+        first: Decisions of one model, bool [n], True for positive.
+        second: Decisions of the other model, bool [n].
+    """
     right, other = first == (labels == 1), second == (labels == 1)
     table = [[(right & other).sum(), (right & ~other).sum()], [(~right & other).sum(), (~right & ~other).sum()]]
     return float(mcnemar(table, exact=True).pvalue)
 
 
 def resamples(labels: np.ndarray, seed: int) -> np.ndarray:
-    """How often each slice is drawn, float [BOOTSTRAPS, n]; within each class as many as there are."""
+    """Draw bootstrap resamples within each class.
+
+    Args:
+        labels: 0 or 1, int [n].
+        seed: Seed of the generator.
+
+    Returns:
+        How often each slice is drawn in each resample, float [BOOTSTRAPS, n].
+    """
     generator = np.random.default_rng(seed)
     weights = np.zeros((BOOTSTRAPS, len(labels)))
     for label in (0, 1):
@@ -125,9 +147,15 @@ def resamples(labels: np.ndarray, seed: int) -> np.ndarray:
 
 
 def bootstrap(statistic: Statistic, labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> Estimate:
-    """A statistic with the 2.5th and 97.5th percentile of its resamples, widened where need be to hold the value.
+    """Return a statistic with the 2.5th and the 97.5th percentile of its resamples as its interval.
 
-    (Resampling biases the ECE upwards, so that a percentile interval can miss it.)
+    The interval is widened where it misses the value: resampling biases the ECE upwards.
+
+    Args:
+        statistic: The metric.
+        labels: 0 or 1, int [n].
+        probabilities: P(positive), float [n].
+        weights: The resamples, float [b, n], from `resamples`.
     """
     if len(labels) == 0:
         return UNDEFINED
@@ -147,7 +175,7 @@ def _f1(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray, thre
 
 
 def _auc(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The share of pairs of a positive and a negative that are ranked rightly; ties count half."""
+    """Return the share of positive-negative pairs in the right order; ties count half."""
     truth = labels == 1
     if truth.all() or not truth.any():
         return np.full(len(weights), np.nan)

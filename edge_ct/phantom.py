@@ -1,9 +1,9 @@
-"""Synthetic axial chest CT slices in the lung window, for the demo and the tests: software test data, not medicine.
+"""Synthetic axial chest CT slices in the lung window, for the demo and the tests. They are software test data only.
 
-Everything here is drawn from random numbers: no slice shows, or is derived from, a person. A positive slice holds
-ground-glass opacities, consolidation or crazy paving, peripheral and posterior by preference as reported for COVID-19
-pneumonia (Bernheim et al., Radiology 2020). Scanner, habitus, motion, dependent haze, scars and nodules vary alike in
-both classes: the two slices of one seed, patient and index are the same picture but for the lesions. Coordinates and
+All slices are drawn from random numbers: none shows, or is derived from, a person. A positive slice contains
+ground-glass opacities, consolidation or crazy paving, mostly peripheral and posterior as reported for COVID-19
+pneumonia (Bernheim et al., Radiology 2020). Scanner, habitus, motion, dependent haze, scars and nodules vary equally
+in both classes: the two slices with the same seed, patient and index differ only in the lesions. Coordinates and
 units are those of `phantom_anatomy`.
 """
 
@@ -32,20 +32,21 @@ from .imaging.phantom_anatomy import (
 )
 from .preprocess import Preprocess
 
-_ANATOMY, _SLICE, _FOCI, _LESIONS = range(4)  # sub-streams of the seed: drawing lesions moves no other random number
-_LESION_THRESHOLD = 60.0  # HU added: about the least that a reader calls ground glass
+_ANATOMY, _SLICE, _FOCI, _LESIONS = range(4)  # random streams of a seed: lesions change no other random number
+_LESION_THRESHOLD = 60.0  # HU added: about the least that a reader would call ground glass
 
 
 @dataclass(frozen=True)
 class Phantom:
     """One synthetic slice.
 
-    image: uint8 [size, size], lung window.
-    lungs: bool [size, size], the lung fields, lesions included.
-    lesion: bool [size, size], True where pathology adds more than 60 HU; all False in a negative slice.
-    patient: e.g. "phantom-0007".
-    index: slice number within the patient, from 0 (apex) to the base.
-    positive: the class.
+    Attributes:
+        image: uint8 [size, size], lung window.
+        lungs: bool [size, size], the lung fields including lesions.
+        lesion: bool [size, size], True where a lesion adds more than 60 HU; all False in a negative slice.
+        patient: Name of the patient, for example "phantom-0007".
+        index: Number of the slice, from 0 at the apex.
+        positive: Whether the patient is positive.
     """
 
     image: Bytes
@@ -73,7 +74,7 @@ class _Focus:
 
 
 def _foci(seed: int, patient: int, z: float) -> list[_Focus]:
-    """The one to six foci of a positive patient that the slice at z cuts, the nearest first."""
+    """Return the one to six foci of a positive patient that the slice at z intersects, nearest first."""
     rng = np.random.default_rng([seed, patient, _FOCI])
     extent, stage = float(np.exp(rng.normal(0.2, 0.3))), rng.dirichlet((2.2, 1.1, 1.1))
     foci = [_Focus(rng, extent, stage) for _ in range(rng.integers(10, 24))]
@@ -82,14 +83,14 @@ def _foci(seed: int, patient: int, z: float) -> list[_Focus]:
 
 
 def _lesions(key: list[int], air: Floats, lungs: Mask, x: Floats, y: Floats, foci: list[_Focus]) -> Floats:
-    """HU that the foci add to the parenchyma `air`, float32 [size, size]; x and y in mean chests' mm."""
+    """Return the HU that the foci add to the parenchyma `air`, float32 [size, size]; x and y in mm."""
     rng, size = np.random.default_rng(key), len(air)
     border, fine = np.clip(texture(rng, 34, size), -1.2, 1.2), np.clip(texture(rng, 80, size), -1.5, 1.5)
     net = np.exp(-((texture(rng, 72, size) / np.float32(0.28)) ** 2))
     added = np.zeros_like(air)
     for focus in foci:
         cos, sin = focus.side * float(np.cos(focus.angle)), float(np.sin(focus.angle))
-        # The lung pixel nearest to the place meant: there always is one, at the pleura or on a dome of the diaphragm.
+        # The lung pixel nearest to the intended position.
         far = (x - (66 * focus.side + 62 * focus.depth * cos)) ** 2 + (y - (4 + 86 * focus.depth * sin)) ** 2
         centre = np.unravel_index(np.where(lungs, far, np.inf).argmin(), far.shape)
         reach = int(1.8 * focus.along / abs(x[0, 1] - x[0, 0])) + 2
@@ -104,18 +105,20 @@ def _lesions(key: list[int], air: Floats, lungs: Mask, x: Floats, y: Floats, foc
 
 
 def _scan(rng: np.random.Generator, density: Floats, habitus: Habitus, frame: Frame, y: Floats, z: float) -> Floats:
-    """Motion, streaks, resolution and noise."""
-    motion, way = sometimes(rng, 0.25, 1.5, 5.0), rng.uniform(0, 2 * np.pi)
+    """Add motion, streaks, blur and noise."""
+    motion, direction = sometimes(rng, 0.25, 1.5, 5.0), rng.uniform(0, 2 * np.pi)
     streaks = sometimes(rng, 0.5 - 0.5 * z, 6, 22)
     if motion:
-        dx, dy = round(motion * frame.scale * np.cos(way)), round(motion * frame.scale * np.sin(way))
-        share = np.float32(0.45) * np.clip(0.75 - y / 110, 0, 1)  # the heart and anterior wall move, the spine rests
+        dx, dy = (round(motion * frame.scale * part(direction)) for part in (np.cos, np.sin))
+        share = np.float32(0.45) * np.clip(
+            0.75 - y / 110, 0, 1
+        )  # the heart and the anterior wall move, the spine does not
         density = density + share * (np.roll(density, (dy, dx), (0, 1)) - density)
     lines = cv2.resize(rng.standard_normal((128, 1), np.float32), (1, frame.size), interpolation=cv2.INTER_CUBIC)
     density = density + np.float32(streaks) * lines
     density = np.asarray(cv2.GaussianBlur(density, (5, 5), habitus.blur), np.float32)
     noise = cv2.GaussianBlur(rng.standard_normal(density.shape, dtype=np.float32), (5, 5), habitus.grain)
-    # A Gaussian of that width leaves white noise 1 / (2 sqrt(pi) grain) of its deviation.
+    # A Gaussian filter of that width reduces the deviation of white noise to 1 / (2 sqrt(pi) grain).
     density += noise * np.float32(habitus.noise * 2 * np.sqrt(np.pi) * habitus.grain)
     if habitus.sharpening:
         density += np.float32(habitus.sharpening) * (density - cv2.GaussianBlur(density, (7, 7), 1.6))
@@ -135,16 +138,25 @@ def _display(density: Floats, habitus: Habitus) -> Bytes:
 
 
 def make_slice(patient: int, index: int, positive: bool, size: int = 224, seed: int = 0, slices: int = 8) -> Phantom:
-    """Slice `index` (0 at the apex, `slices` - 1 at the base) of a synthetic patient.
+    """Make one slice of a synthetic patient.
 
-    Anatomy and scanner follow from (seed, patient, index) alone; the class adds lesions, nothing else. The size changes
-    the sampling, not the anatomy. The same arguments give the same bytes on one machine with one NumPy and OpenCV;
-    across machines the smoothing may round differently.
+    Anatomy and scanner depend on `seed`, `patient` and `index` only; the class only adds lesions. The size changes the
+    sampling and not the anatomy. The same arguments give the same bytes with the same NumPy and OpenCV on one machine;
+    on other machines the smoothing may round differently.
 
-    Raises ValueError for a size below 32 px or an index outside the series.
+    Args:
+        patient: Number of the patient.
+        index: Number of the slice, from 0 at the apex to `slices` - 1 at the base.
+        positive: Whether to add lesions.
+        size: Side of the slice in pixels, at least 32.
+        seed: Seed of all random numbers.
+        slices: Number of slices of the series.
+
+    Raises:
+        ValueError: The size is below 32 px, or the index is outside the series.
     """
     if size < 32 or not 0 <= index < slices:
-        raise ValueError(f"size {size} px must be at least 32 and slice {index} one of the series' {slices}")
+        raise ValueError(f"size {size} must be at least 32 px, and index {index} below the number of slices, {slices}")
     habitus = Habitus(np.random.default_rng([seed, patient, _ANATOMY]))
     rng = np.random.default_rng([seed, patient, _SLICE, index])
     z = 0.08 + 0.82 * (index + rng.uniform(0.3, 0.7)) / slices
@@ -166,15 +178,20 @@ def make_slice(patient: int, index: int, positive: bool, size: int = 224, seed: 
 
 
 def make_series(patient: int, positive: bool, slices: int, size: int, seed: int) -> Iterator[Phantom]:
-    """The slices of one synthetic patient from apex to base, all of the patient's class."""
+    """Yield the slices of one synthetic patient from apex to base; all have the class of the patient."""
     for index in range(slices):
         yield make_slice(patient, index, positive, size, seed, slices)
 
 
 def make_patients(patients: int, slices: int, size: int, seed: int, twins: bool = False) -> Iterator[Phantom]:
-    """The series of `patients` synthetic patients, one after the other; patients 1, 3, 5, ... are positive.
+    """Yield the slices of several synthetic patients.
 
-    twins: each patient twice instead, without lesions and with them: there is no other difference to learn.
+    Args:
+        patients: Number of patients; those with odd numbers are positive.
+        slices: Number of slices of each patient.
+        size: Side of the slices in pixels.
+        seed: Seed of all random numbers.
+        twins: Yield each patient twice, without and with lesions, so that lesions are the only difference.
     """
     for patient in range(patients):
         for positive in (False, True) if twins else (patient % 2 == 1,):
@@ -182,9 +199,14 @@ def make_patients(patients: int, slices: int, size: int, seed: int, twins: bool 
 
 
 def preprocessed_phantoms(preprocess: Preprocess, patients: int = 6) -> Bytes:
-    """Slices of `patients` synthetic patients, each without its lesions and with them, as a network sees them.
+    """Return preprocessed slices of synthetic patients, each without and with its lesions.
 
-    uint8 [2 patients, s, s, 1].
+    Args:
+        preprocess: The preprocessing of a network with an input of s x s px.
+        patients: Number of patients.
+
+    Returns:
+        uint8 [2 * patients, s, s, 1].
     """
     return np.stack(
         [

@@ -1,13 +1,13 @@
-"""The run folder: what `train` leaves behind, and `convert`, `evaluate` and `ensemble` read.
+"""The run folder, which `train` writes and `convert`, `evaluate` and `ensemble` read.
 
-run.json         what was trained, on which data, how           (`RunInfo`)
-split.csv        path,label,group,part,sha256: every slice and the part it fell into
-seen.csv         sha256,part of slices that are not in split.csv, but which a network this one was trained from had seen
-model.keras      the best weights in their network; for an ensemble, its members are named in run.json
-history.csv      one row an epoch
+run.json         network, data and training options (`RunInfo`)
+split.csv        path,label,group,part,sha256: every slice and its part of the split
+seen.csv         sha256,part: slices outside split.csv that an earlier network of this one had seen
+model.keras      the network with its best weights; an ensemble has none, run.json names its members
+history.csv      one row for each epoch
 predictions.csv  path,part,label,probability for validation and test
 metrics.json     scores of each part; metrics.csv the same as a table; curves.png, confusion.png
-checkpoint/      what --resume needs; gone when training has finished
+checkpoint/      the state that --resume needs; deleted when training has finished
 """
 
 from __future__ import annotations
@@ -31,16 +31,22 @@ from .system.files import write_bytes, write_text
 MODEL = "model.keras"
 SEEN = "seen.csv"
 
-# mean of the members' softmax outputs; share of their votes.
+# How an ensemble combines its members: mean of their probabilities, or share of their votes.
 Rule = Literal["mean", "vote"]
 
 
 class RunInfo(msgspec.Struct, frozen=True):
     """The content of `run.json`.
 
-    data_path: the folder that the paths of split.csv are relative to, absolute; the slices themselves are not copied.
-    options: the training options as given. members: run folders of an ensemble, relative to this one where possible;
-    rule: how their probabilities become one; weights: of the members in a mean, all alike where there are none.
+    Attributes:
+        kind: A single network or an ensemble.
+        data_path: Absolute path of the folder that the paths of split.csv are relative to; slices are not copied.
+        options: The training options as given.
+        versions: Versions of the packages that trained the network.
+        members: Run folders of an ensemble, relative to this folder where possible.
+        rule: How the probabilities of the members are combined.
+        weights: Weights of the members in a mean; empty for equal weights.
+        finished: Whether training ended; False while it can be resumed.
     """
 
     schema: Literal[1]
@@ -60,7 +66,7 @@ class RunInfo(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, eq=False)
 class SplitTable:
-    """split.csv in memory; every field has one entry a slice."""
+    """The content of split.csv: every field has one entry for each slice."""
 
     paths: tuple[str, ...]
     labels: np.ndarray
@@ -69,35 +75,36 @@ class SplitTable:
     sha256: tuple[str, ...]
 
     def where(self, part: str) -> np.ndarray:
-        """Indices of the slices in `part`."""
+        """Return the indices of the slices in `part`."""
         return np.flatnonzero(np.asarray(self.parts) == part)
 
     def part_of(self) -> dict[str, str]:
-        """First 16 hex digits of a pixel identity -> the part it fell into.
+        """Return the part of each slice by the first 16 hex digits of its pixel hash.
 
-        Of the same pixels in several files, the part that a network knows best: what it has learned from tests nothing.
+        Where several files hold the same pixels, the part is the one that training used most: a slice seen in training
+        cannot be used as a test slice.
         """
-        found: dict[str, str] = {}
+        parts: dict[str, str] = {}
         for part in reversed(PARTS):
-            found |= {self.sha256[i][:16]: part for i in self.where(part)}
-        return found
+            parts |= {self.sha256[i][:16]: part for i in self.where(part)}
+        return parts
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder and its run.json."""
+    """A run folder and the content of its run.json."""
 
     folder: Path
     info: RunInfo
 
     @property
     def model_path(self) -> Path:
-        """Where the Keras model is."""
+        """Path of the Keras model."""
         return self.folder / MODEL
 
     @property
     def name(self) -> str:
-        """Short name for tables: the architecture and its size, or the ensemble's."""
+        """Short name for tables: architecture and input size, or the name of the ensemble."""
         return model_name(self.info.network, self.info.preprocess.size)
 
     def split(self) -> SplitTable:
@@ -105,57 +112,72 @@ class Run:
         return read_split(self.folder / "split.csv")
 
     def known(self) -> dict[str, str]:
-        """First 16 hex digits of a pixel identity -> part, of all slices that this run or one before it was made with.
+        """Return the part of every slice that this run, or an earlier run it continues, was made with.
 
-        Raises `DataRejected`.
+        Returns:
+            First 16 hex digits of a pixel hash -> part.
+
+        Raises:
+            DataRejected: A table is missing or damaged.
         """
         return {**self.seen(), **self.split().part_of()}
 
     def seen(self) -> dict[str, str]:
-        """As `known`, of those slices alone that are not in split.csv."""
+        """Return the same as `known` for the slices that are not in split.csv."""
         return _read_seen(self.folder / SEEN)
 
     def dataset(self, data: Path | None = None) -> Dataset:
-        """The slices of split.csv as a dataset; `data` where the folder has moved since training."""
+        """Return the slices of split.csv as a dataset.
+
+        Args:
+            data: The folder of the slices, if it has moved since training.
+
+        Raises:
+            DataRejected: The folder does not exist.
+        """
         table = self.split()
         root = data or Path(self.info.data_path)
         root = root.parent if root.is_file() else root
         if not root.is_dir():
-            raise DataRejected(f"{root}: the slices of {self.folder} are not there; say where with --data")
+            raise DataRejected(f"{root}: the slices of {self.folder} are not there; name their folder with --data")
         groups = table.groups if any(table.groups) else None
         paths = tuple(root / path for path in table.paths)
         return Dataset(self.info.data.name, paths, table.labels, self.info.classes, groups)
 
     def load_model(self, loader: Callable[[Path], Any]) -> Any:
-        """The network, through `loader`, a Keras API's `saving.load_model` with `compile=False`.
+        """Load the network.
 
-        Raises `DataRejected` for an ensemble, and where the file is missing or damaged.
+        Args:
+            loader: `saving.load_model` of a Keras API, with `compile=False`.
+
+        Raises:
+            DataRejected: The run is an ensemble, or the file is missing or damaged.
         """
         if self.info.kind != "network":
-            raise DataRejected(f"{self.folder}: an ensemble has no model of its own; name one of its members")
+            raise DataRejected(f"{self.folder}: an ensemble has no model file; name one of its members")
         try:
             return loader(self.model_path)
-        except Exception as error:  # zipfile, h5py and Keras raise what they like for a damaged file
+        except Exception as error:  # zipfile, h5py and Keras raise errors of many types for a damaged file
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             if not self.model_path.exists():
-                reason = "there is none (the runs of a study with folds have one where --keep-models was given)"
+                reason = "no such file (studies with folds keep models only with --keep-models)"
             raise DataRejected(f"{self.model_path}: cannot be loaded: {reason}") from error
 
     def members(self) -> tuple[Run, ...]:
-        """The runs of an ensemble; of a network, itself."""
+        """Return the member runs of an ensemble; for a network, the run itself."""
         if self.info.kind == "network":
             return (self,)
         return tuple(load_run((self.folder / member).resolve()) for member in self.info.members)
 
 
 def model_name(network: Network, size: int, variant: str = "") -> str:
-    """`mobilenetv2-1.00-224-int8`, `customcnn-96`."""
+    """Return a short name such as `mobilenetv2-1.00-224-int8` or `customcnn-96`."""
     alpha = "" if network.alpha is None else f"{network.alpha:.2f}"
     return "-".join(part for part in (network.architecture, alpha, str(size), variant) if part)
 
 
 def load_run(folder: Path) -> Run:
-    """Open a finished or unfinished run. Raises `DataRejected` where `folder` is none."""
+    """Open a finished or unfinished run. Raises `DataRejected` if `folder` is not a run folder."""
     path = folder / "run.json"
     try:
         return Run(folder, msgspec.json.decode(path.read_bytes(), type=RunInfo))
@@ -166,15 +188,15 @@ def load_run(folder: Path) -> Run:
 
 
 def load_finished_run(folder: Path) -> Run:
-    """As `load`; raises `DataRejected` for a run whose training was cut short."""
+    """Open a finished run. Raises `DataRejected` for an unfinished run as well."""
     run = load_run(folder)
     if not run.info.finished:
-        raise DataRejected(f"{folder}: its training has not finished; go on with edge-ct train ... --resume")
+        raise DataRejected(f"{folder}: training has not finished; continue it with edge-ct train ... --resume")
     return run
 
 
 def save_run_info(folder: Path, info: RunInfo) -> None:
-    """Write run.json, whole or not at all."""
+    """Write run.json atomically."""
     write_bytes(folder / "run.json", msgspec.json.format(msgspec.json.encode(info), indent=1) + b"\n")
 
 
@@ -206,7 +228,12 @@ def read_split(path: Path) -> SplitTable:
 
 
 def write_seen_slices(folder: Path, known: dict[str, str]) -> None:
-    """Write seen.csv. known: first 16 hex digits of a pixel identity -> part; nothing is written where it is empty."""
+    """Write seen.csv, or nothing where `known` is empty.
+
+    Args:
+        folder: The run folder.
+        known: First 16 hex digits of a pixel hash -> part.
+    """
     if known:
         write_text(folder / SEEN, to_csv(("sha256", "part"), sorted(known.items())))
 

@@ -1,10 +1,10 @@
-"""An Ed25519 signature over a whole bundle: who made it, where the seal only says that it is undamaged.
+"""An Ed25519 signature over a whole bundle: it proves who made the bundle; the seal only shows that it is undamaged.
 
     [flatbuffer][zip ... [comment: the signature][the seal]]
 
-The signature covers every byte before it, and the flatbuffer's length, which is said behind; the seal covers both, and
-stays the last thing in the file, so that an edge-ct without the extra `sign` reads a signed bundle like any other. Keys
-are PEM files, as OpenSSL writes them.
+The signature covers every byte before it and the length of the flatbuffer, which is stated after it. The seal covers
+both and stays at the end of the file, so that edge-ct without the extra `sign` reads a signed bundle like any other.
+Keys are PEM files, as OpenSSL writes them.
 """
 
 from __future__ import annotations
@@ -28,9 +28,17 @@ _SMALL = 10_000  # bytes of a key file
 
 
 def generate_keys(private: Path, public: Path) -> str:
-    """Make a pair of keys; return the public one's short name. Nothing is ever overwritten.
+    """Generate a pair of keys. Existing files are never overwritten.
 
-    The private key's file can be read by its owner alone. Raises `EdgeCTError` where one of the files exists.
+    Args:
+        private: File for the private key; only its owner can read it.
+        public: File for the public key.
+
+    Returns:
+        Fingerprint of the public key.
+
+    Raises:
+        EdgeCTError: One of the files exists or cannot be written.
     """
     ed25519, serialization = _cryptography()
     key = ed25519.Ed25519PrivateKey.generate()
@@ -38,19 +46,27 @@ def generate_keys(private: Path, public: Path) -> str:
     secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     shown = key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo)
     if public.exists():
-        raise EdgeCTError(f"{public}: exists already; keys are never overwritten")
+        raise EdgeCTError(f"{public}: already exists; keys are never overwritten")
     _write_new(private, secret, 0o600)
     _write_new(public, shown, 0o644)
     return key_fingerprint(key.public_key())
 
 
 def key_fingerprint(key: Ed25519PublicKey) -> str:
-    """A public key's short name: the first sixteen hex digits of its SHA-256."""
+    """Return the first sixteen hex digits of the SHA-256 of a public key."""
     return hashlib.sha256(key.public_bytes_raw()).hexdigest()[:16]
 
 
 def sign_bundle(bundle: Bundle, private: Path) -> bytes:
-    """The bytes of the bundle with a signature, in the place of one that it may have had. Raises `EdgeCTError`."""
+    """Return the bytes of a bundle with a new signature, which replaces an existing one.
+
+    Args:
+        bundle: The bundle.
+        private: File of the private key.
+
+    Raises:
+        EdgeCTError: The file is not an unencrypted Ed25519 private key.
+    """
     ed25519, serialization = _cryptography()
     try:
         key = serialization.load_pem_private_key(_read(private), None)
@@ -65,13 +81,24 @@ def sign_bundle(bundle: Bundle, private: Path) -> bytes:
 
 
 def signing_key(bundle: Bundle) -> str | None:
-    """Short name of the key that a bundle says it was signed with; None of an unsigned one. Proves nothing."""
+    """Return the fingerprint that the signature of a bundle states; None if it is unsigned. Nothing is verified."""
     found = _FORM.fullmatch(_line(bundle))
     return found.group(1).decode() if found else None
 
 
 def verify_signature(bundle: Bundle, public: Path) -> str:
-    """The short name of the key. Raises `ModelRejected` where the bundle was not signed with it, or changed since."""
+    """Verify the signature of a bundle.
+
+    Args:
+        bundle: The bundle.
+        public: File of the public key.
+
+    Returns:
+        Fingerprint of the key.
+
+    Raises:
+        ModelRejected: The bundle was not signed with this key, or was changed after signing.
+    """
     ed25519, serialization = _cryptography()
     from cryptography.exceptions import InvalidSignature
 
@@ -83,20 +110,20 @@ def verify_signature(bundle: Bundle, public: Path) -> str:
         raise EdgeCTError(f"{public}: not an Ed25519 key")
     found = _FORM.fullmatch(_line(bundle))
     if not found:
-        raise ModelRejected(f"{bundle.source}: not signed, or its signature was taken out; do not use it")
+        raise ModelRejected(f"{bundle.source}: it is not signed, or its signature was removed; do not use it")
     name = key_fingerprint(key)
     body = bundle.content[: -_LENGTH - SEAL_LENGTH]
     try:
         key.verify(bytes.fromhex(found.group(2).decode()), _message(body, bundle))
     except InvalidSignature as error:
         other = found.group(1).decode()
-        why = "changed since, or forged" if other == name else f"it says key {other}"
+        why = "it was changed or forged" if other == name else f"its signature states key {other}"
         raise ModelRejected(f"{bundle.source}: not signed with key {name}: {why}; do not use it") from error
     return name
 
 
 def _message(body: bytes, bundle: Bundle) -> bytes:
-    """What is signed: all before the signature, and the flatbuffer's length, which the seal says behind it."""
+    """Return the signed message: everything before the signature, and the length of the flatbuffer."""
     return body + b", model %d bytes" % bundle.model_bytes
 
 
@@ -127,7 +154,7 @@ def _read(path: Path) -> bytes:
 
 
 def _write_new(path: Path, content: bytes, mode: int) -> None:
-    """A file that was not there before, with its mode from the start."""
+    """Create a file that must not exist, with its mode from the start."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
@@ -137,6 +164,6 @@ def _write_new(path: Path, content: bytes, mode: int) -> None:
             file.flush()
             os.fsync(descriptor)
     except FileExistsError as error:
-        raise EdgeCTError(f"{path}: exists already; keys are never overwritten") from error
+        raise EdgeCTError(f"{path}: already exists; keys are never overwritten") from error
     except OSError as error:
         raise EdgeCTError(f"{path}: cannot be written: {error.strerror or error}") from error

@@ -22,10 +22,8 @@ import numpy as np
 from edge_ct.bundle import Bundle, read_bundle
 from edge_ct.errors import EdgeCTError
 from edge_ct.metrics import mcnemar_p
-from edge_ct.system.csv_text import to_csv
+from edge_ct.system.csv_text import estimate_columns, to_csv
 from edge_ct.system.files import write_text
-
-from . import model_rows
 
 _ESTIMATES = ("accuracy", "sensitivity", "specificity", "auc", "ece")
 # Tensors of fewer numbers than this are biases and ranges, not kernels.
@@ -83,8 +81,8 @@ def row(stem: str, reference: str) -> dict[str, object]:
         "rejected": int((~judged.accepted).sum()),
     }
     for name in _ESTIMATES:
-        found |= model_rows.columns(name, evaluation[name])
-    found["sensitivity_at_threshold"] = model_rows.columns("s", evaluation["operating_point"]["sensitivity"])["s"]
+        found |= estimate_columns(name, evaluation[name])
+    found["sensitivity_at_threshold"] = estimate_columns("s", evaluation["operating_point"]["sensitivity"])["s"]
     both = judged.accepted & before.accepted
     found |= _against(judged.only(both), before.only(both))
     found |= _size(opened)

@@ -1,4 +1,4 @@
-"""The anatomy of phantom slices: habitus, organs, bones, vessels, and what both classes' lungs may hold.
+"""The anatomy of phantom slices: habitus, organs, bones, vessels, and benign findings of both classes.
 
 Patient coordinates: millimetres, origin in mid-chest, x to the picture's right (the patient's left), y posterior, z
 from 0 (above the apices) to 1 (below the domes of the diaphragm). Densities in Hounsfield units (HU).
@@ -28,21 +28,21 @@ _MIDDLE = ((10, -74), (38, -84), (80, -72), (112, -38), (124, 4), (117, 46), (93
 
 
 class Habitus:
-    """What one patient's slices share: anatomy, the lungs' state lesions apart, scanner and display."""
+    """Properties that all slices of one patient share: anatomy, lungs without lesions, scanner and display."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         width = rng.uniform(0.9, 1.1)
         self.chest = np.array([width, width * rng.uniform(0.9, 1.12)])  # width and depth in mean adults
         self.fat = min(6 + rng.gamma(2.0, 5.0), 38.0)  # mm
         self.heart = rng.uniform(0.85, 1.15)
-        self.wobble = rng.normal(0, 2.2, (2, 14, 2))  # mm, how each lung's outline departs from the mean
+        self.wobble = rng.normal(0, 2.2, (2, 14, 2))  # mm, deviation of each lung outline from the mean
         self.aeration = rng.uniform(-885, -765)  # HU
         self.gravity = rng.uniform(20, 110)  # HU from the anterior to the posterior pleura
         self.haze = sometimes(rng, 0.4, 60, 260)  # dependent hypoventilation, HU at the posterior pleura
         self.mosaic = rng.uniform(8, 26) + sometimes(rng, 0.25, 10, 35)  # HU, lobular perfusion
         self.emphysema = sometimes(rng, 0.2, 0.3, 1.0)
         self.calibre = rng.uniform(0.75, 1.2)  # of the vessels
-        self.blood = BLOOD + sometimes(rng, 0.4, 100, 260)  # HU in heart and great vessels, contrast or none
+        self.blood = BLOOD + sometimes(rng, 0.4, 100, 260)  # HU in heart and great vessels, with or without contrast
         self.nodules, self.scars = sometimes(rng, 0.3, 0.5, 2.5), sometimes(rng, 0.3, 0.4, 1.6)  # mean number a slice
         self.table = rng.random() < 0.6
         self.noise = np.exp(rng.uniform(np.log(9), np.log(42)))  # HU
@@ -58,7 +58,13 @@ class Habitus:
 
 @dataclass(frozen=True)
 class Frame:
-    """Where patient millimetres fall on the pixels of a picture: matrix [2, 3], scale in px per mm."""
+    """The mapping from patient millimetres to pixels.
+
+    Attributes:
+        size: Side of the picture in pixels.
+        matrix: Affine matrix, float [2, 3].
+        scale: Pixels per millimetre.
+    """
 
     size: int
     matrix: Points
@@ -73,7 +79,7 @@ class Frame:
         return cls(size, matrix, float(np.sqrt(zoom[0, 0] * zoom[1, 1])))
 
     def grid(self) -> tuple[Floats, Floats]:
-        """x and y in mm of each pixel, float32 [size, size]."""
+        """Return x and y of each pixel in mm, float32 [size, size] each."""
         (a, b), (c, d) = np.linalg.inv(self.matrix[:, :2]).astype(np.float32)
         at = np.arange(self.size, dtype=np.float32)
         column, row = at - np.float32(self.matrix[0, 2]), at[:, None] - np.float32(self.matrix[1, 2])
@@ -86,7 +92,7 @@ class Frame:
         cv2.fillPoly(canvas, [self._fixed(outline)], value, cv2.LINE_AA, 4)
 
     def stroke(self, canvas: Bytes, paths: Points, width: float, value: float) -> None:
-        """Draw the paths [n, k, 2] with the width in mm."""
+        """Draw paths, float [n, k, 2], with a width in mm."""
         lines, thickness = list(self._fixed(paths)), max(1, round(width * self.scale))
         cv2.polylines(canvas, lines, False, value, thickness, cv2.LINE_AA, 4)
 
@@ -95,13 +101,13 @@ class Frame:
         self.stroke(canvas, path[None], width - 4.0, _grey(_MARROW))
 
     def shell(self, canvas: Bytes, ellipse: tuple[float, ...], wall: float, outer: float, inner: float) -> None:
-        """Fill an ellipse (the arguments of `_ellipse`) with a wall in mm; densities in HU."""
+        """Fill an ellipse, given by the arguments of `_ellipse`, with a wall in mm; densities are in HU."""
         x, y, across, down, *rest = ellipse
         self.fill(canvas, _ellipse(x, y, across, down, *rest), _grey(outer))
         self.fill(canvas, _ellipse(x, y, across - wall, down - wall, *rest), _grey(inner))
 
     def threads(self, canvas: Bytes, paths: Points, widths: Points) -> None:
-        """Draw paths [n, k, 2] of widths [n] in mm; below a pixel's width they pale: the partial volume effect."""
+        """Draw paths, float [n, k, 2], of widths [n] in mm; paths thinner than a pixel are paler (partial volume)."""
         strength = np.clip(1.15 * widths * self.scale, 0, 1) * np.clip(0.35 + 0.4 * widths, 0, 1)
         keys = np.maximum(np.rint(widths * self.scale), 1) * 16 + np.ceil(strength * 8)
         for key in np.unique(keys):  # thin and pale first, so that trunks lie over twigs
@@ -119,13 +125,13 @@ def _ramp(value: float, low: float, high: float) -> float:
 
 
 def texture(rng: np.random.Generator, cells: int, size: int) -> Floats:
-    """Smooth noise, float32 [size, size], from `cells` x `cells` normal deviates whatever the size."""
+    """Return smooth noise, float32 [size, size], from `cells` x `cells` normal deviates."""
     nodes = rng.standard_normal((cells, cells), dtype=np.float32)
     return np.asarray(cv2.resize(nodes, (size, size), interpolation=cv2.INTER_CUBIC), np.float32)
 
 
 def _curve(knots: Points, steps: int = 6) -> Points:
-    """Closed Catmull-Rom curve through the knots [n, 2]: [n * steps, 2]."""
+    """Return a closed Catmull-Rom curve through knots, float [n, 2]: float [n * steps, 2]."""
     t = np.arange(steps)[None, :, None] / steps
     a, b, c, d = (np.roll(knots, shift, axis=0)[:, None] for shift in (1, 0, -1, -2))
     curve = b + 0.5 * t * (c - a + t * (2 * a - 5 * b + 4 * c - d + t * (3 * (b - c) + d - a)))
@@ -133,7 +139,7 @@ def _curve(knots: Points, steps: int = 6) -> Points:
 
 
 def _ellipse(x: float, y: float, across: float, down: float, angle: float = 0.0, power: float = 2.0) -> Points:
-    """Outline of an ellipse (a superellipse for a power above 2): half axes in mm, angle in degrees."""
+    """Return the outline of an ellipse, or of a superellipse for a power above 2: half axes in mm, angle in degrees."""
     turn = np.linspace(0, 2 * np.pi, 48, endpoint=False)
     cos, sin = np.cos(turn), np.sin(turn)
     u, v = (r * np.sign(t) * np.abs(t) ** (2 / power) for r, t in ((across, cos), (down, sin)))
@@ -142,12 +148,12 @@ def _ellipse(x: float, y: float, across: float, down: float, angle: float = 0.0,
 
 
 def _grey(density: float) -> float:
-    """HU in the tissue canvas's unit of 8 HU: OpenCV draws anti-aliased on bytes alone."""
+    """Convert HU to the unit of the tissue canvas, 8 HU: OpenCV draws anti-aliased lines only on bytes."""
     return (density + 1024) / 8
 
 
 def _lung_outlines(habitus: Habitus, z: float) -> list[Points]:
-    """The right lung (left in the picture), then the left, in mm; heart and diaphragm not yet taken out."""
+    """Return the outlines of the right and the left lung in mm; heart and diaphragm are not yet subtracted."""
     grown = _ramp(z, -0.12, 0.36)
     knots = (1 - grown) * np.array(_APEX) + grown * np.array(_MIDDLE)
     knots = knots * (1 + 0.05 * _ramp(z, 0.5, 0.9)) * habitus.chest
@@ -155,10 +161,10 @@ def _lung_outlines(habitus: Habitus, z: float) -> list[Points]:
 
 
 def _organs(habitus: Habitus, z: float) -> Iterator[tuple[Points, float]]:
-    """What lies between and below the lungs at this level, back to front: outline in mm, density in HU."""
+    """Yield the organs between and below the lungs at this level, back to front: outline in mm, density in HU."""
     h, blood = habitus.heart, habitus.blood
     yield _ellipse(0, -30 + 20 * (z < 0.26), 20 * h, 46 - 14 * (z < 0.26), 0, 2.6), _FAT + 20
-    yield _ellipse(0, 54, 20, 16.5, 0, 2.4), _MUSCLE  # the vertebra's place
+    yield _ellipse(0, 54, 20, 16.5, 0, 2.4), _MUSCLE  # space for the vertebra
     if z < 0.3:  # subclavian, carotid and brachiocephalic vessels
         for x, y, r in ((-16, -10, 8), (-9, -24, 6), (10, -6, 5), (18, 6, 6)):
             yield _ellipse(x, y, r, r), blood
@@ -226,7 +232,17 @@ def _skeleton(rng: np.random.Generator, frame: Frame, canvas: Bytes, habitus: Ha
 
 
 def tissue(rng: np.random.Generator, frame: Frame, habitus: Habitus, z: float) -> tuple[Bytes, Bytes]:
-    """Everything but the lungs in units of 8 HU, and the lungs' coverage 0 to 255: uint8 [size, size] each."""
+    """Draw all tissue except the lungs, in units of 8 HU, and the coverage of the lungs, 0 to 255.
+
+    Args:
+        rng: Generator of the slice.
+        frame: The mapping to pixels.
+        habitus: The patient.
+        z: Level of the slice, from 0 (apex) to 1 (base).
+
+    Returns:
+        Tissue and coverage, uint8 [size, size] each.
+    """
     canvas = np.full((frame.size, frame.size), _grey(_AIR), np.uint8)
     cover = np.zeros_like(canvas)
     _chest_wall(frame, canvas, habitus, z)
@@ -240,11 +256,11 @@ def tissue(rng: np.random.Generator, frame: Frame, habitus: Habitus, z: float) -
 
 
 def vessels(rng: np.random.Generator, frame: Frame, habitus: Habitus, z: float) -> Bytes:
-    """Coverage 0 to 255 of the vessels: branches from the hilum outwards, dots where they cross the slice."""
+    """Return the coverage of the vessels, 0 to 255: branches from the hilum, and dots where vessels cross the slice."""
     canvas = np.zeros((frame.size, frame.size), np.uint8)
     sides = np.repeat((-1.0, 1.0), 9)
     hilum = np.array([36.0 + 8 * _ramp(z, 0.55, 0.8), 6.0 + 30 * _ramp(z, 0.55, 0.9)])
-    # Above and below the hilum its branches come up or down through the slice: they start anywhere.
+    # Above and below the hilum the branches cross the slice, so they start at random positions.
     scatter = rng.normal(0, 5 + 45 * abs(z - 0.52), (18, 2))
     tips = np.column_stack([sides, np.ones(18)]) * hilum * habitus.chest + scatter
     heading = np.tile(np.linspace(-1.8, 1.8, 9), 2) + rng.normal(0, 0.2, 18)
@@ -272,7 +288,7 @@ def vessels(rng: np.random.Generator, frame: Frame, habitus: Habitus, z: float) 
 
 
 def benign(rng: np.random.Generator, frame: Frame, habitus: Habitus, z: float) -> Bytes:
-    """Coverage 0 to 255 of what either class may show: the fissures, nodules, scars and linear atelectasis."""
+    """Return the coverage of findings of both classes, 0 to 255: fissures, nodules, scars and linear atelectasis."""
     canvas = np.zeros((frame.size, frame.size), np.uint8)
     fissure = np.linspace((40, 54 - 80 * z), (118, 88 - 110 * z), 5) + rng.normal(0, 1.5, (2, 5, 2))
     if 0.3 < z < 0.8:
@@ -289,7 +305,7 @@ def benign(rng: np.random.Generator, frame: Frame, habitus: Habitus, z: float) -
 
 
 def parenchyma(rng: np.random.Generator, habitus: Habitus, y: Floats, z: float) -> Floats:
-    """Density of the aerated lung without its vessels, HU."""
+    """Return the density of the aerated lung without vessels, in HU."""
     size = len(y)
     back = np.clip((y + 85) / 172, 0, 1)
     density = np.float32(habitus.aeration - 0.5 * habitus.gravity) + np.float32(habitus.gravity) * back

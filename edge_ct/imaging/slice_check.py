@@ -1,9 +1,9 @@
-"""Is this picture an axial lung CT slice at all? Judged from its pixels alone, before the network and for every bundle.
+"""Whether a picture is an axial lung CT slice: a check of its pixels, before the network and for every bundle.
 
 A CT slice in a lung window has two greys, lung and soft tissue, with sharp borders between them and little in between;
-a chest X-ray and a photograph fade from one into the other. Eleven measurements of that and of where the dark is, on a
-copy of 64 x 64 px without the frame, are added up with fixed weights. `scripts/fit_slice_check.py` fitted them, on
-slices seen through other windows, crops, borders and exports, against X-rays and photographs: a positive sum is
+chest X-rays and photographs have gradual transitions. Eleven measurements of this and of where the dark areas lie, on a
+copy of 64 x 64 px without its frame, are added up with fixed weights. `scripts/fit_slice_check.py` fitted them, on
+slices in other windows, crops, borders and exports, against X-rays and photographs: a positive sum is accepted as
 a slice.
 """
 
@@ -16,21 +16,22 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-SIDE = 64  # px, of the copy that is measured
-_FRAMED = 128  # px, of the copy that its frame is cut from
-# A row or column at the edge is frame where all but a share of it, burnt-in text, is within so many greys of its end.
+SIDE = 64  # px, side of the copy that is measured
+_FRAMED = 128  # px, side of the copy before its frame is cut off
+# A row or column at the edge is frame if its greys differ by at most `_FLAT` from its end, apart from a share of
+# `_TEXT`, which may be burnt-in text.
 _FLAT, _TEXT = 8, 0.12
-_MOST_FRAME = 0.4  # of a side
-_SMALL = 6.0  # added for each halving below `_FRAMED`: a slice that small has lost its sharp borders
-_CRUSHED = 0.5  # share of the dark that is one grey: lungs in a soft-tissue window
-_COLOURED = 8  # greys that a pixel's channels differ by beyond what its brightness explains
-# Share of coloured pixels that is a colour picture; below it, a share takes its price off the sum.
+_MOST_FRAME = 0.4  # share of a side that may be frame
+_SMALL = 6.0  # added to the sum for each halving below `_FRAMED`: small slices have lost their sharp borders
+_CRUSHED = 0.5  # share of the dark pixels with one grey: lungs in a soft-tissue window
+_COLOURED = 8  # grey levels by which the channels of a coloured pixel differ, beyond a tint of the whole picture
+# A picture with more coloured pixels is a colour picture; a smaller share lowers the sum by its price.
 _COLOURFUL, _COLOUR_PRICE = 0.25, 10.0
 
-# The body is wider than deep, in every axial slice; of what is left without the frame, the least width over height.
+# Smallest ratio of width to height without the frame: in every axial slice the body is wider than deep.
 _NARROW = 0.8
 
-# A sum below the first is no slice; below the second it is none if the network has seen nothing like it either.
+# A sum below `REJECT` is rejected; a sum below `DOUBT` is rejected if the outlier detector agrees.
 REJECT, DOUBT = 0.0, 1.5
 UNLIKE = (
     "does not look like a lung CT slice (an X-ray, a photograph, another part of the body?): "
@@ -39,7 +40,7 @@ UNLIKE = (
 
 
 class Measurements(NamedTuple):
-    """The eleven measurements. Dark and bright are the two sides of Otsu's threshold; gap is between their means."""
+    """The eleven measurements. Otsu's threshold separates dark from bright; the gap lies between their means."""
 
     split: float  # share of the variance that lies between dark and bright
     spread: float  # standard deviation of the bright, in gaps
@@ -73,9 +74,12 @@ _BIAS = -17.78
 
 
 def colour_share(image: np.ndarray) -> float:
-    """Share of pixels, 0 to 1, whose colour is more than a tint of the whole. image: uint8 [h, w, 3].
+    """Return the share of coloured pixels, 0 to 1.
 
-    A blue film and a slice saved as RGB have none: each channel follows the grey.
+    A uniform tint does not count: in a blue film or a slice saved as RGB every channel follows the grey.
+
+    Args:
+        image: uint8 [h, w, 3].
     """
     channels = image.reshape(-1, 3).astype(np.float32)
     grey = channels.mean(1)
@@ -87,9 +91,12 @@ def colour_share(image: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class SliceCheck:
-    """What the pixels alone say. total: the weighted sum, the higher the more like a slice; reason: why it is none.
+    """The result of the check.
 
-    allowed: how much of the sum was given for being small, which a small picture of anything is.
+    Attributes:
+        total: The weighted sum; higher is more like a slice.
+        reason: Why the picture is rejected; None for an accepted one.
+        allowed: The part of the sum that was added because the picture is small.
     """
 
     total: float
@@ -98,20 +105,27 @@ class SliceCheck:
 
     @property
     def doubtful(self) -> bool:
-        """Whether it is no slice if the network has seen nothing like it either."""
+        """Whether the outlier detector must decide as well."""
         return self.total - self.allowed < DOUBT
 
 
 def check_slice(pixels: np.ndarray, colour: float = 0.0) -> SliceCheck:
-    """Look at a picture. pixels: uint8 [h, w]; colour: its `colour_share`."""
+    """Check a picture.
+
+    Args:
+        pixels: uint8 [h, w].
+        colour: Share of coloured pixels, from `colour_share`.
+    """
     if colour > _COLOURFUL:
-        return SliceCheck(-math.inf, "a colour picture, not a CT slice: give the slice itself, in grey")
+        return SliceCheck(-math.inf, "this is a colour picture, not a CT slice: give the slice itself, in grey")
     whole = thumbnail(pixels)
     box = _live_box(whole)
     copy = _cut(whole, box)
     measured = None if copy is None else measure(copy)
     if copy is None or measured is None:
-        return SliceCheck(-math.inf, "blank, or nearly one grey: export the slice again, in a lung window")
+        return SliceCheck(
+            -math.inf, "the picture is blank or nearly one grey: export the slice again, in a lung window"
+        )
     allowed = _SMALL * math.log2(max(_FRAMED / min(pixels.shape), 1))
     total = weighted_sum(measured) + allowed - _COLOUR_PRICE * colour
     if total < REJECT:
@@ -120,18 +134,19 @@ def check_slice(pixels: np.ndarray, colour: float = 0.0) -> SliceCheck:
     height, width = pixels.shape
     if (right - left) * width < _NARROW * (bottom - top) * height:
         return SliceCheck(
-            -math.inf, "higher than wide, as no axial slice is: turn it upright, or give all of the slice"
+            -math.inf,
+            "the picture is higher than wide, unlike an axial slice: turn it upright, or give the whole slice",
         )
     return SliceCheck(total, None, allowed)
 
 
 def weighted_sum(measured: Measurements) -> float:
-    """The weighted sum of the measurements."""
+    """Return the weighted sum of the measurements."""
     return float(_BIAS + sum(weight * value for weight, value in zip(_WEIGHTS, measured, strict=True)))
 
 
 def measure(copy: np.ndarray) -> Measurements | None:
-    """Measure a copy without its frame, uint8 [SIDE, SIDE]; None where all of it is one grey."""
+    """Measure a copy without its frame, uint8 [SIDE, SIDE]; return None if it has only one grey level."""
     threshold, _ = cv2.threshold(copy, 0, 255, cv2.THRESH_OTSU)
     counts = np.bincount(copy.ravel(), minlength=256).astype(np.float64)
     level = int(threshold) + 1
@@ -149,7 +164,7 @@ def measure(copy: np.ndarray) -> Measurements | None:
     border = cv2.morphologyEx(dark, cv2.MORPH_GRADIENT, _SQUARE)
     _, _, bright_pieces, _ = cv2.connectedComponentsWithStats(1 - dark, connectivity=4)
     pieces, _ = cv2.connectedComponents(dark, connectivity=4)
-    # Shares of dark in 8 x 8 fields, the left and the right half laid on one another.
+    # Share of dark pixels in 8 x 8 fields, averaged over the left and the mirrored right half.
     fields = dark.reshape(8, SIDE // 8, 8, SIDE // 8).mean((1, 3))
     folded = (fields + fields[:, ::-1]) / 2
     columns, half = dark.mean(0), SIDE // 2
@@ -170,7 +185,7 @@ def measure(copy: np.ndarray) -> Measurements | None:
 
 
 def without_frame(copy: np.ndarray) -> np.ndarray | None:
-    """Cut off bars, margins and the air around the body; uint8 [n, n] -> uint8 [SIDE, SIDE]; None for a blank one."""
+    """Cut off bars, margins and the air around the body: uint8 [n, n] -> uint8 [SIDE, SIDE]; None if it is blank."""
     return _cut(copy, _live_box(copy))
 
 
@@ -183,12 +198,12 @@ def _cut(copy: np.ndarray, box: tuple[tuple[int, int], tuple[int, int]]) -> np.n
 
 
 def _live_box(copy: np.ndarray) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Rows, then columns, as `_live`."""
+    """Return the range of rows, then of columns, that are not frame."""
     return _live(copy), _live(np.ascontiguousarray(copy.T))
 
 
 def _live(copy: np.ndarray) -> tuple[int, int]:
-    """First and last + 1 of the rows that are no frame; both 0 where all are."""
+    """Return the first row and the last row + 1 that are not frame; (0, 0) if all rows are."""
     size = len(copy)
     like_first, like_last = (
         (cv2.absdiff(copy, np.repeat(copy[:, [end]], size, 1)) <= _FLAT).sum(1) for end in (0, size - 1)
@@ -196,13 +211,13 @@ def _live(copy: np.ndarray) -> tuple[int, int]:
     live = np.flatnonzero(np.maximum(like_first, like_last) < (1 - _TEXT) * size)
     if not live.size:
         return 0, 0
-    # The row next to a frame is half of it.
+    # The row next to a frame is half frame after resizing.
     first, last = min(int(live[0]), int(_MOST_FRAME * size)), max(int(live[-1]) + 1, size - int(_MOST_FRAME * size))
     return first + (first > 0), last - (last < size)
 
 
 def thumbnail(pixels: np.ndarray) -> np.ndarray:
-    """uint8 [h, w] -> uint8 [_FRAMED, _FRAMED]; halved first, as `INTER_LINEAR_EXACT` skips pixels where it must."""
+    """Shrink uint8 [h, w] to uint8 [_FRAMED, _FRAMED]: first by halving, as `INTER_LINEAR_EXACT` alone skips pixels."""
     height, width = pixels.shape
     while height >= 2 * _FRAMED or width >= 2 * _FRAMED:
         height, width = (side // 2 if side >= 2 * _FRAMED else side for side in (height, width))
@@ -213,10 +228,10 @@ def thumbnail(pixels: np.ndarray) -> np.ndarray:
 def _reason(copy: np.ndarray) -> str:
     inverted = measure(255 - copy)
     if inverted and weighted_sum(inverted) > DOUBT:
-        return "inverted, the air is white: export the slice with air black"
+        return "the picture is inverted, its air is white: export the slice with black air"
     dark = copy[copy <= cv2.threshold(copy, 0, 255, cv2.THRESH_OTSU)[0]]
     if (dark <= int(dark.min()) + 3).mean() > _CRUSHED:
-        return "its dark parts hold no detail: export the slice in a lung window (level -600, width 1500)"
+        return "the dark parts show no detail: export the slice in a lung window (level -600, width 1500)"
     return UNLIKE
 
 

@@ -1,4 +1,4 @@
-"""What an inference of a Keras network computes, counted from its layers. No framework is imported for it."""
+"""Multiply-accumulates of a Keras network, counted from its layers without importing a framework."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def count_macs(model: Any) -> int:
-    """Multiply-accumulates of one slice through convolutions and dense layers; the rest is not counted."""
+    """Return the multiply-accumulates of one inference in convolutions and dense layers; other layers do not count."""
     total = 0
     for layer in model.layers:
         kind = type(layer).__name__
@@ -16,7 +16,7 @@ def count_macs(model: Any) -> int:
         times = 1
         for side in positions:
             times *= side
-        # A kernel holds one multiplication for each weight, made at every position of the output.
+        # Each weight of a kernel is multiplied once at every position of the output.
         weights = layer.weights[:2] if kind == "SeparableConv2D" else layer.weights[:1]
         total += times * sum(_size(weight.shape) for weight in weights)
     return total

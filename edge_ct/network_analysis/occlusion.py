@@ -1,8 +1,8 @@
-"""What a slice's parts weigh, without gradients: each is blurred away, and what the log-odds lose is its evidence.
+"""Occlusion: the evidence of a part of a slice is the loss of log-odds when that part is blurred. Needs no gradients.
 
-Zeiler and Fergus 2014, section 4.1. Blurred, not blackened: black is air, and a black patch in a lung is something to
-see, too. The evidence of a patch is given for each cell as a class map gives it, so that the mean of a map is what all
-patches together weigh, and one colour scale serves both. Finer grids take more inferences.
+Zeiler and Fergus 2014, section 4.1. Parts are blurred and not blackened, because black is air and a black patch in a
+lung would be a finding. The evidence has the scale of a class map: the mean over the cells is the evidence of all
+patches together, so one colour scale serves both. Finer grids take more inferences.
 """
 
 from __future__ import annotations
@@ -18,16 +18,24 @@ _CHUNK = 32
 
 
 def blur(image: np.ndarray) -> np.ndarray:
-    """uint8 [s, s, 1] -> the same without detail: the mean of a quarter of the side around each pixel."""
+    """Remove detail from an image, uint8 [s, s, 1]: each pixel becomes the mean over a quarter of the side."""
     side = max(3, image.shape[0] // 4) | 1
     return np.asarray(cv2.blur(image[:, :, 0], (side, side))[:, :, np.newaxis])
 
 
 def occlusion_map(log_odds: Callable[[np.ndarray], np.ndarray], image: np.ndarray, seconds: float) -> np.ndarray:
-    """The evidence of each cell of a grid, float32 [g, g]; positive speaks for COVID-19.
+    """Return the evidence of each cell of a grid; positive values speak for COVID-19.
 
-    log_odds: of images uint8 [n, s, s, 1], [n]. image: uint8 [s, s, 1]. The finest of `GRIDS` that fits `seconds` is
-    used; the coarsest is always finished, so a slow machine takes longer rather than explain nothing.
+    The finest of `GRIDS` that fits into the time is used. The coarsest is always finished, so a slow machine takes
+    longer instead of explaining nothing.
+
+    Args:
+        log_odds: Function from images, uint8 [n, s, s, 1], to log-odds of the positive class, float [n].
+        image: uint8 [s, s, 1].
+        seconds: Time limit.
+
+    Returns:
+        float32 [g, g].
     """
     size, without = len(image), blur(image)
     begun = perf_counter()

@@ -1,8 +1,9 @@
-"""Where the cells of a map look, and the map enlarged accordingly.
+"""Where the cells of a map look, and maps enlarged accordingly.
 
-What a cell responds to most does not lie in the middle of its share of the slice: at the frame a cell sees only half of
-what others see, and padding on one side shifts them all (Luo et al. 2016, "Understanding the effective receptive field
-in deep convolutional neural networks"). Drawn as if it did, evidence at the edge of a lung moves into the chest wall.
+The centre of a cell's effective receptive field is not the middle of its equal share of the slice: at the frame a cell
+sees half of what others see, and one-sided padding shifts all cells (Luo et al. 2016, "Understanding the effective
+receptive field in deep convolutional neural networks"). A map drawn with equal shares moves evidence from the edge of a
+lung into the chest wall.
 """
 
 from __future__ import annotations
@@ -12,27 +13,34 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-PATCHES = 14  # a side; even, as four are changed at a time
-_NOISE = 96  # grey levels
-# Chosen on phantoms that no figure is of. The power leaves out what a cell sees faintly all over the slice. A fifth of
-# the middles of equal shares keeps a cell that responds to little from wandering. The bell is in cells.
+PATCHES = 14  # patches along a side; even, because four are changed at a time
+_NOISE = 96  # amplitude, in grey levels
+# Chosen on phantoms that appear in no published figure. The power suppresses weak responses all over the slice. A fifth
+# of the equal share stabilises cells that respond to little. The width of the bell is in cells.
 _POWER, _MEASURED, _BELL = 2, 0.8, 1.1
-# What maps answer, float [n, h, w] or [n, h, w, c], to images uint8 [n, s, s, 1].
+# A function from images, uint8 [n, s, s, 1], to their maps, float [n, h, w] or [n, h, w, c].
 Respond = Callable[[np.ndarray], np.ndarray]
-# Where each row of a map looks, then each column: shares of the side, increasing within both. Bundles of earlier
-# versions have one list for both. None: in the middles of equal shares.
+# Where each row of a map looks, then each column, as shares of the side in increasing order. Bundles of earlier
+# versions have one list for both. None stands for the middles of equal shares.
 Centres = tuple[float, ...] | None
 
 
 def measure_cell_centres(respond: Respond, slices: np.ndarray, seed: int = 0) -> Centres:
-    """Measure them on slices, uint8 [n, s, s, 1], as a network sees them: what it looks at depends on what is there.
+    """Measure where the cells of a map look.
 
-    Noise is put into patches of the slices. A cell looks where the patches are that change it, each weighed by a power
-    of the energy of that change over the slices. Four patches are changed at a time, half a side apart, and a cell's
-    change is put down to the one that is nearest to its equal share. Rows, and columns, are put on a cubic, which
-    levels out what the few slices happen to show.
-    None for a map that is not square, that is finer than the patches, or whose cells do not follow each other (those of
-    an untrained network, say).
+    Patches of the slices are disturbed by noise. A cell looks at the mean position of the patches that change it, each
+    weighted by a power of the energy of the change. Four patches, half a side apart, are disturbed at a time, and the
+    change of a cell is assigned to the patch nearest to its equal share. A cubic over rows and one over columns smooth
+    the effect of the few slices.
+
+    Args:
+        respond: The network, as a function from slices to maps.
+        slices: Preprocessed slices, uint8 [n, s, s, 1]; the result depends on their content.
+        seed: Seed of the noise.
+
+    Returns:
+        The centres; None for a map that is not square, that has more cells than there are patches, or whose centres do
+        not increase, as in an untrained network.
     """
     generator, size, half = np.random.default_rng(seed), slices.shape[1], PATCHES // 2
     cells, columns = np.shape(respond(slices[:1]))[1:3]
@@ -67,19 +75,26 @@ def measure_cell_centres(respond: Respond, slices: np.ndarray, seed: int = 0) ->
 
 
 def _axes(at: Centres, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where rows and columns of a map [height, width] look."""
+    """Return where the rows and the columns of a map [height, width] look."""
     if at is None:
         return (np.arange(height) + 0.5) / height, (np.arange(width) + 0.5) / width
     return np.array(at[:height]), np.array(at[-width:])
 
 
 def strongest_point(heat: np.ndarray, at: Centres = None) -> tuple[float, float]:
-    """Where there is most evidence, (down, across) as shares of the side; heat: float [h, h]; at: its `centres`.
+    """Return the point with the most evidence.
 
-    Neighbouring cells see much of the same, and each responds less the further off something is (about as a Gaussian:
-    Luo et al. 2016). So a cell's evidence is spread over a bell around where it looks; the place is where their sum is
-    largest: between two strong cells, not in the middle of one of them. What speaks against is left out, unless there
-    is nothing else.
+    Neighbouring cells see overlapping areas, and the response of a cell falls with distance about as a Gaussian (Luo et
+    al. 2016). The evidence of each cell is therefore spread over a bell around its centre, and the point is the maximum
+    of the sum: it lies between two strong cells, not in the middle of one. Evidence against the class is left out,
+    unless there is no other.
+
+    Args:
+        heat: Evidence of each cell, float [h, h].
+        at: The centres of the cells.
+
+    Returns:
+        The position (down, across) as shares of the side.
     """
     heat, cells = np.asarray(heat, np.float64), len(heat)
     evidence = np.maximum(heat, 0) if heat.max() > 0 else heat
@@ -93,9 +108,15 @@ def strongest_point(heat: np.ndarray, at: Centres = None) -> tuple[float, float]
 
 
 def enlarge_map(heat: np.ndarray, height: int, width: int, at: Centres = None) -> np.ndarray:
-    """float [h, w] -> float32 [height, width], bilinear. at: its `centres`.
+    """Enlarge a map, float [h, w] -> float32 [height, width], by bilinear interpolation between its centres.
 
-    Beyond the outermost of them, where no cell looks, it fades to nothing at the frame. Equal shares reach the frame.
+    Outside the outermost centres, where no cell looks, the map fades to zero at the frame.
+
+    Args:
+        heat: The map.
+        height: Height of the result in pixels.
+        width: Width of the result in pixels.
+        at: The centres of the cells; with None the map reaches the frame.
     """
     heat = np.asarray(heat, np.float32)
     if at is None:

@@ -1,4 +1,4 @@
-"""Writing files so that a reader never sees half of one."""
+"""Atomic writes, locks and printable file names."""
 
 from __future__ import annotations
 
@@ -14,11 +14,17 @@ from ..errors import EdgeCTError
 
 @contextmanager
 def replace_atomically(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it takes `path`'s place, on any error it is removed.
+    """Yield a temporary path beside `path` that replaces it on success and is removed on any error.
 
-    The content reaches the disk before the name does, so that neither a crash nor a full disk leaves half a file.
+    The content is on the disk before the file is renamed, so neither a crash nor a full disk leaves half a file.
+
+    Args:
+        path: The file to write; missing folders are made.
+
+    Raises:
+        EdgeCTError: The file cannot be written.
     """
-    # Where a name fits, the temporary one must fit too; it keeps the ending, by which writers know the format.
+    # The temporary name must fit where the real one does, and keep the suffix, from which writers infer the format.
     short = hashlib.sha256(path.name.encode()).hexdigest()[:8]
     temporary = path.with_name(f".tmp-{os.getpid()}-{short}-{path.name[-24:]}")
     try:
@@ -35,44 +41,55 @@ def replace_atomically(path: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` to `path`, whole or not at all."""
+    """Write bytes to a file atomically."""
     with replace_atomically(path) as temporary:
         temporary.write_bytes(content)
 
 
 def write_text(path: Path, content: str) -> None:
-    """Write UTF-8 `content` to `path`, whole or not at all."""
+    """Write text to a file atomically, as UTF-8."""
     write_bytes(path, content.encode())
 
 
 def refuse_existing(path: Path, force: bool) -> None:
-    """Raise where `path` holds something and the user did not say `--force`."""
+    """Raise `EdgeCTError` if `path` exists and is not an empty folder, unless `force` is set."""
     try:
         if force or not path.exists() or (path.is_dir() and not any(path.iterdir())):
             return
     except OSError as error:
         raise EdgeCTError(f"{path}: cannot be written: {error.strerror}") from error
-    raise EdgeCTError(f"{path}: exists already; give another name, or --force to overwrite it")
+    raise EdgeCTError(f"{path}: already exists; choose another name, or overwrite it with --force")
 
 
 def fresh_folder(path: Path, marker: str) -> None:
-    """Make an empty folder, in the place of one that this program made: it holds `marker`.
+    """Make an empty folder, replacing one that edge-ct made before.
 
-    Raises `EdgeCTError` for any other folder that is not empty: `--force` must not empty somebody's home.
+    Args:
+        path: The folder.
+        marker: A file that folders made by edge-ct contain.
+
+    Raises:
+        EdgeCTError: The folder is not empty and does not contain `marker`: `--force` must not delete foreign files.
     """
     try:
         if path.exists():
             if any(path.iterdir()) and not (path / marker).exists():
-                raise EdgeCTError(f"{path}: holds something else (no {marker}); --force does not delete that")
+                raise EdgeCTError(
+                    f"{path}: is not a folder that edge-ct made (it has no {marker}), so --force does not delete it"
+                )
             shutil.rmtree(path)
         path.mkdir(parents=True)
     except OSError as error:
-        raise EdgeCTError(f"{path}: cannot be made anew: {error.strerror or error}") from error
+        raise EdgeCTError(f"{path}: cannot be replaced: {error.strerror or error}") from error
 
 
 @contextmanager
 def exclusive_lock(folder: Path) -> Iterator[None]:
-    """Raise `EdgeCTError` where another process is at work in `folder`; a killed one holds nothing."""
+    """Lock a folder for this process; the lock is released when the process dies.
+
+    Raises:
+        EdgeCTError: Another process holds the lock.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as file:
         try:
@@ -80,7 +97,7 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
 
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise EdgeCTError(f"{folder}: another process is at work there") from error
+            raise EdgeCTError(f"{folder}: another process is using this folder") from error
         except (ImportError, OSError):  # Windows, and file systems without locks
             pass
         yield

@@ -1,4 +1,4 @@
-"""What a Linux machine tells of itself: memory, temperature, clock. None where it tells nothing."""
+"""Processors, memory and temperature of a Linux machine. A value is None where the machine does not report it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from pathlib import Path
 
 
 def available_memory(root: Path = Path("/")) -> int | None:
-    """Bytes that programs can still have."""
+    """Return the bytes of memory that are still available to programs.
+
+    Args:
+        root: Root of the file system; tests replace it.
+    """
     try:
         for line in (root / "proc/meminfo").read_text(encoding="ascii").splitlines():
             name, _, value = line.partition(":")
@@ -19,7 +23,7 @@ def available_memory(root: Path = Path("/")) -> int | None:
 
 
 def temperature(root: Path = Path("/")) -> float | None:
-    """Degrees Celsius of the hottest thermal zone."""
+    """Return the temperature of the hottest thermal zone, in degrees Celsius."""
     found = []
     try:
         zones = sorted((root / "sys/class/thermal").glob("thermal_zone*/temp"))
@@ -34,7 +38,7 @@ def temperature(root: Path = Path("/")) -> float | None:
 
 
 def resident_memory(root: Path = Path("/"), process: str = "self") -> int | None:
-    """Bytes of memory that a process holds."""
+    """Return the resident memory of a process, in bytes."""
     try:
         for line in (root / "proc" / process / "status").read_text(encoding="utf-8").splitlines():
             if line.startswith("VmRSS:"):

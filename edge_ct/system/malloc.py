@@ -1,4 +1,4 @@
-"""How the C library gives memory back while a network is trained on a processor."""
+"""Settings of the C library's allocator that make training on a processor faster."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ _NEVER = -1
 
 
 def keep_freed_memory() -> bool:
-    """Have this process keep what it frees, for its next allocation; whether the C library could be told so.
+    """Make this process keep freed memory for its next allocation.
 
-    By default glibc maps large blocks one by one and unmaps them when freed. The activations of a training step are
-    such blocks, so every step would take its memory from the kernel anew, a page at a time: more than half of the
-    processor's time for MobileNetV2 at 224 px. Call it before any thread is started: an arena that a thread has got
-    already stays in use, and what does not fit into one (64 MiB) is mapped all the same.
+    By default glibc maps each large block separately and unmaps it when it is freed. The activations of a training step
+    are such blocks, so every step would request its memory from the kernel again, page by page: more than half of the
+    processor time for MobileNetV2 at 224 px. Call this function before any thread is started: arenas of existing
+    threads stay in use, and blocks that do not fit into them (64 MiB) are still mapped.
+
+    Returns:
+        Whether the C library accepted the settings.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:  # musl, macOS

@@ -1,4 +1,4 @@
-"""Keeping native libraries' chatter off standard error, which is for progress and one-line errors."""
+"""Silence for native libraries on standard error, which is reserved for progress and one-line errors."""
 
 from __future__ import annotations
 
@@ -10,20 +10,23 @@ from contextlib import contextmanager
 
 @contextmanager
 def captured_native_stderr() -> Iterator[Callable[[str], None]]:
-    """Send file descriptor 2 to nowhere: TensorFlow and LiteRT write there past Python's `sys.stderr`.
+    """Discard output to file descriptor 2, where TensorFlow and LiteRT write without using `sys.stderr`.
 
-    Yields a function that writes a line for people to where it went before.
+    The descriptor belongs to the whole process, so other threads are silenced as well.
+
+    Yields:
+        A function that prints a line to the original standard error.
     """
     sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    original, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, 2)
-        yield lambda line: _write_line(kept, line)
+        os.dup2(null, 2)
+        yield lambda line: _write_line(original, line)
     finally:
         sys.stderr.flush()
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+        os.dup2(original, 2)
+        os.close(original)
+        os.close(null)
 
 
 def _write_line(descriptor: int, line: str) -> None:

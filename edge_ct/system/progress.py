@@ -12,14 +12,22 @@ from click.termui import progressbar
 
 
 class Progress:
-    """Bars and lines on standard error; nothing at all where `quiet`."""
+    """Progress bars and lines on standard error; `quiet` suppresses both."""
 
     def __init__(self, quiet: bool = False) -> None:
         self.quiet = quiet
 
     @contextmanager
     def bar(self, label: str, total: int) -> Iterator[Callable[[int], None]]:
-        """A bar of `total` steps; yields a function that advances it."""
+        """Show a progress bar.
+
+        Args:
+            label: Text in front of the bar.
+            total: Number of steps.
+
+        Yields:
+            A function that advances the bar by a number of steps.
+        """
         if self.quiet:
             yield lambda steps: None
             return
@@ -28,7 +36,7 @@ class Progress:
             yield shown.update
 
     def say(self, line: str) -> None:
-        """One line."""
+        """Print one line."""
         if not self.quiet:
             click.echo(line, err=True)
 
@@ -37,5 +45,5 @@ QUIET = Progress(quiet=True)
 
 
 def print_json(value: object) -> None:
-    """One line of JSON on standard output."""
+    """Print a value as one line of JSON on standard output."""
     click.echo(msgspec.json.encode(value).decode())

@@ -117,7 +117,7 @@ def test_a_failed_gate_writes_nothing(trained_run: Path, tmp_path: Path, monkeyp
 
 def test_an_existing_file_is_not_overwritten(trained_run: Path, tmp_path: Path) -> None:
     (tmp_path / "model.tflite").write_text("mine")
-    with pytest.raises(EdgeCTError, match="exists already"):
+    with pytest.raises(EdgeCTError, match="already exists"):
         pipeline.convert(trained_run, tmp_path / "model.tflite", LENIENT)
     assert (tmp_path / "model.tflite").read_text() == "mine"
 

@@ -114,10 +114,10 @@ def test_wrong_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFi
         (["data", "check", "none"], 7, "no such folder or CSV"),
         (["data", "check", ".", "--sheet", "pairs.gif"], 1, "a contact sheet is a PNG"),
         (["data", "group", ".", "--out", "groups.csv"], 7, "two sub-folders with slices are needed"),
-        (["data", "group", ".", "--out", "full"], 1, "exists already"),
+        (["data", "group", ".", "--out", "full"], 1, "already exists"),
         (["data", "check", "text.tflite"], 7, "columns path,label"),
         (["evaluate", "none.tflite", "--data", "."], 4, "no such bundle"),
-        (["data", "synth", "full", "--patients", "2", "--slices", "1"], 1, "exists already"),
+        (["data", "synth", "full", "--patients", "2", "--slices", "1"], 1, "already exists"),
     ],
 )
 def test_every_error_is_one_line_and_its_code(

@@ -19,7 +19,6 @@ from edge_ct.metrics import (
     Confusion,
     bootstrap,
     confusion,
-    expected_calibration_error,
     mcnemar_p,
     resamples,
     score,
@@ -28,6 +27,10 @@ from edge_ct.metrics import (
 
 UNDEFINED = Estimate(None, None, None)
 RESAMPLES = 40
+
+
+def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray, bins: int = metrics.ECE_BINS) -> float:
+    return float(metrics._ece(labels, probabilities, np.ones((1, len(labels))), bins)[0])
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -133,7 +133,7 @@ def test_dataset_of_a_run_whose_data_have_moved(folder: Path, tmp_path: Path) ->
 
 def test_dataset_whose_folder_is_gone_is_refused(folder: Path) -> None:
     save_run_info(folder, info_of(data_path="/nowhere/at/all"))
-    with pytest.raises(DataRejected, match=r"/nowhere/at/all: the slices of .* are not there; say where with --data"):
+    with pytest.raises(DataRejected, match=r"/nowhere/at/all: the slices of .* are not there; name their folder"):
         load_run(folder).dataset()
 
 
@@ -267,7 +267,7 @@ def test_model_that_does_not_load_is_refused_on_one_line(folder: Path, error: Ex
 
 def test_ensemble_has_no_model_of_its_own(folder: Path) -> None:
     save_run_info(folder, info_of(kind="ensemble"))
-    with pytest.raises(DataRejected, match="an ensemble has no model of its own"):
+    with pytest.raises(DataRejected, match="an ensemble has no model file"):
         load_run(folder).load_model(lambda path: pytest.fail("loaded"))
 
 

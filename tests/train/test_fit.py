@@ -149,7 +149,7 @@ def test_resuming_a_finished_run_changes_nothing(trained_run: Path, phantom_tabl
 
 
 def test_a_run_is_not_overwritten_without_force(trained_run: Path, phantom_table: Path) -> None:
-    with pytest.raises(EdgeCTError, match="exists already"):
+    with pytest.raises(EdgeCTError, match="already exists"):
         fit.train(phantom_table, trained_run, TINY, resume=False, force=False)
 
 

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from edge_ct.errors import EdgeCTError
-from edge_ct.imaging import degrade, markings
+from edge_ct.imaging import degrade
 
 Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
 _GRAIN = 2  # pixels
@@ -120,7 +120,7 @@ class Augment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                     cv2.BORDER_CONSTANT,
                 )
         if self.markings and generator.random() < self.markings:
-            out = markings.burn(out, generator)
+            out = degrade.burn_markings(out, generator)
         return self._export(out, generator)[:, :, np.newaxis], mask
 
     def _frame(self, side: int, generator: np.random.Generator) -> tuple[int, int, int, int] | None:

@@ -114,7 +114,7 @@ def test_command(make_ct: MakeCT, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert len(list(out.rglob("*.dcm"))) == 2
     assert cli.run(["export", str(study), "--out", str(out)]) == 2
     assert cli.run(arguments) == 1
-    assert "exists already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
 
 
 @pytest.mark.real

@@ -101,7 +101,7 @@ def test_csv_is_safe_in_a_spreadsheet(state: Path, tmp_path: Path, capsys: pytes
     assert (found[0]["label"], found[0]["note"], found[0]["decision"]) == ("positive", "ground glass", "negative")
     assert found[4]["source"] == "'=bad.png"
     assert run("worklist", "export", "--state", state, "--out", out) == 1
-    assert "exists already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
 
 
 def test_json_of_reviewed(state: Path, tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def test_two_files_of_one_name_in_two_folders_at_once(tmp_path: Path) -> None:
 
 
 def test_existing_file_is_refused_without_force(target: Path) -> None:
-    with pytest.raises(EdgeCTError, match=r"kept\.bin: exists already; give another name, or --force"):
+    with pytest.raises(EdgeCTError, match=r"kept\.bin: already exists; choose another name, or overwrite"):
         refuse_existing(target, force=False)
     refuse_existing(target, force=True)
 
@@ -140,7 +140,7 @@ def test_what_does_not_exist_and_an_empty_folder_are_free(tmp_path: Path) -> Non
 
 def test_folder_with_anything_in_it_is_refused(tmp_path: Path) -> None:
     (tmp_path / ".hidden").touch()
-    with pytest.raises(EdgeCTError, match="exists already"):
+    with pytest.raises(EdgeCTError, match="already exists"):
         refuse_existing(tmp_path, force=False)
 
 

@@ -166,7 +166,7 @@ def test_worst_pairs_are_listed_once_different_labels_first(folder: Path) -> Non
 
 def test_a_sheet_is_not_written_over_something_or_as_something_else(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.png").write_text("mine")
-    with pytest.raises(EdgeCTError, match="exists already"):
+    with pytest.raises(EdgeCTError, match="already exists"):
         audit.check(folder, "COVID", sheet=tmp_path / "mine.png")
     with pytest.raises(EdgeCTError, match="is a PNG"):
         audit.check(folder, "COVID", sheet=tmp_path / "mine.jpg")

@@ -171,7 +171,7 @@ def test_agreement_with_the_groups_that_are_there(phantoms: Path, tmp_path: Path
 def test_nothing_is_overwritten_unasked(existing: str, phantoms: Path, tmp_path: Path) -> None:
     (tmp_path / existing).write_text("mine")
     arguments: tuple[Any, ...] = (phantoms, tmp_path / "groups.csv", "COVID", None, tmp_path / "groups.png")
-    with pytest.raises(EdgeCTError, match="exists already"):
+    with pytest.raises(EdgeCTError, match="already exists"):
         grouping.write(*arguments)
     assert (tmp_path / existing).read_text() == "mine"
     grouping.write(*arguments, force=True)

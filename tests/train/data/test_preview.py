@@ -129,7 +129,7 @@ def test_force_alone_overwrites(table: Path, tmp_path: Path) -> None:
     out = tmp_path / "sheet.png"
     options = Options(slices=2, per_slice=1, size=32)
     out.write_text("mine")
-    with pytest.raises(EdgeCTError, match="exists already"):
+    with pytest.raises(EdgeCTError, match="already exists"):
         preview.write(table, out, options)
     assert out.read_text() == "mine"
     preview.write(table, out, options, force=True)
@@ -198,7 +198,7 @@ def test_command(table: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str])
     for pixels in shown:
         find((255 - pixels).repeat(4, 0).repeat(4, 1), page)
     assert cli.run(arguments) == 1
-    assert "exists already" in capfd.readouterr().err
+    assert "already exists" in capfd.readouterr().err
     assert cli.run([*arguments, "--force"]) == 0
     assert capfd.readouterr().out == f"{out}: 2 slices through standard, versions of each: 1\n"
 

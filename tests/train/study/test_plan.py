@@ -125,7 +125,7 @@ def test_a_folder_that_is_no_study_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / ".lock").touch()
     assert plan.begun_at(tmp_path, wanted, force=False) is None
     (tmp_path / "thesis.txt").touch()
-    with pytest.raises(EdgeCTError, match="exists already"):
+    with pytest.raises(EdgeCTError, match="already exists"):
         plan.begun_at(tmp_path, wanted, force=False)
     with pytest.raises(EdgeCTError, match="--force does not delete that"):
         plan.begun_at(tmp_path, wanted, force=True)
