@@ -4,7 +4,13 @@ import os
 import signal
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Each worker of pytest-xdist computes on one thread, and so does every program that a test starts: together the workers
+# fill the processors already. No test asserts on a figure that depends on the number of threads.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        os.environ.setdefault(name, "1")
 
+import fcntl
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -24,6 +30,8 @@ from edge_ct.runtime import Runtime
 EXAMPLES = int(os.environ.get("EDGE_CT_EXAMPLES", "100"))  # fewer where each takes long, as on an emulated processor
 settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=EXAMPLES)
 settings.load_profile("repeatable")
+
+LONG = bool(os.environ.get("EDGE_CT_LONG_TESTS"))
 
 # A shell starts what it puts into the background with SIGINT ignored, and so would be every program that a test starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -83,39 +91,73 @@ def write_ct() -> Callable[..., bytes]:
     return written
 
 
+MakeOnce = Callable[[str, Callable[[Path], object]], Path]
+
+
 @pytest.fixture(scope="session")
-def phantom_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def make_once(tmp_path_factory: pytest.TempPathFactory) -> MakeOnce:
+    """Make a folder once for all workers of pytest-xdist: the first one that asks makes it, the others wait.
+
+    The function takes a name and a function that fills an empty folder, and returns the folder. Tests share it: they
+    copy what they change.
+    """
+    own = tmp_path_factory.getbasetemp()
+    common = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+    def make(name: str, fill: Callable[[Path], object]) -> Path:
+        folder, made = common / f"once-{name}", common / f"once-{name}.made"
+        with (common / f"once-{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not made.exists():
+                folder.mkdir()
+                fill(folder)
+                made.touch()
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def phantom_table(make_once: MakeOnce) -> Path:
     """slices.csv of 300 phantom slices, 96 px, of 150 patients."""
     from edge_ct.train.data import synthesise
 
-    return synthesise.write(tmp_path_factory.mktemp("data") / "phantoms", patients=150, slices=2, size=96, seed=5)
+    def fill(folder: Path) -> None:
+        synthesise.write(folder / "phantoms", patients=150, slices=2, size=96, seed=5)
+
+    return make_once("data", fill) / "phantoms" / "slices.csv"
 
 
 @pytest.fixture(scope="session")
-def trained_run(tmp_path_factory: pytest.TempPathFactory, phantom_table: Path) -> Path:
+def trained_run(make_once: MakeOnce, phantom_table: Path) -> Path:
     """A finished run: CustomCNN, 48 px, ten epochs, grouped split; its AUC is about 0.9."""
-    from edge_ct.train import fit
 
-    out = tmp_path_factory.mktemp("runs") / "customcnn"
-    options = fit.Options(
-        "customcnn", size=48, epochs=10, split="grouped", learning_rate=5e-3, batch=16, augment="flips", patience=50
-    )
-    return fit.train(phantom_table, out, options, resume=False, force=False).folder
+    def fill(folder: Path) -> None:
+        from edge_ct.train import fit
+
+        options = fit.Options(
+            "customcnn", size=48, epochs=10, split="grouped", learning_rate=5e-3, batch=16, augment="flips", patience=50
+        )
+        fit.train(phantom_table, folder / "customcnn", options, resume=False, force=False)
+
+    return make_once("run", fill) / "customcnn"
 
 
 @pytest.fixture(scope="session")
-def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_bundle(make_once: MakeOnce) -> Path:
     """An int8 bundle of an untrained CustomCNN at 32 px, with a made-up calibration and zone.
 
     EDGE_CT_TINY_BUNDLE names one that `write_tiny_bundle` made before, for a machine without TensorFlow.
     """
-    path = tmp_path_factory.mktemp("bundle") / "tiny.tflite"
-    made = os.environ.get("EDGE_CT_TINY_BUNDLE")
-    if made:
-        path.write_bytes(Path(made).read_bytes())
-    else:
-        write_tiny_bundle(path)
-    return path
+
+    def fill(folder: Path) -> None:
+        made = os.environ.get("EDGE_CT_TINY_BUNDLE")
+        if made:
+            (folder / "tiny.tflite").write_bytes(Path(made).read_bytes())
+        else:
+            write_tiny_bundle(folder / "tiny.tflite")
+
+    return make_once("bundle", fill) / "tiny.tflite"
 
 
 def write_tiny_bundle(path: Path) -> None:

@@ -1,5 +1,6 @@
 """What others are compared with: a small study, and runs to combine, to learn from and to go on with."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,19 +38,29 @@ class SmallStudy:
 
 
 @pytest.fixture(scope="session")
-def small_study_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small_study_data(make_once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
     """slices.csv of 60 phantoms, 48 px, of 30 patients."""
-    return synthesise.write(tmp_path_factory.mktemp("study") / "phantoms", patients=30, slices=2, size=48, seed=5)
+
+    def fill(folder: Path) -> None:
+        synthesise.write(folder / "phantoms", patients=30, slices=2, size=48, seed=5)
+
+    return make_once("small-data", fill) / "phantoms" / "slices.csv"
 
 
 @pytest.fixture(scope="session")
-def small_study(small_study_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallStudy]:
-    """Afterwards TensorFlow computes as before."""
+def small_study(
+    small_study_data: Path,
+    make_once: Callable[[str, Callable[[Path], object]], Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[SmallStudy]:
+    """This worker's copy of the study, as some tests write to it. Afterwards TensorFlow computes as before."""
     from tensorflow.python.framework import config
 
-    options = Options("", size=32, epochs=2, batch=8, augment="flips", split="grouped", seed=7)
-    made = SmallStudy(small_study_data, tmp_path_factory.mktemp("study") / "unbroken", options)
-    made.run(made.out)
+    out = tmp_path_factory.mktemp("study") / "unbroken"
+    made = SmallStudy(
+        small_study_data, out, Options("", size=32, epochs=2, batch=8, augment="flips", split="grouped", seed=7)
+    )
+    shutil.copytree(make_once("small-study", lambda folder: made.run(folder / "unbroken")) / "unbroken", out)
     yield made
     config.disable_op_determinism()
 

@@ -1,7 +1,14 @@
-"""Every network of both papers: its parameters, a training step, saving, loading, its class map."""
+"""Every network of both papers: its parameters; and of some a training step, saving, loading, the class map.
+
+Those are the smallest network of each family and its Modified form; with EDGE_CT_LONG_TESTS=1 they are all 42.
+"""
 
 import math
+import os
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -9,6 +16,20 @@ import pytest
 
 from edge_ct.train.published_results import PARAMETERS
 from edge_ct.train.zoo import build
+
+LONG = bool(os.environ.get("EDGE_CT_LONG_TESTS"))
+BASES = tuple(name for name in build.NETWORKS if not build.find(name).modified)
+_SMALLEST = (
+    "customcnn",
+    "mobilenetv2",
+    "efficientnetb0",
+    "resnet50",
+    "inceptionv3",
+    "xception",
+    "densenet121",
+    "vgg16",
+)
+REPRESENTATIVES = tuple(name for base in _SMALLEST for name in (base, build.MODIFIED + base) if name in build.NETWORKS)
 
 
 def test_all_networks_of_both_papers_are_there() -> None:
@@ -18,20 +39,39 @@ def test_all_networks_of_both_papers_are_there() -> None:
     assert set(build.SEED_STUDY) <= expected
 
 
+def assert_parameters_are_published(model: Any) -> None:
+    """The paper rounds most of its figures and cuts some (EfficientNetB1, B2)."""
+    architecture = build.find(model.name)
+    base = model.name.removeprefix(build.MODIFIED)
+    if base in PARAMETERS:
+        published = PARAMETERS[base][architecture.modified]
+        millions = model.count_params() / 1e6
+        assert published in (round(millions, 1), math.floor(millions * 10) / 10)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("network", build.NETWORKS)
-def test_network(network: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("network", BASES)
+def test_a_network_and_its_modified_form_have_the_published_parameters(network: str) -> None:
+    """The Modified form is built on the backbone of the base, from which its description differs in nothing else."""
+    architecture = build.find(network)
+    model = build.build(keras, network, architecture.minimum)
+    assert model.name == network
+    assert_parameters_are_published(model)
+    if network in PARAMETERS:
+        twin = build.find(build.MODIFIED + network)
+        assert replace(architecture, name=twin.name, modified=True) == twin
+        assert_parameters_are_published(build.with_head(keras, twin, model))
+    keras.backend.clear_session()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", build.NETWORKS if LONG else REPRESENTATIVES)
+def test_a_network_trains_and_is_the_same_after_loading(network: str, tmp_path: Path) -> None:
     architecture = build.find(network)
     size = architecture.minimum
     keras.utils.set_random_seed(0)
     model = build.build(keras, network, size)
-
-    base = network.removeprefix(build.MODIFIED)
-    if base in PARAMETERS:
-        published = PARAMETERS[base][architecture.modified]
-        millions = model.count_params() / 1e6
-        # The paper rounds most of its figures and cuts some (EfficientNetB1, B2).
-        assert published in (round(millions, 1), math.floor(millions * 10) / 10)
+    assert_parameters_are_published(model)
 
     images = np.random.default_rng(0).uniform(-1, 1, (4, size, size, 1)).astype(np.float32)
     trained = [layer for layer in model.layers if layer.trainable_variables]
@@ -51,6 +91,14 @@ def test_network(network: str, tmp_path: Path) -> None:
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras", compile=False)
     assert np.asarray(again(images, training=False)) == pytest.approx(logits, rel=1e-5, abs=1e-6)
+    keras.backend.clear_session()
+
+
+def test_every_family_and_form_is_represented() -> None:
+    def kinds(networks: Iterable[str]) -> set[tuple[str, bool]]:
+        return {(build.find(name).family, build.find(name).modified) for name in networks}
+
+    assert kinds(REPRESENTATIVES) == kinds(build.NETWORKS)
 
 
 def test_the_signal_reaches_the_end_of_vgg_before_training() -> None:
