@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 UV_COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --no-header pyproject.toml
 
-.PHONY: demo flagship test test-arm64 test-tflite-runtime wheelhouse-arm64 lint figures bench bench-cold bench-peers \
+.PHONY: demo flagship test test-long test-arm64 test-tflite-runtime wheelhouse-arm64 lint figures bench bench-cold bench-peers \
 	lock clean
 
 demo: $(VENV)/installed
@@ -18,8 +18,15 @@ flagship: $(VENV)/installed
 	$(BIN)/python -m edge_ct.recipes.flagship.pipeline $(or $(RECIPE),recipes/flagship/flagship.json) --data $(DATA) \
 		$(if $(WEIGHTS),--weights $(WEIGHTS)) --out $(if $(filter command line,$(origin OUT)),$(OUT),runs/flagship) $(MORE)
 
+# On as many processors as there are, four at most: make test [TESTS=tests/edge_ct] [WORKERS=1]
+WORKERS ?= auto
+PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist worksteal
 test: $(VENV)/installed
-	$(BIN)/python -m pytest
+	$(PYTEST) $(TESTS)
+
+# The same, and what takes hours: all 42 networks trained, saved and converted, 200 kills, 10,000 damaged files.
+test-long: $(VENV)/installed
+	EDGE_CT_LONG_TESTS=1 $(PYTEST) $(TESTS)
 
 # The device on an emulated Cortex-A76, compared with this machine; BUNDLE=FILE compares through another bundle, too.
 test-arm64: $(VENV)/installed edge-ct-demo/model-int8.tflite

@@ -10,7 +10,7 @@ thread that runs the network, and nothing else, on the slices that show lung, in
 from __future__ import annotations
 
 import json
-import socket
+import re
 import subprocess
 import sys
 import tempfile
@@ -53,16 +53,17 @@ def measure(bundle: Path, slices: int) -> dict[str, Any]:
     pacs.supported_contexts = AllStoragePresentationContexts
     server = pacs.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, store)])
     assert server is not None
-    with tempfile.TemporaryDirectory() as folder:
-        port = _free_port()
-        with _Listen(bundle, Path(folder), port, f"PACS@127.0.0.1:{server.server_address[1]}"):
-            # A first series of two slices: what is imported and allocated once is not the second one's.
-            _send(port, _series(0, 2))
-            _wait(done)
-            done.clear()
-            time.sleep(2)  # its heat maps are on their way still
-            started, last = _send(port, _series(1, slices))
-            _wait(done)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        _Listen(bundle, Path(folder), f"PACS@127.0.0.1:{server.server_address[1]}") as port,
+    ):
+        # A first series of two slices: what is imported and allocated once is not the second one's.
+        _send(port, _series(0, 2))
+        _wait(done)
+        done.clear()
+        time.sleep(2)  # its heat maps are on their way still
+        started, last = _send(port, _series(1, slices))
+        _wait(done)
     server.shutdown()
     report = arrived[-1]
     voting = slices - round(WITHOUT_LUNG * slices)
@@ -73,7 +74,7 @@ def measure(bundle: Path, slices: int) -> dict[str, Any]:
         "with_lung": voting,
         "receiving_ms": round(1000 * (last - started), 1),
         "last_byte_to_report_ms": round(waited, 1),
-        "bare_model_ms": round(bare, 1),
+        "bare_model_ms": round(bare, 3),
         "ratio": round(waited / bare, 2),
     }
 
@@ -81,7 +82,7 @@ def measure(bundle: Path, slices: int) -> dict[str, Any]:
 class _Listen:
     """The device as a process, from its first word to its end."""
 
-    def __init__(self, bundle: Path, state: Path, port: int, target: str) -> None:
+    def __init__(self, bundle: Path, state: Path, target: str) -> None:
         log = state / "log"
         arguments = [
             "--model",
@@ -89,7 +90,7 @@ class _Listen:
             "--state",
             str(state),
             "--port",
-            str(port),
+            "0",
             "--to",
             target,
             "--min-free",
@@ -98,14 +99,15 @@ class _Listen:
         with log.open("wb") as file:
             self._process = subprocess.Popen([sys.executable, "-m", "edge_ct", "listen", *arguments], stderr=file)
         end = time.monotonic() + PATIENCE
-        while b"listens" not in log.read_bytes():
+        while not (found := re.search(rb":(\d+) listens", log.read_bytes())):
             if self._process.poll() is not None or time.monotonic() > end:
                 self._process.kill()
                 raise EdgeCTError(f"edge-ct listen did not start: {log.read_text()[-400:]}")
             time.sleep(0.05)
+        self._port = int(found[1])
 
-    def __enter__(self) -> None:
-        pass
+    def __enter__(self) -> int:
+        return self._port
 
     def __exit__(self, *_: object) -> None:
         self._process.terminate()
@@ -177,12 +179,6 @@ def _bare(bundle: Path, count: int) -> float:
     for index in range(count):
         classifier.runtime.invoke(images[index % _PICTURES])
     return 1000 * (time.perf_counter() - start)
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def _wait(done: threading.Event) -> None:

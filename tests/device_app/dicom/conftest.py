@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -157,10 +158,22 @@ def bundle(tiny_bundle: Path) -> Bundle:
 
 
 @pytest.fixture
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+def free_ports() -> Iterator[Callable[[int], list[int]]]:
+    """A number of ports on loopback that no other program is given before the test ends.
+
+    A bound socket holds each port. As it does not listen, connections to the port are refused, and a server of the test
+    may still listen there: both sides set SO_REUSEADDR.
+    """
+    with ExitStack() as held:
+
+        def reserve(count: int) -> list[int]:
+            sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+            for each in sockets:
+                each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                each.bind(("127.0.0.1", 0))
+            return [int(each.getsockname()[1]) for each in sockets]
+
+        yield reserve
 
 
 class Receiver:

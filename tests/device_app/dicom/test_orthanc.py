@@ -13,7 +13,7 @@ import pytest
 from edge_ct import cli, slices
 
 from .conftest import NAME, neck
-from .processes import Listen, Orthanc, free_ports, wait_for
+from .processes import Listen, Orthanc, wait_for
 
 MakeCT = Callable[..., bytes]
 
@@ -24,7 +24,7 @@ pytestmark = [
 
 
 @pytest.fixture
-def pair(tmp_path: Path, tiny_bundle: Path) -> Iterator[tuple[Orthanc, Listen]]:
+def pair(tmp_path: Path, tiny_bundle: Path, free_ports: Callable[[int], list[int]]) -> Iterator[tuple[Orthanc, Listen]]:
     dicom, http, device = free_ports(3)
     orthanc = Orthanc(tmp_path / "orthanc", dicom, http, {"edgect": ("EDGECT", device)})
     options = ("--quiet", "3", "--allow-aet", "ORTHANC", "--to", f"ORTHANC@127.0.0.1:{dicom}", "--captures", "2")
@@ -93,7 +93,9 @@ def test_round_trip(pair: tuple[Orthanc, Listen], make_ct: MakeCT, tmp_path: Pat
     assert "Traceback" not in log
 
 
-def test_results_wait_for_a_pacs_that_is_away(tmp_path: Path, tiny_bundle: Path, make_ct: MakeCT) -> None:
+def test_results_wait_for_a_pacs_that_is_away(
+    tmp_path: Path, tiny_bundle: Path, make_ct: MakeCT, free_ports: Callable[[int], list[int]]
+) -> None:
     """The device is ended before the PACS comes back; `edge-ct send` delivers what waits."""
     from .conftest import store
 

@@ -18,7 +18,7 @@ from edge_ct.device_app.worklist.worklist import Worklist
 from edge_ct.errors import EdgeCTError
 
 from .conftest import Receiver, store
-from .processes import Orthanc, free_ports, wait_for
+from .processes import Orthanc, wait_for
 
 MakeCT = Callable[..., bytes]
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")  # Debian's place
@@ -121,7 +121,9 @@ def test_it_survives_a_restart(tmp_path: Path, receiver: Receiver, parcels: list
         assert Outbox(worklist).deliver(target(receiver)) == (1, 0)
 
 
-def test_nobody_there_and_a_file_that_is_gone(parcels: list[Parcel], receiver: Receiver) -> None:
+def test_nobody_there_and_a_file_that_is_gone(
+    parcels: list[Parcel], receiver: Receiver, free_ports: Callable[[int], list[int]]
+) -> None:
     (port,) = free_ports(1)
     answers = StoreTarget(Peer("PACS", "127.0.0.1", port), timeout=5).send(parcels)
     assert {own.error for own in answers} == {f"PACS@127.0.0.1:{port} does not answer"}
@@ -150,7 +152,7 @@ def test_a_courier_delivers_when_it_is_woken(worklist: Worklist, receiver: Recei
     reason="orthanc-dicomweb is not installed (apt-get install orthanc-dicomweb)",
 )
 @pytest.mark.slow
-def test_stow_rs_to_orthanc(tmp_path: Path, parcels: list[Parcel]) -> None:
+def test_stow_rs_to_orthanc(tmp_path: Path, parcels: list[Parcel], free_ports: Callable[[int], list[int]]) -> None:
     dicom, http = free_ports(2)
     orthanc = Orthanc(tmp_path / "orthanc", dicom, http, {}, [str(PLUGIN)])
     web = WebTarget.parse(f"http://127.0.0.1:{http}/dicom-web/")

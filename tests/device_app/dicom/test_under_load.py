@@ -19,7 +19,7 @@ from edge_ct.device_app.dicom.receive.spool import RECEIVED, Arrival
 from edge_ct.device_app.worklist.worklist import Worklist
 
 from .conftest import ROOT
-from .processes import PATIENCE, Listen, free_ports, wait_for
+from .processes import PATIENCE, Listen, wait_for
 
 MakeCT = Callable[..., bytes]
 OBJECTS = int(os.environ.get("EDGE_CT_DICOM_OBJECTS", "300"))
@@ -92,7 +92,9 @@ def in_worklist(state: Path) -> tuple[Counter[str], dict[str, int], Counter[str]
         return items, queue.counts(), rows
 
 
-def test_ten_associations_at_once(tmp_path: Path, tiny_bundle: Path, make_ct: MakeCT) -> None:
+def test_ten_associations_at_once(
+    tmp_path: Path, tiny_bundle: Path, make_ct: MakeCT, free_ports: Callable[[int], list[int]]
+) -> None:
     templates = [make_ct(index, size=256, of=4) for index in range(4)]
     (port,) = free_ports(1)
     listen = Listen(tiny_bundle, tmp_path / "state", port, "--quiet", "600", "--associations", str(ASSOCIATIONS))
@@ -128,7 +130,9 @@ def test_ten_associations_at_once(tmp_path: Path, tiny_bundle: Path, make_ct: Ma
     assert max(resident[half:]) < 1.25 * max(resident[:half])
 
 
-def test_kill_at_random_moments(tmp_path: Path, tiny_bundle: Path, make_ct: MakeCT) -> None:
+def test_kill_at_random_moments(
+    tmp_path: Path, tiny_bundle: Path, make_ct: MakeCT, free_ports: Callable[[int], list[int]]
+) -> None:
     templates = [make_ct(index, size=64, of=4) for index in range(4)]
     (port,) = free_ports(1)
     state, chance = tmp_path / "state", random.Random(20)
