@@ -26,7 +26,8 @@ import json, sys
 from pathlib import Path
 import msgspec, numpy as np
 from edge_ct.system.progress import Progress
-from edge_ct.train import fit, optimise
+from edge_ct.train import fit
+from edge_ct.train.fitting import optimise
 from edge_ct.train.fitting.checkpoint import Checkpoint
 from edge_ct.train.fitting.options import Options
 

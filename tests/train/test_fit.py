@@ -230,7 +230,8 @@ def test_a_killed_training_resumes_to_the_same_end(phantom_table: Path, tmp_path
 # As `edge-ct train`, on a disk that is full from the end of the first epoch on: no file may pass 8 KB any more.
 FULL_DISK = """
 import resource, sys
-from edge_ct import cli, progress
+from edge_ct import cli
+from edge_ct.system import progress
 
 def say(self, line):
     print(line, file=sys.stderr)

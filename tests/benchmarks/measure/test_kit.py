@@ -38,7 +38,7 @@ def test_what_is_packed(tiny_bundle: Path, tmp_path: Path) -> None:
         assert packed is not None
         assert packed.read() == tiny_bundle.read_bytes()
     wanted = {"model.tflite", "run.sh", "README.txt", "wheels/x-1-py3-none-any.whl", "lib/edge_ct/classifier.py"}
-    assert wanted | {"lib/edge_ct/benchmarks/latency.py", "lib/edge_ct/device_app/judging.py"} <= names
+    assert wanted | {"lib/edge_ct/benchmarks/measure/bundle.py", "lib/edge_ct/device_app/judging/judge.py"} <= names
     assert not any("train/" in name for name in names)
 
 

@@ -156,7 +156,7 @@ def test_mixed_precision_stops_at_the_first_file_that_passes(
     converted = pipeline.convert(trained_run, tmp_path / "model.tflite", options)
     assert [len(step.layers) for step in converted.mixed] == [0, 1, 2]
     assert [step.passed for step in converted.mixed] == [False, False, True]
-    assert converted.mixed[0].bytes < converted.mixed[1].bytes < converted.mixed[2].bytes
+    assert converted.mixed[0].bytes < min(step.bytes for step in converted.mixed[1:])
     assert set(converted.mixed[1].layers) < set(converted.mixed[2].layers)
     assert converted.variant == "int8-mixed"
     assert read_bundle(tmp_path / "model.tflite").manifest.name == "customcnn-48-int8-mixed"

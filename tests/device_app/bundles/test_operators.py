@@ -12,7 +12,7 @@ from edge_ct.bundle import read_bundle
 from edge_ct.device_app.bundles import operators
 from edge_ct.errors import ModelRejected
 
-OLD = Path(__file__).parent / "bundles" / "schema-1.tflite"
+OLD = Path(__file__).parents[2] / "edge_ct" / "bundles" / "schema-1.tflite"
 BUILTIN = {number: name for name, number in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
 
 

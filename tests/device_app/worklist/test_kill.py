@@ -82,7 +82,7 @@ class Page(Victim):
         return Path(name).name
 
     def acknowledgements(self, process: subprocess.Popen[str], remaining: Sequence[str]) -> Iterator[tuple[int, str]]:
-        from .web.conftest import Browser, Served
+        from ..web.conftest import Browser, Served
 
         assert process.stdout is not None
         line = process.stdout.readline()

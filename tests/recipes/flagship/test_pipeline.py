@@ -22,7 +22,7 @@ from edge_ct.recipes.resumable import Failed, Steps
 from edge_ct.run import load_finished_run
 from edge_ct.system.progress import QUIET, Progress
 
-COMMITTED = Path(__file__).resolve().parents[3] / "benchmarks" / "flagship.json"
+COMMITTED = Path(__file__).resolve().parents[3] / "recipes" / "flagship" / "flagship.json"
 NETWORK = {
     "network": "customcnn", "size": 48, "augment": "flips",
     "also": ["--learning-rate", "5e-3", "--batch", "16", "--patience", "50"],

@@ -10,7 +10,7 @@ from edge_ct.train.explain import of_run
 from edge_ct.train.explain.bundle_maps import BundleNetwork
 
 ROOT = Path(__file__).parents[3]
-FOLDER = ROOT / "benchmarks" / "phantom-network"
+FOLDER = ROOT / "examples" / "phantom-network"
 SEED = 5  # of phantoms that nothing was chosen on
 
 

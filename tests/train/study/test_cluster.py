@@ -23,7 +23,7 @@ from edge_ct.train.study import cluster, runner
 from edge_ct.train.study.cluster import Order
 from edge_ct.train.zoo import build
 
-from .conftest import SmallStudy, tables_of
+from ..conftest import SmallStudy, tables_of
 
 
 @pytest.fixture

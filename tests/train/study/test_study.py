@@ -24,7 +24,7 @@ from edge_ct.train import fit
 from edge_ct.train.score import evaluate
 from edge_ct.train.study import plan, runner
 
-from .conftest import SmallStudy, tables_of
+from ..conftest import SmallStudy, tables_of
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
