@@ -15,7 +15,9 @@ from .bundle import Bundle, read_bundle
 from .decision import Decision, decide, probability
 from .errors import InputRejected, ModelRejected
 from .imaging.limits import check_sides
+from .imaging.lung_box import Box, find_lung_fields
 from .imaging.slice_check import UNLIKE, check_slice
+from .lesions import lesion_share, strongest_lesion
 from .outliers import read_outlier_detector
 from .runtime import Outputs, Runtime
 from .slices import Slice
@@ -45,6 +47,8 @@ class Result(msgspec.Struct, frozen=True):
         series: The series instance UID of a DICOM object; None for other formats.
         model: Name and short seal of the bundle.
         ms: Time of each step.
+        lesion_share: Share of the lungs that shows opacities, 0 to 1; None where the bundle has no lesion map, no lungs
+            were found, or the slice was rejected.
     """
 
     source: str
@@ -54,6 +58,7 @@ class Result(msgspec.Struct, frozen=True):
     series: str | None
     model: str
     ms: Milliseconds
+    lesion_share: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,11 +69,13 @@ class Judgement:
         result: The result.
         slice: The slice; None where the file could not be read.
         outputs: The outputs of the graph; None for a rejected slice.
+        region: The part of the slice that the network saw; None for a rejected slice.
     """
 
     result: Result
     slice: Slice | None = None
     outputs: Outputs | None = None
+    region: Box | None = None
 
 
 class Classifier:
@@ -99,7 +106,11 @@ class Classifier:
         """Return the calibrated P(positive) and the outputs of one preprocessed image, uint8 [size, size, 1]."""
         self.runtime.invoke(image)
         outputs = self.runtime.outputs()
-        return probability(outputs.logits, self.manifest.calibration), outputs
+        calibration = self.manifest.calibration
+        lesion = 0.0
+        if calibration.lesion_slope and outputs.lesion_map is not None:
+            lesion = strongest_lesion(outputs.lesion_map)
+        return probability(outputs.logits, calibration, lesion), outputs
 
     def classify(self, source: SliceSource, name: str | None = None) -> Result:
         """Classify one slice.
@@ -145,16 +156,23 @@ class Classifier:
 
         if check.reason:
             return rejected(check.reason, Milliseconds(decode_ms, 1000 * (perf_counter() - start)))
-        image = self.manifest.preprocess(slice_.pixels)
+        preprocess = self.manifest.preprocess
+        needs_lungs = preprocess.crop == "lungs" or self.manifest.tensors.lesion_map is not None
+        lungs = find_lung_fields(slice_.pixels) if needs_lungs else None
+        region = preprocess.region_around(lungs, *slice_.pixels.shape)
+        image = preprocess.resized(slice_.pixels, region)
         prepared = perf_counter()
         p, outputs = self.infer(image)
         outlier = self._outliers is not None and check.doubtful and self._outliers.is_outlier(outputs.embedding)
+        share = None
+        if outputs.lesion_map is not None and lungs is not None:
+            share = lesion_share(outputs.lesion_map, lungs, region, slice_.pixels.shape)
         verdict = decide(p, self.manifest.operating_point, self.manifest.zone)
         times = Milliseconds(decode_ms, 1000 * (prepared - start), 1000 * (perf_counter() - prepared))
         if outlier:
             return rejected(UNLIKE, times)
-        result = Result(slice_.source, verdict.decision, p, verdict.reason, series, self.identity, times)
-        return Judgement(result, slice_, outputs)
+        result = Result(slice_.source, verdict.decision, p, verdict.reason, series, self.identity, times, share)
+        return Judgement(result, slice_, outputs, region)
 
     def check_golden(self) -> None:
         """Run the golden slices of the bundle and compare the logits with those stored in it.

@@ -39,9 +39,18 @@ class SeriesVerdict(msgspec.Struct, frozen=True):
     positive_slices: int
 
 
-def probability(logits: np.ndarray, calibration: Calibration) -> float:
-    """Return the calibrated P(positive) of logits, float32 [2]."""
+def probability(logits: np.ndarray, calibration: Calibration, lesion: float = 0.0) -> float:
+    """Return the calibrated P(positive).
+
+    Args:
+        logits: float32 [2].
+        calibration: How logits become a probability.
+        lesion: What `lesions.strongest_lesion` gives for the lesion map; used where the calibration has a
+            `lesion_slope`.
+    """
     score = calibration.slope * (float(logits[1]) - float(logits[0])) + calibration.intercept
+    if calibration.lesion_slope:
+        score += calibration.lesion_slope * lesion
     # Neither branch can overflow.
     return 1 / (1 + math.exp(-score)) if score >= 0 else math.exp(score) / (1 + math.exp(score))
 

@@ -1,7 +1,8 @@
-"""The schema of `manifest.json`, which describes a bundle. Version 1.
+"""The schema of `manifest.json`, which describes a bundle. Versions 1 and 2.
 
-Adding an optional field keeps the version. Renaming or removing a field raises it, and old
-bundles can still be read.
+Adding an optional field keeps the version, unless a reader that ignores the field would compute another probability:
+`Preprocess.crop` and `Calibration.lesion_slope` are of version 2. Renaming or removing a field raises the version, and
+old bundles can still be read.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import msgspec
 
 from .preprocess import Preprocess
 
-SCHEMA = 1
+SCHEMA = 2
 INTENDED_USE = (
     "Research use only. Not a medical device: not for diagnosis, not a substitute for a test or a radiologist. "
     "For axial chest CT slices in a lung window."
@@ -95,6 +96,7 @@ class Tensors(msgspec.Struct, frozen=True):
         byte_scale: Scale of an input that is not uint8: it takes `(byte - byte_zero_point) * byte_scale`, stored with
             the scale and zero point of the input.
         byte_zero_point: See `byte_scale`.
+        lesion_map: [1, s / 8, s / 8, 1], the logits of each cell showing a lesion; None for a network without one.
     """
 
     input: Tensor
@@ -103,10 +105,14 @@ class Tensors(msgspec.Struct, frozen=True):
     embedding: Tensor
     byte_scale: Annotated[float, msgspec.Meta(gt=0)] = 1 / 127.5
     byte_zero_point: int = 128
+    lesion_map: Tensor | None = None
 
 
 class Calibration(msgspec.Struct, frozen=True):
-    """P(positive) = sigmoid(slope * (logit[1] - logit[0]) + intercept), fitted on the outputs of this file.
+    """P(positive) = sigmoid(slope * (logit[1] - logit[0]) + lesion_slope * lesion + intercept).
+
+    It is fitted on the outputs of this file. `lesion` is the mean logit of the strongest cells of the lesion map; see
+    `lesions.strongest_lesion`.
 
     Attributes:
         slope: Factor of the difference of the logits.
@@ -116,6 +122,7 @@ class Calibration(msgspec.Struct, frozen=True):
         negatives: Number of negative slices in that part.
         method: `none` (slope 1, intercept 0), `temperature` (intercept 0) or `platt` (both are fitted; earlier
             versions always used it).
+        lesion_slope: Factor of the lesion logit; 0 where the lesion map does not take part in the decision.
     """
 
     slope: Annotated[float, msgspec.Meta(gt=0)]
@@ -124,6 +131,7 @@ class Calibration(msgspec.Struct, frozen=True):
     positives: Count
     negatives: Count
     method: Literal["none", "temperature", "platt"] = "platt"
+    lesion_slope: Annotated[float, msgspec.Meta(ge=0)] = 0.0
 
 
 class OperatingPoint(msgspec.Struct, frozen=True):
@@ -195,7 +203,7 @@ class Data(msgspec.Struct, frozen=True):
 
     name: str
     fingerprint: str
-    split: Literal["random", "grouped", "external"]
+    split: Literal["random", "grouped", "source", "external"]
     seed: int
     counts: dict[str, Count]
 
@@ -232,6 +240,24 @@ class Gate(msgspec.Struct, frozen=True):
     reference_agreement: Probability | None = None
 
 
+class LesionEvidence(msgspec.Struct, frozen=True):
+    """How well the lesion map agrees with masks drawn by radiologists, on patients that it did not learn from.
+
+    Attributes:
+        slices: Number of slices with a mask.
+        patients: Number of patients.
+        dice: Dice coefficient of all cells of all slices together, at P(lesion) 0.5.
+        pointing_game: Share of the slices with a lesion whose strongest cell lies on one.
+        share_error: Mean absolute error of the share of the lungs that shows lesions, 0 to 1.
+    """
+
+    slices: Count
+    patients: Count
+    dice: Probability
+    pointing_game: Probability
+    share_error: Probability
+
+
 class Manifest(msgspec.Struct, frozen=True):
     """Everything that a reader needs to run, assess and reproduce a bundle.
 
@@ -242,9 +268,10 @@ class Manifest(msgspec.Struct, frozen=True):
         map_centres: Where the rows of the class map look, then its columns, as shares of the side; see
             `network_analysis.receptive_field`. Bundles of earlier versions have one list for both, or None.
         outliers: The outlier detector; None in bundles of earlier versions.
+        lesions: How good the lesion map is; None where that was not measured.
     """
 
-    schema: Literal[1]
+    schema: Literal[1, 2]
     name: str
     created: str
     variant: Variant
@@ -267,6 +294,7 @@ class Manifest(msgspec.Struct, frozen=True):
     shrinking: str = ""
     outliers: Outliers | None = None
     map_centres: tuple[Probability, ...] | None = None
+    lesions: LesionEvidence | None = None
 
     def __post_init__(self) -> None:
         if (centres := self.map_centres) is not None:
@@ -276,3 +304,10 @@ class Manifest(msgspec.Struct, frozen=True):
                 raise ValueError("map_centres does not fit the shape of the class map")
             if any(list(axis) != sorted(set(axis)) for axis in (centres[:cells], centres[-cells:])):
                 raise ValueError("map_centres must increase along rows and along columns")
+        if self.calibration.lesion_slope and self.tensors.lesion_map is None:
+            raise ValueError("the calibration uses a lesion map, but the graph has none")
+
+
+def schema_version(preprocess: Preprocess, calibration: Calibration) -> Literal[1, 2]:
+    """Return the lowest version of the schema whose readers judge slices rightly with these two."""
+    return 2 if preprocess.crop != "none" or calibration.lesion_slope else 1

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from .imaging.exact_resize import resize_exact
-from .imaging.lung_box import Box, find_lung_box
+from .imaging.lung_box import Box, LungFields, find_lung_fields
 
 Crop = Literal["none", "lungs"]
 
@@ -44,9 +44,19 @@ class Preprocess(msgspec.Struct, frozen=True):
 
     def region(self, pixels: np.ndarray) -> Box:
         """Return the part of a slice, uint8 [h, w], that the network sees."""
-        height, width = pixels.shape
-        box = find_lung_box(pixels) if self.crop == "lungs" else None
-        return Box(0, height, 0, width) if box is None else box.grown(self.margin, height, width)
+        return self.region_around(find_lung_fields(pixels) if self.crop == "lungs" else None, *pixels.shape)
+
+    def region_around(self, lungs: LungFields | None, height: int, width: int) -> Box:
+        """Return the part of a slice that the network sees, where its lungs are known already.
+
+        Args:
+            lungs: What `find_lung_fields` finds in the slice.
+            height: Height of the slice in pixels.
+            width: Width of the slice in pixels.
+        """
+        if lungs is None or self.crop == "none":
+            return Box(0, height, 0, width)
+        return lungs.box.grown(self.margin, height, width)
 
     def resized(self, pixels: np.ndarray, region: Box) -> np.ndarray:
         """Crop and resize a picture, uint8 [h, w], such as a mask in the frame of a slice, to uint8 [size, size, 1].

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,12 +32,14 @@ class Outputs:
         logits: The logits as real numbers, float32 [2].
         class_map: float32 [h, w, 2]; None where the network has no class map.
         embedding: The pooled features, float32 [e].
+        lesion_map: The logits of each cell showing a lesion, float32 [h, w]; None where the network has no lesion map.
     """
 
     stored: np.ndarray
     logits: np.ndarray
     class_map: np.ndarray | None
     embedding: np.ndarray
+    lesion_map: np.ndarray | None = None
 
 
 class Runtime:
@@ -64,8 +67,9 @@ class Runtime:
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         self._input = _index(inputs, tensors.input, "input", source)
         self._logits = _index(outputs, tensors.logits, "logits", source)
-        self._class_map = tensors.class_map and _index(outputs, tensors.class_map, "class map", source)
+        self._class_map = _index(outputs, tensors.class_map, "class map", source) if tensors.class_map else None
         self._embedding = _index(outputs, tensors.embedding, "embedding", source)
+        self._lesion_map = _index(outputs, tensors.lesion_map, "lesion map", source) if tensors.lesion_map else None
         self._stored = None if tensors.input.dtype == "uint8" else stored_bytes(tensors)
 
     @property
@@ -86,17 +90,19 @@ class Runtime:
     def outputs(self) -> Outputs:
         """Return the outputs of the last `invoke`."""
         stored = self._interpreter.get_tensor(self._logits)[0]
+        lesion_map = self._map_of_last(self._lesion_map, self._tensors.lesion_map)
         return Outputs(
             stored=stored,
             logits=_real(stored, self._tensors.logits),
-            class_map=self._class_map_of_last(),
+            class_map=self._map_of_last(self._class_map, self._tensors.class_map),
             embedding=_real(self._interpreter.get_tensor(self._embedding)[0], self._tensors.embedding),
+            lesion_map=None if lesion_map is None else lesion_map[:, :, 0],
         )
 
-    def _class_map_of_last(self) -> np.ndarray | None:
-        if self._class_map is None or self._tensors.class_map is None:
+    def _map_of_last(self, index: int | None, tensor: Tensor | None) -> np.ndarray | None:
+        if index is None or tensor is None:
             return None
-        return _real(self._interpreter.get_tensor(self._class_map)[0], self._tensors.class_map)
+        return _real(self._interpreter.get_tensor(index)[0], tensor)
 
 
 def stored_bytes(tensors: Tensors) -> np.ndarray:
@@ -149,8 +155,8 @@ def read_tensors(flatbuffer: bytes, preprocess: Preprocess | None = None) -> Ten
     The outputs are told apart by their shapes, because the converter numbers and orders them as it likes.
 
     Args:
-        flatbuffer: A TFLite file with one input and the outputs logits, embedding and, if the network has one,
-            class map.
+        flatbuffer: A TFLite file with one input and the outputs logits, embedding and, if the network has them,
+            class map and lesion map.
         preprocess: How slices were normalised for an input that does not take bytes; by default the usual scaling.
 
     Raises:
@@ -162,11 +168,11 @@ def read_tensors(flatbuffer: bytes, preprocess: Preprocess | None = None) -> Ten
     tensors: dict[str, Tensor] = {}
     for position, detail in enumerate(details):
         tensor = describe(detail, position)
-        kind = "logits" if tensor.shape == (1, 2) else {4: "class_map", 2: "embedding"}.get(len(tensor.shape), "other")
-        tensors[kind] = tensor
-    if set(tensors) - {"class_map"} != {"logits", "embedding"} or len(tensors) != len(details):
+        tensors[output_kind(tensor.shape)] = tensor
+    if set(tensors) - {"class_map", "lesion_map"} != {"logits", "embedding"} or len(tensors) != len(details):
         raise EdgeCTError(
-            f"the converted graph must have the outputs logits, embedding and perhaps class map, but has {tensors}"
+            "the converted graph must have the outputs logits, embedding and perhaps class map and lesion map, "
+            f"but has {tensors}"
         )
     return Tensors(
         input=describe(interpreter.get_input_details()[0], 0),
@@ -175,4 +181,14 @@ def read_tensors(flatbuffer: bytes, preprocess: Preprocess | None = None) -> Ten
         embedding=tensors["embedding"],
         byte_scale=preprocess.scale,
         byte_zero_point=preprocess.zero_point,
+        lesion_map=tensors.get("lesion_map"),
     )
+
+
+def output_kind(shape: Sequence[int]) -> str:
+    """Tell which output of the graph a tensor of this shape is; "other" where it is none."""
+    if len(shape) == 2:
+        return "logits" if shape[1] == 2 else "embedding"
+    if len(shape) == 4:
+        return {1: "lesion_map", 2: "class_map"}.get(int(shape[3]), "other")
+    return "other"

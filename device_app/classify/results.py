@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..worklist.worklist import Worklist
 
 
-class Recorded(Result, frozen=True):
+class Recorded(Result, frozen=True, kw_only=True):
     """A result that is on the disk, with its number in the worklist."""
 
     id: int

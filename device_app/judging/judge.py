@@ -85,7 +85,12 @@ def _judge_source(classifier: Classifier, source: Source) -> Iterator[SliceJudge
     else:
         judgement = classifier.judge(data, source.name)
         yield SliceJudgement(
-            judgement.result, judgement.slice, judgement.outputs, source.name, judgement.slice is not None
+            judgement.result,
+            judgement.slice,
+            judgement.outputs,
+            judgement.region,
+            file=source.name,
+            readable=judgement.slice is not None,
         )
 
 
@@ -102,7 +107,9 @@ def _judge_dicom(classifier: Classifier, source: Source, data: Path | bytes) -> 
             assert judgement is not None
             readable = judged.skipped or judgement.slice is not None
             frame = replace(judged, judgement=None, class_map=None)
-            yield SliceJudgement(judgement.result, judgement.slice, judgement.outputs, source.name, readable, frame)
+            yield SliceJudgement(
+                judgement.result, judgement.slice, judgement.outputs, judgement.region, source.name, readable, frame
+            )
     except (InputRejected, OSError) as error:
         reason = str(getattr(error, "strerror", None) or error).removeprefix(f"{source.name}: ")
         yield reject_source(classifier, source, reason)

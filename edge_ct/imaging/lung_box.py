@@ -50,47 +50,66 @@ class Box(NamedTuple):
         )
 
 
-def find_lung_box(pixels: np.ndarray) -> Box | None:
-    """Find the rectangle around both lungs.
+class LungFields(NamedTuple):
+    """The lungs of a slice as a small mask: good for shares of the lungs, too coarse for outlines.
+
+    Attributes:
+        box: The rectangle around both lungs, in pixels of the slice.
+        mask: uint8 [96, 96], 1 where a slice that is resized to 96 x 96 px shows lung. Dense consolidation is missing.
+    """
+
+    box: Box
+    mask: np.ndarray
+
+
+def find_lung_fields(pixels: np.ndarray) -> LungFields | None:
+    """Find both lungs and the rectangle around them.
 
     Args:
         pixels: uint8 [h, w], a slice in a lung window, air dark; it may be cropped or have a frame of any grey.
 
     Returns:
-        The rectangle in the pixels of the slice, or None where no lungs are found.
+        The lungs, or None where no lungs are found.
     """
     copy = cv2.medianBlur(resize_exact(pixels, _SIDE, _SIDE), 3)
     top, bottom = _live_rows(copy)
     left, right = _live_rows(copy[top:bottom].T)
-    box = _search(copy[top:bottom, left:right])
-    if box is None:
+    lungs = _search(copy[top:bottom, left:right])
+    if lungs is None:
         # What looked like a frame may be soft tissue of one grey.
-        (top, left), box = (0, 0), _search(copy)
-    if box is None:
+        top, bottom, left, right = 0, _SIDE, 0, _SIDE
+        lungs = _search(copy)
+    if lungs is None:
         return None
+    box, mask = lungs
     rows, columns = pixels.shape
-    return Box(
+    inside = Box(
         (top + box.top) * rows // _SIDE,
         -(-(top + box.bottom) * rows // _SIDE),
         (left + box.left) * columns // _SIDE,
         -(-(left + box.right) * columns // _SIDE),
     )
+    whole = np.zeros_like(copy)
+    whole[top:bottom, left:right] = mask
+    return LungFields(inside, whole)
 
 
-def _search(copy: np.ndarray) -> Box | None:
-    """Find the lungs in a small copy without its frame, uint8 [h, w]; the result is in pixels of the copy."""
+def _search(copy: np.ndarray) -> LungFields | None:
+    """Find the lungs in a small copy without its frame, uint8 [h, w]; the result is in its pixels and of its shape."""
     threshold = _lung_threshold(copy) if copy.size else None
     if threshold is None:
         return None
     dark = np.asarray(copy <= threshold, np.uint8)
     opened = cv2.morphologyEx(dark & ~_air_around_body(dark), cv2.MORPH_OPEN, _DISC)
-    _, _, stats, _ = cv2.connectedComponentsWithStats(opened, connectivity=4)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(opened, connectivity=4)
     areas = stats[1:, cv2.CC_STAT_AREA]
     largest = int(areas.max(initial=0))
     if largest * _LARGEST < _SIDE * _SIDE:
         return None
-    left, top, width, height, _ = stats[1:][(areas * _SPECK >= _SIDE * _SIDE) & (areas * _SMALLER >= largest)].T
-    return Box(int(top.min()), int((top + height).max()), int(left.min()), int((left + width).max()))
+    lungs = np.append(False, (areas * _SPECK >= _SIDE * _SIDE) & (areas * _SMALLER >= largest))
+    left, top, width, height, _ = stats[lungs].T
+    box = Box(int(top.min()), int((top + height).max()), int(left.min()), int((left + width).max()))
+    return LungFields(box, lungs.astype(np.uint8)[labels])
 
 
 def _live_rows(copy: np.ndarray) -> tuple[int, int]:

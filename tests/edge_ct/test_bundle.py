@@ -174,9 +174,9 @@ def test_plain_flatbuffer_is_refused(tiny: Bundle) -> None:
 
 
 def test_newer_schema_is_named_as_such(tiny: Bundle, sealed_by_hand: Callable[..., bytes]) -> None:
-    newer = document(tiny.manifest) | {"schema": 2, "something": "new"}
+    newer = document(tiny.manifest) | {"schema": 3, "something": "new"}
     content = sealed_by_hand(tiny.model, {"manifest.json": json.dumps(newer).encode()})
-    rejected(content, r"newer edge-ct \(schema 2\)")
+    rejected(content, r"newer edge-ct \(schema 3\)")
 
 
 def test_unknown_fields_of_the_same_schema_are_passed_over(tiny: Bundle, sealed_by_hand: Callable[..., bytes]) -> None:

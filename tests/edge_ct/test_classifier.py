@@ -88,7 +88,7 @@ def test_result_tells_source_decision_model_and_times(classifier: Classifier, ph
 
 def test_json_has_the_documented_fields(classifier: Classifier, phantom_png: Path) -> None:
     fields = msgspec.json.decode(msgspec.json.encode(classifier.classify(phantom_png)))
-    assert list(fields) == ["source", "decision", "probability", "reason", "series", "model", "ms"]
+    assert list(fields) == ["source", "decision", "probability", "reason", "series", "model", "ms", "lesion_share"]
     assert list(fields["ms"]) == ["decode", "preprocess", "inference"]
 
 

@@ -10,11 +10,16 @@ import numpy as np
 import pytest
 
 from edge_ct.imaging import lungs
-from edge_ct.imaging.lung_box import Box, find_lung_box
+from edge_ct.imaging.lung_box import Box, find_lung_fields
 from edge_ct.phantom import make_patients, make_slice
 from edge_ct.preprocess import Preprocess
 
 ABDOMEN = np.where(np.add.outer(*2 * [(np.arange(256) - 128) ** 2]) < 100**2, 200, 3).astype(np.uint8)
+
+
+def find_lung_box(pixels: np.ndarray) -> Box | None:
+    lungs = find_lung_fields(pixels)
+    return lungs and lungs.box
 
 
 def overlap(one: Box, other: Box) -> float:
@@ -131,3 +136,14 @@ def test_box_agrees_with_the_outline_of_real_lungs() -> None:
                 overlaps.append(overlap(box.grown(6, *pixels.shape), around(found.mask).grown(6, *pixels.shape)))
     assert np.median(overlaps) > 0.97
     assert np.mean(np.array(overlaps) > 0.8) > 0.9
+
+
+def test_small_mask_is_of_the_lungs() -> None:
+    shares = []
+    for phantom in make_patients(6, 3, 288, seed=4):
+        lungs_found = find_lung_fields(phantom.image)
+        assert lungs_found is not None
+        healthy = phantom.lungs & ~phantom.lesion
+        small = cv2.resize(lungs_found.mask, (288, 288), interpolation=cv2.INTER_NEAREST) > 0
+        shares.append(((small & phantom.lungs).sum() / small.sum(), (small & healthy).sum() / healthy.sum()))
+    assert np.min(shares) > 0.7 and np.median(shares, 0).min() > 0.9
