@@ -14,7 +14,7 @@ from edge_ct.dataset import Dataset
 from edge_ct.errors import EdgeCTError
 from edge_ct.system.files import refuse_existing
 
-from .. import plots
+from ..plots.picture_sheet import draw_picture_sheet
 from .similarity import Link
 
 _COLUMNS, _ROWS, _SIDE = 10, 20, 128
@@ -55,7 +55,7 @@ def draw_groups(dataset: Dataset, groups: Sequence[str], links: Sequence[Link], 
             tiles[row, column] = boxed(slices.read(dataset.paths[index]).pixels, _SIDE)
     title = [f"{dataset.name}: the largest of {len(members)} groups of {len(dataset)} slices, and the weakest links "
              f"(similarity of gradients). {_NOTE}"]  # fmt: skip
-    plots.contact_sheet(tiles, [""] * _COLUMNS, captions, title, path)
+    draw_picture_sheet(tiles, [""] * _COLUMNS, captions, title, path)
 
 
 def draw_pairs(pairs: Sequence[tuple[Path, Path]], captions: Sequence[str], title: str, path: Path) -> None:
@@ -64,7 +64,7 @@ def draw_pairs(pairs: Sequence[tuple[Path, Path]], captions: Sequence[str], titl
     for row, pair in enumerate(pairs):
         first, second = (boxed(slices.read(one).pixels, _PAIR_SIDE) for one in pair)
         tiles[row] = first, second, 255 - cv2.absdiff(first, second)
-    plots.contact_sheet(tiles, ["first", "second", "difference"], captions, [f"{title} {_NOTE}"], path)
+    draw_picture_sheet(tiles, ["first", "second", "difference"], captions, [f"{title} {_NOTE}"], path)
 
 
 def boxed(pixels: np.ndarray, side: int) -> np.ndarray:

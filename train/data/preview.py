@@ -12,7 +12,7 @@ from edge_ct.dataset import Dataset, load, load_images
 from edge_ct.preprocess import Preprocess
 from edge_ct.system.progress import QUIET, Progress
 
-from .. import plots
+from ..plots.picture_sheet import check_sheet_size, draw_picture_sheet
 from . import contact_sheet
 from .augment import Augment, policy
 
@@ -48,7 +48,7 @@ def write(data: Path, out: Path, options: Options, force: bool = False, progress
     augment = policy(options.augment)
     dataset = load(data, options.positive)
     chosen = choose(dataset.labels, options.slices, options.seed)
-    plots.check_sheet(len(chosen), options.per_slice + 1, options.size)
+    check_sheet_size(len(chosen), options.per_slice + 1, options.size)
     shown = dataset.take(chosen)
     with progress.bar("reading slices", len(shown)) as on_done:
         images = load_images(shown, Preprocess(options.size), on_done).images
@@ -58,7 +58,7 @@ def write(data: Path, out: Path, options: Options, force: bool = False, progress
         for index, image in zip(chosen, images, strict=True)
     ]
     names = _names(shown, data)
-    plots.contact_sheet(
+    draw_picture_sheet(
         np.array(rows)[..., 0],
         ["original", *(f"epoch {epoch}" for epoch in epochs)],
         [f"{dataset.classes[label]}: {name}" for label, name in zip(shown.labels, names, strict=True)],

@@ -1,4 +1,4 @@
-"""What the layers of a network respond to, along its depth (Garg et al. 2020, figures 6 and 7)."""
+"""Activation maps of a network's layers along its depth (Garg et al. 2020, figures 6 and 7)."""
 
 from __future__ import annotations
 
@@ -10,43 +10,58 @@ import numpy as np
 
 from edge_ct.system import native_output
 
-from .network import Network
+from .network import RunNetwork
 
 with native_output.captured_native_stderr():
     import keras
 
 _CONVOLUTIONS = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D")
+_DEFAULT_LAYERS = 8
 
 
 @dataclass(frozen=True, eq=False)
-class Response:
-    """One layer's. maps: float32 [n, f, h, w], of the same f filters for all slices; filters: their numbers."""
+class LayerResponse:
+    """Activation maps of some filters of one layer.
+
+    Attributes:
+        layer: Name of the layer.
+        filters: Indices of the f filters.
+        maps: float32 [n, f, h, w]; the same filters for all n slices.
+    """
 
     layer: str
     filters: tuple[int, ...]
     maps: np.ndarray
 
 
-def chosen(network: Network, names: Sequence[str] = (), every: int = 0) -> list[Any]:
-    """The layers of those names; else every k-th convolution, where `every` is 0 about eight over the whole depth.
+def choose_layers(network: RunNetwork, names: Sequence[str] = (), every: int = 0) -> list[Any]:
+    """Choose the layers to show.
 
-    Raises `EdgeCTError` for a layer that there is not.
+    Args:
+        network: The network of a run.
+        names: Names of layers. If there are none, convolutions are chosen by `every`.
+        every: Choose every k-th convolution; 0 chooses about eight over the whole depth.
+
+    Raises:
+        EdgeCTError: The network has no layer of one of these names.
     """
     if names:
         return [network.layer(name) for name in names]
-    found = _convolutions(network)
-    step = every or max(1, len(found) // 8)
-    return found[::step]
+    convolutions = _spatial_convolutions(network)
+    return convolutions[:: every or max(1, len(convolutions) // _DEFAULT_LAYERS)]
 
 
-def along(network: Network, count: int) -> list[Any]:
-    """`count` convolutions, evenly over the depth, the first and the last among them."""
-    found = _convolutions(network)
-    return [found[i] for i in np.unique(np.linspace(0, len(found) - 1, count).round().astype(int))]
+def layers_along_depth(network: RunNetwork, count: int) -> list[Any]:
+    """Return `count` convolutions spaced evenly over the depth, including the first and the last."""
+    convolutions = _spatial_convolutions(network)
+    return [convolutions[i] for i in np.unique(np.linspace(0, len(convolutions) - 1, count).round().astype(int))]
 
 
-def _convolutions(network: Network) -> list[Any]:
-    """Not those of one cell, such as of EfficientNet's squeeze and excitation: they have no place to show."""
+def _spatial_convolutions(network: RunNetwork) -> list[Any]:
+    """Return the convolutions with more than one output cell.
+
+    Those with a single one, such as in EfficientNet's squeeze and excitation, give no picture.
+    """
     return [
         layer
         for layer in network.layers
@@ -54,21 +69,25 @@ def _convolutions(network: Network) -> list[Any]:
     ]
 
 
-def responses(network: Network, images: np.ndarray, layers: Sequence[Any], filters: int) -> list[Response]:
-    """The `filters` filters of each layer whose maps vary most over a slice, on average over the slices.
+def measure_responses(
+    network: RunNetwork, images: np.ndarray, layers: Sequence[Any], filters: int
+) -> list[LayerResponse]:
+    """Compute activation maps of the filters that vary most over a slice, on average over all slices.
 
-    images: uint8 [n, s, s, 1].
+    Args:
+        network: The network of a run.
+        images: uint8 [n, s, s, 1].
+        layers: Keras layers of the network.
+        filters: Number of filters per layer.
     """
     model = keras.Model(network.model.inputs, [layer.output for layer in layers])
-    found = []
     outputs = model.predict_on_batch(network.preprocess.normalise(images))
-    for layer, values in zip(layers, outputs if len(layers) > 1 else [_only(outputs)], strict=True):
-        spread = np.asarray(values, np.float64).var((1, 2)).mean(0)
-        best = np.argsort(-spread, kind="stable")[:filters]
+    if len(layers) == 1 and not isinstance(outputs, list):
+        outputs = [outputs]
+    responses = []
+    for layer, values in zip(layers, outputs, strict=True):
+        variance = np.asarray(values, np.float64).var((1, 2)).mean(0)
+        best = np.argsort(-variance, kind="stable")[:filters]
         maps = np.asarray(values, np.float32)[..., best].transpose(0, 3, 1, 2)
-        found.append(Response(layer.name, tuple(int(index) for index in best), maps))
-    return found
-
-
-def _only(outputs: Any) -> Any:
-    return outputs[0] if isinstance(outputs, list) else outputs
+        responses.append(LayerResponse(layer.name, tuple(int(index) for index in best), maps))
+    return responses

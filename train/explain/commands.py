@@ -1,4 +1,4 @@
-"""`edge-ct explain`: parse, call, print."""
+"""The commands of `edge-ct explain`: parse, call, print."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ..command_options import PATH, force_option, json_option, quiet_tensorflow,
 
 _run = click.argument("run", type=PATH)
 _slices = click.argument("slices", type=PATH, nargs=-1, required=True, metavar="SLICE...")
-_out = click.option("--out", type=PATH, required=True, help="Folder to write.")
-_html = click.option("--html", "as_html", is_flag=True, help="A page of the pictures too: gallery.html.")
+_out = click.option("--out", type=PATH, required=True, help="Folder to write the results to.")
+_html = click.option("--html", "as_html", is_flag=True, help="Also write a page with all pictures, gallery.html.")
 
 
 @click.group(short_help="See what a network looks at.")
 def explain() -> None:
-    """See what a network looks at, and whether its maps mean anything. Research use only."""
+    """Show what a network looks at, and check whether its maps mean anything. Research use only."""
 
 
-@explain.command(short_help="Heat maps of a run.")
+@explain.command(short_help="Draw heat maps of a run.")
 @_run
 @_slices
 @_out
@@ -31,9 +31,9 @@ def explain() -> None:
     "methods",
     type=click.Choice(["gradcam", "gradcam++", "classmap"]),
     multiple=True,
-    help="One or more; by default Grad-CAM, Grad-CAM++ and, where the head has one, the class map.",
+    help="Kind of map, may be repeated; by default Grad-CAM, Grad-CAM++ and, if the network has one, the class map.",
 )
-@click.option("--layer", help="Of Grad-CAM; the last convolution by default.")
+@click.option("--layer", help="Layer that Grad-CAM maps; by default the last convolution.")
 @_html
 @force_option
 @json_option
@@ -47,9 +47,9 @@ def gradcam(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Where a run found evidence for COVID-19: overlays (maps.png) and raw arrays (maps.npz), of any network.
+    """Map where a run finds evidence for COVID-19, as overlays (maps.png) and arrays (maps.npz).
 
-    What is explained is the log-odds of COVID-19. Runs on Keras' TensorFlow backend.
+    The maps explain the log-odds of COVID-19. They work for any network of the zoo, on Keras' TensorFlow backend.
 
     \b
     Example:
@@ -57,19 +57,29 @@ def gradcam(
       edge-ct explain gradcam runs/vgg16 a.png b.png --layer block4_conv3 --out maps --html
     """
     quiet_tensorflow()
-    from . import of_run
+    from .of_run import explain_gradcam
 
-    found = of_run.gradcam(run, slices, out, methods, layer, as_html, force, Progress())
-    _print(found, as_json, out)
+    _print_files(explain_gradcam(run, slices, out, methods, layer, as_html, force, Progress()), as_json, out)
 
 
-@explain.command(short_help="What the layers of a run respond to.")
+@explain.command(short_help="Draw activation maps of the layers of a run.")
 @_run
 @_slices
 @_out
-@click.option("--layer", "layers", multiple=True, help="A layer to show; more than once for several.")
-@click.option("--every", type=click.IntRange(0), default=0, help="Every k-th convolution; about eight by default.")
-@click.option("--filters", type=click.IntRange(1, 64), default=8, show_default=True, help="A layer, by variance.")
+@click.option("--layer", "layers", multiple=True, help="Name of a layer to show, may be repeated.")
+@click.option(
+    "--every",
+    type=click.IntRange(0),
+    default=0,
+    help="Show every k-th convolution; by default about eight over the whole depth.",
+)
+@click.option(
+    "--filters",
+    type=click.IntRange(1, 64),
+    default=8,
+    show_default=True,
+    help="Number of filters shown per layer, highest variance first.",
+)
 @_html
 @force_option
 @json_option
@@ -84,58 +94,74 @@ def activations(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Intermediate activation maps: one picture a layer, and a strip along the depth (Garg et al. 2020, figures 6, 7).
+    """Draw activation maps of layers, and a picture along the depth (Garg et al. 2020, figures 6 and 7).
 
     \b
     Example:
       edge-ct explain activations runs/efficientnetb0 positive.png negative.png --out activations
     """
     quiet_tensorflow()
-    from . import of_run
+    from .of_run import explain_activations
 
-    _print(of_run.activations(run, slices, out, layers, every, filters, as_html, force), as_json, out)
+    _print_files(explain_activations(run, slices, out, layers, every, filters, as_html, force), as_json, out)
 
 
-@explain.command(short_help="Mean intensity of the attended region, base against Modified.")
+@explain.command(short_help="Compare the attended region, base against Modified network.")
 @click.argument("base", type=PATH)
 @click.argument("modified", type=PATH)
 @_out
-@click.option("--data", type=PATH, help="Folder or CSV of slices; the base run's test part by default.")
-@click.option("--limit", type=click.IntRange(2), default=200, show_default=True, help="Slices a class, at most.")
+@click.option("--data", type=PATH, help="Folder or CSV of labelled slices; by default the test split of the base run.")
+@click.option(
+    "--limit", type=click.IntRange(2), default=200, show_default=True, help="Maximum number of slices per class."
+)
 @_html
 @force_option
 @json_option
 def attended(
     base: Path, modified: Path, out: Path, data: Path | None, limit: int, as_html: bool, force: bool, as_json: bool
 ) -> None:
-    """Garg et al. 2020, section 2.5.1: a table with paired tests, and the maps of both networks (figures 4 and 5).
+    """Measure the mean intensity of the attended region of two networks (Garg et al. 2020, section 2.5.1).
 
-    The mask is of the base network's map, pixels more than one standard deviation above its mean; both networks' maps
-    are averaged over it.
+    The mask comes from the base network's map: pixels more than one standard deviation above its mean. Both networks'
+    maps are averaged over this mask. The command writes a table with paired tests and the maps of both networks
+    (figures 4 and 5).
 
     \b
     Example:
       edge-ct explain attended runs/resnet50 runs/modified-resnet50 --out attended
     """
     quiet_tensorflow()
-    from . import of_run
+    from .of_run import explain_attended
 
-    _print(of_run.attended_region(base, modified, out, data, limit, as_html, force, Progress()), as_json, out)
+    _print_files(explain_attended(base, modified, out, data, limit, as_html, force, Progress()), as_json, out)
 
 
-@explain.command(short_help="Several runs on the same slices, as the paper's figures.")
+@explain.command(short_help="Draw several runs on the same slices, as in the paper's figures.")
 @click.argument("runs", type=PATH, nargs=-1, required=True, metavar="RUN...")
 @_out
-@click.option("--data", type=PATH, help="Folder or CSV of labelled slices; phantoms by default.")
-@click.option("--slices", "count", type=click.IntRange(1, 8), default=4, show_default=True, help="A class in a figure.")
+@click.option("--data", type=PATH, help="Folder or CSV of labelled slices; by default phantoms are drawn.")
+@click.option(
+    "--slices",
+    "count",
+    type=click.IntRange(1, 8),
+    default=4,
+    show_default=True,
+    help="Number of slices per class in figures 4 and 5.",
+)
 @click.option(
     "--cells",
     type=click.IntRange(1),
     default=6,
     show_default=True,
-    help="Map the deepest layer with at least so many cells a side: small inputs leave the last one few.",
+    help="Minimum number of cells per side: the deepest layer with that many is mapped.",
 )
-@click.option("--limit", type=click.IntRange(2), default=40, show_default=True, help="Slices a class, in the tables.")
+@click.option(
+    "--limit",
+    type=click.IntRange(2),
+    default=40,
+    show_default=True,
+    help="Maximum number of slices per class in the tables.",
+)
 @_html
 @force_option
 @json_option
@@ -150,11 +176,12 @@ def figures(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Garg et al. 2020, figures 4 to 7, of several runs, and a table of their attended regions.
+    """Draw figures 4 to 7 of Garg et al. 2020 for several runs, and tabulate their attended regions.
 
-    Grad-CAM of positive slices, of negative ones; activation maps along the depth; a positive slice beside a negative
-    one. Networks are paired with their Modified forms by name. Phantoms, which are drawn where no data is named, have
-    their lesions outlined, and networks.csv says how often a map is strongest at one.
+    Figures 4 and 5 show Grad-CAM of positive and of negative slices, figure 6 activation maps along the depth, figure 7
+    those of a positive slice beside a negative one. Networks are paired with their Modified forms by name. Without
+    --data, phantoms are used: their lesions are outlined, and networks.csv counts how often a map is strongest at a
+    lesion.
 
     \b
     Example:
@@ -162,13 +189,13 @@ def figures(
       edge-ct explain figures runs/resnet50 runs/modified-resnet50 --data slices/ --out figures
     """
     quiet_tensorflow()
-    from . import of_run
+    from .of_run import explain_figures
 
-    found = of_run.overviews(runs, out, data, count, cells, limit, as_html, force, Progress())
-    _print(found, as_json, out)
+    written = explain_figures(runs, out, data, count, cells, limit, as_html, force, Progress())
+    _print_files(written, as_json, out)
 
 
-@explain.command(short_help="Maps of a bundle, without gradients.")
+@explain.command(short_help="Draw maps of a bundle, without gradients.")
 @click.argument("bundle", type=PATH)
 @_slices
 @_out
@@ -177,10 +204,16 @@ def figures(
     "methods",
     type=click.Choice(["classmap", "occlusion", "rise"]),
     multiple=True,
-    help="One or more; by default all that the graph allows.",
+    help="Kind of map, may be repeated; by default all that the bundle allows.",
 )
-@click.option("--seconds", type=click.FloatRange(0.1), default=10.0, show_default=True, help="A slice and method.")
-@click.option("--run", type=PATH, help="The run it was made of: how well its Grad-CAM agrees.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0.1),
+    default=10.0,
+    show_default=True,
+    help="Time limit per slice and method, in seconds.",
+)
+@click.option("--run", type=PATH, help="Run that the bundle was made of: measure the agreement with its Grad-CAM.")
 @seed_option
 @_html
 @force_option
@@ -197,30 +230,39 @@ def bundle(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Class map, occlusion and RISE of a bundle, by the engine that the device runs.
+    """Compute class map, occlusion and RISE of a bundle with the engine that the device runs.
 
     \b
     Example:
       edge-ct explain bundle model.tflite slices/ --run runs/mobilenetv2 --out maps
     """
     quiet_tensorflow()
-    from . import of_run
+    from .of_bundle import explain_bundle
 
-    _print(of_run.bundle(bundle, slices, out, methods, seconds, run, seed, as_html, force, Progress()), as_json, out)
+    written = explain_bundle(bundle, slices, out, methods, seconds, run, seed, as_html, force, Progress())
+    _print_files(written, as_json, out)
 
 
-@explain.command(short_help="Whether the maps mean anything.")
+@explain.command(short_help="Check whether the maps mean anything.")
 @click.argument("target", type=PATH, metavar="RUN_OR_BUNDLE")
-@click.option("--data", type=PATH, help="Slices to check on; phantoms alone by default.")
-@click.option("--run", type=PATH, help="The run that a bundle was made of: how well its Grad-CAM agrees.")
-@click.option("--phantoms", type=click.IntRange(1), default=50, show_default=True, help="Phantoms to check on.")
-@click.option("--limit", type=click.IntRange(2), default=40, show_default=True, help="Slices a class, at most.")
+@click.option("--data", type=PATH, help="Folder or CSV of labelled slices; by default only phantoms are used.")
+@click.option("--run", type=PATH, help="Run that the bundle was made of: measure the agreement with its Grad-CAM.")
+@click.option(
+    "--phantoms",
+    type=click.IntRange(1),
+    default=50,
+    show_default=True,
+    help="Number of phantoms for the pointing game.",
+)
+@click.option(
+    "--limit", type=click.IntRange(2), default=40, show_default=True, help="Maximum number of slices per class."
+)
 @seed_option
 @json_option
 def check(
     target: Path, data: Path | None, run: Path | None, phantoms: int, limit: int, seed: int, as_json: bool
 ) -> None:
-    """Deletion and insertion, scrambled weights, energy inside the lungs, and the pointing game on phantoms.
+    """Check maps by deletion and insertion, scrambled weights, energy in the lungs and the pointing game on phantoms.
 
     \b
     Example:
@@ -228,25 +270,26 @@ def check(
       edge-ct explain check model.tflite --run runs/mobilenetv2 --phantoms 200 --json
     """
     quiet_tensorflow()
-    from . import of_run
+    from .of_bundle import check_maps
 
-    found = of_run.check(target, data, run, phantoms, limit, seed, Progress())
-    if as_json:
-        print_json(found)
-        return
-    for line in found.lines():
-        click.echo(line)
+    _print_report(check_maps(target, data, run, phantoms, limit, seed, Progress()), as_json)
 
 
-@explain.command(short_help="The training cases that are most like a slice.")
+@explain.command(short_help="Find the training cases most similar to a slice.")
 @_run
 @click.argument("slices", type=PATH, nargs=-1, metavar="[SLICE]...")
-@click.option("--count", type=click.IntRange(1, 100), default=5, show_default=True, help="Groups a slice.")
-@click.option("--data", type=PATH, help="Where the run's slices are, if they have moved.")
-@click.option("--score", "scored", is_flag=True, help="Score the prototypes alone on the run's test part.")
+@click.option(
+    "--count",
+    type=click.IntRange(1, 100),
+    default=5,
+    show_default=True,
+    help="Number of training groups shown per slice.",
+)
+@click.option("--data", type=PATH, help="Where the slices of the run are, if they have moved.")
+@click.option("--score", "scored", is_flag=True, help="Score a classifier of prototypes alone on the run's test split.")
 @json_option
 def nearest(run: Path, slices: tuple[Path, ...], count: int, data: Path | None, scored: bool, as_json: bool) -> None:
-    """The closest training groups in the space of pooled features: names and similarities, never pictures.
+    """Find the training groups closest to a slice by pooled features: names and similarities, never pictures.
 
     \b
     Example:
@@ -254,22 +297,22 @@ def nearest(run: Path, slices: tuple[Path, ...], count: int, data: Path | None, 
       edge-ct explain nearest runs/mobilenetv2 --score
     """
     if not slices and not scored:
-        raise click.UsageError("name slices to compare, or ask for --score")
+        raise click.UsageError("name slices to compare, or add --score")
     quiet_tensorflow()
-    from . import of_run
+    from .of_run import explain_nearest
 
-    found = of_run.nearest_cases(run, slices, count, data, scored, Progress())
+    _print_report(explain_nearest(run, slices, count, data, scored, Progress()), as_json)
+
+
+def _print_report(report: Any, as_json: bool) -> None:
     if as_json:
-        print_json(found)
+        print_json(report)
         return
-    for line in found.lines():
+    for line in report.lines():
         click.echo(line)
 
 
-def _print(found: Any, as_json: bool, out: Path) -> None:
-    if as_json:
-        print_json(found)
-        return
-    for line in found.lines():
-        click.echo(line)
-    click.echo(f"{out}: {', '.join(found.files)}")
+def _print_files(written: Any, as_json: bool, out: Path) -> None:
+    _print_report(written, as_json)
+    if not as_json:
+        click.echo(f"{out}: {', '.join(written.files)}")

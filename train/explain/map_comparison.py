@@ -1,17 +1,17 @@
-"""What maps are compared by: their size, their strongest part, their order."""
+"""Measures that compare two maps: masks of their strongest parts, overlap, rank correlation."""
 
 from __future__ import annotations
 
 import numpy as np
 
 
-def attended(heat: np.ndarray) -> np.ndarray:
-    """Pixels more than one standard deviation above the mean, bool [h, w] (Garg et al. 2020, section 2.5.1)."""
+def attended_mask(heat: np.ndarray) -> np.ndarray:
+    """Return the pixels more than one standard deviation above the mean, bool [h, w] (Garg et al. 2020, 2.5.1)."""
     return np.asarray(heat > heat.mean() + heat.std())
 
 
-def strongest(heat: np.ndarray, share: float) -> np.ndarray:
-    """The strongest `share` of the pixels, bool [h, w]; ties are broken by place."""
+def strongest_mask(heat: np.ndarray, share: float) -> np.ndarray:
+    """Return the strongest `share` (0 to 1) of the pixels, bool [h, w]; of equal pixels the first ones are taken."""
     count = max(1, round(share * heat.size))
     mask = np.zeros(heat.size, bool)
     mask[np.argsort(-heat, axis=None, kind="stable")[:count]] = True
@@ -19,13 +19,13 @@ def strongest(heat: np.ndarray, share: float) -> np.ndarray:
 
 
 def iou(first: np.ndarray, second: np.ndarray) -> float:
-    """Intersection over union of two masks; 1 where both are empty."""
+    """Return the intersection over union of two masks; 1 if both are empty."""
     union = int((first | second).sum())
     return float((first & second).sum() / union) if union else 1.0
 
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """Spearman's, of two maps of one size; 0 where one of them is flat."""
+    """Return Spearman's rank correlation of two maps of the same size; 0 if one of them is constant."""
     from scipy.stats import rankdata
 
     a, b = rankdata(first), rankdata(second)

@@ -1,8 +1,8 @@
-"""The training cases that are most like a slice, and a classifier of nothing but them.
+"""Training cases similar to a slice, and a classifier that uses nothing but them.
 
-A prototype is the mean embedding of a training group (a patient, or slices that look like one patient's; a slice of its
-own where the run knows no groups), after Soares' xDNN, which decides by the nearest prototypes: its published F1 on the
-public set is 97.31 %. Only identities and similarities are shown, never a training slice.
+A prototype is the mean embedding of a training group: a patient, slices that look like those of one patient, or a
+single slice if the run knows no groups. The idea is that of Soares' xDNN, which decides by the nearest prototypes; its
+published F1 on the public set is 97.31 %. Only identities and similarities are shown, never a training slice.
 """
 
 from __future__ import annotations
@@ -19,14 +19,24 @@ from edge_ct.metrics import Scores, score
 from edge_ct.system import native_output
 from edge_ct.system.progress import QUIET, Progress
 
-from .network import LAST, Network, batches
+from .network import LAST_CONVOLUTION, RunNetwork, batches
 
 with native_output.captured_native_stderr():
     import keras
 
+# Cosines of embeddings lie close to one: their difference is multiplied by this before the logistic function.
+_SHARPNESS = 50
+
 
 class Neighbour(msgspec.Struct, frozen=True):
-    """A training group. similarity: cosine of embeddings, -1 to 1; slices: how many it has."""
+    """A training group that is similar to a slice.
+
+    Attributes:
+        group: Name of the group.
+        label: Its class.
+        similarity: Cosine of the embeddings, -1 to 1.
+        slices: Number of slices in the group.
+    """
 
     group: str
     label: str
@@ -36,7 +46,14 @@ class Neighbour(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, eq=False)
 class Prototypes:
-    """vectors: float32 [p, e], unit length; labels: [p], 1 positive; groups: p names; sizes: [p] slices."""
+    """The mean embeddings of p training groups.
+
+    Attributes:
+        vectors: float32 [p, e], of unit length.
+        labels: [p]; 1 is positive.
+        groups: Names of the p groups.
+        sizes: Number of slices in each group, [p].
+    """
 
     vectors: np.ndarray
     labels: np.ndarray
@@ -44,67 +61,108 @@ class Prototypes:
     sizes: np.ndarray
 
 
-def embed(network: Network, images: np.ndarray, progress: Progress = QUIET) -> np.ndarray:
-    """Pooled features of the last convolution, float32 [n, e], unit length, of images uint8 [n, s, s, 1]."""
-    pooled = keras.layers.GlobalAveragePooling2D()(network.layer(LAST).output)
-    model, found = keras.Model(network.model.inputs, pooled), []
-    with progress.bar("embedding", len(images)) as on_done:
+def embed(network: RunNetwork, images: np.ndarray, progress: Progress = QUIET) -> np.ndarray:
+    """Return the pooled features of the last convolution, float32 [n, e], of unit length.
+
+    Args:
+        network: The network of a run.
+        images: uint8 [n, s, s, 1].
+        progress: Where progress is shown.
+    """
+    pooled = keras.layers.GlobalAveragePooling2D()(network.layer(LAST_CONVOLUTION).output)
+    model, features = keras.Model(network.model.inputs, pooled), []
+    with progress.bar("computing embeddings", len(images)) as on_done:
         for batch in batches(network, images):
-            found.append(model.predict_on_batch(batch))
+            features.append(model.predict_on_batch(batch))
             on_done(len(batch))
-    return _unit(np.concatenate(found))
+    return _normalise(np.concatenate(features))
 
 
-def prototypes(network: Network, data: Path | None = None, progress: Progress = QUIET) -> Prototypes:
-    """Of the run's training part. data: where its slices are, if they have moved. Raises `DataRejected`."""
+def build_prototypes(network: RunNetwork, data: Path | None = None, progress: Progress = QUIET) -> Prototypes:
+    """Compute the prototypes of the run's training split.
+
+    Args:
+        network: The network of a run.
+        data: Where the run's slices are now, if they have moved.
+        progress: Where progress is shown.
+
+    Raises:
+        DataRejected: The run has no training split, or its slices cannot be read.
+    """
     table = network.run.split()
     train = table.where("train")
     if not len(train):
-        raise DataRejected(f"{network.run.folder}: no training part to take prototypes from")
+        raise DataRejected(f"{network.run.folder}: the run has no training split to compute prototypes of")
     dataset = network.run.dataset(data).take(train)
     with progress.bar("reading slices", len(dataset)) as on_done:
         images = load_images(dataset, network.preprocess, on_done)
     vectors = embed(network, images.images, progress)
-    # A group of both labels, if there is one, is two prototypes.
+    # If a group has slices of both classes, it gives two prototypes.
     names = [(table.groups[i] or Path(table.paths[i]).name, int(table.labels[i])) for i in train]
     kinds = sorted(set(names))
-    members = [[at for at, name in enumerate(names) if name == kind] for kind in kinds]
+    members = [[position for position, name in enumerate(names) if name == kind] for kind in kinds]
     return Prototypes(
-        _unit(np.stack([vectors[own].mean(0) for own in members])),
+        _normalise(np.stack([vectors[indices].mean(0) for indices in members])),
         np.array([label for _, label in kinds]),
         tuple(name for name, _ in kinds),
-        np.array([len(own) for own in members]),
+        np.array([len(indices) for indices in members]),
     )
 
 
-def nearest(found: Prototypes, vectors: np.ndarray, classes: tuple[str, str], count: int) -> list[list[Neighbour]]:
-    """The `count` most similar groups of each of the embeddings [n, e], the most similar first."""
-    similarities = vectors @ found.vectors.T
+def find_nearest(
+    prototypes: Prototypes, vectors: np.ndarray, classes: tuple[str, str], count: int
+) -> list[list[Neighbour]]:
+    """Find the most similar training groups of each embedding, the most similar first.
+
+    Args:
+        prototypes: The training groups.
+        vectors: Embeddings of slices, float32 [n, e], of unit length.
+        classes: Names of the negative and the positive class.
+        count: Maximum number of groups per slice.
+    """
+    similarities = vectors @ prototypes.vectors.T
     return [
         [
-            Neighbour(found.groups[i], classes[found.labels[i]], float(row[i]), int(found.sizes[i]))
+            Neighbour(prototypes.groups[i], classes[prototypes.labels[i]], float(row[i]), int(prototypes.sizes[i]))
             for i in np.argsort(-row, kind="stable")[:count]
         ]
         for row in similarities
     ]
 
 
-def decide(found: Prototypes, vectors: np.ndarray) -> np.ndarray:
-    """Share of the similarity that is the nearest positive prototype's, float64 [n]: at least 0.5 is positive."""
-    similarities = vectors.astype(np.float64) @ found.vectors.T.astype(np.float64)
-    best = [similarities[:, found.labels == label].max(1) for label in (0, 1)]
-    # Of cosines near one only their difference says anything.
-    return np.asarray(1 / (1 + np.exp(-50 * (best[1] - best[0]))))
+def prototype_probabilities(prototypes: Prototypes, vectors: np.ndarray) -> np.ndarray:
+    """Classify by the nearest positive and the nearest negative prototype.
+
+    Args:
+        prototypes: The training groups.
+        vectors: Embeddings of slices, float32 [n, e], of unit length.
+
+    Returns:
+        Pseudo-probability of the positive class, float64 [n]; at least 0.5 is positive.
+    """
+    similarities = vectors.astype(np.float64) @ prototypes.vectors.T.astype(np.float64)
+    negative, positive = (similarities[:, prototypes.labels == label].max(1) for label in (0, 1))
+    return np.asarray(1 / (1 + np.exp(-_SHARPNESS * (positive - negative))))
 
 
-def baseline(network: Network, found: Prototypes, data: Path | None = None, progress: Progress = QUIET) -> Scores:
-    """Scores of the prototypes alone on the run's test part."""
+def score_prototypes(
+    network: RunNetwork, prototypes: Prototypes, data: Path | None = None, progress: Progress = QUIET
+) -> Scores:
+    """Score the classification by prototypes alone on the run's test split.
+
+    Args:
+        network: The network of a run.
+        prototypes: Its training groups.
+        data: Where the run's slices are now, if they have moved.
+        progress: Where progress is shown.
+    """
     table = network.run.split()
     dataset = network.run.dataset(data).take(table.where("test"))
     with progress.bar("reading slices", len(dataset)) as on_done:
         images = load_images(dataset, network.preprocess, on_done)
-    return score(dataset.labels, decide(found, embed(network, images.images, progress)))
+    vectors = embed(network, images.images, progress)
+    return score(dataset.labels, prototype_probabilities(prototypes, vectors))
 
 
-def _unit(vectors: np.ndarray) -> np.ndarray:
+def _normalise(vectors: np.ndarray) -> np.ndarray:
     return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), np.float32)

@@ -1,4 +1,4 @@
-"""A trained run opened for looking into: its network, its spatial layers, its log-odds."""
+"""A trained run opened for explanation: its network, its spatial layers, its log-odds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from edge_ct import slices
 from edge_ct.errors import DataRejected, EdgeCTError, InputRejected
 from edge_ct.imaging.slice_check import check_slice
-from edge_ct.network_analysis import receptive_field
+from edge_ct.network_analysis.receptive_field import Centres, measure_cell_centres
 from edge_ct.phantom import preprocessed_phantoms
 from edge_ct.preprocess import Preprocess
 from edge_ct.run import Run, load_finished_run
@@ -24,14 +24,21 @@ with native_output.captured_native_stderr():
     import keras
 
 BATCH = 16
-LAST = "features"
-# Log-odds of COVID-19, float64 [n], of images uint8 [n, s, s, 1].
+# Every network of the zoo calls its last convolution, after its activation, by this name.
+LAST_CONVOLUTION = "features"
+# Images uint8 [n, s, s, 1] -> log-odds of COVID-19, float64 [n].
 LogOdds = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
-class Network:
-    """A run's Keras network. layers: its layers of spatial output [n, h, w, c], from the slice inwards."""
+class RunNetwork:
+    """The Keras network of a run.
+
+    Attributes:
+        run: The run.
+        model: The Keras network.
+        layers: Its layers with spatial output [n, h, w, c], from the input to the output.
+    """
 
     run: Run
     model: Any
@@ -39,7 +46,7 @@ class Network:
 
     @property
     def preprocess(self) -> Preprocess:
-        """What turns a slice into the network's input."""
+        """The preprocessing that turns a slice into the network's input."""
         return self.run.info.preprocess
 
     @property
@@ -49,26 +56,33 @@ class Network:
 
     @property
     def has_class_map(self) -> bool:
-        """Whether its head is the mean of a class map."""
+        """Whether the logits are the mean of a class map."""
         return any(layer.name == "class_map" for layer in self.model.layers)
 
     def layer(self, name: str | None = None) -> Any:
-        """A layer of spatial output; by default the last convolution's, after its activation.
+        """Return a layer with spatial output.
 
-        Raises `EdgeCTError` that suggests the nearest names.
+        Args:
+            name: Name of the layer; by default the last convolution, after its activation.
+
+        Raises:
+            EdgeCTError: There is no such layer; the message suggests similar names.
         """
         by_name = {layer.name: layer for layer in self.layers}
-        wanted = LAST if name is None else name
+        wanted = LAST_CONVOLUTION if name is None else name
         if wanted in by_name:
             return by_name[wanted]
         near = difflib.get_close_matches(wanted, by_name, n=4, cutoff=0.4)
         others = ", ".join(near) or f"{self.layers[0].name} ... {self.layers[-1].name}"
         if any(layer.name == wanted for layer in self.model.layers):
             raise EdgeCTError(f"{self.name}: layer {wanted!r} has no spatial output to draw a map of; try {others}")
-        raise EdgeCTError(f"{self.name}: no layer named {wanted!r}; near are {others}")
+        raise EdgeCTError(f"{self.name}: there is no layer {wanted!r}; similar names are {others}")
 
     def deepest(self, cells: int) -> Any:
-        """The last layer with at least `cells` cells a side; of all, where none has. For small inputs."""
+        """Return the last layer with at least `cells` cells per side, or the last of all if none has so many.
+
+        A small input leaves only a few cells to the last convolution.
+        """
         last = self.layer()
         fine = [
             layer
@@ -79,36 +93,44 @@ class Network:
         ]
         return last if last in fine or not fine else fine[-1]
 
-    def centres(self, name: str | None = None) -> receptive_field.Centres:
-        """Where the cells of a layer's maps look, measured; by default those of the class map, where there is one."""
-        by_class = name is None and self.has_class_map
-        model = keras.Model(self.model.inputs, self.layer("class_map" if by_class else name).output)
+    def centres(self, name: str | None = None) -> Centres:
+        """Measure the centres of the regions that the cells of a layer's maps look at.
+
+        Args:
+            name: Name of the layer; by default the class map if there is one, else the last convolution.
+        """
+        of_class_map = name is None and self.has_class_map
+        model = keras.Model(self.model.inputs, self.layer("class_map" if of_class_map else name).output)
 
         def respond(images: np.ndarray) -> np.ndarray:
             maps = np.asarray(model.predict_on_batch(self.preprocess.normalise(images)))
-            return np.diff(maps, axis=3) if by_class else maps
+            return np.diff(maps, axis=3) if of_class_map else maps
 
-        return receptive_field.measure_cell_centres(respond, preprocessed_phantoms(self.preprocess))
+        return measure_cell_centres(respond, preprocessed_phantoms(self.preprocess))
 
     def log_odds(self, images: np.ndarray) -> np.ndarray:
-        """logit[1] - logit[0], float64 [n], of images uint8 [n, s, s, 1]."""
-        found = [self.model.predict_on_batch(batch) for batch in batches(self, images)]
-        return np.diff(np.concatenate(found).astype(np.float64), axis=1)[:, 0]
+        """Return logit[1] - logit[0], float64 [n], of images uint8 [n, s, s, 1]."""
+        logits = [self.model.predict_on_batch(batch) for batch in batches(self, images)]
+        return np.asarray(np.diff(np.concatenate(logits).astype(np.float64), axis=1)[:, 0])
 
 
-def batches(network: Network, images: np.ndarray) -> list[np.ndarray]:
-    """Normalised batches, float32 [b, s, s, 1]."""
+def batches(network: RunNetwork, images: np.ndarray) -> list[np.ndarray]:
+    """Split images uint8 [n, s, s, 1] into normalised batches, float32 [b, s, s, 1]."""
     return [network.preprocess.normalise(images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
 
 
-def load(folder: Path) -> Network:
-    """Open a finished run. Raises `DataRejected` for what is none, an ensemble, or a network without convolutions."""
+def load_network(folder: Path) -> RunNetwork:
+    """Open a finished run.
+
+    Raises:
+        DataRejected: The folder holds no finished run of a single network, or its network has no convolution.
+    """
     run = load_finished_run(folder)
-    return of(run, run.load_model(partial(keras.saving.load_model, compile=False)))
+    return wrap_model(run, run.load_model(partial(keras.saving.load_model, compile=False)))
 
 
-def of(run: Run, model: Any) -> Network:
-    """As `load`, of a model in memory."""
+def wrap_model(run: Run, model: Any) -> RunNetwork:
+    """Return the network of a run from a Keras model that is already loaded; raises as `load_network`."""
     spatial = tuple(
         layer
         for layer in model.layers
@@ -117,18 +139,26 @@ def of(run: Run, model: Any) -> Network:
         and len(layer.output.shape) == 4
     )
     if not spatial:
-        raise DataRejected(f"{run.folder}: the network has no convolution output, so there is no map of it")
-    return Network(run, model, spatial)
+        raise DataRejected(f"{run.folder}: the network has no convolution, so there is no map to draw")
+    return RunNetwork(run, model, spatial)
 
 
-def read(paths: list[Path], preprocess: Preprocess, named: bool = False) -> tuple[list[np.ndarray], np.ndarray]:
-    """The slices as they are, uint8 [h, w] each, and as a network sees them, uint8 [n, s, s, 1].
+def read_slices(paths: list[Path], preprocess: Preprocess, named: bool = False) -> tuple[list[np.ndarray], np.ndarray]:
+    """Read slices and preprocess them.
 
-    named: one by one, by a user, who is told of what a device would reject. Raises `InputRejected` for such a slice,
-    and for one that cannot be read.
+    Args:
+        paths: The slice files.
+        preprocess: The preprocessing of the network.
+        named: Whether a user named each file; then a slice that a device would reject is an error.
+
+    Returns:
+        The slices as they are, uint8 [h, w] each, and as the network sees them, uint8 [n, s, s, 1].
+
+    Raises:
+        InputRejected: A slice cannot be read or would be rejected.
     """
-    found = [slices.read(path) for path in paths]
-    for path, one in zip(paths, found, strict=True) if named else ():
-        if reason := check_slice(one.pixels, one.colour).reason:
-            raise InputRejected(f"{path}: rejected, so there is nothing to explain: {reason}")
-    return [one.pixels for one in found], np.stack([preprocess(one.pixels) for one in found])
+    read = [slices.read(path) for path in paths]
+    for path, slice_ in zip(paths, read, strict=True) if named else ():
+        if reason := check_slice(slice_.pixels, slice_.colour).reason:
+            raise InputRejected(f"{path}: the slice is rejected, so there is no decision to explain: {reason}")
+    return [slice_.pixels for slice_ in read], np.stack([preprocess(slice_.pixels) for slice_ in read])

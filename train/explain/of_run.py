@@ -1,83 +1,99 @@
-"""What each `edge-ct explain` command does: read, map, draw, write, and say what was found."""
+"""The commands that explain runs: `edge-ct explain gradcam`, `activations`, `attended`, `figures` and `nearest`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
 
 from edge_ct import slices as slice_files
 from edge_ct.dataset import Dataset, load
-from edge_ct.errors import EdgeCTError, InputRejected
-from edge_ct.network_analysis.occlusion import occlusion_map
+from edge_ct.errors import EdgeCTError
+from edge_ct.network_analysis.receptive_field import Centres
 from edge_ct.system.csv_text import to_csv
-from edge_ct.system.files import fresh_folder, refuse_existing, write_bytes, write_text
+from edge_ct.system.files import refuse_existing, write_bytes, write_text
 from edge_ct.system.progress import QUIET, Progress
 
-from . import activations as layers_of
-from . import (
-    attended,
-    bundle_maps,
-    gallery,
-    grad_cam,
-    nearest,
-    network,
-    paper_figure_plots,
-    paper_figures,
-    plots,
-    rise,
-    sanity_checks,
+from ..plots.map_plots import draw_depth_strip, draw_layer, draw_map_grid
+from ..plots.paper_figure_plots import draw_class_pair, draw_depth, draw_maps
+from .activations import choose_layers, measure_responses
+from .attended import AttendedIntensities, AttentionRow, measure_intensities, summarise_pair
+from .grad_cam import Method, compute_maps
+from .nearest import Neighbour, build_prototypes, embed, find_nearest, score_prototypes
+from .network import LAST_CONVOLUTION, RunNetwork, load_network, read_slices
+from .output import find_slices, format_cell, pack_arrays, spread_indices, start_folder, write_page_if
+from .paper_figures import (
+    attended_rows,
+    labelled_slices,
+    map_runs,
+    network_row,
+    pair_with_modified,
+    phantom_slices,
 )
-from .text import Checks, Nearest, Shown
+from .text import NearestReport, WrittenFiles
 
-_MARKER = "explain.json"
-_MOST = 64  # slices of one picture
+_MAX_DRAWN = 6  # slices per class in the figures of the attended region
 
 
-def gradcam(
+def explain_gradcam(
     run: Path,
     sources: Sequence[Path],
     out: Path,
-    methods: Sequence[grad_cam.Method],
+    methods: Sequence[Method],
     layer: str | None,
     html: bool,
     force: bool,
     progress: Progress = QUIET,
-) -> Shown:
-    """Overlays and raw arrays of a run's maps. Raises as `network.load`, `cam.maps`, `slices.read`."""
+) -> WrittenFiles:
+    """Write the maps of a run as overlays and as arrays.
+
+    Args:
+        run: Run folder.
+        sources: Slice files or folders of them.
+        out: Folder to write.
+        methods: Kinds of maps; by default Grad-CAM, Grad-CAM++ and, if the network has one, the class map.
+        layer: Layer for Grad-CAM; by default the last convolution.
+        html: Write a page of the pictures, too.
+        force: Replace the output folder.
+        progress: Where progress is shown.
+
+    Raises:
+        DataRejected: The run cannot be used.
+        InputRejected: A slice cannot be read or would be rejected.
+        EdgeCTError: The network has no such layer or no class map.
+    """
     refuse_existing(out, force)
-    found = network.load(run)
-    names = tuple(methods) or (("gradcam", "gradcam++") + (("classmap",) if found.has_class_map else ()))
+    network = load_network(run)
+    names = tuple(methods) or (("gradcam", "gradcam++") + (("classmap",) if network.has_class_map else ()))
     if layer and set(names) == {"classmap"}:
-        raise EdgeCTError("--layer is of Grad-CAM; the class map has one place")
-    paths = _files(sources)
-    pixels, images = network.read(paths, found.preprocess, named=True)
-    maps = {}
-    with progress.bar("mapping", len(names)) as on_done:
+        raise EdgeCTError("--layer applies to Grad-CAM only: the class map is always that of the head")
+    paths = find_slices(sources)
+    pixels, images = read_slices(paths, network.preprocess, named=True)
+    maps: dict[str, np.ndarray] = {}
+    with progress.bar("computing maps", len(names)) as on_done:
         for method in names:
-            maps[method] = grad_cam.maps(found, images, method, layer)
+            maps[method] = compute_maps(network, images, method, layer)
             on_done(1)
-    p = 1 / (1 + np.exp(-found.log_odds(images)))
-    _begin(out, {"run": found.name, "layer": layer or network.LAST, "methods": list(names)})
+    p = 1 / (1 + np.exp(-network.log_odds(images)))
+    shown_layer = layer or LAST_CONVOLUTION
+    start_folder(out, {"run": network.name, "layer": shown_layer, "methods": list(names)})
     captions = [f"{path.stem[:18]}\nP {value:.2f}" for path, value in zip(paths, p, strict=True)]
-    columns: dict[str, Sequence[np.ndarray | None]] = {name: list(own) for name, own in maps.items()}
-    progress.say("measuring where the cells look")
-    at = dict.fromkeys(columns, found.centres(layer))
+    columns: dict[str, Sequence[np.ndarray | None]] = {name: list(values) for name, values in maps.items()}
+    progress.say("measuring the centres of the cells")
+    at: dict[str, Centres] = dict.fromkeys(columns, network.centres(layer))
     if layer and "classmap" in at:
-        at["classmap"] = found.centres()
-    plots.grid(pixels, columns, captions, f"{found.name}, layer {layer or network.LAST}", out / "maps.png", at)
-    write_bytes(out / "maps.npz", _archive(maps))
+        at["classmap"] = network.centres()
+    draw_map_grid(pixels, columns, captions, f"{network.name}, layer {shown_layer}", out / "maps.png", at)
+    write_bytes(out / "maps.npz", pack_arrays(maps))
     write_text(out / "maps.csv", to_csv(("slice", "probability"), zip(map(str, paths), p.tolist(), strict=True)))
-    files = ["maps.png", "maps.npz", "maps.csv", *_page(out, f"{found.name}: maps", html)]
+    files = ["maps.png", "maps.npz", "maps.csv", *write_page_if(html, out, f"{network.name}: maps")]
     rows = [("slice", "P, uncalibrated"), *((str(path), f"{value:.3f}") for path, value in zip(paths, p, strict=True))]
-    return Shown(tuple(files), tuple(rows))
+    return WrittenFiles(tuple(files), tuple(rows))
 
 
-def activations(
+def explain_activations(
     run: Path,
     sources: Sequence[Path],
     out: Path,
@@ -86,31 +102,47 @@ def activations(
     filters: int,
     html: bool,
     force: bool,
-) -> Shown:
-    """One picture a layer, and the strip. Raises as `network.load`, `network.Network.layer`, `slices.read`."""
+) -> WrittenFiles:
+    """Write one picture of activation maps per layer, and one along the depth.
+
+    Args:
+        run: Run folder.
+        sources: Slice files or folders of them.
+        out: Folder to write.
+        names: Names of layers; if there are none, convolutions are chosen by `every`.
+        every: Show every k-th convolution; 0 shows about eight.
+        filters: Number of filters per layer, those of highest variance.
+        html: Write a page of the pictures, too.
+        force: Replace the output folder.
+
+    Raises:
+        DataRejected: The run cannot be used.
+        InputRejected: A slice cannot be read or would be rejected.
+        EdgeCTError: The network has no such layer.
+    """
     refuse_existing(out, force)
-    found = network.load(run)
-    layers = layers_of.chosen(found, names, every)
-    paths = _files(sources)
-    pixels, images = network.read(paths, found.preprocess, named=True)
-    responses = layers_of.responses(found, images, layers, filters)
-    _begin(out, {"run": found.name, "layers": [response.layer for response in responses]})
+    network = load_network(run)
+    layers = choose_layers(network, names, every)
+    paths = find_slices(sources)
+    pixels, images = read_slices(paths, network.preprocess, named=True)
+    responses = measure_responses(network, images, layers, filters)
+    start_folder(out, {"run": network.name, "layers": [response.layer for response in responses]})
     captions = [path.stem[:18] for path in paths]
-    plots.strip(pixels, responses, captions, found.name, out / "strip.png")
+    draw_depth_strip(pixels, responses, captions, network.name, out / "strip.png")
     files = ["strip.png"]
     for number, response in enumerate(responses, start=1):
         name = f"{number:02d}-{response.layer}.png"
-        plots.layer(response, captions, found.name, out / name)
+        draw_layer(response, captions, network.name, out / name)
         files.append(name)
     rows = [("layer", "size", "filters shown")]
     rows += [
         (response.layer, "x".join(map(str, response.maps.shape[2:])), " ".join(map(str, response.filters)))
         for response in responses
     ]
-    return Shown((*files, *_page(out, f"{found.name}: activations", html)), tuple(rows))
+    return WrittenFiles((*files, *write_page_if(html, out, f"{network.name}: activations")), tuple(rows))
 
 
-def attended_region(
+def explain_attended(
     base: Path,
     modified: Path,
     out: Path,
@@ -119,49 +151,75 @@ def attended_region(
     html: bool,
     force: bool,
     progress: Progress = QUIET,
-) -> Shown:
-    """The table and the figures of one pair of networks, over the slices of each class."""
+) -> WrittenFiles:
+    """Compare the attended region of a base network and its Modified form (Garg et al. 2020, section 2.5.1).
+
+    Args:
+        base: Run folder of the base network.
+        modified: Run folder of the Modified network.
+        out: Folder to write.
+        data: Labelled slices; None takes the test split of the base run.
+        limit: Maximum number of slices per class.
+        html: Write a page of the pictures, too.
+        force: Replace the output folder.
+        progress: Where progress is shown.
+
+    Raises:
+        DataRejected: A run or the slices cannot be used.
+    """
     refuse_existing(out, force)
-    first, second = network.load(base), network.load(modified)
-    dataset = _labelled(first, data)
-    kept = _some(dataset, limit)
-    dataset = dataset.take(kept)
-    pixels, images = network.read(list(dataset.paths), first.preprocess)
-    others = np.stack([second.preprocess(one) for one in pixels])
-    progress.say(f"maps of {len(dataset)} slices by {first.name} and {second.name}")
-    found = attended.intensities(grad_cam.maps(first, images), grad_cam.maps(second, others), first.preprocess.size)
+    first, second = load_network(base), load_network(modified)
+    dataset = _labelled_slices_of(first, data)
+    dataset = dataset.take(spread_indices(dataset, limit))
+    pixels, images = read_slices(list(dataset.paths), first.preprocess)
+    other_images = np.stack([second.preprocess(slice_pixels) for slice_pixels in pixels])
+    progress.say(f"computing maps of {len(dataset)} slices with {first.name} and {second.name}")
+    measured = measure_intensities(
+        compute_maps(first, images), compute_maps(second, other_images), first.preprocess.size
+    )
+    groups = [(name, dataset.labels == value) for value, name in enumerate(dataset.classes)]
     tables = [
-        attended.summarise(f"{first.name} / {second.name}", label, found.base[own], found.modified[own])
-        for label, own in [
-            *((name, dataset.labels == value) for value, name in enumerate(dataset.classes)),
-            ("both", np.ones(len(dataset), bool)),
-        ]
-        if own.any()
+        summarise_pair(f"{first.name} / {second.name}", label, measured.base[members], measured.modified[members])
+        for label, members in [*groups, ("both", np.ones(len(dataset), bool))]
+        if members.any()
     ]
-    header = attended.Attention.__struct_fields__
-    _begin(out, {"base": first.name, "modified": second.name, "n": len(dataset)})
-    values = [msgspec.structs.astuple(one) for one in tables]
+    header = AttentionRow.__struct_fields__
+    start_folder(out, {"base": first.name, "modified": second.name, "n": len(dataset)})
+    values = [msgspec.structs.astuple(row) for row in tables]
     write_text(out / "attended.csv", to_csv(header, values))
-    files = ["attended.csv"]
-    at = {one.name: one.centres() for one in (first, second)}
+    files = ["attended.csv", *_draw_attended(first, second, dataset, pixels, measured, out)]
+    rows = [header, *(tuple(format_cell(cell) for cell in row) for row in values)]
+    title = f"{first.name} and {second.name}: attended region"
+    return WrittenFiles((*files, *write_page_if(html, out, title, {"Mean intensity": rows})), tuple(rows))
+
+
+def _draw_attended(
+    first: RunNetwork,
+    second: RunNetwork,
+    dataset: Dataset,
+    pixels: Sequence[np.ndarray],
+    measured: AttendedIntensities,
+    out: Path,
+) -> list[str]:
+    """Draw both networks' maps of some slices of each class; return the names of the files."""
+    files = []
+    at = {network.name: network.centres() for network in (first, second)}
     for value, name in ((1, "positive"), (0, "negative")):
-        shown = np.flatnonzero(dataset.labels == value)[:6]
-        if not len(shown):
+        drawn = np.flatnonzero(dataset.labels == value)[:_MAX_DRAWN]
+        if not len(drawn):
             continue
-        captions = [dataset.paths[i].stem[:18] for i in shown]
         columns: dict[str, Sequence[np.ndarray | None]] = {
-            first.name: [found.maps_base[i] for i in shown],
-            second.name: [found.maps_modified[i] for i in shown],
+            first.name: [measured.maps_base[i] for i in drawn],
+            second.name: [measured.maps_modified[i] for i in drawn],
         }
+        captions = [dataset.paths[i].stem[:18] for i in drawn]
         title = f"{dataset.classes[value]}: Grad-CAM"
-        plots.grid([pixels[i] for i in shown], columns, captions, title, out / f"{name}.png", at)
+        draw_map_grid([pixels[i] for i in drawn], columns, captions, title, out / f"{name}.png", at)
         files.append(f"{name}.png")
-    rows = [header, *(tuple(_text(cell) for cell in row) for row in values)]
-    page = _page(out, f"{first.name} and {second.name}: attended region", html, {"Mean intensity": rows})
-    return Shown((*files, *page), tuple(rows))
+    return files
 
 
-def overviews(
+def explain_figures(
     runs: Sequence[Path],
     out: Path,
     data: Path | None,
@@ -171,216 +229,85 @@ def overviews(
     html: bool,
     force: bool,
     progress: Progress = QUIET,
-) -> Shown:
-    """Figures 4 to 7 of several runs, and the table of attended regions. data: labelled slices; None: phantoms."""
-    refuse_existing(out, force)
-    if data is None:
-        views = paper_figures.of_phantoms(limit)
-    else:
-        dataset = load(data)
-        dataset = dataset.take(_some(dataset, limit))
-        views = paper_figures.of_slices(dataset, [slice_files.read(path).pixels for path in dataset.paths])
-    seen = paper_figures.look(runs, views, cells, progress)
-    if not paper_figures.pairs(seen):
-        raise EdgeCTError("only Modified networks: name the networks that they are compared with, too")
-    _begin(out, {"runs": [one.name for one in seen], "slices": len(views.labels)})
-    paper_figure_plots.maps(seen, views, 1, count, out / "figure-4.png")
-    paper_figure_plots.maps(seen, views, 0, count, out / "figure-5.png")
-    paper_figure_plots.depth(seen, views, out / "figure-6.png")
-    paper_figure_plots.beside(seen, views, out / "figure-7.png")
-    tables: dict[str, list[Any]] = {"networks.csv": [paper_figures.row(one, views) for one in seen], "attended.csv": []}
-    tables["attended.csv"] += paper_figures.table(seen, views)
-    shown: dict[str, list[tuple[str, ...]]] = {}
-    for name, own in tables.items():
-        if own:
-            header = own[0].__struct_fields__
-            write_text(out / name, to_csv(header, [msgspec.structs.astuple(row) for row in own]))
-            shown[name] = [header, *(tuple(map(_text, msgspec.structs.astuple(row))) for row in own)]
-    files = [*(f"figure-{number}.png" for number in range(4, 8)), *shown]
-    page = _page(out, "What several networks look at", html, shown)
-    return Shown((*files, *page), tuple(shown["networks.csv"]))
+) -> WrittenFiles:
+    """Draw figures 4 to 7 of Garg et al. 2020 for several runs, and write the tables beside them.
 
+    Args:
+        runs: Run folders.
+        out: Folder to write.
+        data: Labelled slices; None draws phantoms.
+        count: Number of slices per class in figures 4 and 5.
+        cells: The deepest layer with at least this many cells per side is mapped.
+        limit: Maximum number of slices per class in the tables.
+        html: Write a page of the pictures, too.
+        force: Replace the output folder.
+        progress: Where progress is shown.
 
-def bundle(
-    path: Path,
-    sources: Sequence[Path],
-    out: Path,
-    methods: Sequence[str],
-    seconds: float,
-    run: Path | None,
-    seed: int,
-    html: bool,
-    force: bool,
-    progress: Progress = QUIET,
-) -> Shown:
-    """Class map, occlusion and RISE of a bundle; agreement with its run where one is given.
-
-    methods: of `bundle_maps.METHODS`; by default all that the graph allows.
+    Raises:
+        DataRejected: A run or the slices cannot be used.
+        EdgeCTError: All runs are Modified networks, or the slices are of one class.
     """
     refuse_existing(out, force)
-    found = bundle_maps.BundleNetwork(path)
-    whole = network.load(run) if run is not None else None
-    names = tuple(methods) or bundle_maps.METHODS[0 if found.has_class_map else 1 :]
-    paths = _files(sources)
-    for one in paths:
-        result = found.classifier.classify(one)
-        if result.decision == "rejected":
-            raise InputRejected(f"{one}: rejected, so there is nothing to explain: {result.reason}")
-    pixels, images = network.read(paths, found.preprocess, named=True)
-    maps: dict[str, list[np.ndarray]] = {}
-    if "classmap" in names:
-        maps["class map"] = list(np.maximum(found.maps(images), 0))
-    masks = [""] * len(images)
-    with progress.bar("hiding parts", len(images) * len({"occlusion", "rise"} & set(names))) as on_done:
-        if "occlusion" in names:
-            maps["occlusion"] = []
-            for image in images:
-                maps["occlusion"].append(np.maximum(occlusion_map(found.log_odds, image, seconds), 0))
-                on_done(1)
-        if "rise" in names:
-            maps["RISE"] = []
-            for number, image in enumerate(images):
-                own, used = rise.rise(found.log_odds, image, seconds, seed=seed)
-                maps["RISE"].append(np.maximum(own, 0))
-                masks[number] = str(used)
-                on_done(1)
-    rows: list[tuple[str, ...]] = [("slice", "P, uncalibrated", "RISE masks")]
-    p = 1 / (1 + np.exp(-found.log_odds(images)))
-    rows += [(str(one), f"{value:.3f}", used) for one, value, used in zip(paths, p, masks, strict=True)]
-    if whole is not None:
-        agreed = bundle_maps.agreement(found, whole, images)
-        rows += [(name, _text(value), "") for name, value in msgspec.structs.asdict(agreed).items()]
-    _begin(out, {"bundle": found.name, "methods": list(names), "seconds": seconds, "seed": seed})
-    captions = [f"{one.stem[:18]}\nP {value:.2f}" for one, value in zip(paths, p, strict=True)]
-    columns: dict[str, Sequence[np.ndarray | None]] = dict(maps)
-    plots.grid(pixels, columns, captions, found.name, out / "maps.png", {"class map": found.centres})
-    arrays = {name.replace(" ", "_"): np.stack(own) for name, own in maps.items() if name != "occlusion"}
-    arrays |= {f"occlusion_{number}": own for number, own in enumerate(maps.get("occlusion", []))}
-    write_bytes(out / "maps.npz", _archive(arrays))
-    write_text(out / "maps.csv", to_csv(rows[0], rows[1:]))
-    files = ("maps.png", "maps.npz", "maps.csv", *_page(out, f"{found.name}: maps", html, {"Slices": rows}))
-    return Shown(files, tuple(rows))
-
-
-def check(
-    target: Path,
-    data: Path | None,
-    run: Path | None,
-    phantoms: int,
-    limit: int,
-    seed: int,
-    progress: Progress = QUIET,
-) -> Checks:
-    """All checks that apply to a run or a bundle. data: labelled slices; None: phantoms alone. run: the bundle's."""
-    if run is not None and target.is_dir():
-        raise EdgeCTError("--run is the run that a bundle was made of; of a run alone there is nothing to agree with")
-    scrambled = agreed = None
-    whole = network.load(run) if run is not None else None
-    if target.is_dir():
-        opened = network.load(target)
-        model: Any = opened
-
-        def maps(images: np.ndarray) -> np.ndarray:
-            return grad_cam.maps(opened, images, signed=True)
-
-        at = opened.centres()
+    if data is None:
+        slices = phantom_slices(limit)
     else:
-        model = bundle_maps.BundleNetwork(target)
-        maps, at = model.maps, model.centres
-    shown = sanity_checks.phantoms(phantoms, 256, sanity_checks.SEED + seed)
-    images = np.stack([model.preprocess(one.image) for one in shown])
-    progress.say(f"pointing game on {len(shown)} phantoms")
-    pointing = sanity_checks.pointing(model.log_odds, maps, images, shown, at)
-    pixels, labels, classes = [one.image for one in shown], np.ones(len(shown), int), ("", "phantoms")
-    if data is not None:
         dataset = load(data)
-        dataset = dataset.take(_some(dataset, limit))
-        pixels, images = network.read(list(dataset.paths), model.preprocess)
-        labels, classes = dataset.labels, dataset.classes
-    heat = maps(images)
-    shares = tuple(
-        sanity_checks.lung_share(heat[own], [pixels[i] for i in np.flatnonzero(own)], classes[value], at)
-        for value in (1, 0)
-        if (own := labels == value).any()
-    )
-    chosen = np.flatnonzero(model.log_odds(images) > 0)[:limit]
-    if not len(chosen):
-        raise EdgeCTError(f"{model.name} calls none of the slices positive: there is no evidence to take away")
-    progress.say(f"deletion and insertion on {len(chosen)} slices")
-    curves = sanity_checks.curves(model.log_odds, heat[chosen], images[chosen], at, seed)
-    if whole is not None:
-        progress.say(f"agreement with Grad-CAM of {run} on {len(images)} slices")
-        agreed = bundle_maps.agreement(model, whole, images)
-    if target.is_dir():
-        progress.say("scrambling weights")
-        scrambled = sanity_checks.scrambled(
-            opened, lambda net, views: grad_cam.maps(net, views, signed=True), images[chosen][:16], seed=seed
-        )
-    passed = scrambled.passed if scrambled else None
-    return Checks(model.name, curves, pointing, shares, agreed, scrambled, passed)
+        dataset = dataset.take(spread_indices(dataset, limit))
+        slices = labelled_slices(dataset, [slice_files.read(path).pixels for path in dataset.paths])
+    mapped = map_runs(runs, slices, cells, progress)
+    if not pair_with_modified(mapped):
+        raise EdgeCTError("all runs are Modified networks: name the runs of their base networks, too")
+    start_folder(out, {"runs": [run.name for run in mapped], "slices": len(slices.labels)})
+    draw_maps(mapped, slices, 1, count, out / "figure-4.png")
+    draw_maps(mapped, slices, 0, count, out / "figure-5.png")
+    draw_depth(mapped, slices, out / "figure-6.png")
+    draw_class_pair(mapped, slices, out / "figure-7.png")
+    tables: dict[str, Sequence[msgspec.Struct]] = {
+        "networks.csv": [network_row(run, slices) for run in mapped],
+        "attended.csv": attended_rows(mapped, slices),
+    }
+    shown: dict[str, Sequence[tuple[str, ...]]] = {}
+    for name, table in tables.items():
+        if table:
+            header = table[0].__struct_fields__
+            write_text(out / name, to_csv(header, [msgspec.structs.astuple(row) for row in table]))
+            shown[name] = [header, *(tuple(map(format_cell, msgspec.structs.astuple(row))) for row in table)]
+    files = [*(f"figure-{number}.png" for number in range(4, 8)), *shown]
+    page = write_page_if(html, out, "Maps of several networks", shown)
+    return WrittenFiles((*files, *page), tuple(shown["networks.csv"]))
 
 
-def nearest_cases(
+def explain_nearest(
     run: Path, sources: Sequence[Path], count: int, data: Path | None, scored: bool, progress: Progress = QUIET
-) -> Nearest:
-    """The nearest training groups of slices, and the score of the prototypes alone."""
-    found = network.load(run)
-    prototypes = nearest.prototypes(found, data, progress)
-    near: dict[str, list[nearest.Neighbour]] = {}
+) -> NearestReport:
+    """Find the training groups most similar to slices, and score the prototypes alone.
+
+    Args:
+        run: Run folder.
+        sources: Slice files or folders of them; may be empty.
+        count: Maximum number of groups per slice.
+        data: Where the run's slices are now, if they have moved.
+        scored: Score the classification by prototypes alone on the test split.
+        progress: Where progress is shown.
+
+    Raises:
+        DataRejected: The run cannot be used, or its training slices cannot be read.
+        InputRejected: A slice cannot be read or would be rejected.
+    """
+    network = load_network(run)
+    prototypes = build_prototypes(network, data, progress)
+    similar: dict[str, list[Neighbour]] = {}
     if sources:
-        paths = _files(sources)
-        _, images = network.read(paths, found.preprocess, named=True)
-        rows = nearest.nearest(prototypes, nearest.embed(found, images), found.run.info.classes, count)
-        near = dict(zip(map(str, paths), rows, strict=True))
-    scores = nearest.baseline(found, prototypes, data, progress) if scored else None
-    return Nearest(len(prototypes.groups), near, scores)
+        paths = find_slices(sources)
+        _, images = read_slices(paths, network.preprocess, named=True)
+        neighbours = find_nearest(prototypes, embed(network, images), network.run.info.classes, count)
+        similar = dict(zip(map(str, paths), neighbours, strict=True))
+    scores = score_prototypes(network, prototypes, data, progress) if scored else None
+    return NearestReport(len(prototypes.groups), similar, scores)
 
 
-def _files(sources: Sequence[Path]) -> list[Path]:
-    """The slice files that were named, or lie in the folders that were. Raises `InputRejected` where there is none."""
-    found = [path for source in sources for path in (slice_files.find(source) if source.is_dir() else [source])]
-    if not found:
-        raise InputRejected(f"{sources[0]}: no slice in this folder")
-    if len(found) > _MOST:
-        raise EdgeCTError(f"{len(found)} slices: at most {_MOST} fit into one picture; name fewer")
-    return found
-
-
-def _labelled(found: network.Network, data: Path | None) -> Dataset:
+def _labelled_slices_of(network: RunNetwork, data: Path | None) -> Dataset:
+    """Return the slices of `data`, or of the run's test split."""
     if data is not None:
-        return load(data, found.run.info.classes[1])
-    table = found.run.split()
-    return found.run.dataset().take(table.where("test"))
-
-
-def _some(dataset: Dataset, limit: int) -> list[int]:
-    """Indices of up to `limit` slices a class, spread over it."""
-    kept: list[int] = []
-    for value in (0, 1):
-        own = np.flatnonzero(dataset.labels == value)
-        kept += own[np.unique(np.linspace(0, len(own) - 1, min(limit, len(own))).round().astype(int))].tolist()
-    return kept
-
-
-def _begin(out: Path, what: dict[str, Any]) -> None:
-    fresh_folder(out, _MARKER)
-    write_bytes(out / _MARKER, msgspec.json.encode(what) + b"\n")
-
-
-def _page(
-    out: Path, title: str, html: bool, tables: dict[str, Sequence[Sequence[str]]] | None = None
-) -> tuple[str, ...]:
-    if not html:
-        return ()
-    gallery.write(title, sorted(out.glob("*.png")), tables or {}, out / "gallery.html")
-    return ("gallery.html",)
-
-
-def _archive(arrays: dict[str, np.ndarray]) -> bytes:
-    buffer = BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    return buffer.getvalue()
-
-
-def _text(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
+        return load(data, network.run.info.classes[1])
+    return network.run.dataset().take(network.run.split().where("test"))

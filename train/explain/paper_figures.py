@@ -1,7 +1,7 @@
-"""Several runs on the same slices: what figures 4 to 7 and the attended-region table of Garg et al. 2020 show.
+"""Several runs on the same slices: the content of figures 4 to 7 and the attended-region table of Garg et al. 2020.
 
-Networks and their Modified forms are found among the runs by their architecture. Of phantoms the lesions are known and
-outlined, and figure 7 sets a slice beside itself without its lesions.
+Networks are paired with their Modified forms by architecture. The lesions of phantoms are known and outlined, and
+figure 7 shows a phantom beside the same phantom without its lesions.
 """
 
 from __future__ import annotations
@@ -15,22 +15,31 @@ import numpy as np
 
 from edge_ct.dataset import Dataset
 from edge_ct.errors import EdgeCTError
-from edge_ct.network_analysis import receptive_field
+from edge_ct.network_analysis.receptive_field import Centres
 from edge_ct.phantom import Phantom, make_slice
 from edge_ct.system.progress import Progress
 
 from ..zoo.build import MODIFIED
-from . import activations, attended, grad_cam, network, sanity_checks
+from .activations import LayerResponse, layers_along_depth, measure_responses
+from .attended import AttentionRow, measure_intensities, summarise_pair
+from .grad_cam import compute_maps
+from .network import load_network
+from .sanity_checks import SEED, make_positive_phantoms, points_at
 
-SIZE = 224  # of the phantoms, px
+PHANTOM_SIZE = 224  # pixels
 STAGES = 6  # layers along the depth
 
 
 @dataclass(frozen=True, eq=False)
-class Views:
-    """The slices that all runs are shown. pixels: uint8 [h, w] each; labels: [n]; lesions: bool [h, w], or None.
+class FigureSlices:
+    """The n slices that all runs are shown.
 
-    beside: indices of the positive slice and the negative one of figure 7.
+    Attributes:
+        pixels: uint8 [h, w] each.
+        labels: [n]; 1 is positive.
+        lesions: Masks of known lesions, bool [h, w] each, or None.
+        classes: Names of the negative and the positive class.
+        beside: Indices of the positive and the negative slice of figure 7.
     """
 
     pixels: tuple[np.ndarray, ...]
@@ -40,37 +49,50 @@ class Views:
     beside: tuple[int, int]
 
     def first(self, label: int, count: int) -> list[int]:
-        """The first `count` slices of a class, without the twin of figure 7."""
-        own = [int(i) for i in np.flatnonzero(self.labels == label) if label or i != self.beside[1]]
-        return own[:count]
+        """Return the indices of the first `count` slices of a class, without the negative slice of figure 7."""
+        indices = [int(i) for i in np.flatnonzero(self.labels == label) if label or i != self.beside[1]]
+        return indices[:count]
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
-    """What one run makes of them. maps: Grad-CAM, float32 [n, h, w]; centres: where their cells look; p: uncalibrated.
+class RunMaps:
+    """What one run gives for the n slices.
 
-    responses: of its layers along the depth, to the two slices of `Views.beside`.
+    Attributes:
+        name: Name of the run.
+        architecture: Name of its architecture.
+        layer: Name of the mapped layer.
+        maps: Grad-CAM, float32 [n, h, w].
+        centres: Measured centres of the cells.
+        p: Uncalibrated probability of COVID-19, float64 [n].
+        responses: Activation maps of layers along the depth, of the two slices `FigureSlices.beside`.
     """
 
     name: str
     architecture: str
     layer: str
     maps: np.ndarray
-    centres: receptive_field.Centres
+    centres: Centres
     p: np.ndarray
-    responses: tuple[activations.Response, ...]
+    responses: tuple[LayerResponse, ...]
 
-    def right(self, views: Views) -> int:
-        """How many slices it calls what they are, at 0.5."""
-        return int(((self.p >= 0.5) == (views.labels == 1)).sum())
+    def right(self, slices: FigureSlices) -> int:
+        """Return the number of slices that are classified correctly at probability 0.5."""
+        return int(((self.p >= 0.5) == (slices.labels == 1)).sum())
 
 
 class NetworkRow(msgspec.Struct, frozen=True):
-    """One run of the table: right of n slices; cells: of its map.
+    """One run in the table of networks.
 
-    hits: of `called` slices with known lesions that it calls positive, those whose map is strongest at a lesion
-    (`faithful.points_at`); hits_by_chance: how many would be, were every point as likely as another. None of slices
-    whose lesions are not known.
+    Attributes:
+        network: Name of the run.
+        layer: Name of the mapped layer.
+        cells: Cells per side of the map.
+        n: Number of slices.
+        right: Number of slices that are classified correctly.
+        called: Number of slices with known lesions that are called positive; None if no lesions are known.
+        hits: How many of these have the strongest point of their map at a lesion (`sanity_checks.points_at`).
+        hits_by_chance: Expected number of hits if every point were equally likely.
     """
 
     network: str
@@ -83,77 +105,113 @@ class NetworkRow(msgspec.Struct, frozen=True):
     hits_by_chance: float | None
 
 
-def of_phantoms(per_class: int, seed: int = sanity_checks.SEED) -> Views:
-    """`per_class` positive and as many negative phantoms of other patients, and the first positive one's twin."""
-    positive = sanity_checks.phantoms(per_class, SIZE, seed)
-    negative = [make_slice(2 * k, 3 + k % 3, False, SIZE, seed) for k in range(per_class)]
+def phantom_slices(per_class: int, seed: int = SEED) -> FigureSlices:
+    """Draw phantoms, and the first positive one again without its lesions.
+
+    Args:
+        per_class: Number of positive phantoms, and of negative ones of other patients.
+        seed: Seed of the phantoms.
+    """
+    positive = make_positive_phantoms(per_class, PHANTOM_SIZE, seed)
+    negative = [make_slice(2 * k, 3 + k % 3, False, PHANTOM_SIZE, seed) for k in range(per_class)]
     first = positive[0]
-    twin = make_slice(int(first.patient.rpartition("-")[2]), first.index, False, SIZE, seed)
-    shown: list[Phantom] = [*positive, *negative, twin]
-    return Views(
-        tuple(one.image for one in shown),
-        np.array([int(one.positive) for one in shown]),
-        tuple(one.lesion if one.positive else None for one in shown),
+    twin = make_slice(int(first.patient.rpartition("-")[2]), first.index, False, PHANTOM_SIZE, seed)
+    phantoms: list[Phantom] = [*positive, *negative, twin]
+    return FigureSlices(
+        tuple(phantom.image for phantom in phantoms),
+        np.array([int(phantom.positive) for phantom in phantoms]),
+        tuple(phantom.lesion if phantom.positive else None for phantom in phantoms),
         ("negative phantoms", "positive phantoms"),
-        (0, len(shown) - 1),
+        (0, len(phantoms) - 1),
     )
 
 
-def of_slices(dataset: Dataset, pixels: Sequence[np.ndarray]) -> Views:
-    """Labelled slices. Raises `EdgeCTError` where a class is missing."""
-    beside = [int(own[0]) if len(own := np.flatnonzero(dataset.labels == value)) else -1 for value in (1, 0)]
-    if min(beside) < 0:
-        raise EdgeCTError(f"{dataset.name}: figures take slices of both classes")
+def labelled_slices(dataset: Dataset, pixels: Sequence[np.ndarray]) -> FigureSlices:
+    """Return labelled slices whose lesions are not known.
+
+    Args:
+        dataset: Labels and classes of the slices.
+        pixels: uint8 [h, w] each, in the same order.
+
+    Raises:
+        EdgeCTError: A class has no slice.
+    """
+    first = [np.flatnonzero(dataset.labels == value)[:1] for value in (1, 0)]
+    if not all(len(indices) for indices in first):
+        raise EdgeCTError(f"{dataset.name}: the figures need slices of both classes")
+    positive, negative = (int(indices[0]) for indices in first)
     none = (None,) * len(pixels)
-    return Views(tuple(pixels), np.asarray(dataset.labels), none, dataset.classes, (beside[0], beside[1]))
+    return FigureSlices(tuple(pixels), np.asarray(dataset.labels), none, dataset.classes, (positive, negative))
 
 
-def look(runs: Sequence[Path], views: Views, cells: int, progress: Progress) -> list[Seen]:
-    """Each run in turn. cells: its deepest layer with at least so many cells a side is mapped."""
-    found = []
-    with progress.bar("looking", len(runs)) as on_done:
+def map_runs(runs: Sequence[Path], slices: FigureSlices, cells: int, progress: Progress) -> list[RunMaps]:
+    """Compute the maps and layer responses of each run.
+
+    Args:
+        runs: Run folders.
+        slices: The slices to map.
+        cells: The deepest layer with at least this many cells per side is mapped.
+        progress: Where progress is shown.
+    """
+    mapped = []
+    with progress.bar("mapping runs", len(runs)) as on_done:
         for folder in runs:
-            own = network.load(folder)
-            images = np.stack([own.preprocess(one) for one in views.pixels])
-            layer = own.deepest(cells)
-            maps = grad_cam.maps(own, images, "gradcam", layer.name)
-            p = 1 / (1 + np.exp(-own.log_odds(images)))
-            along = activations.along(own, STAGES)
-            responses = activations.responses(own, images[list(views.beside)], along, 1)
-            architecture = own.run.info.network.architecture
-            found.append(Seen(own.name, architecture, layer.name, maps, own.centres(layer.name), p, tuple(responses)))
+            network = load_network(folder)
+            images = np.stack([network.preprocess(pixels) for pixels in slices.pixels])
+            layer = network.deepest(cells)
+            responses = measure_responses(
+                network, images[list(slices.beside)], layers_along_depth(network, STAGES), filters=1
+            )
+            mapped.append(
+                RunMaps(
+                    name=network.name,
+                    architecture=network.run.info.network.architecture,
+                    layer=layer.name,
+                    maps=compute_maps(network, images, "gradcam", layer.name),
+                    centres=network.centres(layer.name),
+                    p=1 / (1 + np.exp(-network.log_odds(images))),
+                    responses=tuple(responses),
+                )
+            )
             on_done(1)
-    return found
+    return mapped
 
 
-def pairs(seen: Sequence[Seen]) -> list[tuple[Seen, Seen | None]]:
-    """Each base network with its Modified form; None where there is none. A Modified form alone is left out."""
-    modified = {one.architecture: one for one in seen if one.architecture.startswith(MODIFIED)}
-    return [(one, modified.get(MODIFIED + one.architecture)) for one in seen if one.architecture not in modified]
+def pair_with_modified(runs: Sequence[RunMaps]) -> list[tuple[RunMaps, RunMaps | None]]:
+    """Pair each base network with its Modified form, or None; a Modified form without its base is left out."""
+    modified = {run.architecture: run for run in runs if run.architecture.startswith(MODIFIED)}
+    return [(run, modified.get(MODIFIED + run.architecture)) for run in runs if run.architecture not in modified]
 
 
-def row(one: Seen, views: Views) -> NetworkRow:
-    """What one run makes of the slices, in numbers."""
-    found = [
-        sanity_checks.points_at(one.maps[i], lesion, one.centres)
-        for i, lesion in enumerate(views.lesions)
-        if lesion is not None and one.p[i] >= 0.5
+def network_row(run: RunMaps, slices: FigureSlices) -> NetworkRow:
+    """Count what one run classifies correctly and how often its maps point at a lesion."""
+    pointing = [
+        points_at(run.maps[i], lesion, run.centres)
+        for i, lesion in enumerate(slices.lesions)
+        if lesion is not None and run.p[i] >= 0.5
     ]
-    known = any(lesion is not None for lesion in views.lesions)
-    pointing = (len(found), sum(hit for hit, _ in found), sum(share for _, share in found)) if known else (None,) * 3
-    return NetworkRow(one.name, one.layer, one.maps.shape[1], len(one.p), one.right(views), *pointing)
+    known = any(lesion is not None for lesion in slices.lesions)
+    return NetworkRow(
+        network=run.name,
+        layer=run.layer,
+        cells=run.maps.shape[1],
+        n=len(run.p),
+        right=run.right(slices),
+        called=len(pointing) if known else None,
+        hits=sum(hit for hit, _ in pointing) if known else None,
+        hits_by_chance=sum(share for _, share in pointing) if known else None,
+    )
 
 
-def table(seen: Sequence[Seen], views: Views) -> list[attended.Attention]:
-    """Mean intensity of the attended region, of each pair and class."""
-    found = []
-    for base, modified in pairs(seen):
+def attended_rows(runs: Sequence[RunMaps], slices: FigureSlices) -> list[AttentionRow]:
+    """Measure the mean intensity of the attended region for each pair of networks and each class."""
+    rows = []
+    for base, modified in pair_with_modified(runs):
         if modified is None:
             continue
-        own = attended.intensities(base.maps, modified.maps, SIZE)
-        for value, label in (*enumerate(views.classes), (None, "both")):
-            chosen = np.ones(len(views.labels), bool) if value is None else views.labels == value
-            found.append(
-                attended.summarise(f"{base.name} / {modified.name}", label, own.base[chosen], own.modified[chosen])
-            )
-    return found
+        measured = measure_intensities(base.maps, modified.maps, PHANTOM_SIZE)
+        names = f"{base.name} / {modified.name}"
+        for value, label in (*enumerate(slices.classes), (None, "both")):
+            chosen = np.ones(len(slices.labels), bool) if value is None else slices.labels == value
+            rows.append(summarise_pair(names, label, measured.base[chosen], measured.modified[chosen]))
+    return rows

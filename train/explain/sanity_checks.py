@@ -1,4 +1,4 @@
-"""Do the maps mean anything? Checks that a map which ignores the network, or the slice, does not pass.
+"""Checks that a map which ignores the network or the slice does not pass.
 
 Deletion and insertion: Petsiuk et al. 2018. Scrambled weights: Adebayo et al. 2018. Pointing game: Zhang et al. 2016.
 """
@@ -12,28 +12,38 @@ import msgspec
 import numpy as np
 
 from edge_ct.imaging import lungs
-from edge_ct.network_analysis import receptive_field
 from edge_ct.network_analysis.occlusion import blur
+from edge_ct.network_analysis.receptive_field import Centres, enlarge_map, strongest_point
 from edge_ct.phantom import Phantom, make_slice
 from edge_ct.system import native_output
 
-from . import map_comparison
-from .network import LogOdds, Network
+from .map_comparison import attended_mask, iou, rank_correlation
+from .network import LogOdds, RunNetwork
 
 with native_output.captured_native_stderr():
     import keras
 
 STEPS = 20
-TOLERANCE = 0.03  # of the side, by which the strongest point may miss (the game's own is 15 px of about 500)
+# Share of the slice's side by which the strongest point may miss a lesion (the original game allows 15 of 500 pixels).
+TOLERANCE = 0.03
 SEED = 77  # of the phantoms; `data synth` draws others by default
-# Signed maps, float32 [n, h, w], of images uint8 [n, s, s, 1].
-Maps = Callable[[np.ndarray], np.ndarray]
+# A map that correlates less than this with the true one after all weights were scrambled depends on the network.
+_PASSING_CORRELATION = 0.5
+# Images uint8 [n, s, s, 1] -> signed maps, float32 [n, h, w].
+MapFunction = Callable[[np.ndarray], np.ndarray]
 
 
-class Curves(msgspec.Struct, frozen=True):
-    """Areas under P(COVID-19) as a slice's strongest pixels are blurred away, or brought back; means over n slices.
+class DeletionInsertion(msgspec.Struct, frozen=True):
+    """Areas under P(COVID-19) while a slice's strongest pixels are blurred away, or brought back.
 
-    A good map has a low deletion and a high insertion. *_random: of the same map with its cells in random places.
+    A good map has a low deletion and a high insertion.
+
+    Attributes:
+        n: Number of slices; the areas are means over them.
+        deletion: Area while the strongest pixels are blurred first.
+        deletion_random: The same for the map with its cells in random places.
+        insertion: Area while the strongest pixels are restored first.
+        insertion_random: The same for the map with its cells in random places.
     """
 
     n: int
@@ -43,10 +53,13 @@ class Curves(msgspec.Struct, frozen=True):
     insertion_random: float
 
 
-class Scrambled(msgspec.Struct, frozen=True):
-    """Rank correlation of maps with those of the same network after weights were scrambled from the head downwards.
+class ScrambledWeights(msgspec.Struct, frozen=True):
+    """Rank correlation of maps with those of the same network after its weights were scrambled from the head down.
 
-    share: of the layers with weights that were scrambled. Means over n slices, without sign.
+    Attributes:
+        n: Number of slices.
+        share: Share of the layers with weights that were scrambled, one value per step.
+        correlation: Mean absolute rank correlation with the true map, one value per step.
     """
 
     n: int
@@ -55,18 +68,25 @@ class Scrambled(msgspec.Struct, frozen=True):
 
     @property
     def passed(self) -> bool:
-        """The map of a network that knows nothing any more is another map."""
-        return self.correlation[-1] < 0.5
+        """Whether the map changes when all weights are scrambled, as it must."""
+        return self.correlation[-1] < _PASSING_CORRELATION
 
 
-class Pointing(msgspec.Struct, frozen=True):
-    """On phantoms, whose lesions are known. hits: of n positive slices that the network calls positive, those whose
-    strongest point (`receptive.strongest`) lies in a lesion or within `tolerance` of the side of one. hits_by_chance:
-    how many would be, were every point as likely as another. best_hits: how many a map would have whose cells hold the
-    lesion's share in each: a coarse one misses, too. cell_hits: slices whose strongest cell holds a part of a lesion;
-    cell_hits_by_chance: how many would, were every cell as likely as another. iou: of the attended region
-    with the lesion, mean. lung_share: of the map's energy inside the lungs, mean; by_chance: the lungs' share of the
-    slice.
+class PointingGame(msgspec.Struct, frozen=True):
+    """The pointing game on phantoms, whose lesions are known.
+
+    Attributes:
+        n: Number of positive phantoms that the network calls positive.
+        hits: Those whose strongest point (`receptive_field.strongest_point`) lies in a lesion or near it.
+        hits_by_chance: Expected number of hits if every point were equally likely.
+        best_hits: Hits of an ideal map whose cells hold the lesion's share; a coarse map misses, too.
+        cells: Cells per side of the map.
+        cell_hits: Phantoms whose strongest cell holds a part of a lesion.
+        cell_hits_by_chance: Expected number of these if every cell were equally likely.
+        tolerance: Distance that counts as near, as a share of the slice's side.
+        iou: Mean intersection over union of the attended region with the lesion.
+        lung_share: Mean share of the map's energy inside the lungs.
+        by_chance: Mean share of the slice that the lungs cover.
     """
 
     n: int
@@ -83,12 +103,19 @@ class Pointing(msgspec.Struct, frozen=True):
 
     @property
     def rate(self) -> float:
-        """hits / n."""
+        """Share of hits; NaN if the network calls no phantom positive."""
         return self.hits / self.n if self.n else float("nan")
 
 
 class LungShare(msgspec.Struct, frozen=True):
-    """Share of the maps' energy inside the lungs, mean over n slices in which lungs were found; by_chance: theirs."""
+    """Share of the maps' energy inside the lungs.
+
+    Attributes:
+        label: The class of the slices.
+        n: Number of slices in which lungs were found; the shares are means over them.
+        share: Share of the map's energy inside the lungs.
+        by_chance: Share of the slice that the lungs cover.
+    """
 
     label: str
     n: int
@@ -96,20 +123,31 @@ class LungShare(msgspec.Struct, frozen=True):
     by_chance: float
 
 
-def curves(
-    log_odds: LogOdds, maps: np.ndarray, images: np.ndarray, at: receptive_field.Centres = None, seed: int = 0
-) -> Curves:
-    """Deletion and insertion. maps: [n, h, w]; at: where their cells look; images: uint8 [n, s, s, 1]."""
+def measure_deletion_insertion(
+    log_odds: LogOdds, maps: np.ndarray, images: np.ndarray, at: Centres = None, seed: int = 0
+) -> DeletionInsertion:
+    """Measure deletion and insertion of maps, and of the same maps with their cells in random places.
+
+    Args:
+        log_odds: Images -> log-odds of COVID-19.
+        maps: [n, h, w].
+        images: uint8 [n, s, s, 1].
+        at: Measured centres of the maps' cells.
+        seed: Seed of the random places.
+    """
     generator, rows = np.random.default_rng(seed), []
     for heat, image in zip(maps, images, strict=True):
         shuffled = generator.permutation(heat.reshape(-1)).reshape(heat.shape)
-        rows.append([area for own in (heat, shuffled) for area in _areas(log_odds, own, image, at)])
+        rows.append([area for values in (heat, shuffled) for area in _areas(log_odds, values, image, at)])
     deletion, insertion, deletion_random, insertion_random = np.mean(rows, axis=0)
-    return Curves(len(images), float(deletion), float(deletion_random), float(insertion), float(insertion_random))
+    return DeletionInsertion(
+        len(images), float(deletion), float(deletion_random), float(insertion), float(insertion_random)
+    )
 
 
-def _areas(log_odds: LogOdds, heat: np.ndarray, image: np.ndarray, at: receptive_field.Centres) -> tuple[float, float]:
-    order = np.argsort(-receptive_field.enlarge_map(heat, *image.shape[:2], at), axis=None, kind="stable")
+def _areas(log_odds: LogOdds, heat: np.ndarray, image: np.ndarray, at: Centres) -> tuple[float, float]:
+    """Return the areas of deletion and insertion of one map, [h, w], on one image, uint8 [s, s, 1]."""
+    order = np.argsort(-enlarge_map(heat, image.shape[0], image.shape[1], at), axis=None, kind="stable")
     hidden, flat = blur(image).reshape(-1), image.reshape(-1)
     deleted, inserted = [], []
     for step in range(STEPS + 1):
@@ -122,21 +160,28 @@ def _areas(log_odds: LogOdds, heat: np.ndarray, image: np.ndarray, at: receptive
     return float(np.trapezoid(p[: STEPS + 1]) / STEPS), float(np.trapezoid(p[STEPS + 1 :]) / STEPS)
 
 
-def scrambled(
-    network: Network,
-    maps: Callable[[Network, np.ndarray], np.ndarray],
+def scramble_weights(
+    network: RunNetwork,
+    maps: Callable[[RunNetwork, np.ndarray], np.ndarray],
     images: np.ndarray,
     steps: int = 4,
     seed: int = 0,
-) -> Scrambled:
-    """Scramble a copy's weights from the head downwards, in `steps` steps, and compare its signed maps.
+) -> ScrambledWeights:
+    """Scramble the weights of a copy of the network from the head down, and compare its maps with the true ones.
 
-    maps: of a network and images uint8 [n, s, s, 1]. Kernels are permuted, so that their distribution stays.
+    Each kernel is permuted, so that the distribution of its weights stays the same.
+
+    Args:
+        network: The network of a run.
+        maps: Network and images -> signed maps [n, h, w].
+        images: uint8 [n, s, s, 1].
+        steps: Number of steps from the head to the first layer.
+        seed: Seed of the permutations.
     """
     generator = np.random.default_rng(seed)
     copy = keras.models.clone_model(network.model)
     copy.set_weights(network.model.get_weights())
-    other = Network(network.run, copy, tuple(copy.get_layer(layer.name) for layer in network.layers))
+    other = RunNetwork(network.run, copy, tuple(copy.get_layer(layer.name) for layer in network.layers))
     original = maps(network, images)
     weighted = [layer for layer in reversed(copy.layers) if layer.get_weights()]
     shares, correlations = [], []
@@ -144,97 +189,122 @@ def scrambled(
         for index in part:
             layer = weighted[index]
             layer.set_weights(
-                [generator.permutation(own.reshape(-1)).reshape(own.shape) for own in layer.get_weights()]
+                [generator.permutation(values.reshape(-1)).reshape(values.shape) for values in layer.get_weights()]
             )
-        found = [
-            abs(map_comparison.rank_correlation(*pair)) for pair in zip(original, maps(other, images), strict=True)
-        ]
+        pairs = zip(original, maps(other, images), strict=True)
         shares.append(float((part[-1] + 1) / len(weighted)))
-        correlations.append(float(np.mean(found)))
-    return Scrambled(len(images), tuple(shares), tuple(correlations))
+        correlations.append(float(np.mean([abs(rank_correlation(first, second)) for first, second in pairs])))
+    return ScrambledWeights(len(images), tuple(shares), tuple(correlations))
 
 
-def lung_share(maps: np.ndarray, pixels: list[np.ndarray], label: str, at: receptive_field.Centres = None) -> LungShare:
-    """maps: [n, h, w]; at: where their cells look; pixels: the slices, uint8 [h, w] each, of any size.
+def measure_lung_share(maps: np.ndarray, pixels: list[np.ndarray], label: str, at: Centres = None) -> LungShare:
+    """Measure the share of the maps' positive energy that lies inside the lungs.
 
-    What speaks against COVID-19 is left out.
+    Args:
+        maps: [n, h, w]; evidence against COVID-19 is ignored.
+        pixels: The slices, uint8 [h, w] each, of any size.
+        label: The class of the slices.
+        at: Measured centres of the maps' cells.
     """
     shares, chance = [], []
-    for heat, own in zip(maps, pixels, strict=True):
-        found = lungs.segment(own)
-        if found.found:
-            shares.append(_inside(heat, found.mask, at))
-            chance.append(float(found.mask.mean()))
-    mean = [float(np.mean(values)) if values else float("nan") for values in (shares, chance)]
-    return LungShare(label, len(shares), *mean)
+    for heat, slice_pixels in zip(maps, pixels, strict=True):
+        fields = lungs.segment(slice_pixels)
+        if fields.found:
+            shares.append(_share_inside(heat, fields.mask, at))
+            chance.append(float(fields.mask.mean()))
+    return LungShare(label, len(shares), _mean(shares), _mean(chance))
 
 
-def _inside(heat: np.ndarray, mask: np.ndarray, at: receptive_field.Centres) -> float:
-    energy = np.maximum(receptive_field.enlarge_map(heat, *mask.shape, at), 0)
+def _share_inside(heat: np.ndarray, mask: np.ndarray, at: Centres) -> float:
+    energy = np.maximum(enlarge_map(heat, mask.shape[0], mask.shape[1], at), 0)
     total = float(energy.sum())
     return float(energy[mask].sum()) / total if total > 0 else 0.0
 
 
-def phantoms(n: int, size: int, seed: int = SEED) -> list[Phantom]:
-    """Positive phantom slices that show a lesion, of patients 1, 3, 5, ...; their looks depend on the seed."""
-    found: list[Phantom] = []
-    patient = 1
-    while len(found) < n:
-        one = make_slice(patient, 3 + patient // 2 % 3, True, size, seed)
-        if one.lesion.any():
-            found.append(one)
-        patient += 2
-    return found
+def _mean(values: list[float]) -> float:
+    return float(np.mean(values)) if values else float("nan")
 
 
-def pointing(
-    log_odds: LogOdds,
-    maps: Maps,
-    images: np.ndarray,
-    shown: list[Phantom],
-    at: receptive_field.Centres = None,
-) -> Pointing:
-    """The pointing game. images: uint8 [n, s, s, 1], what the network sees of the phantoms `shown`.
+def make_positive_phantoms(n: int, size: int, seed: int = SEED) -> list[Phantom]:
+    """Draw positive phantom slices that show a lesion.
 
-    at: where the cells look.
+    Args:
+        n: Number of phantoms; they are of patients 1, 3, 5, ...
+        size: Side in pixels.
+        seed: Seed of the phantoms.
     """
-    called = log_odds(images) > 0
-    chosen = [one for one, own in zip(shown, called, strict=True) if own]
-    found = maps(images[called]) if chosen else np.empty((0, 1, 1))
+    phantoms: list[Phantom] = []
+    patient = 1
+    while len(phantoms) < n:
+        phantom = make_slice(patient, 3 + patient // 2 % 3, True, size, seed)
+        if phantom.lesion.any():
+            phantoms.append(phantom)
+        patient += 2
+    return phantoms
+
+
+def play_pointing_game(
+    log_odds: LogOdds, maps: MapFunction, images: np.ndarray, shown: list[Phantom], at: Centres = None
+) -> PointingGame:
+    """Play the pointing game on the phantoms that the network calls positive.
+
+    Args:
+        log_odds: Images -> log-odds of COVID-19.
+        maps: Images -> signed maps.
+        images: What the network sees of the phantoms, uint8 [n, s, s, 1].
+        shown: The n phantoms.
+        at: Measured centres of the maps' cells.
+    """
+    positive = log_odds(images) > 0
+    phantoms = [phantom for phantom, is_positive in zip(shown, positive, strict=True) if is_positive]
+    heats = maps(images[positive]) if phantoms else np.empty((0, 1, 1))
     count = np.zeros(5)
     overlaps, inside, chance = [], [], []
-    for heat, one in zip(found, chosen, strict=True):
-        side, cells = len(one.image), heat.shape[0]
-        ideal = cv2.resize(one.lesion.astype(np.float32), (cells, cells), interpolation=cv2.INTER_AREA)
+    for heat, phantom in zip(heats, phantoms, strict=True):
+        side, cells = len(phantom.image), heat.shape[0]
+        ideal = cv2.resize(phantom.lesion.astype(np.float32), (cells, cells), interpolation=cv2.INTER_AREA)
         count += (
-            *points_at(heat, one.lesion, at),
-            points_at(ideal, one.lesion)[0],
+            *points_at(heat, phantom.lesion, at),
+            points_at(ideal, phantom.lesion)[0],
             ideal.flat[heat.argmax()] > 0,
             (ideal > 0).mean(),
         )
-        large = receptive_field.enlarge_map(np.maximum(heat, 0), side, side, at)
-        overlaps.append(map_comparison.iou(map_comparison.attended(large), one.lesion))
-        inside.append(_inside(heat, one.lungs, at))
-        chance.append(float(one.lungs.mean()))
-    means = [float(np.mean(values)) if values else float("nan") for values in (overlaps, inside, chance)]
-    hits, random, best, cell_hits, cell_random = count.tolist()
-    size = found.shape[1]
-    return Pointing(len(chosen), int(hits), random, int(best), size, int(cell_hits), cell_random, TOLERANCE, *means)
+        large = enlarge_map(np.maximum(heat, 0), side, side, at)
+        overlaps.append(iou(attended_mask(large), phantom.lesion))
+        inside.append(_share_inside(heat, phantom.lungs, at))
+        chance.append(float(phantom.lungs.mean()))
+    hits, hits_by_chance, best_hits, cell_hits, cell_hits_by_chance = count.tolist()
+    return PointingGame(
+        n=len(phantoms),
+        hits=int(hits),
+        hits_by_chance=hits_by_chance,
+        best_hits=int(best_hits),
+        cells=heats.shape[1],
+        cell_hits=int(cell_hits),
+        cell_hits_by_chance=cell_hits_by_chance,
+        tolerance=TOLERANCE,
+        iou=_mean(overlaps),
+        lung_share=_mean(inside),
+        by_chance=_mean(chance),
+    )
 
 
-def points_at(heat: np.ndarray, lesion: np.ndarray, at: receptive_field.Centres = None) -> tuple[bool, float]:
-    """Whether a map's strongest point is in a lesion or within `TOLERANCE` of one, and the share of points that are.
+def points_at(heat: np.ndarray, lesion: np.ndarray, at: Centres = None) -> tuple[bool, float]:
+    """Check whether the strongest point of a map lies in a lesion or within `TOLERANCE` of it.
 
-    heat: float [a, a]; lesion: bool [h, w]; at: where the cells look.
+    Args:
+        heat: The map, float [a, b].
+        lesion: Mask of the lesions, bool [h, w].
+        at: Measured centres of the map's cells.
+
+    Returns:
+        Whether it does, and the share of all points for which it would.
     """
-    near = _within(lesion, round(TOLERANCE * len(lesion)))
-    return _at(near, receptive_field.strongest_point(heat, at)), float(near.mean())
+    near = _dilate(lesion, round(TOLERANCE * len(lesion)))
+    y, x = strongest_point(heat, at)
+    return bool(near[int(y * near.shape[0]), int(x * near.shape[1])]), float(near.mean())
 
 
-def _at(mask: np.ndarray, place: tuple[float, float]) -> bool:
-    return bool(mask[int(place[0] * mask.shape[0]), int(place[1] * mask.shape[1])])
-
-
-def _within(mask: np.ndarray, reach: int) -> np.ndarray:
-    """The mask and all that is at most `reach` pixels from it, bool [h, w]."""
+def _dilate(mask: np.ndarray, reach: int) -> np.ndarray:
+    """Return the mask and everything at most `reach` pixels from it, bool [h, w]."""
     return np.asarray(cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE) <= reach)

@@ -1,4 +1,4 @@
-"""What the `edge-ct explain` commands print: tables and checks as lines for people, and as JSON by themselves."""
+"""Results of the `edge-ct explain` commands: printed as lines for people, or as JSON."""
 
 from __future__ import annotations
 
@@ -8,90 +8,121 @@ import msgspec
 
 from edge_ct.metrics import Scores
 
-from . import bundle_maps, nearest, sanity_checks
+from .bundle_maps import MapAgreement
+from .nearest import Neighbour
+from .sanity_checks import DeletionInsertion, LungShare, PointingGame, ScrambledWeights
+
+_PROTOTYPE_METRICS = ("accuracy", "sensitivity", "specificity", "f1")
 
 
-class Shown(msgspec.Struct, frozen=True):
-    """What a command wrote. rows: a table, whose first row is the header."""
+class WrittenFiles(msgspec.Struct, frozen=True):
+    """The files that a command wrote.
+
+    Attributes:
+        files: Their names, within the output folder.
+        rows: A table to print; its first row is the header.
+    """
 
     files: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...] = ()
 
     def lines(self) -> list[str]:
-        """For people."""
-        return _aligned(self.rows)
+        """Return the table as aligned lines."""
+        return _align(self.rows)
 
 
-class Checks(msgspec.Struct, frozen=True):
-    """What `explain check` found; None where it was not measured."""
+class CheckReport(msgspec.Struct, frozen=True):
+    """The results of `explain check`.
+
+    Attributes:
+        model: Name of the run or bundle.
+        curves: Deletion and insertion.
+        pointing: The pointing game on phantoms.
+        lung_share: Energy inside the lungs, one entry per class.
+        agreement: Agreement of a bundle with its run; None if no run was named.
+        scrambled: Maps after the weights were scrambled; None for a bundle.
+        scrambled_passed: Whether these maps differ from the true ones; None for a bundle.
+    """
 
     model: str
-    curves: sanity_checks.Curves
-    pointing: sanity_checks.Pointing
-    lung_share: tuple[sanity_checks.LungShare, ...]
-    agreement: bundle_maps.Agreement | None
-    scrambled: sanity_checks.Scrambled | None
+    curves: DeletionInsertion
+    pointing: PointingGame
+    lung_share: tuple[LungShare, ...]
+    agreement: MapAgreement | None
+    scrambled: ScrambledWeights | None
     scrambled_passed: bool | None
 
     def lines(self) -> list[str]:
-        """For people."""
-        c, p = self.curves, self.pointing
-        found = [
-            f"{self.model}; positive slices n = {c.n}",
-            f"  deletion   {c.deletion:.3f} (cells in random places {c.deletion_random:.3f}), lower is better",
-            f"  insertion  {c.insertion:.3f} (cells in random places {c.insertion_random:.3f}), higher is better",
-            f"  pointing game on phantoms: {p.hits} of {p.n} (by chance {p.hits_by_chance:.1f}; the best map of "
-            f"{p.cells} x {p.cells} cells {p.best_hits}); strongest cell on a lesion: {p.cell_hits} (by chance "
-            f"{p.cell_hits_by_chance:.1f})",
-            f"  phantoms: IoU with the lesion {p.iou:.2f}; {p.lung_share:.0%} of the energy in the lungs, which are "
-            f"{p.by_chance:.0%} of the slice",
+        """Return one line per check."""
+        curves, game = self.curves, self.pointing
+        lines = [
+            f"{self.model}; positive slices n = {curves.n}",
+            f"  deletion   {curves.deletion:.3f} (cells in random places {curves.deletion_random:.3f}), "
+            "lower is better",
+            f"  insertion  {curves.insertion:.3f} (cells in random places {curves.insertion_random:.3f}), "
+            "higher is better",
+            f"  pointing game on phantoms: {game.hits} hits of {game.n} (expected by chance {game.hits_by_chance:.1f}; "
+            f"an ideal map of {game.cells} x {game.cells} cells {game.best_hits}); strongest cell on a lesion: "
+            f"{game.cell_hits} (expected by chance {game.cell_hits_by_chance:.1f})",
+            f"  phantoms: IoU with the lesion {game.iou:.2f}; {game.lung_share:.0%} of the map's energy lies in the "
+            f"lungs, which cover {game.by_chance:.0%} of the slice",
         ]
-        for own in self.lung_share:
-            found.append(
-                f"  {own.label}: {own.share:.0%} of the energy in the lungs, which are {own.by_chance:.0%} of the "
-                f"slice; n = {own.n}"
+        for share in self.lung_share:
+            lines.append(
+                f"  {share.label}: {share.share:.0%} of the map's energy lies in the lungs, which cover "
+                f"{share.by_chance:.0%} of the slice; n = {share.n}"
             )
         if self.agreement:
-            a = self.agreement
-            found.append(
-                f"  class map against Grad-CAM of the run, n = {a.n}: rank correlation {a.rank_correlation:.3f} (least "
-                f"{a.rank_correlation_least:.3f}), IoU of the top 15 % {a.top_iou:.2f} (least {a.top_iou_least:.2f})"
+            agreement = self.agreement
+            lines.append(
+                f"  class map against Grad-CAM of the run, n = {agreement.n}: rank correlation "
+                f"{agreement.rank_correlation:.3f} (lowest {agreement.rank_correlation_least:.3f}), IoU of the "
+                f"strongest 15 % {agreement.top_iou:.2f} (lowest {agreement.top_iou_least:.2f})"
             )
         if self.scrambled:
             steps = ", ".join(
                 f"{share:.0%}: {value:.2f}"
                 for share, value in zip(self.scrambled.share, self.scrambled.correlation, strict=True)
             )
-            found.append(
+            lines.append(
                 f"  weights scrambled from the head down, rank correlation with the true map: {steps} "
                 f"({'passed' if self.scrambled_passed else 'FAILED: the map does not depend on the network'})"
             )
-        return found
+        return lines
 
 
-class Nearest(msgspec.Struct, frozen=True):
-    """slices: source -> its nearest groups; scores: of the prototypes alone."""
+class NearestReport(msgspec.Struct, frozen=True):
+    """The results of `explain nearest`.
+
+    Attributes:
+        prototypes: Number of prototypes.
+        slices: Slice file -> its most similar training groups.
+        scores: Scores of the prototypes alone on the test split; None if not asked for.
+    """
 
     prototypes: int
-    slices: dict[str, list[nearest.Neighbour]]
+    slices: dict[str, list[Neighbour]]
     scores: Scores | None
 
     def lines(self) -> list[str]:
-        """For people."""
-        found = []
-        for source, own in self.slices.items():
-            found.append(source)
-            found += [f"  {one.similarity:.3f}  {one.label:<10} {one.group} ({one.slices} slices)" for one in own]
+        """Return a line per slice and per similar group, and one for the scores."""
+        lines = []
+        for source, neighbours in self.slices.items():
+            lines.append(source)
+            lines += [
+                f"  {neighbour.similarity:.3f}  {neighbour.label:<10} {neighbour.group} ({neighbour.slices} slices)"
+                for neighbour in neighbours
+            ]
         if self.scores:
-            shown = ", ".join(
-                f"{name} {one.value:.3f} [{one.low:.3f}, {one.high:.3f}]"
-                for name, one in self.scores.estimates().items()
-                if name in ("accuracy", "sensitivity", "specificity", "f1") and one.value is not None
+            estimates = ", ".join(
+                f"{name} {estimate.text()}"
+                for name, estimate in self.scores.estimates().items()
+                if name in _PROTOTYPE_METRICS and estimate.value is not None
             )
-            found.append(f"{self.prototypes} prototypes alone, test part, n = {self.scores.n}: {shown}")
-        return found
+            lines.append(f"{self.prototypes} prototypes alone, test split, n = {self.scores.n}: {estimates}")
+        return lines
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def _align(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -15,7 +15,7 @@ from edge_ct.run import RunInfo, SplitTable
 from edge_ct.system.csv_text import to_csv
 from edge_ct.system.files import write_bytes, write_text
 
-from .. import plots
+from ..plots.training_plots import draw_confusion_matrix, draw_learning_curves
 
 
 class RunScores(msgspec.Struct, frozen=True):
@@ -39,8 +39,8 @@ def write(folder: Path, table: SplitTable, probabilities: np.ndarray, info: RunI
     history = folder / "history.csv"
     if history.exists():
         with history.open(newline="") as file:
-            plots.learning_curves(list(csv.DictReader(file)), folder / "curves.png")
-    plots.confusion_matrix(scores["test"], info.classes, folder / "confusion.png")
+            draw_learning_curves(list(csv.DictReader(file)), folder / "curves.png")
+    draw_confusion_matrix(scores["test"], info.classes, folder / "confusion.png")
     return result
 
 

@@ -13,7 +13,8 @@ from edge_ct.manifest import Estimate
 from edge_ct.system.csv_text import to_csv
 from edge_ct.system.files import write_text
 
-from .. import plots, published_results
+from .. import published_results
+from ..plots.training_plots import draw_metric_boxes
 from ..published_results import METRICS, Published
 from ..zoo import build
 from .results import POOLED, Mean, Result, Row, Table
@@ -45,7 +46,7 @@ def write(table: Table, out: Path) -> None:
             }
             for metric in METRICS
         }
-        plots.boxes(values, f"{family}: {table.design}", out / "plots" / f"{family}.png")
+        draw_metric_boxes(values, f"{family}: {table.design}", out / "plots" / f"{family}.png")
 
 
 def write_times(times: Iterable[tuple[str, int, int, int, float]], out: Path) -> None:

@@ -259,13 +259,13 @@ def test_grouped_says_what_it_found(phantoms: Path, capsys: pytest.CaptureFixtur
 
 def test_the_sheet_shows_the_largest_groups(phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[Any] = []
-    draw = contact_sheet.plots.contact_sheet
+    draw = contact_sheet.draw_picture_sheet
 
     def listen(*arguments: Any) -> None:
         drawn.extend(arguments)
         draw(*arguments)
 
-    monkeypatch.setattr(contact_sheet.plots, "contact_sheet", listen)
+    monkeypatch.setattr(contact_sheet, "draw_picture_sheet", listen)
     summary = grouping.write(phantoms, tmp_path / "groups.csv", "COVID", sheet=tmp_path / "groups.png")
     tiles, _, captions, title, path = drawn
     sizes: dict[str, list[str]] = {}

@@ -14,10 +14,11 @@ from edge_ct import cli
 from edge_ct.dataset import load, load_images
 from edge_ct.errors import DataRejected, EdgeCTError
 from edge_ct.preprocess import Preprocess
-from edge_ct.train import plots
 from edge_ct.train.data import preview, synthesise
 from edge_ct.train.data.augment import POLICIES, Augment
 from edge_ct.train.data.preview import Options
+from edge_ct.train.plots import picture_sheet
+from edge_ct.train.plots.picture_sheet import draw_picture_sheet
 
 
 @pytest.fixture(scope="module")
@@ -70,13 +71,13 @@ def test_the_sheet_shows_what_training_draws(size: int, zoom: int, table: Path, 
 
 def test_the_picture_is_grey_and_has_its_captions(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[Any] = []
-    draw = plots.contact_sheet
+    draw = draw_picture_sheet
 
     def listen(*arguments: Any) -> None:
         said.extend(arguments)
         draw(*arguments)
 
-    monkeypatch.setattr(plots, "contact_sheet", listen)
+    monkeypatch.setattr(preview, "draw_picture_sheet", listen)
     sheet = preview.write(table, tmp_path / "sheet.png", Options("flips", slices=3, per_slice=2, size=64))
     tiles, headings, captions, title, _ = said
     assert tiles.shape == (3, 3, 64, 64)
@@ -89,7 +90,7 @@ def test_the_picture_is_grey_and_has_its_captions(table: Path, tmp_path: Path, m
     page = read(tmp_path / "sheet.png")
     assert page.ndim == 2
     # The first line of the title: black letters on white, over a good part of the width.
-    band = page[plots._MARGIN : plots._MARGIN + plots._LINE]
+    band = page[picture_sheet._MARGIN : picture_sheet._MARGIN + picture_sheet._LINE_HEIGHT]
     assert (band.min(0) < 100).nonzero()[0].max() > 0.3 * page.shape[1]
     assert (page[0] == 255).all()
 
@@ -101,7 +102,7 @@ def test_no_text_runs_over_the_edge(size: int, columns: int, tmp_path: Path) -> 
     names = ["x" * 300 + "end", "$a_b \\nope{$", "não/ковид/肺", "two\nlines\x00\udcff", ""]
     tiles = np.full((5, columns, size, size), 99, np.uint8)
     path = tmp_path / "sheet.png"
-    plots.contact_sheet(tiles, ["original"] * columns, names, ["word " * 60, "W" * 200, "$x$ 肺"], path)
+    draw_picture_sheet(tiles, ["original"] * columns, names, ["word " * 60, "W" * 200, "$x$ 肺"], path)
     page = read(path)
     edges = (page[:, :8], page[:, -4:], page[:8], page[-8:])
     assert all((edge == 255).all() for edge in edges)
@@ -111,7 +112,7 @@ def test_no_text_runs_over_the_edge(size: int, columns: int, tmp_path: Path) -> 
 @pytest.mark.parametrize("side", [502, 803, 829, 903])
 def test_a_page_has_the_size_asked_for(side: int) -> None:
     """Some of these, divided by the dots an inch and multiplied again, are a pixel short."""
-    assert plots._page(side, side, []).shape == (side, side)
+    assert picture_sheet._draw_text_page(side, side, []).shape == (side, side)
 
 
 def test_classes_take_turns_and_a_small_one_gives_what_it_has() -> None:

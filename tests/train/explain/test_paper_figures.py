@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from edge_ct import cli
-from edge_ct.train.explain import paper_figure_plots, paper_figures, plots
-from edge_ct.train.plots import plt
+from edge_ct.train.explain import paper_figures
+from edge_ct.train.plots import paper_figure_plots
+from edge_ct.train.plots.canvas import add_title, plt
 
 
 def test_figures_of_several_runs(
@@ -36,7 +37,7 @@ def test_figures_of_several_runs(
 
 def test_networks_are_paired_with_their_modified_forms() -> None:
     generator = np.random.default_rng(0)
-    views = paper_figures.of_phantoms(3)
+    views = paper_figures.phantom_slices(3)
     assert views.labels.tolist() == [1, 1, 1, 0, 0, 0, 0]
     first, twin = (views.pixels[i].astype(int) for i in views.beside)
     lesion = views.lesions[0]
@@ -46,13 +47,13 @@ def test_networks_are_paired_with_their_modified_forms() -> None:
     assert np.abs(first - twin)[far].max() == 0
     assert views.first(0, 9) == [3, 4, 5]
 
-    def seen(name: str) -> paper_figures.Seen:
+    def seen(name: str) -> paper_figures.RunMaps:
         heat = generator.random((7, 3, 3)).astype(np.float32)
-        return paper_figures.Seen(f"{name}-96", name, "features", heat, None, np.linspace(1, 0, 7), ())
+        return paper_figures.RunMaps(f"{name}-96", name, "features", heat, None, np.linspace(1, 0, 7), ())
 
     runs = [seen(name) for name in ("modified-vgg16", "vgg16", "mobilenetv2")]
-    assert paper_figures.pairs(runs) == [(runs[1], runs[0]), (runs[2], None)]
-    table = paper_figures.table(runs, views)
+    assert paper_figures.pair_with_modified(runs) == [(runs[1], runs[0]), (runs[2], None)]
+    table = paper_figures.attended_rows(runs, views)
     assert [(one.network, one.label, one.n) for one in table] == [
         ("vgg16-96 / modified-vgg16-96", "negative phantoms", 4),
         ("vgg16-96 / modified-vgg16-96", "positive phantoms", 3),
@@ -62,20 +63,23 @@ def test_networks_are_paired_with_their_modified_forms() -> None:
 
 
 def test_a_map_that_is_the_lesion_points_at_it_and_its_mirror_image_does_not() -> None:
-    views = paper_figures.of_phantoms(4)
+    views = paper_figures.phantom_slices(4)
     maps = np.zeros((9, 28, 28), np.float32)
     for i, lesion in enumerate(views.lesions):
         if lesion is not None:
             maps[i] = cv2.resize(lesion.astype(np.float32), (28, 28), interpolation=cv2.INTER_AREA)
     p = np.array([0.9, 0.5, 0.4, 0.9, 0.9, 0.1, 0.1, 0.1, 0.1])  # the third is missed, the fifth a false alarm
-    one = paper_figures.Seen("run", "mobilenetv2", "features", maps, None, p, ())
-    row = paper_figures.row(one, views)
+    one = paper_figures.RunMaps("run", "mobilenetv2", "features", maps, None, p, ())
+    row = paper_figures.network_row(one, views)
     assert (row.right, row.called, row.hits) == (7, 3, 3)
-    row = paper_figures.row(dataclasses.replace(one, maps=maps[:, ::-1]), views)
+    row = paper_figures.network_row(dataclasses.replace(one, maps=maps[:, ::-1]), views)
     assert row.hits is not None
     assert row.hits < 3
     unknown = dataclasses.replace(views, lesions=(None,) * 9)
-    assert (paper_figures.row(one, unknown).called, paper_figures.row(one, unknown).hits_by_chance) == (None, None)
+    assert (paper_figures.network_row(one, unknown).called, paper_figures.network_row(one, unknown).hits_by_chance) == (
+        None,
+        None,
+    )
 
 
 def test_one_cell_of_one_slice_does_not_darken_all_others() -> None:
@@ -89,7 +93,7 @@ def test_one_cell_of_one_slice_does_not_darken_all_others() -> None:
 @pytest.mark.parametrize("width", [3, 9])
 def test_a_title_is_within_its_figure(width: float) -> None:
     figure, axis = plt.subplots(figsize=(width, 3), layout="constrained")
-    plots.entitle(figure, "What layers along the depth respond to, first to last: " * 3)
+    add_title(figure, "What layers along the depth respond to, first to last: " * 3)
     figure.canvas.draw()
     box, title = axis.get_window_extent(), figure._suptitle.get_window_extent()
     assert title.x0 >= 0

@@ -6,8 +6,8 @@ import pytest
 
 from edge_ct.network_analysis import receptive_field
 from edge_ct.phantom import preprocessed_phantoms
-from edge_ct.train.explain import of_run
 from edge_ct.train.explain.bundle_maps import BundleNetwork
+from edge_ct.train.explain.of_bundle import check_maps
 
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "examples" / "phantom-network"
@@ -16,7 +16,7 @@ SEED = 5  # of phantoms that nothing was chosen on
 
 @pytest.mark.slow
 def test_the_int8_map_points_at_lesions_and_is_the_runs_grad_cam() -> None:
-    found = of_run.check(FOLDER / "int8.tflite", None, FOLDER / "run", 60, 4, SEED)
+    found = check_maps(FOLDER / "int8.tflite", None, FOLDER / "run", 60, 4, SEED)
     pointing, agreed = found.pointing, found.agreement
     assert pointing is not None
     assert agreed is not None
@@ -28,7 +28,7 @@ def test_the_int8_map_points_at_lesions_and_is_the_runs_grad_cam() -> None:
 
 @pytest.mark.slow
 def test_the_map_goes_with_the_weights() -> None:
-    found = of_run.check(FOLDER / "run", None, None, 16, 8, SEED)
+    found = check_maps(FOLDER / "run", None, None, 16, 8, SEED)
     assert found.scrambled is not None
     assert found.scrambled.passed
     assert found.pointing is not None
