@@ -167,7 +167,7 @@ class Classifier:
         share = None
         if outputs.lesion_map is not None and lungs is not None:
             share = lesion_share(outputs.lesion_map, lungs, region, slice_.pixels.shape)
-        verdict = decide(p, self.manifest.operating_point, self.manifest.zone)
+        verdict = decide(p, self.manifest.decision_rule)
         times = Milliseconds(decode_ms, 1000 * (prepared - start), 1000 * (perf_counter() - prepared))
         if outlier:
             return rejected(UNLIKE, times)

@@ -9,9 +9,10 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from .manifest import Calibration, OperatingPoint, Zone
+from .manifest import Calibration, DecisionRule
 
 Decision = Literal["positive", "negative", "refer", "rejected"]
+REFERRED = "uncertain: between the thresholds for negative and positive; have it read, or test the patient"
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -29,7 +30,7 @@ class SeriesVerdict(msgspec.Struct, frozen=True):
         reason: Why the series is referred; None otherwise.
         probability: Mean calibrated P(positive) of the slices.
         slices: Number of slices that were judged.
-        positive_slices: Number of slices at or above the operating point, shown beside the decision.
+        positive_slices: Number of slices that are `positive` by the same rule, shown beside the decision.
     """
 
     decision: Decision
@@ -55,22 +56,20 @@ def probability(logits: np.ndarray, calibration: Calibration, lesion: float = 0.
     return 1 / (1 + math.exp(-score)) if score >= 0 else math.exp(score) / (1 + math.exp(score))
 
 
-def decide(p: float, operating_point: OperatingPoint, zone: Zone | None) -> Verdict:
-    """Decide by the conformal zone, or by the operating point where the bundle has no zone.
+def decide(p: float, rule: DecisionRule) -> Verdict:
+    """Decide by the two thresholds of a bundle.
 
     Args:
         p: Calibrated P(positive).
-        operating_point: The threshold for positive.
-        zone: The zone in which a slice is referred.
+        rule: The thresholds, `Manifest.decision_rule`.
     """
     if math.isnan(p):
         return Verdict("refer", "the model returned NaN")
-    if zone is None:
-        return Verdict("positive" if p >= operating_point.threshold else "negative")
-    may_be_positive, may_be_negative = p >= zone.positive_from, p <= zone.negative_to
-    if may_be_positive == may_be_negative:
-        return Verdict("refer", f"uncertain at the {zone.level:.0%} level: have it read, or test")
-    return Verdict("positive" if may_be_positive else "negative")
+    if p >= rule.positive_from:
+        return Verdict("positive")
+    if p < rule.negative_below:
+        return Verdict("negative")
+    return Verdict("refer", REFERRED)
 
 
 def series_probability(probabilities: Sequence[float]) -> float:
@@ -86,13 +85,16 @@ def k_of_n(probabilities: Sequence[float], k: int) -> float:
     return sorted(probabilities, reverse=True)[min(k, len(probabilities)) - 1]
 
 
-def decide_series(
-    probabilities: Sequence[float], operating_point: OperatingPoint, zone: Zone | None
-) -> SeriesVerdict | None:
-    """Decide a series by the mean probability of its judged slices; None where no slice was judged."""
+def decide_series(probabilities: Sequence[float], rule: DecisionRule) -> SeriesVerdict | None:
+    """Decide a series by the mean probability of its judged slices; return None where no slice was judged.
+
+    Args:
+        probabilities: Calibrated P(positive) of each judged slice.
+        rule: The thresholds, for the mean and for each slice.
+    """
     if not probabilities:
         return None
     mean = series_probability(probabilities)
-    verdict = decide(mean, operating_point, zone)
-    positive = sum(p >= operating_point.threshold for p in probabilities)
+    verdict = decide(mean, rule)
+    positive = sum(decide(p, rule).decision == "positive" for p in probabilities)
     return SeriesVerdict(verdict.decision, verdict.reason, mean, len(probabilities), positive)

@@ -7,6 +7,7 @@ old bundles can still be read.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 import msgspec
@@ -161,6 +162,49 @@ class Zone(msgspec.Struct, frozen=True):
     negatives: Count
 
 
+class DecisionRule(msgspec.Struct, frozen=True):
+    """The thresholds that decide: negative below the first, positive from the second, refer between them.
+
+    Both are class-conditional split conformal thresholds (Vovk 2012), fitted on the calibration cases. Where the two
+    would cross they are equal, and nothing is referred.
+
+    Attributes:
+        negative_below: P below it is negative; at least `sensitivity` of positive cases lie at or above it.
+        positive_from: P at or above it is positive; at least `specificity` of negative cases lie below it.
+        sensitivity: The stated share of positive cases that are not called negative.
+        specificity: The stated share of negative cases that are not called positive; None for an operating point.
+        positives: Number of positive calibration cases.
+        negatives: Number of negative calibration cases.
+        source: How the thresholds came about: `conformal`; or, in bundles of earlier versions, `zone` (a conformal zone
+            at one level) or `operating point` (one threshold).
+    """
+
+    negative_below: Probability
+    positive_from: Annotated[float, msgspec.Meta(ge=0)]
+    sensitivity: Probability
+    specificity: Probability | None
+    positives: Count
+    negatives: Count
+    source: Literal["conformal", "zone", "operating point"] = "conformal"
+
+    def __post_init__(self) -> None:
+        if self.negative_below > self.positive_from:
+            raise ValueError("the threshold for negative is above the threshold for positive")
+
+    @classmethod
+    def from_zone(cls, zone: Zone) -> DecisionRule:
+        """Return the thresholds that the conformal zone of an earlier version means."""
+        # `negative_to` itself is referred where both classes are plausible, and negative where neither is.
+        limits = sorted((zone.positive_from, math.nextafter(zone.negative_to, math.inf)))
+        return cls(limits[0], limits[1], zone.level, zone.level, zone.positives, zone.negatives, "zone")
+
+    @classmethod
+    def from_operating_point(cls, point: OperatingPoint, positives: int, negatives: int) -> DecisionRule:
+        """Return the rule of a bundle without a zone: its operating point decides, and nothing is referred."""
+        target = point.target_sensitivity
+        return cls(point.threshold, point.threshold, target, None, positives, negatives, "operating point")
+
+
 class Outliers(msgspec.Struct, frozen=True):
     """The outlier detector of the bundle; see `outliers`.
 
@@ -268,6 +312,7 @@ class Manifest(msgspec.Struct, frozen=True):
         map_centres: Where the rows of the class map look, then its columns, as shares of the side; see
             `network_analysis.receptive_field`. Bundles of earlier versions have one list for both, or None.
         outliers: The outlier detector; None in bundles of earlier versions.
+        rule: The decision rule; None in bundles of earlier versions, see `decision_rule`.
         lesions: How good the lesion map is; None where that was not measured.
     """
 
@@ -294,7 +339,18 @@ class Manifest(msgspec.Struct, frozen=True):
     shrinking: str = ""
     outliers: Outliers | None = None
     map_centres: tuple[Probability, ...] | None = None
+    rule: DecisionRule | None = None
     lesions: LesionEvidence | None = None
+
+    @property
+    def decision_rule(self) -> DecisionRule:
+        """The rule that decides; for bundles of earlier versions, the rule that their zone or operating point means."""
+        if self.rule is not None:
+            return self.rule
+        if self.zone is not None:
+            return DecisionRule.from_zone(self.zone)
+        calibration = self.calibration
+        return DecisionRule.from_operating_point(self.operating_point, calibration.positives, calibration.negatives)
 
     def __post_init__(self) -> None:
         if (centres := self.map_centres) is not None:

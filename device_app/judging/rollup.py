@@ -202,7 +202,7 @@ def _cell(value: object) -> object:
 def _summarise_named(name: str, probabilities: Sequence[float | None], classifier: Classifier) -> SeriesSummary:
     voting = [p for p in probabilities if p is not None]
     manifest = classifier.manifest
-    verdict = decide_series(voting, manifest.operating_point, manifest.zone)
+    verdict = decide_series(voting, manifest.decision_rule)
     outcome = _outcome(verdict, "no slice could be judged")
     return SeriesSummary(name, *outcome, len(probabilities) - len(voting), classifier.identity)
 

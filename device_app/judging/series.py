@@ -189,7 +189,7 @@ def most_suspicious(judged: Iterable[JudgedFrame], count: int) -> list[JudgedFra
 
 def mean_verdict(manifest: Manifest, probabilities: Iterable[float | None]) -> SeriesVerdict | None:
     """Decide by the mean probability of the slices that vote; None if there is none."""
-    return decide_series([p for p in probabilities if p is not None], manifest.operating_point, manifest.zone)
+    return decide_series([p for p in probabilities if p is not None], manifest.decision_rule)
 
 
 def _not_judged(

@@ -1,4 +1,4 @@
-"""Decisions: SciPy's logistic function, and the table of the conformal zone by hand."""
+"""Decisions: SciPy's logistic function, and the two thresholds by hand."""
 
 import math
 
@@ -8,15 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit
 
-from edge_ct.decision import SeriesVerdict, Verdict, decide, decide_series, probability
-from edge_ct.manifest import Calibration, OperatingPoint, Zone
+from edge_ct.decision import REFERRED, SeriesVerdict, Verdict, decide, decide_series, probability
+from edge_ct.manifest import Calibration, DecisionRule, OperatingPoint, Zone
 
-POINT = OperatingPoint(0.4, 0.98)
+POINT = DecisionRule.from_operating_point(OperatingPoint(0.4, 0.98), 40, 40)
+RULE = DecisionRule(0.3, 0.7, 0.99, 0.95, 120, 130)
 LOGIT = st.floats(-1e4, 1e4, width=32)
 
 
-def zone(positive_from: float, negative_to: float, level: float = 0.95) -> Zone:
-    return Zone(level, positive_from, negative_to, 40, 40)
+def zone(positive_from: float, negative_to: float) -> DecisionRule:
+    return DecisionRule.from_zone(Zone(0.95, positive_from, negative_to, 40, 40))
 
 
 def calibration(slope: float = 1.0, intercept: float = 0.0) -> Calibration:
@@ -49,10 +50,32 @@ def test_probability_does_not_lose_the_difference_of_large_logits() -> None:
 
 @pytest.mark.parametrize(
     ("p", "decision"),
+    [
+        *((p, "negative") for p in (0.0, 0.1, 0.2999)),
+        *((p, "refer") for p in (0.3, 0.5, 0.6999)),
+        *((p, "positive") for p in (0.7, 0.9, 1.0)),
+    ],
+)
+def test_two_thresholds_decide(p: float, decision: str) -> None:
+    assert decide(p, RULE) == Verdict(decision, REFERRED if decision == "refer" else None)
+
+
+def test_thresholds_that_meet_refer_nothing() -> None:
+    rule = DecisionRule(0.5, 0.5, 0.99, 0.95, 120, 130)
+    assert [decide(p, rule).decision for p in (0.4999, 0.5, 0.5001)] == ["negative", "positive", "positive"]
+
+
+def test_thresholds_that_cross_are_refused() -> None:
+    with pytest.raises(ValueError, match="above the threshold for positive"):
+        DecisionRule(0.6, 0.5, 0.99, 0.95, 120, 130)
+
+
+@pytest.mark.parametrize(
+    ("p", "decision"),
     [(0.0, "negative"), (0.3999, "negative"), (0.4, "positive"), (0.5, "positive"), (1.0, "positive")],
 )
-def test_without_a_zone_the_operating_point_decides(p: float, decision: str) -> None:
-    assert decide(p, POINT, None) == Verdict(decision)
+def test_an_old_bundle_without_a_zone_decides_by_its_operating_point(p: float, decision: str) -> None:
+    assert decide(p, POINT) == Verdict(decision)
 
 
 @pytest.mark.parametrize(
@@ -64,8 +87,8 @@ def test_without_a_zone_the_operating_point_decides(p: float, decision: str) -> 
         *((p, "positive") for p in (0.7001, 1.0)),
     ],
 )
-def test_zone_in_which_both_classes_are_possible(p: float, decision: str) -> None:
-    assert decide(p, POINT, zone(positive_from=0.3, negative_to=0.7)).decision == decision
+def test_an_old_zone_in_which_both_classes_are_plausible(p: float, decision: str) -> None:
+    assert decide(p, zone(positive_from=0.3, negative_to=0.7)).decision == decision
 
 
 @pytest.mark.parametrize(
@@ -77,59 +100,43 @@ def test_zone_in_which_both_classes_are_possible(p: float, decision: str) -> Non
         *((p, "positive") for p in (0.7, 1.0)),
     ],
 )
-def test_zone_in_which_neither_class_is_possible(p: float, decision: str) -> None:
-    assert decide(p, POINT, zone(positive_from=0.7, negative_to=0.3)).decision == decision
+def test_an_old_zone_in_which_neither_class_is_plausible(p: float, decision: str) -> None:
+    assert decide(p, zone(positive_from=0.7, negative_to=0.3)).decision == decision
 
 
-def test_zone_of_one_point() -> None:
-    decisions = [decide(p, POINT, zone(0.5, 0.5)).decision for p in (0.4999, 0.5, 0.5001)]
-    assert decisions == ["negative", "refer", "positive"]
+def test_an_old_zone_of_one_point() -> None:
+    assert [decide(p, zone(0.5, 0.5)).decision for p in (0.4999, 0.5, 0.5001)] == ["negative", "refer", "positive"]
 
 
-def test_zone_takes_precedence_over_the_operating_point() -> None:
-    """0.45 is above the threshold of 0.4, and yet can only be negative."""
-    assert decide(0.45, POINT, zone(positive_from=0.6, negative_to=0.5)).decision == "negative"
-
-
-def test_reason_is_given_for_a_referral_alone() -> None:
-    referred = decide(0.5, POINT, zone(0.3, 0.7, level=0.95))
-    assert referred.reason == "uncertain at the 95% level: have it read, or test"
-    assert decide(0.1, POINT, zone(0.3, 0.7)).reason is None
-    assert decide(0.9, POINT, zone(0.3, 0.7)).reason is None
-    assert decide(0.9, POINT, None).reason is None
-
-
-@pytest.mark.parametrize("zoned", [None, Zone(0.95, 0.3, 0.7, 40, 40), Zone(0.95, 0.7, 0.3, 40, 40)])
-def test_no_number_is_never_a_clean_bill(zoned: Zone | None) -> None:
+@pytest.mark.parametrize("rule", [RULE, POINT, zone(0.3, 0.7), zone(0.7, 0.3)])
+def test_nan_is_never_a_clean_bill(rule: DecisionRule) -> None:
     """A float graph may give NaN; that must not come out as negative."""
     p = probability(np.array([math.nan, 1.0], np.float32), calibration())
-    assert decide(p, POINT, zoned).decision in ("refer", "rejected")
+    assert decide(p, rule).decision in ("refer", "rejected")
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=50))
-def test_series_is_decided_by_the_mean(probabilities: list[float]) -> None:
-    verdict = decide_series(probabilities, POINT, zone(0.3, 0.7))
+def test_a_series_is_decided_by_the_mean_and_counts_by_the_same_rule(probabilities: list[float]) -> None:
+    verdict = decide_series(probabilities, RULE)
     assert verdict is not None
     assert verdict.probability == pytest.approx(np.mean(probabilities), abs=1e-12)
-    assert verdict.decision == decide(verdict.probability, POINT, zone(0.3, 0.7)).decision
+    assert verdict.decision == decide(verdict.probability, RULE).decision
     assert verdict.slices == len(probabilities)
-    assert verdict.positive_slices == np.count_nonzero(np.array(probabilities) >= 0.4)
+    assert verdict.positive_slices == sum(decide(p, RULE).decision == "positive" for p in probabilities)
 
 
 def test_series_by_hand() -> None:
-    # The mean of 0.9, 0.8, 0.1, 0.4 is 0.55; three of four reach the threshold of 0.4.
-    assert decide_series([0.9, 0.8, 0.1, 0.4], POINT, None) == SeriesVerdict("positive", None, 0.55, 4, 3)
-    referred = decide_series([0.9, 0.8, 0.1, 0.4], POINT, zone(0.3, 0.7))
-    assert referred is not None
-    assert (referred.decision, referred.reason) == ("refer", "uncertain at the 95% level: have it read, or test")
+    # The mean of 0.9, 0.8, 0.1, 0.4 is 0.55; three of four reach the threshold of 0.4, two that of 0.7.
+    assert decide_series([0.9, 0.8, 0.1, 0.4], POINT) == SeriesVerdict("positive", None, 0.55, 4, 3)
+    assert decide_series([0.9, 0.8, 0.1, 0.4], RULE) == SeriesVerdict("refer", REFERRED, 0.55, 4, 2)
 
 
 def test_series_may_be_negative_with_a_positive_slice() -> None:
-    verdict = decide_series([0.9] + [0.05] * 9, POINT, None)
+    verdict = decide_series([0.9] + [0.05] * 9, RULE)
     assert verdict is not None
     assert (verdict.decision, verdict.positive_slices, verdict.slices) == ("negative", 1, 10)
     assert verdict.probability == pytest.approx(0.135)
 
 
 def test_series_without_a_judged_slice_has_no_verdict() -> None:
-    assert decide_series([], POINT, None) is None
+    assert decide_series([], RULE) is None

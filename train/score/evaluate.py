@@ -141,7 +141,7 @@ def _evaluate_bundle(
     truth, p, threshold = np.array(labels), np.array(found), manifest.operating_point.threshold
 
     def decide(slices: Sequence[float]) -> str:
-        verdict = decide_series(slices, manifest.operating_point, manifest.zone)
+        verdict = decide_series(slices, manifest.decision_rule)
         return verdict.decision if verdict else "rejected"
 
     return Evaluation(

@@ -83,7 +83,7 @@ def test_patients_of_a_bundle_are_decided_as_the_device_does(
     capsys.readouterr()
     table = synthesise.write(tmp_path / "other", patients=12, slices=3, size=64, seed=77)
     classifier = Classifier(bundle)
-    point, zone = classifier.manifest.operating_point, classifier.manifest.zone
+    point, rule = classifier.manifest.operating_point, classifier.manifest.decision_rule
     patients: dict[str, list[float]] = defaultdict(list)
     for row in table.read_text().splitlines()[1:]:
         path, _, patient = row.split(",")
@@ -92,7 +92,7 @@ def test_patients_of_a_bundle_are_decided_as_the_device_does(
     assert cli.run(["evaluate", str(bundle), "--data", str(table), "--by", "group", "--json"]) == 0
     groups = json.loads(capsys.readouterr().out)["groups"]
     assert groups["n"] == 12
-    verdicts = [decide_series(own, point, zone).decision for own in patients.values()]
+    verdicts = [decide_series(own, rule).decision for own in patients.values()]
     assert groups["decisions"] == {name: verdicts.count(name) for name in set(verdicts)}
     called = groups["mean"]["confusion"]["tp"] + groups["mean"]["confusion"]["fp"]
     assert called == sum(np.mean(own) >= point.threshold for own in patients.values())
