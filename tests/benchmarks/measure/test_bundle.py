@@ -44,7 +44,7 @@ def test_slices_are_taken_from_a_table_too(tmp_path: Path) -> None:
     content = bundle.phantom_files(1)[0]
     (tmp_path / "a.png").write_bytes(content)
     (tmp_path / "slices.csv").write_text("path,label\na.png,COVID\nmissing.png,COVID\n")
-    assert bundle.readable(tmp_path / "slices.csv") == [content]
+    assert bundle.read_slice_files(tmp_path / "slices.csv") == [content]
 
 
 @pytest.mark.slow
@@ -142,13 +142,13 @@ def test_a_damaged_bundle_is_not_measured(tiny_bundle: Path, tmp_path: Path) -> 
     content[5000] ^= 1
     (tmp_path / "bad.tflite").write_bytes(content)
     with pytest.raises(ModelRejected, match="damaged"):
-        bundle.benchmark(tmp_path / "bad.tflite", None, quick=True)
+        bundle.measure_bundle(tmp_path / "bad.tflite", bundle.BundleOptions(quick=True))
 
 
 def test_a_folder_without_slices_is_refused(tiny_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_text("no")
     with pytest.raises(InputRejected, match="no readable slice"):
-        bundle.benchmark(tiny_bundle, tmp_path, quick=True)
+        bundle.measure_bundle(tiny_bundle, bundle.BundleOptions(tmp_path, quick=True))
 
 
 @pytest.mark.parametrize(
