@@ -105,8 +105,8 @@ The shipped bundles belong to one fold, which the recipe named before any result
 ## Limits
 
 - One public set, few hospitals, no patient identifiers, unknown selection of slices. Published systems that were
-  trained on it fall to about 56 % accuracy on slices from elsewhere. On slices of other hospitals this model was
-  {external}.
+  trained on it fall to about 56 % accuracy on slices from elsewhere.
+- On slices of other hospitals this model was {external}.
 - The probability is calibrated for the share of positives of that set (about one half); where COVID-19 is rarer,
   "positive" is wrong more often.
 - A heat map shows the evidence that the network used, and not where disease is.
