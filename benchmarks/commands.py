@@ -19,15 +19,22 @@ PATH = click.Path(path_type=Path)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
 
 
-def _parse_numbers(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...]:
-    """Parse `1,2,4` or `1-4`; the empty tuple if the option is not given."""
-    numbers: list[int] = []
-    for word in value.split(",") if value else ():
-        first, _, last = word.partition("-")
-        if not (first.isdigit() and (last or first).isdigit() and 1 <= int(first) <= int(last or first) <= 64):
-            raise click.BadParameter(f"{value!r}: write 1, or 1,2,4, or 1-4, with numbers from 1 to 64")
-        numbers += range(int(first), int(last or first) + 1)
-    return tuple(dict.fromkeys(numbers))
+class Numbers(click.ParamType):  # type: ignore[type-arg]  # generic in new versions of click only
+    """`1,2,4` or `1-4`: positive numbers, as a tuple."""
+
+    name = "integers"
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> tuple[int, ...]:
+        """Parse the numbers; anything else is click's usage error."""
+        if isinstance(value, tuple):
+            return value
+        numbers: list[int] = []
+        for word in str(value).split(","):
+            first, _, last = word.partition("-")
+            if not (first.isdigit() and (last or first).isdigit() and 1 <= int(first) <= int(last or first) <= 64):
+                self.fail(f"{value!r}: write 1, or 1,2,4, or 1-4, with numbers from 1 to 64", parameter, context)
+            numbers += range(int(first), int(last or first) + 1)
+        return tuple(dict.fromkeys(numbers))
 
 
 class _MeasureByDefault(click.Group):
@@ -56,16 +63,15 @@ def benchmark() -> None:
 @click.option("--data", type=PATH, help="Folder or CSV of slices to measure on; 512 px phantoms by default.")
 @click.option(
     "--threads",
-    callback=_parse_numbers,
-    metavar="NUMBERS",
+    type=Numbers(),
     default="1",
     show_default=True,
     help="Numbers of interpreter threads: 1, or 1,2, or 1-4.",
 )
 @click.option(
     "--workers",
-    callback=_parse_numbers,
-    metavar="NUMBERS",
+    type=Numbers(),
+    default=(),
     help="Also judge 2,000 slices with these numbers of workers: 1, or 1,2, or 1-4.",
 )
 @click.option("--profile", is_flag=True, help="Also time each operator of a bundle's graph.")
