@@ -82,9 +82,9 @@ def test_macs_are_those_of_the_layers(tiny_bundle: Path) -> None:
     import keras
 
     from edge_ct.network_analysis.macs import count_macs
-    from edge_ct.train.zoo import build
+    from edge_ct.train.zoo.builder import build
 
-    assert operator_times.count_macs(read_bundle(tiny_bundle).model) == count_macs(build.build(keras, "customcnn", 32))
+    assert operator_times.count_macs(read_bundle(tiny_bundle).model) == count_macs(build(keras, "customcnn", 32))
 
 
 def test_a_profile_is_the_differences_of_growing_pieces(tiny_bundle: Path) -> None:
