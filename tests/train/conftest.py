@@ -82,7 +82,7 @@ def untrained() -> Callable[[Path, Path, TrainingOptions], Run]:
     def make(table: Path, out: Path, options: TrainingOptions) -> Run:
         keras.utils.set_random_seed(options.seed + options.size)
         prepared = fit.prepare_data(table, options)
-        run = Run(out, fit._info(options, prepared))
+        run = Run(out, fit._run_info(options, prepared))
         write_split(out / "split.csv", prepared.table)
         return fit.finish_run(run, build(keras, options.network, options.size), prepared, fit.QUIET)
 

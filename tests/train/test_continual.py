@@ -285,7 +285,7 @@ def test_a_chain_of_runs_forgets_no_slice(
     """What the grandparent had seen is known to the grandchild."""
     child = tmp_path / "child"
     prepared = prepare(trained_run, new_table)
-    run = Run(child, fit._info(continual.derive_options(trained_run, {}), prepared))
+    run = Run(child, fit._run_info(continual.derive_options(trained_run, {}), prepared))
     write_split(child / "split.csv", prepared.table)
     write_seen_slices(child, prepared.seen)
     shutil.copy(trained_run / "model.keras", child / "model.keras")

@@ -213,7 +213,7 @@ class Failed(Exception):
         (
             Lost("out of memory"),
             EdgeCTError,
-            "^vgg16, fold 2: its worker was lost 9 times; the last error was: out of memory$",
+            "its worker was lost 9 times; the last error was: out of memory$",
         ),
     ],
 )

@@ -130,7 +130,7 @@ def test_jobs_are_done_in_order_and_a_failed_one_keeps_the_others(
         if len(done) == 3:
             raise DataRejected("no")
         folder.mkdir(parents=True)
-        info = fit._info(options, shared)
+        info = fit._run_info(options, shared)
         (folder / "checkpoint").mkdir()
         (folder / "model.keras").touch()
         save_run_info(folder, msgspec.structs.replace(info, finished=True))
