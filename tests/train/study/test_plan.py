@@ -126,7 +126,7 @@ def test_a_folder_that_is_no_study_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").touch()
     with pytest.raises(EdgeCTError, match="already exists"):
         read_plan(tmp_path, wanted, force=False)
-    with pytest.raises(EdgeCTError, match="--force does not delete that"):
+    with pytest.raises(EdgeCTError, match="--force does not delete it"):
         read_plan(tmp_path, wanted, force=True)
     (tmp_path / "study.json").write_text("{}")
     with pytest.raises(DataRejected, match=r"study\.json: cannot be read"):
