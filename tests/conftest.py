@@ -166,11 +166,11 @@ def write_tiny_bundle(path: Path) -> None:
 
     from edge_ct.convert.quantise import keras_to_tflite
     from edge_ct.runtime import read_tensors
-    from edge_ct.train.zoo import builder
+    from edge_ct.train.zoo import build
 
     keras.utils.set_random_seed(1)
     preprocess = Preprocess(32)
-    network = builder(keras, "customcnn", 32)
+    network = build(keras, "customcnn", 32)
     model = keras_to_tflite.deployed(network)
     slices = np.stack([preprocess(make_slice(i, 3, i % 2 == 0, 64).image) for i in range(8)])
     flatbuffer = keras_to_tflite.to_int8(model, preprocess, slices)

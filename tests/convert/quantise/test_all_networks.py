@@ -17,7 +17,7 @@ from edge_ct.convert.quantise import keras_to_tflite, rounding
 from edge_ct.phantom import make_slice
 from edge_ct.preprocess import Preprocess
 from edge_ct.runtime import Runtime, read_tensors
-from edge_ct.train.zoo import builder
+from edge_ct.train.zoo import build
 from edge_ct.train.zoo.architectures import MODIFIED_PREFIX, NETWORK_NAMES, find
 from edge_ct.train.zoo.builder import replace_head
 
@@ -51,7 +51,7 @@ def with_statistics(name: str, size: int, images: np.ndarray) -> Any:
     deep random network is chaotic: it tears pictures of one label apart, and enlarges a rounding like any difference.
     """
     keras.utils.set_random_seed(0)
-    model = builder(keras, name, size)
+    model = build(keras, name, size)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.0

@@ -18,7 +18,7 @@ from edge_ct.errors import EdgeCTError
 from edge_ct.preprocess import Preprocess
 from edge_ct.run import load_run
 from edge_ct.runtime import Runtime, read_tensors
-from edge_ct.train.zoo import builder
+from edge_ct.train.zoo import build
 
 RECIPE = finetune.Recipe(2, 1e-3, batch=8, seed=3)
 
@@ -127,7 +127,7 @@ def test_a_network_without_large_layers_is_not_pruned() -> None:
 @pytest.fixture(scope="module")
 def mobilenet() -> keras.Model:
     keras.utils.set_random_seed(6)
-    return builder(keras, "mobilenetv2", 32, alpha=0.35)
+    return build(keras, "mobilenetv2", 32, alpha=0.35)
 
 
 def test_channels_that_never_change_go_and_nothing_is_missed(mobilenet: keras.Model) -> None:
