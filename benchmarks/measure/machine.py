@@ -1,4 +1,4 @@
-"""The machine that a measurement was made on, and its condition meanwhile, as far as it reports them."""
+"""What a measurement was made on, and how the machine was while it lasted: as much as it tells."""
 
 from __future__ import annotations
 
@@ -12,25 +12,15 @@ import msgspec
 from edge_ct.system.host import processors, temperature
 
 _CPUFREQ = "devices/system/cpu/cpu0/cpufreq"
-# Bits of `get_throttled` of a Raspberry Pi's firmware: the present state, and 16 bits higher the state since the start.
+# What a Raspberry Pi's firmware reports in `get_throttled`: bits of now, and, 16 higher, of since it was started.
 _THROTTLED = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}
 _SINCE_START = 16
 
 
 class Machine(msgspec.Struct, frozen=True):
-    """Hardware and software of a machine.
+    """cores: logical, usable by this process. governor: of the first core, None where the machine does not say.
 
-    Attributes:
-        cpu: Name of the processor; a Raspberry Pi reports its board instead.
-        architecture: `x86_64`, `aarch64`, ...
-        cores: Logical cores that this process may use.
-        memory_gb: Memory in GB, or None if unknown.
-        governor: Frequency governor of the first core, or None if unknown.
-        system: Operating system and kernel.
-        python: Version of Python.
-        runtime: TFLite runtime and its version, or `none`.
-        max_mhz: Highest clock frequency, or None if unknown.
-        vectors: Vector instruction sets of the processor that decide how fast a network runs.
+    vectors: instruction sets that decide how fast a network runs, of those that the processor has.
     """
 
     cpu: str
@@ -46,13 +36,10 @@ class Machine(msgspec.Struct, frozen=True):
 
 
 class Condition(msgspec.Struct, frozen=True):
-    """Condition of the machine at one moment; a field is None if the machine does not report it.
+    """How the machine is at a moment; None where it does not say.
 
-    Attributes:
-        mhz: Clock frequency.
-        celsius: Temperature of the hottest thermal zone.
-        load: Mean number of runnable processes over the last minute, this one included.
-        throttled: What a Raspberry Pi's firmware, or the processor's count of thermal events, reports.
+    load: mean number of runnable processes over the last minute, this one's among them. throttled: what the firmware of
+    a Raspberry Pi, or the processor's count of thermal events, reports.
     """
 
     mhz: float | None
@@ -64,8 +51,7 @@ class Condition(msgspec.Struct, frozen=True):
 def describe() -> Machine:
     """Describe this machine."""
     governor = _read(Path("/sys") / _CPUFREQ / "scaling_governor")
-    info = _cpuinfo()
-    flags = set(info.get("flags", info.get("Features", "")).split())
+    flags = set(_cpuinfo().get("flags", _cpuinfo().get("Features", "")).split())
     wanted = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "asimddp", "i8mm", "sve")
     return Machine(
         cpu=_cpu(),
@@ -82,7 +68,7 @@ def describe() -> Machine:
 
 
 def condition(root: Path = Path("/")) -> Condition:
-    """Return the present condition of the machine; `root` is the folder that holds /sys and /proc."""
+    """How the machine is now. root: where /sys and /proc are."""
     frequency = _scaled(_read(root / "sys" / _CPUFREQ / "scaling_cur_freq"), 1e-3)
     return Condition(
         mhz=frequency or _scaled(_cpuinfo(root).get("cpu MHz"), 1),
@@ -93,7 +79,7 @@ def condition(root: Path = Path("/")) -> Condition:
 
 
 def throttled_since(before: Condition, after: Condition) -> tuple[str, ...]:
-    """Return the causes of throttling that were reported after, and not before."""
+    """What slowed the processor down between two moments."""
     return tuple(word for word in after.throttled or () if word not in (before.throttled or ()))
 
 
@@ -131,9 +117,9 @@ def _cpuinfo(root: Path = Path("/")) -> dict[str, str]:
 
 
 def _cpu() -> str:
-    info = _cpuinfo()
+    named = _cpuinfo()
     # A Raspberry Pi names its board, not its processor.
-    return info.get("model name") or info.get("Model") or platform.processor() or platform.machine() or "unknown"
+    return named.get("model name") or named.get("Model") or platform.processor() or platform.machine() or "unknown"
 
 
 def _memory_gb() -> float | None:

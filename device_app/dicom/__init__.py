@@ -1,19 +1,14 @@
-"""The DICOM node: CT series in, by network or folder; structured reports and captures out. Needs the `dicom` extra.
+"""The DICOM node: CT series in over the network, structured reports and heat maps out. Needs the `dicom` extra.
 
-In:
-- `header`      what an object says of each of its frames, and why a frame is skipped
-- `series`      frames -> judged slices -> results of series and patient
-- `study`       files, folders and DICOMDIR -> series
-- `spool`       received objects on the disk and in the worklist's queue
-- `admission`   what a received object must be, and the DICOM status of a refusal
-- `listener`    the C-STORE and C-ECHO provider
-- `node`        received series -> results -> objects to send
-
-Out:
-- `uids`        identifiers that follow from what an object is made of
-- `capture`     the most telling slices as Secondary Capture, heat map and warning burnt in
-- `report`      the result as Comprehensive SR
-- `outbox`      objects to send: at least once, through restarts
-- `sender`      C-STORE and STOW-RS
-- `deidentify`  PS3.15's Basic Profile
+- `commands`      `edge-ct listen`, `send` and `export`
+- `service`       runs the node and its listener until a signal stops them
+- `receive/`      C-STORE provider, admission checks, spool on disk
+- `node`          received series -> results -> objects to send
+- `series_judge`  threads that judge received objects
+- `series_clock`  the open series, and when each is complete
+- `reply/`        the objects that answer a series
+- `send/`         outbox and targets (C-STORE, STOW-RS)
+- `deidentify`    export for research by PS3.15's Basic Profile
+- `peers`         AE titles, addresses and TLS
+- `uids`          reproducible UIDs
 """

@@ -1,43 +1,45 @@
-"""Received series -> judged slices, rows of the worklist, reports and captures, parcels.
+"""From received series to results: rows in the worklist, entries in the audit trail, and objects to send.
 
-A slice is judged as soon as it is here; a series is concluded when its instance count is complete or it has been quiet
-for a while. After a restart, series without a result are judged from the disk; what comes late opens its series again.
+A slice is judged as soon as it is received, a series when it is due (see `series_clock`). After a restart, series
+without a result are judged from the disk; an object that comes late opens its series again.
 """
 
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any
 
 from edge_ct.bundle import Bundle
-from edge_ct.classifier import Classifier
 from edge_ct.decision import SeriesVerdict
-from edge_ct.errors import EdgeCTError, InputRejected
+from edge_ct.errors import EdgeCTError
 
-from ..judging import dicom_objects, series
 from ..judging.dicom_frames import FrameAttributes
-from ..judging.series import JudgedFrame, SeriesResult
-from ..worklist.records import Entry
+from ..judging.series import JudgedFrame, SeriesResult, mean_verdict
 from ..worklist.worklist import Worklist
 from .receive.spool import Arrival, Spool
-from .reply import answers
+from .reply.answers import build_answers, encode_dataset, preload_libraries
 from .send.outbox import Courier, Outbox, Parcel, Target
+from .series_clock import OpenSeries, SeriesClock
+from .series_judge import ORIGIN, SeriesJudge
 
 LOG = logging.getLogger("edge_ct.listen")
-ORIGIN = "listen"
-_BATCH = 16
+_DELETE_EVERY_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
-class Options:
-    """quiet: seconds without a new object after which a series is judged. captures: how many a series gets.
+class NodeOptions:
+    """Options of the node.
 
-    keep_seconds: for which objects stay on the disk after they were judged or sent.
+    Attributes:
+        quiet: Seconds without a new object after which a series is due.
+        captures: Maximum number of heat maps sent for a series.
+        workers: Number of threads that judge.
+        show_identity: Store PatientID in clear instead of its pseudonym.
+        keep_seconds: Seconds for which objects stay on the disk after they were judged or sent.
     """
 
     quiet: float = 10.0
@@ -47,28 +49,8 @@ class Options:
     keep_seconds: float = 24 * 3600.0
 
 
-@dataclass
-class _Open:
-    """A series that is being received."""
-
-    topic: str
-    last: float
-    arrivals: dict[str, Arrival] = field(default_factory=dict)
-    judged: list[JudgedFrame] = field(default_factory=list)
-    pending: int = 0
-    entries: list[Entry] = field(default_factory=list)
-    concluding: bool = False
-
-    def is_due(self, now: float, quiet: float) -> bool:
-        """Whether nothing of it is being judged, and it is complete or quiet."""
-        if self.pending or self.concluding or not self.arrivals:
-            return False
-        expected = max((arrival.expected or 0) for arrival in self.arrivals.values())
-        return (0 < expected <= len(self.arrivals)) or now - self.last >= quiet
-
-
 class Node:
-    """Judges what the spool receives. Threads: workers with an interpreter each, one that concludes, couriers."""
+    """Judges the series that the spool receives, and sends the answers."""
 
     def __init__(
         self,
@@ -76,203 +58,125 @@ class Node:
         spool: Spool,
         bundle: Bundle,
         targets: Sequence[Target] = (),
-        options: Options | None = None,
+        options: NodeOptions | None = None,
     ) -> None:
+        """Load the model.
+
+        Args:
+            worklist: Where rows, the audit trail and the queues are.
+            spool: Where received objects are.
+            bundle: The bundle that judges.
+            targets: Where answers are sent.
+            options: Options of the node.
+        """
         self._worklist, self._spool, self._bundle = worklist, spool, bundle
-        self._options = options or Options()
+        self._options = options or NodeOptions()
         self._outbox = Outbox(worklist)
         self._couriers = [Courier(self._outbox, target) for target in targets]
-        self._open: dict[str, _Open] = {}
-        self._changed = threading.Condition()
-        self._tasks: queue.SimpleQueue[tuple[_Open, Arrival] | None] = queue.SimpleQueue()
-        self._stopping = False
-        # Here and not in the threads: loading a model moves the process's standard error for a moment.
-        self._classifier, *workers = (Classifier(bundle) for _ in range(self._options.workers + 1))
-        self._threads = [
-            threading.Thread(target=self._work, args=(own,), name=f"judge {number}", daemon=True)
-            for number, own in enumerate(workers)
-        ] + [threading.Thread(target=self._conclude_all, name="conclude", daemon=True)]
+        self.clock = SeriesClock(self._options.quiet, spool.arrivals)
+        self._judge = SeriesJudge(
+            worklist, spool, bundle, self.clock, self._options.workers, self._options.show_identity
+        )
+        self._thread = threading.Thread(target=self._conclude_due, name="conclude", daemon=True)
 
     def start(self) -> None:
-        """Begin, with the series that a restart left without a result."""
-        answers.warm_up()
+        """Start all threads; series that a restart left without a result are judged first."""
+        preload_libraries()
         for topic in self._spool.queue.topics():
-            with self._changed:
-                self._load(topic.topic)
-        for thread in (*self._threads, *self._couriers):
+            self._judge.submit(*self.clock.add(topic.topic))
+        self._judge.start()
+        for thread in (self._thread, *self._couriers):
             thread.start()
 
     def arrived(self, arrival: Arrival) -> None:
-        """A new object is on the disk."""
-        with self._changed:
-            self._load(arrival.topic, arrival)
+        """Take a new object that the spool has stored."""
+        self._judge.submit(*self.clock.add(arrival.topic, arrival))
 
     def stop(self) -> None:
-        """End; what is not finished is done again at the next start."""
-        with self._changed:
-            self._stopping = True
-            self._changed.notify_all()
-        for _ in range(self._options.workers):
-            self._tasks.put(None)
+        """End all threads; unfinished series are judged again at the next start."""
+        self.clock.stop()
         for courier in self._couriers:
             courier.stop()
-        for thread in (*self._threads, *self._couriers):
+        self._judge.stop()
+        for thread in (self._thread, *self._couriers):
             if thread.is_alive():
                 thread.join(30)
 
-    def is_idle(self) -> bool:
-        """Whether every series that was received has its result."""
-        with self._changed:
-            return not self._open
+    def _conclude_due(self) -> None:
+        last_deletion = time.monotonic()
+        while (due := self.clock.wait_for_due()) is not None:
+            for open_series in due:
+                self._conclude(open_series)
+            if time.monotonic() - last_deletion > _DELETE_EVERY_SECONDS:
+                last_deletion = time.monotonic()
+                self._spool.delete_old(self._options.keep_seconds)
 
-    def _load(self, topic: str, arrival: Arrival | None = None) -> None:
-        """Take an object into its series. A series that is new here may have been judged before: all of it counts."""
-        one = self._open.get(topic)
-        known = [arrival] if arrival else []
-        if one is None:
-            one = self._open[topic] = _Open(topic, time.monotonic())
-            known = self._spool.arrivals(topic)
-        for own in known:
-            if own.instance not in one.arrivals:
-                one.arrivals[own.instance] = own
-                one.pending += 1
-                self._tasks.put((one, own))
-        one.last = time.monotonic()
-
-    # Slices.
-
-    def _work(self, classifier: Classifier) -> None:
-        while (task := self._tasks.get()) is not None:
-            one, arrival = task
-            found: list[JudgedFrame] = []
-            try:
-                found = self._judge(classifier, arrival)
-            except Exception as error:  # a worker must outlive whatever an object does to it
-                LOG.error("%s: %s while it was judged", arrival.instance, type(error).__name__)
-            entries = [self._entry(own) for own in found if not own.skipped]
-            with self._changed:
-                one.judged.extend(replace(own, judgement=None) for own in found)
-                one.entries.extend(entries)
-                ready, one.entries = (one.entries, []) if len(one.entries) >= _BATCH else ([], one.entries)
-            if ready:
-                self._keep(one, ready)
-            with self._changed:
-                one.pending -= 1
-                if not one.pending:
-                    self._changed.notify_all()
-
-    def _judge(self, classifier: Classifier, arrival: Arrival) -> list[JudgedFrame]:
-        path = self._spool.folder / arrival.file
-        source = f"DICOM {arrival.instance}"
-        try:
-            if not path.is_file():
-                return []  # judged before, and its time to be kept is over
-            return list(dicom_objects.judge_object(classifier, path, source))
-        except InputRejected:
-            LOG.warning("%s cannot be read", arrival.instance)
-            return []
-
-    def _entry(self, own: JudgedFrame) -> Entry:
-        assert own.judgement is not None
-        facts = own.attributes
-        entry = self._worklist.entry(
-            own.judgement,
-            self._bundle,
-            origin=ORIGIN,
-            patient=facts.patient,
-            key=f"dicom {facts.key}",
-            series=facts.series,
-        )
-        return replace(entry, patient=facts.patient or None) if self._options.show_identity else entry
-
-    def _keep(self, one: _Open, entries: Sequence[Entry]) -> None:
-        try:
-            self._worklist.add_all(entries)
-        except EdgeCTError as error:
-            LOG.error("%s: %d rows are not in the worklist: %s", one.topic.split(" ")[0], len(entries), error)
-
-    # Series.
-
-    def _conclude_all(self) -> None:
-        last_forget = time.monotonic()
-        while True:
-            with self._changed:
-                now = time.monotonic()
-                due = [one for one in self._open.values() if one.is_due(now, self._options.quiet)]
-                for one in due:
-                    one.concluding = True
-                if not due:
-                    if self._stopping:
-                        return
-                    self._changed.wait(min(0.5, self._options.quiet))
-            for one in due:
-                self._conclude(one)
-            if now - last_forget > 60:
-                last_forget = now
-                self._spool.forget(self._options.keep_seconds)
-
-    def _conclude(self, one: _Open) -> None:
-        arrivals, judged = list(one.arrivals.values()), list(one.judged)
+    def _conclude(self, open_series: OpenSeries) -> None:
+        """Make the result of a series: answers, rows, an entry in the audit trail, a log line."""
+        arrivals, judged = list(open_series.arrivals.values()), list(open_series.judged)
         try:
             if judged:
-                result = series.conclude(self._classifier, judged)
+                result = self._judge.conclude(judged)
                 self._answer(arrivals, judged, result)
-                self._keep(one, one.entries)
+                self._judge.store(open_series, open_series.entries)
                 patient = self._patient_so_far(judged[0].attributes)
-                self._worklist.note(ORIGIN, "series", summary(result, patient))
+                self._worklist.note(ORIGIN, "series", summarise(result, patient))
                 log_result(result, patient)
             self._spool.finish(arrivals)
-        except EdgeCTError as error:  # a full disk: it stays open, and is tried again when it has been quiet once more
-            LOG.error("series %s has no result yet: %s", one.topic.split(" ")[0], error)
-            with self._changed:
-                one.concluding, one.last = False, time.monotonic() + self._options.quiet
+        except EdgeCTError as error:  # The disk is full, for example.
+            LOG.error("series %s has no result yet: %s", open_series.uid, error)
+            self.clock.postpone(open_series)
             return
         except Exception as error:
-            LOG.error("series %s cannot be answered: %s", one.topic.split(" ")[0], type(error).__name__)
+            LOG.error("series %s cannot be answered: %s", open_series.uid, type(error).__name__)
             self._spool.finish(arrivals)
-        with self._changed:
-            one.concluding = False
-            one.entries.clear()
-            if len(one.arrivals) == len(arrivals) and not one.pending:
-                del self._open[one.topic]
-            self._changed.notify_all()
+        self.clock.conclude(open_series, len(arrivals))
 
-    def _patient_so_far(self, facts: FrameAttributes) -> SeriesVerdict | None:
-        """Of all series of the patient in this study whose slices are in the worklist; None where nobody is named.
+    def _patient_so_far(self, attributes: FrameAttributes) -> SeriesVerdict | None:
+        """Return the verdict over all series of a patient in this study that are in the worklist.
 
-        It is in no report: the same slices would then not always give the same one.
+        None if the series names no patient. It appears in no report, because the same slices would then not always
+        give the same report.
         """
-        patient = facts.patient if self._options.show_identity else self._worklist.pseudonym(facts.patient)
+        shown = self._options.show_identity
+        patient = attributes.patient if shown else self._worklist.pseudonym(attributes.patient)
         if not patient:
             return None
         seal = self._bundle.seal
-        return series.mean_verdict(
+        return mean_verdict(
             self._bundle.manifest,
             (
                 row.probability
                 for row in self._worklist.rows(patient=patient, by="number")
-                if (row.origin, row.study, row.bundle) == (ORIGIN, facts.study, seal)
+                if (row.origin, row.study, row.bundle) == (ORIGIN, attributes.study, seal)
             ),
         )
 
     def _answer(self, arrivals: Sequence[Arrival], judged: Sequence[JudgedFrame], result: SeriesResult) -> None:
-        """Build what is to be sent, the report first, and hand it to the couriers."""
+        """Build the answers to a series and put them into the outbox, the report first."""
         if not self._couriers:
             return
         files = {arrival.instance: self._spool.folder / arrival.file for arrival in arrivals}
-        for made in answers.build(files, judged, result, self._bundle, self._options.captures):
-            self._post(made)
+        for answer in build_answers(files, judged, result, self._bundle, self._options.captures):
+            self._post(answer)
 
-    def _post(self, made: Any) -> None:
-        file = self._spool.write_out(str(made.SOPInstanceUID), answers.encode(made))
-        parcel = Parcel(str(made.SOPInstanceUID), str(made.SOPClassUID), str((self._spool.folder / file).resolve()))
+    def _post(self, answer: Any) -> None:
+        """Put one object into the outbox, once for each target."""
+        file = self._spool.write_out(str(answer.SOPInstanceUID), encode_dataset(answer))
+        path = (self._spool.folder / file).resolve()
+        parcel = Parcel(str(answer.SOPInstanceUID), str(answer.SOPClassUID), str(path))
         for courier in self._couriers:
             if self._outbox.put(parcel, str(courier.target)):
                 courier.wake()
 
 
-def summary(result: SeriesResult, patient: SeriesVerdict | None) -> dict[str, object]:
-    """A series for the audit trail; patient: of all series of its patient so far, without the patient's key."""
+def summarise(result: SeriesResult, patient: SeriesVerdict | None) -> dict[str, object]:
+    """Return the entry of a series in the audit trail.
+
+    Args:
+        result: The result of the series.
+        patient: The verdict over all series of its patient so far; it is stored without the patient's key.
+    """
     verdict = result.verdict
     return {
         "study": result.study,
@@ -287,9 +191,12 @@ def summary(result: SeriesResult, patient: SeriesVerdict | None) -> dict[str, ob
 
 
 def log_result(result: SeriesResult, patient: SeriesVerdict | None) -> None:
-    """A line for the log."""
+    """Log the result of a series, and that of its patient so far."""
     verdict = result.verdict
-    p = f"{verdict.probability:.1%} of {verdict.slices} slices" if verdict else str(result.reason)
-    whole = f"{patient.decision}, {patient.probability:.1%} of {patient.slices} slices" if patient else "no result"
+    detail = f"{verdict.probability:.1%} over {verdict.slices} slices" if verdict else str(result.reason)
+    so_far = f"{patient.decision}, {patient.probability:.1%} over {patient.slices} slices" if patient else "no result"
     skipped = sum(result.skipped.values())
-    LOG.info("series %s: %s, %s; %d skipped; patient so far: %s", result.series, result.decision, p, skipped, whole)
+    LOG.info(
+        "series %s: %s, %s; %d slices skipped; patient so far: %s",
+        result.series, result.decision, detail, skipped, so_far,
+    )  # fmt: skip

@@ -1,6 +1,6 @@
-"""UIDs that follow from what an object is made of: whoever gets it twice sees that it is the same one.
+"""Reproducible UIDs: an object built twice from the same parts has the same UID, so a receiver stores it once.
 
-`2.25.` and a number of 128 bits (PS3.5, B.2), from SHA-256 in place of a random UUID.
+A UID is `2.25.` followed by a 128-bit number (PS3.5, B.2), taken from SHA-256 instead of a random UUID.
 """
 
 from __future__ import annotations
@@ -8,18 +8,18 @@ from __future__ import annotations
 import hashlib
 import re
 
-_FORM = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+", re.ASCII)
+_UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+", re.ASCII)
 
 
-def derived(*parts: str) -> str:
-    """The UID of an object that is made of `parts`; the same parts give the same UID on every device."""
+def derive_uid(*parts: str) -> str:
+    """Return the UID of an object made from `parts`; the same parts give the same UID on every device."""
     digest = hashlib.sha256("\0".join(("edge-ct", *parts)).encode("utf-8", "backslashreplace")).digest()
-    # Version and variant bits as of a name-based UUID (RFC 9562, version 8).
+    # Version and variant bits of a version 8 UUID (RFC 9562, section 5.8).
     number = int.from_bytes(digest[:16], "big") & ~(0xF << 76) | (0x8 << 76)
     number = number & ~(0x3 << 62) | (0x2 << 62)
     return f"2.25.{number}"
 
 
 def is_uid(text: str) -> bool:
-    """Whether a text is a UID as PS3.5, 9.1 has it."""
-    return len(text) <= 64 and _FORM.fullmatch(text) is not None
+    """Return whether a text is a valid UID (PS3.5, 9.1)."""
+    return len(text) <= 64 and _UID.fullmatch(text) is not None

@@ -1,12 +1,15 @@
 """`edge-ct serve`: the worklist as a local web page, for a small touch screen and a phone. Needs the `web` extra.
 
-- `commands`  the command: options in, a running server out
-- `server`    sockets, signals, a stop that loses nothing
-- `app`       the Flask application: which address leads where, and the checks before and after
-- `desk`      what all pages share: worklist, workers, folders, sessions
-- `guard`, `pin`, `sessions`  who may ask what
-- `intake`    uploads and folders into the queue; `workers`, `folders` behind it
-- `pages`, `views`, `drawing`, `health`  what is shown
-- `events`    live progress
-- `strings`   the words, in every language
+- `commands`         the command-line options of `edge-ct serve`
+- `server`           sockets, signals, and a shutdown that loses nothing
+- `app`              the Flask application: routes, and the checks before and after each request
+- `request_context`  what a view needs from the current request: services, language, session
+- `services`         worklist, judging queue, folders and sessions, shared by all requests
+- `request_checks`, `pin`, `sessions`, `sign_in`  who may send which request
+- `uploads`          uploads and folders into the judging queue
+- `judging_queue`, `folders`  judging and reading folders in the background
+- `views`            the pages and pictures
+- `presenters`       rows and model figures as text for the templates
+- `events`           live progress by server-sent events
+- `translations`     texts in English and Portuguese, from `strings.json`
 """

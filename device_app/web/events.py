@@ -1,4 +1,4 @@
-"""What happens, told to every open page: server-sent events (WHATWG HTML, section 9.2)."""
+"""Live news for open pages: server-sent events (WHATWG HTML, section 9.2)."""
 
 from __future__ import annotations
 
@@ -9,20 +9,24 @@ from collections.abc import Iterator
 import msgspec
 
 HEARTBEAT_SECONDS = 10.0
-_PENDING = 64
+_MAX_PENDING = 64
 
 
 class Events:
-    """At most `most` listeners; a slow one loses events, yet each says how things stand, not a change."""
+    """The streams of all open pages.
 
-    def __init__(self, most: int = 16) -> None:
-        self._most = most
+    A slow listener loses its oldest events. That does no harm, because each event holds the whole state.
+    """
+
+    def __init__(self, max_listeners: int = 16) -> None:
+        """Begin without a listener."""
+        self._max_listeners = max_listeners
         self._lock = threading.Lock()
         self._listeners: set[queue.Queue[bytes | None]] = set()
         self._closed = False
 
-    def tell(self, name: str, value: object) -> None:
-        """Send one event to all."""
+    def send(self, name: str, value: object) -> None:
+        """Send an event to all listeners; `value` is sent as JSON."""
         message = b"event: %s\ndata: %s\n\n" % (name.encode(), msgspec.json.encode(value))
         with self._lock:
             listeners = list(self._listeners)
@@ -30,10 +34,13 @@ class Events:
             _put(listener, message)
 
     def listen(self) -> Iterator[bytes] | None:
-        """The stream of one listener, None where there are too many. A comment every ten seconds finds dead ones."""
-        listener: queue.Queue[bytes | None] = queue.Queue(_PENDING)
+        """Return the stream of a new listener; None if there are too many.
+
+        The stream has a comment every ten seconds, so that the server notices listeners that are gone.
+        """
+        listener: queue.Queue[bytes | None] = queue.Queue(_MAX_PENDING)
         with self._lock:
-            if self._closed or len(self._listeners) >= self._most:
+            if self._closed or len(self._listeners) >= self._max_listeners:
                 return None
             self._listeners.add(listener)
         return _Stream(self, listener)
@@ -46,13 +53,13 @@ class Events:
         for listener in listeners:
             _put(listener, None)
 
-    def _drop(self, listener: queue.Queue[bytes | None]) -> None:
+    def _remove(self, listener: queue.Queue[bytes | None]) -> None:
         with self._lock:
             self._listeners.discard(listener)
 
 
 class _Stream:
-    """An iterator with `close`, which a server calls even where it never asked for the first item."""
+    """An iterator with `close`, which a WSGI server calls even if it never asked for the first item."""
 
     def __init__(self, events: Events, listener: queue.Queue[bytes | None]) -> None:
         self._events, self._listener = events, listener
@@ -68,21 +75,22 @@ class _Stream:
         try:
             message = self._listener.get(timeout=HEARTBEAT_SECONDS)
         except queue.Empty:
-            return b": still here\n\n"
+            return b": heartbeat\n\n"
         if message is None:
             raise StopIteration
         return message
 
     def close(self) -> None:
-        self._events._drop(self._listener)
+        self._events._remove(self._listener)
 
 
 def _put(listener: queue.Queue[bytes | None], message: bytes | None) -> None:
+    """Put a message into a queue; a full queue loses its oldest message."""
     while True:
         try:
             return listener.put_nowait(message)
         except queue.Full:
             try:
-                listener.get_nowait()  # the oldest
+                listener.get_nowait()
             except queue.Empty:
                 continue

@@ -1,4 +1,4 @@
-"""Folders that the server reads itself (a USB stick): below roots given at the start, named by tokens, not by paths."""
+"""Folders that the server reads itself, such as a USB stick: below given roots, and named by tokens, not by paths."""
 
 from __future__ import annotations
 
@@ -19,13 +19,20 @@ import msgspec
 from edge_ct import slices
 from edge_ct.errors import EdgeCTError
 
-_MOST_SHOWN = 200
-_OUTSTANDING = 8
+_MAX_SHOWN = 200
+_MAX_OUTSTANDING = 8
 
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder that may be read. token: what a page calls it by. slices: files in it that look like slices."""
+    """A folder that may be read.
+
+    Attributes:
+        token: The name that pages use for it.
+        name: The name that pages show.
+        slices: Number of files in it that look like slices.
+        root: True for a folder that was given when the server was started.
+    """
 
     token: str
     name: str
@@ -34,14 +41,21 @@ class Folder:
 
 
 class Folders:
-    """What lies below the roots. A token is a MAC of a path that this server has shown; nothing else opens a folder."""
+    """The folders below the roots.
+
+    A token is a MAC of a path that this server has shown; a folder can be opened by its token only.
+    """
 
     def __init__(self, roots: Sequence[Path]) -> None:
-        """Raises `EdgeCTError` for a root that is no folder."""
+        """Offer the folders below `roots`.
+
+        Raises:
+            EdgeCTError: A root is not a folder.
+        """
         self._roots = []
         for root in roots:
             if not root.is_dir():
-                raise EdgeCTError(f"{root}: not a folder, so not one to offer on the page")
+                raise EdgeCTError(f"{root}: not a folder; name an existing folder with --folder")
             self._roots.append(root.resolve())
         self._secret = secrets.token_bytes(32)
         self._shown: dict[str, Path] = {}
@@ -51,54 +65,54 @@ class Folders:
         return bool(self._roots)
 
     def roots(self) -> list[Folder]:
-        """The roots themselves."""
+        """Return the roots."""
         return [self._show(root, root=True) for root in self._roots]
 
-    def below(self, token: str) -> list[Folder] | None:
-        """Sub-folders, sorted, links left out; None for a token that no page was given."""
+    def subfolders(self, token: str) -> list[Folder] | None:
+        """Return the sub-folders of a folder, sorted and without links; None if no page was given the token."""
         path = self.path(token)
         if path is None:
             return None
         try:
             with os.scandir(path) as entries:
                 names = [e.name for e in entries if e.is_dir(follow_symlinks=False) and not e.name.startswith(".")]
-        except OSError:  # a stick that was pulled out
+        except OSError:  # The stick was pulled out, for example.
             return []
-        return [self._show(path / name) for name in sorted(names)[:_MOST_SHOWN]]
+        return [self._show(path / name) for name in sorted(names)[:_MAX_SHOWN]]
 
     def path(self, token: str) -> Path | None:
-        """The folder of a token, where it still is below its root."""
+        """Return the path of a token; None if it is unknown, gone, or no longer below a root."""
         with self._lock:
             path = self._shown.get(token)
-        return path if path is not None and self.holds(path) else None
+        return path if path is not None and self.contains(path) else None
 
-    def holds(self, path: Path) -> bool:
-        """Whether a path, links followed, is below a root."""
+    def contains(self, path: Path) -> bool:
+        """Return whether a path exists and, with links followed, lies below a root."""
         try:
             real = path.resolve(strict=True)
         except OSError:
             return False
         return any(real.is_relative_to(root) for root in self._roots)
 
-    def trail(self, token: str) -> list[Folder]:
-        """The folder of a token and those above it, the root first."""
+    def breadcrumbs(self, token: str) -> list[Folder]:
+        """Return the folders from the root to the folder of a token."""
         path = self.path(token)
-        found: list[Folder] = []
+        folders: list[Folder] = []
         while path is not None:
             root = path in self._roots
-            found.insert(0, self._show(path, root))
+            folders.insert(0, self._show(path, root))
             path = None if root else path.parent
-        return found
+        return folders
 
     def _show(self, path: Path, root: bool = False) -> Folder:
         token = hmac.new(self._secret, os.fsencode(path), hashlib.sha256).hexdigest()[:32]
         with self._lock:
             self._shown[token] = path
         name = path.name.encode(errors="replace").decode() or str(path)
-        return Folder(token, name, _count(path), root)
+        return Folder(token, name, _count_slices(path), root)
 
 
-def _count(path: Path) -> int:
+def _count_slices(path: Path) -> int:
     try:
         with os.scandir(path) as entries:
             return sum(Path(entry.name).suffix.lower() in slices.SUFFIXES for entry in entries)
@@ -106,8 +120,17 @@ def _count(path: Path) -> int:
         return 0
 
 
-class Reading(msgspec.Struct, frozen=True):
-    """How far the reading of a folder has come. failed: could not be kept; message: why it ended early."""
+class FolderProgress(msgspec.Struct, frozen=True):
+    """Progress of reading a folder.
+
+    Attributes:
+        folder: Name of the folder.
+        total: Number of its slices.
+        done: Number of slices in the worklist.
+        failed: Number of slices that could not be stored.
+        running: False once the reading has ended.
+        message: Why it ended early.
+    """
 
     folder: str
     total: int
@@ -117,46 +140,53 @@ class Reading(msgspec.Struct, frozen=True):
     message: str | None = None
 
 
-class Reader:
-    """Reads one folder at a time into the worklist, in the background."""
+class FolderReader:
+    """Reads folders into the worklist in the background, one at a time."""
 
     def __init__(
-        self, folders: Folders, submit: Callable[[Path, str], Future[Any]], tell: Callable[[Reading], None]
+        self, folders: Folders, submit: Callable[[Path, str], Future[Any]], report: Callable[[FolderProgress], None]
     ) -> None:
-        self._folders, self._submit, self._tell = folders, submit, tell
+        """Prepare the reader.
+
+        Args:
+            folders: The folders that may be read.
+            submit: Queues a file under a name; the future is done when its row is stored.
+            report: Called at each progress.
+        """
+        self._folders, self._submit, self._report = folders, submit, report
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        self.state: Reading | None = None
+        self.state: FolderProgress | None = None
 
     def start(self, path: Path) -> bool:
-        """Begin; False where another folder is being read."""
+        """Start to read a folder; return False if another one is being read."""
         with self._lock:
             if self._thread is not None and self._thread.is_alive():
                 return False
             self._stop.clear()
             self._thread = threading.Thread(target=self._run, args=(path,), name="folder", daemon=True)
-            self._set(Reading(path.name, 0, 0, 0, True))
+            self._set(FolderProgress(path.name, 0, 0, 0, True))
             self._thread.start()
             return True
 
     def stop(self, timeout: float | None = 0.0) -> None:
-        """Ask it to end after the slices that are being judged."""
+        """End the reading after the slices that are being judged; wait for up to `timeout` seconds."""
         self._stop.set()
         thread = self._thread
         if thread is not None and timeout != 0.0:
             thread.join(timeout)
 
-    def _set(self, state: Reading) -> None:
+    def _set(self, state: FolderProgress) -> None:
         self.state = state
-        self._tell(state)
+        self._report(state)
 
     def _run(self, folder: Path) -> None:
         done, failed, message = 0, 0, None
         outstanding: deque[Future[Any]] = deque()
         try:
-            # A link that leads out of the roots is left alone.
-            paths = [path for path in slices.find(folder) if self._folders.holds(path)]
+            # Links that lead out of the roots are skipped.
+            paths = [path for path in slices.find(folder) if self._folders.contains(path)]
             total = len(paths)
         except OSError as error:
             paths, total, message = [], 0, error.strerror or "cannot be read"
@@ -168,18 +198,18 @@ class Reader:
             except EdgeCTError as error:
                 message = str(error)
                 break
-            if len(outstanding) >= _OUTSTANDING:
-                message = _settle(outstanding.popleft())
+            if len(outstanding) >= _MAX_OUTSTANDING:
+                message = _failure(outstanding.popleft())
                 done, failed = done + (message is None), failed + (message is not None)
-                self._set(Reading(folder.name, total, done, failed, True))
+                self._set(FolderProgress(folder.name, total, done, failed, True))
         while outstanding:
-            problem = _settle(outstanding.popleft())
+            problem = _failure(outstanding.popleft())
             done, failed, message = done + (problem is None), failed + (problem is not None), message or problem
-        self._set(Reading(folder.name, total, done, failed, False, message))
+        self._set(FolderProgress(folder.name, total, done, failed, False, message))
 
 
-def _settle(future: Future[Any]) -> str | None:
-    """Wait for one slice; why it could not be kept, None where it is."""
+def _failure(future: Future[Any]) -> str | None:
+    """Wait for one slice; return why it could not be stored, or None if it was."""
     try:
         future.result()
     except EdgeCTError as error:

@@ -1,4 +1,4 @@
-"""Classification behind the page: a bounded queue, and a few threads with an interpreter each."""
+"""Judging behind the page: a bounded queue, and a few threads with an interpreter each."""
 
 from __future__ import annotations
 
@@ -18,32 +18,42 @@ from edge_ct.errors import EdgeCTError
 
 from ..heatmaps.heatmap import Heat
 
-Kept = TypeVar("Kept")
+Stored = TypeVar("Stored")
 CAPACITY = 64
 
 
 class Busy(EdgeCTError):
-    """The queue is full, or closing; nothing was taken."""
+    """The queue is full or closing; nothing was queued."""
 
 
 @dataclass
-class _Job(Generic[Kept]):
-    """One slice to judge. read: its bytes, called by the worker, so that what waits is a file and not memory."""
+class _Job(Generic[Stored]):
+    """One slice to judge.
+
+    `read` returns its bytes and is called by the thread that judges it, so that a waiting slice takes no memory.
+    """
 
     name: str
     read: Callable[[], bytes]
-    future: Future[Kept] = field(default_factory=Future)
+    future: Future[Stored] = field(default_factory=Future)
 
 
-class Workers(Generic[Kept]):
-    """Judge, then keep: a future is done when what `keep` returned is durable.
+class JudgingQueue(Generic[Stored]):
+    """Judges slices and stores their results; a future is done once its result is durable."""
 
-    keep: called by a worker with a judgement; returns what the worklist holds of it.
-    """
+    def __init__(
+        self, bundle: Bundle, store: Callable[[Judgement], Stored], count: int, capacity: int = CAPACITY
+    ) -> None:
+        """Prepare the queue; `open` starts it.
 
-    def __init__(self, bundle: Bundle, keep: Callable[[Judgement], Kept], count: int, capacity: int = CAPACITY) -> None:
-        self._bundle, self._keep, self._count = bundle, keep, count
-        self._queue: queue.Queue[_Job[Kept] | None] = queue.Queue(capacity)
+        Args:
+            bundle: The bundle that judges.
+            store: Stores a judgement durably; called on the judging thread, and its value is that of the future.
+            count: Number of threads.
+            capacity: Maximum number of waiting slices.
+        """
+        self._bundle, self._store, self._count = bundle, store, count
+        self._queue: queue.Queue[_Job[Stored] | None] = queue.Queue(capacity)
         self._threads: list[threading.Thread] = []
         self._opened = threading.Event()
         self._closing = False
@@ -54,51 +64,73 @@ class Workers(Generic[Kept]):
 
     @property
     def ready(self) -> bool:
-        """Interpreters loaded, golden slices as expected."""
+        """True if the interpreters are loaded and the golden slices gave the expected results."""
         return self._opened.is_set() and self.error is None
 
     @property
     def waiting(self) -> int:
-        """Slices in the queue."""
+        """Number of slices in the queue."""
         return self._queue.qsize()
 
     def open(self) -> None:
-        """Load the interpreters and run the golden slices, in the background; `wait` tells how that went."""
+        """Load the interpreters and run the golden slices in the background; `wait` reports the outcome."""
         threading.Thread(target=self._open, name="opening", daemon=True).start()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the interpreters are there. Raises what went wrong; False on a timeout."""
+        """Wait until the interpreters are loaded; return False on a timeout.
+
+        Raises:
+            Exception: Whatever loading the model raised.
+        """
         done = self._opened.wait(timeout)
         if self.error:
             raise self.error
         return done
 
     def settle(self, timeout: float = 60.0) -> None:
-        """Wait until nothing is being loaded: meanwhile standard error is turned away, for whoever has to speak too."""
+        """Wait until no interpreter is being loaded, which redirects the standard error of the whole process."""
         self._opened.wait(timeout)
 
-    def submit(self, name: str, read: Callable[[], bytes], patience: float = 0.0) -> Future[Kept]:
-        """Queue one slice, waiting up to `patience` seconds for a place. Raises `Busy`."""
-        job: _Job[Kept] = _Job(name, read)
+    def submit(self, name: str, read: Callable[[], bytes], patience: float = 0.0) -> Future[Stored]:
+        """Queue one slice.
+
+        Args:
+            name: Name of the slice.
+            read: Returns its bytes; called when it is judged.
+            patience: Seconds to wait for a place in the queue.
+
+        Raises:
+            Busy: The queue is full or closing.
+        """
+        job: _Job[Stored] = _Job(name, read)
         try:
             if self._closing:
-                raise Busy("closing")
+                raise Busy("the server is stopping; nothing was stored")
             self._queue.put(job, timeout=patience) if patience else self._queue.put_nowait(job)
         except queue.Full as error:
-            raise Busy(f"{self._queue.maxsize} slices are waiting already") from error
+            raise Busy(f"{self._queue.maxsize} slices are waiting already; send this one later") from error
         return job.future
 
     def check(self) -> float:
-        """Run the golden slices; the seconds that took. Raises `ModelRejected` where they come out wrong here."""
+        """Run the golden slices; return the time it took in seconds.
+
+        Raises:
+            ModelRejected: A result differs from the expected one.
+        """
         with self._testing:
-            # An interpreter of its own: those of the workers are at work.
+            # The interpreters of the judging threads are in use.
             self._tester = self._tester or Classifier(self._bundle)
             start = time.perf_counter()
             self._tester.check_golden()
             return time.perf_counter() - start
 
     def explain(self, pixels: np.ndarray, seconds: float) -> Heat:
-        """The evidence of a slice by occlusion, for a graph without a class map. pixels: uint8 [h, w]."""
+        """Return the heat map of a slice by occlusion, for a network without a class map.
+
+        Args:
+            pixels: uint8 [h, w].
+            seconds: Time limit in seconds.
+        """
         from ..heatmaps.evidence import occlusion
 
         with self._testing:
@@ -106,7 +138,7 @@ class Workers(Generic[Kept]):
             return occlusion(self._tester, pixels, seconds)
 
     def close(self, timeout: float) -> bool:
-        """Take nothing more, finish what is queued; whether that was done within `timeout` seconds."""
+        """Accept nothing more and finish what is queued; return whether that took at most `timeout` seconds."""
         self._closing = True
         end = time.monotonic() + timeout
         self.settle(timeout)
@@ -120,7 +152,7 @@ class Workers(Generic[Kept]):
         return not any(thread.is_alive() for thread in self._threads)
 
     def _open(self) -> None:
-        # One after the other: loading an interpreter turns standard error away for a moment, which is the process's.
+        # One after the other: loading a model redirects the standard error of the whole process.
         try:
             classifiers = [Classifier(self._bundle) for _ in range(self._count)]
             start = time.perf_counter()
@@ -140,6 +172,6 @@ class Workers(Generic[Kept]):
             if not job.future.set_running_or_notify_cancel():
                 continue
             try:
-                job.future.set_result(self._keep(classifier.judge(job.read(), job.name)))
+                job.future.set_result(self._store(classifier.judge(job.read(), job.name)))
             except Exception as error:
                 job.future.set_exception(error)

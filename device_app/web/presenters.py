@@ -1,4 +1,4 @@
-"""Rows of the worklist and the model's manifest as the pages show them, in words of one language."""
+"""Rows of the worklist and figures of the model as text in one language, for the templates."""
 
 from __future__ import annotations
 
@@ -11,12 +11,25 @@ from edge_ct.manifest import Manifest
 from ..worklist.records import Review, Row
 from .translations import Words
 
-SHOWN = ("all", "positive", "refer", "rejected", "negative", "reviewed")
+FILTERS = ("all", "positive", "refer", "rejected", "negative", "reviewed")
+METRICS = ("sensitivity", "specificity", "accuracy", "precision", "f1", "auc", "brier", "ece")
 
 
 @dataclass(frozen=True)
-class Card:
-    """One row. name: the file's; place: where it lay. chance: the probability as text. at: the same, 0 to 100."""
+class RowCard:
+    """One row as it is shown.
+
+    Attributes:
+        word: The decision in words.
+        advice: What to do, in a sentence.
+        short: What to do, in a few words for the list.
+        reason_language: Language of `reason`; English if the reason has no translation.
+        chance: The probability as text.
+        at: The probability in percent; None if there is none.
+        name: Name of the file.
+        place: Folder of the file.
+        reviewed: The latest review as text.
+    """
 
     id: int
     decision: str
@@ -35,16 +48,16 @@ class Card:
 
     @property
     def version(self) -> str:
-        """Changes when what the list shows of it does."""
+        """A key that changes when the row is shown differently in the list."""
         return f"{self.id}.{self.row.review.id if self.row.review else 0}"
 
 
-def card(row: Row, words: Words) -> Card:
-    """A row in words."""
+def present_row(row: Row, words: Words) -> RowCard:
+    """Return a row as it is shown."""
     path = PurePosixPath(row.source.replace("\\", "/"))
     reason = words.reason(row.reason)
     untranslated = reason == row.reason and words.language != "en"
-    return Card(
+    return RowCard(
         id=row.id,
         decision=row.decision,
         word=words(f"decision.{row.decision}"),
@@ -56,27 +69,27 @@ def card(row: Row, words: Words) -> Card:
         at=None if row.probability is None else round(100 * row.probability, 1),
         name=path.name or row.source,
         place=str(path.parent) if len(path.parts) > 1 else "",
-        time=words.time(datetime.fromisoformat(row.time.replace("Z", "+00:00"))),
-        reviewed=reviewed(row.review, words) if row.review else None,
+        time=time_text(row.time, words),
+        reviewed=review_text(row.review, words) if row.review else None,
         row=row,
     )
 
 
-def reviewed(review: Review, words: Words) -> str:
-    """A review in a few words."""
+def review_text(review: Review, words: Words) -> str:
+    """Return a review in a few words."""
     if review.verdict == "agree":
         return words("review.agreed", who=review.reviewer)
     return words(f"review.overridden.{review.label}", who=review.reviewer)
 
 
-def moment(text: str, words: Words) -> str:
-    """A time of the worklist."""
+def time_text(text: str, words: Words) -> str:
+    """Return a UTC time of the worklist as local time."""
     return words.time(datetime.fromisoformat(text.replace("Z", "+00:00")))
 
 
 @dataclass(frozen=True)
-class Bar:
-    """The probability's scale from 0 to 100: where the model refers, and the threshold of positive."""
+class ProbabilityScale:
+    """The scale of probabilities in percent: the refer zone, and the threshold of positive."""
 
     refer_from: float
     refer_to: float
@@ -84,34 +97,31 @@ class Bar:
 
     @property
     def width(self) -> float:
-        """Of the stretch where it refers."""
+        """Width of the refer zone in percent."""
         return self.refer_to - self.refer_from
 
 
-def bar(manifest: Manifest) -> Bar:
-    """The scale of a model."""
+def probability_scale(manifest: Manifest) -> ProbabilityScale:
+    """Return the scale of a model."""
     zone, threshold = manifest.zone, 100 * manifest.operating_point.threshold
     if zone is None:
-        return Bar(threshold, threshold, threshold)
+        return ProbabilityScale(threshold, threshold, threshold)
     low, high = sorted((100 * zone.positive_from, 100 * zone.negative_to))
-    return Bar(low, high, threshold)
+    return ProbabilityScale(low, high, threshold)
 
 
 @dataclass(frozen=True)
-class Figure:
-    """One line of the model card's table: a metric and its interval, for each variant."""
+class MetricRow:
+    """One row of the table of metrics: value and 95 % interval of each variant, as text."""
 
     name: str
     values: tuple[tuple[str, str], ...]
 
 
-METRICS = ("sensitivity", "specificity", "accuracy", "precision", "f1", "auc", "brier", "ece")
-
-
-def figures(manifest: Manifest, words: Words) -> tuple[list[str], list[Figure]]:
-    """Variants, and the metrics that the bundle states."""
+def metric_rows(manifest: Manifest, words: Words) -> tuple[list[str], list[MetricRow]]:
+    """Return the variants of a model, and a row for each metric that its bundle states."""
     variants = list(manifest.metrics)
-    lines = []
+    rows = []
     for name in METRICS:
         estimates = [manifest.metrics[variant].get(name) for variant in variants]
         if not any(estimates):
@@ -125,5 +135,5 @@ def figures(manifest: Manifest, words: Words) -> tuple[list[str], list[Figure]]:
             if estimate.low is not None and estimate.high is not None:
                 interval = f"[{words.number(estimate.low, 3)}; {words.number(estimate.high, 3)}]"
             values.append((words.number(estimate.value, 3), interval))
-        lines.append(Figure(words(f"metric.{name}"), tuple(values)))
-    return variants, lines
+        rows.append(MetricRow(words(f"metric.{name}"), tuple(values)))
+    return variants, rows

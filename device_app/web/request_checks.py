@@ -1,4 +1,4 @@
-"""Who may ask what: host names, origins, the PIN, CSRF tokens; and the headers that every answer carries."""
+"""Checks of a request's host name and origin, and the security headers of every answer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-# Nothing but this server's own files, no inline script or style, no frame around it.
+# Only files of this server, no inline script or style, no embedding in a frame.
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
     "manifest-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -23,49 +23,56 @@ HEADERS = {
 
 
 @dataclass(frozen=True)
-class Hosts:
-    """The names that this server answers to, so that no other name can be made to lead a browser here (DNS rebinding).
+class AllowedHosts:
+    """The host names that this server answers to; other names are refused, which stops DNS rebinding.
 
-    port: of the server. names: lower-case host names. addresses: any literal address is good: a page under a foreign
-    name cannot have one.
+    Attributes:
+        port: Port of the server.
+        names: Lower-case host names.
+        addresses: True to allow every literal IP address: a page of a foreign site cannot use one as its own name.
     """
 
     port: int
     names: frozenset[str]
     addresses: bool
 
-    def good(self, host: str | None) -> bool:
-        """Whether a Host header names this server."""
-        name, port = _split(host or "")
+    def allows(self, host: str | None) -> bool:
+        """Return whether a Host header names this server."""
+        name, port = _split_host(host or "")
         if port != self.port or not name:
             return False
         if name in self.names:
             return True
         return self.addresses and _is_address(name)
 
-    def same_origin(self, origin: str | None, host: str | None, fetch_site: str | None) -> bool:
-        """Whether a request that changes something came from a page of this server, as far as its headers tell.
+    def is_same_origin(self, origin: str | None, host: str | None, fetch_site: str | None) -> bool:
+        """Return whether a POST comes from a page of this server, as far as its headers tell.
 
-        Browsers send Origin with every POST; where a program sends none, the CSRF token decides alone.
+        Browsers send Origin with every POST. For a program that sends none, the CSRF token alone decides.
+
+        Args:
+            origin: Origin header.
+            host: Host header.
+            fetch_site: Sec-Fetch-Site header.
         """
         if fetch_site is not None and fetch_site not in ("same-origin", "none"):
             return False
         return origin is None or origin.lower() == f"http://{(host or '').lower()}"
 
 
-def hosts(port: int, lan: bool, more: Iterable[str]) -> Hosts:
-    """Loopback names; with `lan` literal addresses and this machine's name too, and whatever was given."""
+def allowed_hosts(port: int, lan: bool, more: Iterable[str]) -> AllowedHosts:
+    """Return the loopback names and `more`; with `lan`, also IP addresses and the name of this machine."""
     names = {"127.0.0.1", "localhost", "::1"}
     if lan:
         import socket
 
-        own = socket.gethostname().lower()
-        names |= {own, own.partition(".")[0], f"{own.partition('.')[0]}.local"}
-    return Hosts(port, frozenset(names | {name.lower() for name in more}), lan)
+        machine = socket.gethostname().lower()
+        names |= {machine, machine.partition(".")[0], f"{machine.partition('.')[0]}.local"}
+    return AllowedHosts(port, frozenset(names | {name.lower() for name in more}), lan)
 
 
-def _split(host: str) -> tuple[str, int]:
-    """'[::1]:8080' -> ('::1', 8080); no port means 80; a bad one gives -1."""
+def _split_host(host: str) -> tuple[str, int]:
+    """Split '[::1]:8080' into ('::1', 8080); the port is 80 if none is given, and -1 if it is invalid."""
     host = host.strip().lower()
     if host.startswith("["):
         name, bracket, rest = host[1:].partition("]")

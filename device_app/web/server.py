@@ -1,4 +1,4 @@
-"""Sockets and signals: from a desk to a running server, and to a stop that loses nothing."""
+"""From options to a running server, and to a shutdown that loses nothing."""
 
 from __future__ import annotations
 
@@ -8,13 +8,19 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from edge_ct.bundle import read_bundle
 from edge_ct.errors import EdgeCTError
 
-from .services import Desk
+from ..worklist.worklist import Worklist
+from .pin import PIN_FILE, PinGate, set_up_pin
+from .request_checks import allowed_hosts
+from .services import Services
 
 _REQUEST_THREADS = 16
 _CONNECTIONS = 100
@@ -22,8 +28,77 @@ _SIOCGIFADDR = 0x8915
 DRAIN_SECONDS = 20.0
 
 
+@dataclass(frozen=True)
+class ServeOptions:
+    """Options of `edge-ct serve`.
+
+    Attributes:
+        model: Path of the bundle.
+        state: Folder of the worklist.
+        port: TCP port; 0 chooses a free one.
+        lan: Serve other machines, behind a PIN.
+        pin: The PIN; None uses that of an earlier start, or a new one.
+        names: Further host names that the server answers to.
+        roots: Folders that the page offers to read.
+        workers: Number of threads that judge.
+        keep_days: Days after which results are deleted; None keeps them.
+        language: Language for browsers that ask for none of those supported.
+    """
+
+    model: Path
+    state: Path
+    port: int = 8042
+    lan: bool = False
+    pin: str | None = None
+    names: Sequence[str] = ()
+    roots: Sequence[Path] = ()
+    workers: int = 2
+    keep_days: int | None = None
+    language: str = "en"
+
+
+def open_server(options: ServeOptions) -> Server:
+    """Open the worklist, bind the port and start to load the model.
+
+    Raises:
+        EdgeCTError: The worklist, the port, the PIN or a folder cannot be used.
+        ModelRejected: The bundle cannot be read.
+    """
+    bundle = read_bundle(options.model)
+    worklist = Worklist(options.state)
+    bound = bind(options.port, options.lan)
+    port = bound.getsockname()[1]
+    gate, new_pin = None, None
+    if options.lan:
+        digest, new_pin = set_up_pin(worklist.folder / PIN_FILE, options.pin)
+        gate = PinGate(digest)
+    services = Services(
+        bundle,
+        worklist,
+        allowed_hosts(port, options.lan, options.names),
+        roots=options.roots,
+        gate=gate,
+        workers=options.workers,
+        language=options.language,
+        keep_days=options.keep_days,
+    )
+    # The interpreters are loaded while Flask is being imported.
+    services.open()
+    hosts = ["127.0.0.1", *(addresses() if options.lan else [])]
+    try:
+        # A PIN that was given is known to whoever gave it.
+        return Server(services, bound, hosts, None if options.pin is not None else new_pin)
+    except BaseException:
+        services.queue.settle()
+        raise
+
+
 def bind(port: int, lan: bool) -> socket.socket:
-    """A listening address: loopback, or with `lan` all of this machine. Raises `EdgeCTError`."""
+    """Return a socket bound to loopback, or with `lan` to all addresses of this machine.
+
+    Raises:
+        EdgeCTError: The port cannot be bound.
+    """
     address = "0.0.0.0" if lan else "127.0.0.1"
     bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
@@ -31,64 +106,84 @@ def bind(port: int, lan: bool) -> socket.socket:
         bound.bind((address, port))
     except OSError as error:
         bound.close()
-        raise EdgeCTError(f"cannot listen on {address}:{port}: {error.strerror}; give another --port") from error
+        raise EdgeCTError(f"cannot listen on {address}:{port}: {error.strerror}; name another --port") from error
     return bound
 
 
 def addresses() -> list[str]:
-    """This machine's IPv4 addresses but loopback's, asked of the kernel: no name service, no packet."""
+    """Return the IPv4 addresses of this machine without loopback, as the kernel knows them: no packet is sent."""
     import fcntl
 
     found = []
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         for _, name in socket.if_nameindex():
             request = struct.pack("256s", name.encode()[:15])
-            with suppress(OSError):  # an interface without an address
-                answer = fcntl.ioctl(any_socket.fileno(), _SIOCGIFADDR, request)
+            with suppress(OSError):  # The interface has no address.
+                answer = fcntl.ioctl(probe.fileno(), _SIOCGIFADDR, request)
                 found.append(socket.inet_ntoa(answer[20:24]))
     return [address for address in found if not address.startswith("127.")]
 
 
 class Server:
-    """Waitress on a bound socket. `run` returns after SIGTERM or SIGINT, when what was taken has been answered."""
+    """Waitress on a bound socket."""
 
-    def __init__(self, desk: Desk, bound: socket.socket) -> None:
+    def __init__(
+        self, services: Services, bound: socket.socket, hosts: Sequence[str] = (), new_pin: str | None = None
+    ) -> None:
+        """Prepare the server.
+
+        Args:
+            services: The services behind the page.
+            bound: The socket to serve on.
+            hosts: Addresses under which the page can be reached.
+            new_pin: A PIN that was made for this start and must be shown.
+        """
         from waitress.server import create_server
 
-        from .app import create
+        from .app import create_app
 
-        self._desk = desk
+        self.services, self.new_pin = services, new_pin
+        self.urls = [f"http://{host}:{bound.getsockname()[1]}/" for host in hosts]
         self._stopping = False
-        logging.getLogger("waitress").setLevel(logging.CRITICAL)  # "queue depth": uploads wait there by design
+        logging.getLogger("waitress").setLevel(
+            logging.CRITICAL
+        )  # It warns of queued requests; uploads queue by design.
         self._waitress: Any = create_server(
-            create(desk),
+            create_app(services),
             sockets=[bound],
-            threads=_REQUEST_THREADS + desk.streams,
+            threads=_REQUEST_THREADS + services.streams,
             connection_limit=_CONNECTIONS,
             channel_timeout=60,
             cleanup_interval=10,
-            max_request_body_size=desk.limits.request_bytes,
-            channel_request_lookahead=1,  # notices a reader who left while its stream is open
+            max_request_body_size=services.limits.request_bytes,
+            channel_request_lookahead=1,  # Notices a reader that left while its stream is open.
             ident=None,
         )
 
     def run(self, ready: Callable[[], None]) -> bool:
-        """Serve until told to stop. ready: called once slices can be judged. Whether all was finished in time.
+        """Serve until SIGTERM or SIGINT, then answer what was accepted.
 
-        Raises what loading the model raised.
+        Args:
+            ready: Called once slices can be judged.
+
+        Returns:
+            True if everything was finished in time.
+
+        Raises:
+            Exception: Whatever loading the model raised.
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
-        threading.Thread(target=self._watch, args=(ready,), name="ready", daemon=True).start()
+        threading.Thread(target=self._wait_for_model, args=(ready,), name="ready", daemon=True).start()
         while not self._stopping:
             self._turn(1.0)
-        if self._desk.workers.error:
-            raise self._desk.workers.error
+        if self.services.queue.error:
+            raise self.services.queue.error
         return self._drain()
 
-    def _watch(self, ready: Callable[[], None]) -> None:
+    def _wait_for_model(self, ready: Callable[[], None]) -> None:
         try:
-            self._desk.workers.wait()
+            self.services.queue.wait()
             ready()
         except Exception:
             self._stop()
@@ -101,20 +196,20 @@ class Server:
         self._waitress.asyncore.loop(timeout=seconds, map=self._waitress._map, count=1)
 
     def _drain(self) -> bool:
-        """Take no connection more, answer what was asked, finish what is queued."""
+        """Accept no further connection, answer all requests, and finish what is queued."""
         self._waitress.accepting = False
         self._waitress.socket.close()
         self._waitress.del_channel(self._waitress._map)
-        self._desk.quiet_down()
+        self.services.end_streams()
         end = time.monotonic() + DRAIN_SECONDS
-        while self._asked() and time.monotonic() < end:
+        while self._is_answering() and time.monotonic() < end:
             self._turn(0.1)
-        done = not self._asked()
+        done = not self._is_answering()
         self._waitress.task_dispatcher.shutdown(timeout=1)
-        return self._desk.close(max(1.0, end - time.monotonic())) and done
+        return self.services.close(max(1.0, end - time.monotonic())) and done
 
-    def _asked(self) -> bool:
-        """Whether a request is being answered, or an answer sent."""
+    def _is_answering(self) -> bool:
+        """Return whether a request is being answered, or an answer is being sent."""
         return any(
             channel.requests or channel.total_outbufs_len for channel in list(self._waitress.active_channels.values())
         )

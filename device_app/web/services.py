@@ -1,4 +1,4 @@
-"""What all pages share: one object, made at the start and held by the application."""
+"""What all requests share: worklist, judging queue, folders, sessions and live events."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from ..heatmaps.heatmap import Heat
 from ..worklist.records import Added, Row
 from ..worklist.worklist import Worklist
 from .events import Events
-from .folders import Folders, Reader, Reading
-from .judging_queue import Workers
-from .pin import Gate
-from .request_checks import Hosts
+from .folders import FolderProgress, FolderReader, Folders
+from .judging_queue import JudgingQueue
+from .pin import PinGate
+from .request_checks import AllowedHosts
 from .sessions import Sessions
 
 ORIGIN = "serve"
@@ -34,36 +34,60 @@ _DAY_SECONDS = 86400
 
 
 @dataclass(frozen=True)
-class Limits:
-    """Of what may be sent at once. file_bytes: a slice file; request_bytes: all files of a request, a form included."""
+class UploadLimits:
+    """Limits of an upload.
+
+    Attributes:
+        file_bytes: Maximum size of a file in bytes.
+        files: Maximum number of files in a request.
+        request_bytes: Maximum size of a request in bytes.
+    """
 
     file_bytes: int = MAX_BYTES
     files: int = 64
     request_bytes: int = MAX_BYTES + (1 << 20)
 
 
-class State(msgspec.Struct, frozen=True):
-    """How things stand, as every open page is told. version: of the worklist; counts: its open rows by decision."""
+class ServerState(msgspec.Struct, frozen=True):
+    """The state that open pages are sent.
+
+    Attributes:
+        ready: True if slices are judged.
+        version: Version of the worklist.
+        waiting: Number of slices in the queue.
+        counts: Number of open rows by decision.
+        reading: Progress of the folder that is being read.
+    """
 
     ready: bool
     version: int
     waiting: int
     counts: dict[str, int]
-    reading: Reading | None
+    reading: FolderProgress | None
 
 
 @dataclass
-class Desk:
-    """worklist, workers, and who is listening."""
+class Services:
+    """The services behind the page.
+
+    Attributes:
+        hosts: Host names that the server answers to.
+        roots: Folders that the page offers to read.
+        gate: Checks the PIN; None without a PIN.
+        workers: Number of threads that judge.
+        language: Language for browsers that ask for none of those supported.
+        streams: Maximum number of pages with live events.
+        keep_days: Days after which results are deleted; None keeps them.
+    """
 
     bundle: Bundle
     worklist: Worklist
-    hosts: Hosts
+    hosts: AllowedHosts
     roots: Sequence[Path] = ()
-    gate: Gate | None = None
-    workers_count: int = 2
+    gate: PinGate | None = None
+    workers: int = 2
     language: str = "en"
-    limits: Limits = field(default_factory=Limits)
+    limits: UploadLimits = field(default_factory=UploadLimits)
     streams: int = 12
     keep_days: int | None = None
 
@@ -71,87 +95,87 @@ class Desk:
         self.started = time.time()
         self.sessions = Sessions()
         self.events = Events(self.streams)
-        self.workers: Workers[Added] = Workers(self.bundle, self._keep, self.workers_count)
+        self.queue: JudgingQueue[Added] = JudgingQueue(self.bundle, self._store, self.workers)
         self.folders = Folders(self.roots)
-        self.reader = Reader(self.folders, self._submit_path, lambda reading: self._stir.set())
-        self._stir = threading.Event()
+        self.reader = FolderReader(self.folders, self._submit_path, lambda progress: self._wake.set())
+        self._wake = threading.Event()
         self._explaining = threading.Lock()
         self._closing = False
         self._counted: tuple[int, dict[str, int]] = (-1, {})
 
     def open(self) -> None:
-        """Load the interpreters and begin to tell, both in the background."""
-        self.workers.open()
-        threading.Thread(target=self._tell, name="teller", daemon=True).start()
+        """Load the interpreters and start to send events, both in the background."""
+        self.queue.open()
+        threading.Thread(target=self._watch, name="events", daemon=True).start()
 
-    def state(self) -> State:
-        """How things stand now."""
+    def state(self) -> ServerState:
+        """Return the current state."""
         version = self.worklist.version()
         if version != self._counted[0]:
             self._counted = (version, {str(name): n for name, n in self.worklist.counts("open").items()})
-        return State(self.workers.ready, version, self.workers.waiting, self._counted[1], self.reader.state)
+        return ServerState(self.queue.ready, version, self.queue.waiting, self._counted[1], self.reader.state)
 
     def heat_method(self, row: Row) -> str | None:
-        """By what means a row is explained: None where there is nothing to show."""
-        if row.decision == "rejected":  # a map of what the model was not made for would mislead
+        """Return how the heat map of a row is made; None if it has none."""
+        if row.decision == "rejected":  # A heat map of an image that the model was not made for would mislead.
             return None
-        kept = self.worklist.heat(row.id)
-        if kept is not None:
-            return kept.method
-        mine = row.bundle == self.bundle.seal and row.sha256 is not None
-        return "occlusion" if mine and self.bundle.manifest.tensors.class_map is None else None
+        stored = self.worklist.heat(row.id)
+        if stored is not None:
+            return stored.method
+        can_explain = row.bundle == self.bundle.seal and row.sha256 is not None
+        return "occlusion" if can_explain and self.bundle.manifest.tensors.class_map is None else None
 
     def heat(self, row: Row, png: bytes) -> Heat | None:
-        """The heat map of a row; by occlusion, made when first looked at and kept, where the graph gives none."""
+        """Return the heat map of a row; a map by occlusion is made when it is first asked for, and stored."""
         if self.heat_method(row) is None:
             return None
         with self._explaining:
-            kept = self.worklist.heat(row.id)
-            if kept is None:
-                kept = self.workers.explain(slices.decode(png, row.source).pixels, _EXPLAIN_SECONDS)
-                self.worklist.set_heat(row.id, kept)
-            return kept
+            heat = self.worklist.heat(row.id)
+            if heat is None:
+                heat = self.queue.explain(slices.decode(png, row.source).pixels, _EXPLAIN_SECONDS)
+                self.worklist.set_heat(row.id, heat)
+            return heat
 
     def submit(self, name: str, read: Callable[[], bytes], patience: float = 20.0) -> Future[Added]:
-        """Queue a slice; the future is done when its row is on the disk. Raises `Busy`."""
-        return self.workers.submit(name, read, patience)
+        """Queue a slice; the future is done when its row is on the disk. See `JudgingQueue.submit`."""
+        return self.queue.submit(name, read, patience)
 
-    def quiet_down(self) -> None:
-        """End what never ends by itself: streams, the reading of a folder."""
+    def end_streams(self) -> None:
+        """End what would never end by itself: the streams of events, and the reading of a folder."""
         self._closing = True
-        self._stir.set()
+        self._wake.set()
         self.reader.stop()
         self.events.close()
 
     def close(self, timeout: float = 20.0) -> bool:
-        """Finish what is queued and close the worklist; whether all was done in time."""
-        self.quiet_down()
+        """Finish what is queued and close the worklist; return whether all was done in time."""
+        self.end_streams()
         self.reader.stop(timeout)
-        done = self.workers.close(timeout)
+        done = self.queue.close(timeout)
         self.worklist.close()
         return done
 
-    def _keep(self, judgement: Judgement) -> Added:
+    def _store(self, judgement: Judgement) -> Added:
         return self.worklist.add(judgement, self.bundle, origin=ORIGIN)
 
     def _submit_path(self, path: Path, name: str) -> Future[Added]:
-        return self.workers.submit(name, lambda: slices.read_bytes(path, name), patience=60.0)
+        return self.queue.submit(name, lambda: slices.read_bytes(path, name), patience=60.0)
 
-    def _tell(self) -> None:
-        """Tell of changes, whoever made them (a watched folder, another command), at most a few times a second."""
-        last: State | None = None
+    def _watch(self) -> None:
+        """Send an event when the state changes, whoever changed it (another command, for example); prune once a day."""
+        last: ServerState | None = None
         pruned = -float(_DAY_SECONDS)
         while not self._closing:
             if self.keep_days and time.monotonic() - pruned > _DAY_SECONDS:
                 pruned = time.monotonic()
                 with suppress(Exception):
                     self.worklist.prune(self.keep_days)
-            # A long lock, say: the pages hear of it by their own requests.
+            # An error, such as a locked worklist, is reported to each page at its next request.
             with suppress(Exception):
                 state = self.state()
                 if state != last:
-                    self.events.tell("state", state)
+                    self.events.send("state", state)
                     last = state
-            self._stir.wait(_TICK_SECONDS)
-            self._stir.clear()
+            self._wake.wait(_TICK_SECONDS)
+            self._wake.clear()
             time.sleep(0.1)

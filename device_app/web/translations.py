@@ -1,4 +1,4 @@
-"""Words on the page: `strings.json` holds each in every language; reasons of the engine are translated by shape."""
+"""Texts of the page: `strings.json` holds each in every language; reasons of the classifier are matched by pattern."""
 
 from __future__ import annotations
 
@@ -13,11 +13,16 @@ import msgspec
 LANGUAGES = {"en": "English", "pt-BR": "Português"}
 DEFAULT = "en"
 
-_HOLE = re.compile(r"\{(\w+)\}")
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
 class Catalogue(msgspec.Struct, frozen=True):
-    """words: key -> language -> text. reasons: English and Portuguese shapes of what the engine says, with {holes}."""
+    """The content of `strings.json`.
+
+    Attributes:
+        words: Text by key and language.
+        reasons: Patterns of the classifier's reasons by language; each `{name}` stands for any text.
+    """
 
     words: dict[str, dict[str, str]]
     reasons: list[dict[str, str]]
@@ -25,31 +30,32 @@ class Catalogue(msgspec.Struct, frozen=True):
 
 @cache
 def catalogue() -> Catalogue:
-    """The catalogue, read once."""
+    """Return the catalogue, which is read once."""
     content = resources.files(__package__).joinpath("strings.json").read_bytes()
     return msgspec.json.decode(content, type=Catalogue)
 
 
 @cache
-def _shapes() -> list[tuple[re.Pattern[str], dict[str, str]]]:
-    """English shapes as patterns, each hole as short as it can be."""
-    shapes = []
+def _reason_patterns() -> list[tuple[re.Pattern[str], dict[str, str]]]:
+    """Return the English reasons as regular expressions, in which a placeholder matches as little as possible."""
+    patterns = []
     for reason in catalogue().reasons:
-        parts = _HOLE.split(reason["en"])
-        # Every second part is a hole's name.
+        parts = _PLACEHOLDER.split(reason["en"])
+        # Every second part is the name of a placeholder.
         pattern = "".join(f"(?P<{part}>.+?)" if i % 2 else re.escape(part) for i, part in enumerate(parts))
-        shapes.append((re.compile(pattern, re.DOTALL), reason))
-    return shapes
+        patterns.append((re.compile(pattern, re.DOTALL), reason))
+    return patterns
 
 
 class Words:
-    """One language's words: `words("nav.add")`, `words("add.count", n=3)`."""
+    """The texts of one language: `words("nav.add")`, `words("add.count", n=3)`."""
 
     def __init__(self, language: str) -> None:
+        """Choose a language; an unknown one is English."""
         self.language = language if language in LANGUAGES else DEFAULT
 
     def __call__(self, key: str, **values: object) -> str:
-        """The text of `key` with its {holes} filled; of `key.one` where n is 1 and there is one."""
+        """Return the text of a key with its {placeholders} filled; if n is 1, that of `key.one` if it exists."""
         words = catalogue().words
         if values.get("n") == 1 and f"{key}.one" in words:
             key = f"{key}.one"
@@ -57,7 +63,7 @@ class Words:
         return text.format_map(values) if values else text
 
     def script(self) -> Mapping[str, str]:
-        """What the page's scripts say themselves: the keys below `js.`, without that."""
+        """Return the texts that the scripts of the page use, by key without the prefix `js.`."""
         return {
             key.removeprefix("js."): texts[self.language]
             for key, texts in catalogue().words.items()
@@ -65,32 +71,32 @@ class Words:
         }
 
     def reason(self, text: str | None) -> str | None:
-        """A reason of the engine in this language; in English where the catalogue has no shape for it."""
+        """Translate a reason of the classifier; one that the catalogue does not know stays in English."""
         if text is None or self.language == DEFAULT:
             return text
-        for pattern, reason in _shapes():
+        for pattern, reason in _reason_patterns():
             if match := pattern.fullmatch(text):
                 return reason[self.language].format_map(match.groupdict())
         return text
 
     def number(self, value: float, digits: int = 1) -> str:
-        """A number with the language's decimal sign."""
-        return self._decimal(f"{value:.{digits}f}")
+        """Return a number with the decimal separator of the language."""
+        return self._with_decimal_separator(f"{value:.{digits}f}")
 
     def percent(self, value: float | None, digits: int = 0) -> str:
-        """A share as per cent; a dash where there is none."""
-        return "–" if value is None else self._decimal(f"{100 * value:.{digits}f}\u00a0%")
+        """Return a fraction as a percentage; a dash for None."""
+        return "–" if value is None else self._with_decimal_separator(f"{100 * value:.{digits}f}\u00a0%")
 
     def time(self, moment: datetime) -> str:
-        """A moment in the machine's own time zone."""
+        """Return a time in the time zone of the device."""
         return f"{moment.astimezone():{'%d/%m/%Y %H:%M' if self.language == 'pt-BR' else '%Y-%m-%d %H:%M'}}"
 
-    def _decimal(self, text: str) -> str:
+    def _with_decimal_separator(self, text: str) -> str:
         return text.replace(".", ",") if self.language == "pt-BR" else text
 
 
-def preferred(accept: str) -> str | None:
-    """The first language of an Accept-Language header that there is; `pt` in any form counts as Portuguese."""
+def preferred_language(accept: str) -> str | None:
+    """Return the first supported language of an Accept-Language header; every form of `pt` counts as Portuguese."""
     for part in accept.split(","):
         tag = part.split(";")[0].strip().lower()
         if tag.startswith("pt"):

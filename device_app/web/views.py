@@ -1,8 +1,9 @@
-"""The pages: worklist, slice, summary, model, device; their pictures and their live news."""
+"""The pages (worklist, slice, summary, model, device), their pictures, and their live events."""
 
 from __future__ import annotations
 
 import time
+from datetime import datetime, timezone
 from typing import Any
 
 import msgspec
@@ -13,136 +14,141 @@ from edge_ct.errors import EdgeCTError, ModelRejected
 from ..heatmaps import drawing
 from ..maintenance import health
 from ..worklist.records import Label, Row, Verdict
-from .app import Refusal, session, the_desk, words
-from .presenters import SHOWN, bar, card, figures, moment
+from .presenters import FILTERS, metric_rows, present_row, probability_scale, time_text
+from .request_context import Refusal, current_services, current_session, words
 
-_PER_PAGE = 50
+_ROWS_PER_PAGE = 50
+_MAX_ROWS = 1000
 _STRIP = 40
 
 
 def worklist() -> Response:
-    """The triage list."""
-    return make_response(render_template("list.html", **_listed()))
+    """Show the worklist, most urgent rows first."""
+    return make_response(render_template("list.html", **_list_context()))
 
 
 def rows() -> Response:
-    """The list's rows alone, for its script."""
-    return make_response(render_template("_rows.html", **_listed()))
+    """Return the rows of the worklist alone, for the script that refreshes them."""
+    return make_response(render_template("_rows.html", **_list_context()))
 
 
-def _listed() -> dict[str, object]:
-    desk, t = the_desk(), words()
+def _list_context() -> dict[str, object]:
+    services, t = current_services(), words()
     shown = request.args.get("show", "all")
-    if shown not in SHOWN:
+    if shown not in FILTERS:
         raise Refusal(400, "error.request")
-    most = min(max(request.args.get("most", _PER_PAGE, type=int), _PER_PAGE), 1000)
+    limit = min(max(request.args.get("most", _ROWS_PER_PAGE, type=int), _ROWS_PER_PAGE), _MAX_ROWS)
     if shown == "all":
-        found = desk.worklist.rows(limit=most + 1)
+        listed = services.worklist.rows(limit=limit + 1)
     elif shown == "reviewed":
-        found = desk.worklist.rows(state="reviewed", limit=most + 1)
+        listed = services.worklist.rows(state="reviewed", limit=limit + 1)
     else:
         decision: Any = shown
-        found = desk.worklist.rows(state="open", decision=decision, limit=most + 1)
-    counts: dict[str, int] = {str(name): n for name, n in desk.worklist.counts("open").items()}
-    counts["reviewed"] = sum(desk.worklist.counts("reviewed").values())
+        listed = services.worklist.rows(state="open", decision=decision, limit=limit + 1)
+    counts: dict[str, int] = {str(name): n for name, n in services.worklist.counts("open").items()}
+    counts["reviewed"] = sum(services.worklist.counts("reviewed").values())
     return {
-        "cards": [card(row, t) for row in found[:most]],
-        "more": most + _PER_PAGE if len(found) > most else None,
+        "cards": [present_row(row, t) for row in listed[:limit]],
+        "more": limit + _ROWS_PER_PAGE if len(listed) > limit else None,
         "shown": shown,
-        "filters": SHOWN,
+        "filters": FILTERS,
         "counts": counts | {"all": sum(counts.values())},
-        "bar": bar(desk.bundle.manifest),
+        "scale": probability_scale(services.bundle.manifest),
     }
 
 
 def state() -> Response:
-    """How things stand, for a script whose stream was refused."""
-    return _json(the_desk().state())
+    """Return the current state, for a page that got no stream of events."""
+    return _json(current_services().state())
 
 
 def events() -> Response:
-    """The stream of news."""
-    stream = the_desk().events.listen()
+    """Return a stream of events."""
+    stream = current_services().events.listen()
     if stream is None:
         raise Refusal(503, "error.streams", 5)
     return Response(stream, mimetype="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
 def ready() -> Response:
-    """200 when slices are judged, 503 before; asks for no PIN and tells nothing else."""
-    response = _json({"ready": the_desk().workers.ready})
-    response.status_code = 200 if the_desk().workers.ready else 503
+    """Return 200 once slices are judged, 503 before; it needs no PIN and tells nothing else."""
+    is_ready = current_services().queue.ready
+    response = _json({"ready": is_ready})
+    response.status_code = 200 if is_ready else 503
     return response
 
 
 def slice_page(number: int) -> Response:
-    """One slice: picture, heat map, what to do, review."""
-    return make_response(render_template("slice.html", **_slice(number)))
+    """Show one slice: picture, heat map, decision, review."""
+    return make_response(render_template("slice.html", **_slice_context(number)))
 
 
 def summary(number: int) -> Response:
-    """One page to print."""
-    context = _slice(number)
-    return make_response(render_template("summary.html", **context, printed=_now()))
+    """Show one slice as a page to print."""
+    return make_response(render_template("summary.html", **_slice_context(number), printed=_now()))
 
 
-def _slice(number: int) -> dict[str, object]:
-    desk, t = the_desk(), words()
+def _slice_context(number: int) -> dict[str, object]:
+    services, t = current_services(), words()
     row = _row(number)
-    shown = card(row, t)
-    before, strip, after, by_series = _around(row)
-    own = session()
+    previous, strip, following, by_series = _neighbours(row)
+    session = current_session()
     return {
-        "card": shown,
-        "strip": [card(one, t) for one in strip],
+        "card": present_row(row, t),
+        "strip": [present_row(neighbour, t) for neighbour in strip],
         "by_series": by_series,
-        "before": before,
-        "after": after,
+        "before": previous,
+        "after": following,
         "has_picture": row.sha256 is not None,
-        "method": desk.heat_method(row),
-        "bar": bar(desk.bundle.manifest),
-        "reviews": [(one, moment(one.time, t)) for one in desk.worklist.reviews(number)],
-        "reviewer": own.reviewer if own else "",
-        "other_model": row.bundle != desk.bundle.seal,
+        "method": services.heat_method(row),
+        "scale": probability_scale(services.bundle.manifest),
+        "reviews": [(review, time_text(review.time, t)) for review in services.worklist.reviews(number)],
+        "reviewer": session.reviewer if session else "",
+        "other_model": row.bundle != services.bundle.seal,
     }
 
 
-def _around(row: Row) -> tuple[int | None, list[Row], int | None, bool]:
-    """The rows before and after, and those beside: of its series in the order they came, else as the list has them."""
-    worklist = the_desk().worklist
-    beside = worklist.rows(series=row.series, by="number") if row.series else worklist.rows(limit=500)
-    place = next((i for i, one in enumerate(beside) if one.id == row.id), None)
+def _neighbours(row: Row) -> tuple[int | None, list[Row], int | None, bool]:
+    """Return the rows around a row: of its series in order of arrival, else of the worklist by urgency.
+
+    Returns:
+        The number of the row before, the rows of the strip, the number of the row after, and whether they are of one
+        series.
+    """
+    stored = current_services().worklist
+    neighbours = stored.rows(series=row.series, by="number") if row.series else stored.rows(limit=500)
+    place = next((i for i, neighbour in enumerate(neighbours) if neighbour.id == row.id), None)
     if place is None:
         return None, [row], None, False
-    start = max(0, min(place - _STRIP // 2, len(beside) - _STRIP))
-    before = beside[place - 1].id if place else None
-    after = beside[place + 1].id if place + 1 < len(beside) else None
-    return before, beside[start : start + _STRIP], after, bool(row.series)
+    start = max(0, min(place - _STRIP // 2, len(neighbours) - _STRIP))
+    previous = neighbours[place - 1].id if place else None
+    following = neighbours[place + 1].id if place + 1 < len(neighbours) else None
+    return previous, neighbours[start : start + _STRIP], following, bool(row.series)
 
 
 def picture(number: int, kind: str) -> Response:
-    """A picture of a row, as PNG."""
+    """Return a picture of a row as PNG."""
     content = _draw(number, kind)
     if content is None:
         raise Refusal(404, "error.picture")
-    headers = {"Cache-Control": "private, max-age=600"}  # a row's picture never changes
+    headers = {"Cache-Control": "private, max-age=600"}  # The picture of a row never changes.
     return Response(content, mimetype="image/png", headers=headers)
 
 
 def _draw(number: int, kind: str) -> bytes | None:
-    desk = the_desk()
-    png = desk.worklist.picture(number)
+    services = current_services()
+    png = services.worklist.picture(number)
     if png is None or kind == "slice":
         return png
     if kind == "thumb":
         return drawing.thumb(png)
-    heat = desk.heat(_row(number), png)
+    heat = services.heat(_row(number), png)
     if heat is None:
         return None
     return drawing.layer(png, heat) if kind == "layer" else drawing.overlay(png, heat)
 
 
-_BUTTONS: dict[str, tuple[Verdict, Label | None]] = {
+_REVIEW_BUTTONS: dict[str, tuple[Verdict, Label | None]] = {
     "agree": ("agree", None),
     "positive": ("override", "positive"),
     "negative": ("override", "negative"),
@@ -151,68 +157,78 @@ _BUTTONS: dict[str, tuple[Verdict, Label | None]] = {
 
 
 def review(number: int) -> Response:
-    """Sign a result off; the model's answer stays as it was."""
-    desk, own = the_desk(), session()
+    """Store a review of a result; the result itself stays as it is."""
+    services, session = current_services(), current_session()
     _row(number)
-    verdict, label = _BUTTONS.get(request.form.get("verdict", ""), (None, None))
+    verdict, label = _REVIEW_BUTTONS.get(request.form.get("verdict", ""), (None, None))
     reviewer = " ".join(request.form.get("reviewer", "").split())
     if verdict is None:
         raise Refusal(400, "error.request")
     if not reviewer:
         raise Refusal(400, "error.reviewer")
-    desk.worklist.review(number, reviewer, verdict, label, request.form.get("note", ""))
-    if own:
-        own.reviewer = reviewer
+    services.worklist.review(number, reviewer, verdict, label, request.form.get("note", ""))
+    if session:
+        session.reviewer = reviewer
     return make_response(redirect(url_for("slice", number=number) + "#review", 303))
 
 
 def model() -> Response:
-    """The model card."""
-    desk, t = the_desk(), words()
-    variants, lines = figures(desk.bundle.manifest, t)
-    return make_response(
-        render_template(
-            "model.html", manifest=desk.bundle.manifest, identity=desk.bundle.identity, variants=variants,
-            figures=lines, seal=desk.bundle.seal, size=len(desk.bundle.content),
-            bar=bar(desk.bundle.manifest), card=desk.bundle.card,
-        )
-    )  # fmt: skip
+    """Show the model card."""
+    bundle = current_services().bundle
+    variants, metrics = metric_rows(bundle.manifest, words())
+    page = render_template(
+        "model.html",
+        manifest=bundle.manifest,
+        identity=bundle.identity,
+        variants=variants,
+        metrics=metrics,
+        seal=bundle.seal,
+        size=len(bundle.content),
+        scale=probability_scale(bundle.manifest),
+        card=bundle.card,
+    )
+    return make_response(page)
 
 
 def device() -> Response:
-    """How the device is."""
+    """Show the health of the device."""
     return _device(None, None)
 
 
 def self_test() -> Response:
-    """Run the golden slices again."""
+    """Run the golden slices, and show the health of the device with the outcome."""
     try:
-        return _device(the_desk().workers.check(), None)
+        return _device(current_services().queue.check(), None)
     except ModelRejected as error:
         return _device(None, str(error))
 
 
 def _device(seconds: float | None, problem: str | None) -> Response:
-    desk, t = the_desk(), words()
+    services = current_services()
     page = render_template(
-        "device.html", health=health.look(desk.worklist.folder), desk=desk, state=desk.state(), seconds=seconds,
-        problem=problem, golden=len(desk.bundle.manifest.golden), used=desk.worklist.used_bytes(), now=_now(),
-        up=int(time.time() - desk.started), tested=seconds is not None or problem is not None,
-        everything=sum(desk.worklist.counts().values()), words=t,
-    )  # fmt: skip
+        "device.html",
+        health=health.look(services.worklist.folder),
+        state=services.state(),
+        seconds=services.queue.self_test_seconds if seconds is None else seconds,
+        problem=problem,
+        golden=len(services.bundle.manifest.golden),
+        used=services.worklist.used_bytes(),
+        now=_now(),
+        up=int(time.time() - services.started),
+        tested=seconds is not None or problem is not None,
+        results=sum(services.worklist.counts().values()),
+    )
     return make_response(page, 200 if problem is None else 500)
 
 
 def _row(number: int) -> Row:
     try:
-        return the_desk().worklist.get(number)
+        return current_services().worklist.get(number)
     except EdgeCTError as error:
         raise Refusal(404, "error.missing") from error
 
 
 def _now() -> str:
-    from datetime import datetime, timezone
-
     return words().time(datetime.now(timezone.utc))
 
 

@@ -1,1 +1,1 @@
-"""Parts of reports: `html_page` writes self-contained pages, `plotting` holds what plots of several wings share."""
+"""Reports: `html_page` writes self-contained pages, `plotting` their pictures."""

@@ -1,4 +1,4 @@
-"""What a received object must be, and the DICOM status of a refusal (PS3.4, B.2.3; PS3.7, C)."""
+"""Checks of a received object before it is stored, and the DICOM status of a refusal (PS3.4, B.2.3; PS3.7, C)."""
 
 from __future__ import annotations
 
@@ -34,8 +34,13 @@ TRANSFER_SYNTAXES = (
 )
 
 
-class Refused(EdgeCTError):
-    """An object that is not taken: the DICOM status, and why in words that hold nothing of a patient's."""
+class ObjectRefused(EdgeCTError):
+    """A refused object.
+
+    Attributes:
+        status: DICOM status of the response.
+        reason: Why the object was refused, without anything that identifies a patient.
+    """
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -43,33 +48,41 @@ class Refused(EdgeCTError):
 
 
 def admit(data: bytes, sop_class: str, instance: str) -> list[FrameAttributes]:
-    """The frames of an object, of a file's bytes; sop_class and instance: as the request has them. Raises `Refused`.
+    """Check a received object.
 
-    Localisers and derived images are taken: they belong to their series, whose result says that they were skipped.
+    Localisers and derived images are admitted: they belong to their series, whose result reports them as skipped.
+
+    Args:
+        data: The object, as the content of a DICOM file.
+        sop_class: SOP class UID that the request states.
+        instance: SOP instance UID that the request states.
+
+    Returns:
+        The attributes of each frame.
+
+    Raises:
+        ObjectRefused: The object must not be stored.
     """
     if sop_class not in ACCEPTED:
-        raise Refused(NOT_OF_ITS_CLASS, f"SOP class {_shown(sop_class)}; CT images are taken")
+        shown = sop_class if is_uid(sop_class) else "malformed"
+        raise ObjectRefused(NOT_OF_ITS_CLASS, f"SOP class {shown}; send CT images")
     try:
         dataset = dicom.read_dataset(data, "object")
         with dicom.reject_on_error("object"):
             if str(dataset.get("SOPClassUID")) != sop_class or str(dataset.get("SOPInstanceUID")) != instance:
-                raise Refused(NOT_OF_ITS_CLASS, "SOP class or instance UID is not the request's")
+                raise ObjectRefused(NOT_OF_ITS_CLASS, "SOP class or instance UID differs from the request")
             if dataset.get("Modality") != "CT":
-                raise Refused(NOT_OF_ITS_CLASS, f"modality {dicom.quoted(dataset.get('Modality'))[:16]}, not CT")
+                raise ObjectRefused(NOT_OF_ITS_CLASS, f"modality {dicom.quoted(dataset.get('Modality'))[:16]}, not CT")
             if "PixelData" not in dataset:
-                raise Refused(NOT_OF_ITS_CLASS, "no pixel data")
+                raise ObjectRefused(NOT_OF_ITS_CLASS, "no pixel data")
             check_sides(int(dataset.Columns), int(dataset.Rows), "object")
             dicom.check_frame_count(dataset, "object")
             frames = dicom_frames.read_frame_attributes(dataset)
         if not all(is_uid(uid) for uid in (frames[0].instance, frames[0].study, frames[0].series)):
-            raise Refused(NOT_OF_ITS_CLASS, "instance, study or series UID missing or malformed")
-        if any(dicom_frames.reason_to_skip(facts) is None for facts in frames):
+            raise ObjectRefused(NOT_OF_ITS_CLASS, "instance, study or series UID missing or malformed")
+        if any(dicom_frames.reason_to_skip(attributes) is None for attributes in frames):
             dicom.check_header(dataset, "object")
         dicom.check_pixels(dataset, "object")
     except InputRejected as error:
-        raise Refused(CANNOT_UNDERSTAND, str(error).removeprefix("object: ")) from error
+        raise ObjectRefused(CANNOT_UNDERSTAND, str(error).removeprefix("object: ")) from error
     return frames
-
-
-def _shown(uid: str) -> str:
-    return uid if is_uid(uid) else "malformed"

@@ -1,6 +1,6 @@
-"""The C-STORE and C-ECHO provider: who may call, what is taken, and a log line for whatever is refused.
+"""The C-STORE and C-ECHO provider: which peers may call, which objects are stored, and a log line for each refusal.
 
-A log line holds titles, addresses, UIDs that are well formed, and our own words; never anything else of an object.
+A log line holds AE titles, addresses, well-formed UIDs and fixed texts, and nothing else that an object contains.
 """
 
 from __future__ import annotations
@@ -13,21 +13,34 @@ from typing import Any
 
 from edge_ct.errors import EdgeCTError, StorageFull
 
-from ..peers import allowed, networks
+from ..peers import is_allowed, parse_networks
 from ..uids import is_uid
-from .admission import ACCEPTED, CANNOT_UNDERSTAND, OUT_OF_RESOURCES, SUCCESS, TRANSFER_SYNTAXES, Refused, admit
-from .limits import MAX_PDU, InFlight, bound_units
+from .admission import ACCEPTED, CANNOT_UNDERSTAND, OUT_OF_RESOURCES, SUCCESS, TRANSFER_SYNTAXES, ObjectRefused, admit
+from .limits import MAX_PDU, InFlight, limit_pdu_length
 from .spool import Arrival, Spool
 
 LOG = logging.getLogger("edge_ct.listen")
-_PERMANENT, _USER, _NO_REASON, _CALLING, _CALLED = 0x01, 0x01, 0x01, 0x03, 0x07
+_VERIFICATION = "1.2.840.10008.1.1"
+# A-ASSOCIATE-RJ (PS3.8, 9.3.4): result, source and reasons.
+_PERMANENT, _SERVICE_USER = 0x01, 0x01
+_NO_REASON, _CALLING_TITLE_UNKNOWN, _CALLED_TITLE_UNKNOWN = 0x01, 0x03, 0x07
 
 
 @dataclass(frozen=True)
-class Options:
-    """How to listen. titles and addresses: of those who may call; empty: everybody.
+class ListenerOptions:
+    """Options of the C-STORE provider.
 
-    max_object: bytes of one object; max_memory: of all that are on their way. timeout: seconds that a peer may be idle.
+    Attributes:
+        title: AE title of this device.
+        host: Address to bind.
+        port: TCP port; 0 chooses a free one.
+        titles: AE titles that may call; empty allows all.
+        addresses: Addresses and networks that may call; empty allows all.
+        associations: Maximum number of simultaneous associations.
+        max_object: Maximum size of one object in bytes.
+        max_memory: Maximum size of all objects in transfer in bytes.
+        timeout: Seconds that a peer may be idle.
+        context: TLS context; None for an unencrypted connection.
     """
 
     title: str = "EDGECT"
@@ -43,31 +56,41 @@ class Options:
 
 
 class Listener:
-    """A server in threads of its own; `arrived` is called for each new object, before it is acknowledged."""
+    """A C-STORE and C-ECHO provider that runs in background threads."""
 
-    def __init__(self, spool: Spool, arrived: Callable[[Arrival], None], options: Options) -> None:
-        """Bind the port. Raises `EdgeCTError` where that cannot be, ValueError for addresses that are none."""
+    def __init__(self, spool: Spool, arrived: Callable[[Arrival], None], options: ListenerOptions) -> None:
+        """Bind the port and start to accept associations.
+
+        Args:
+            spool: Where received objects are stored.
+            arrived: Called for each new object after it is stored and before it is acknowledged.
+            options: Options of the provider.
+
+        Raises:
+            EdgeCTError: The port cannot be bound.
+            ValueError: An allowed address is invalid.
+        """
         from pynetdicom import AE, evt
 
         silence_libraries()
         self._spool, self._arrived, self._options = spool, arrived, options
-        self._networks = networks(options.addresses)
+        self._networks = parse_networks(options.addresses)
         self._in_flight = InFlight(options.max_object, options.max_memory)
         entity = AE(ae_title=options.title)
         entity.maximum_associations = options.associations
         entity.maximum_pdu_size = MAX_PDU
         entity.network_timeout = entity.acse_timeout = entity.dimse_timeout = options.timeout
-        entity.add_supported_context("1.2.840.10008.1.1")
+        entity.add_supported_context(_VERIFICATION)
         for sop_class in ACCEPTED:
             entity.add_supported_context(sop_class, list(TRANSFER_SYNTAXES))
         handlers: Any = [
-            (evt.EVT_CONN_OPEN, bound_units),
-            (evt.EVT_REQUESTED, self._requested),
-            (evt.EVT_REJECTED, self._rejected),
-            (evt.EVT_ACCEPTED, self._accepted),
-            (evt.EVT_ABORTED, self._ended),
-            (evt.EVT_CONN_CLOSE, self._ended),
-            (evt.EVT_PDU_RECV, self._in_flight.received),
+            (evt.EVT_CONN_OPEN, limit_pdu_length),
+            (evt.EVT_REQUESTED, self._check_caller),
+            (evt.EVT_REJECTED, self._log_rejected),
+            (evt.EVT_ACCEPTED, self._log_accepted),
+            (evt.EVT_ABORTED, self._end_association),
+            (evt.EVT_CONN_CLOSE, self._end_association),
+            (evt.EVT_PDU_RECV, self._in_flight.count_pdu),
             (evt.EVT_C_STORE, self._store),
             (evt.EVT_C_ECHO, lambda event: SUCCESS),
         ]
@@ -80,63 +103,67 @@ class Listener:
                 ssl_context=options.context,
             )
         except OSError as error:
-            raise EdgeCTError(f"{options.host}:{options.port}: cannot listen: {error.strerror or error}") from error
+            raise EdgeCTError(
+                f"cannot listen on {options.host}:{options.port}: {error.strerror or error}; name another --port"
+            ) from error
         self._entity, self._server = entity, server
         self.port = int(server.server_address[1])
 
     def stop(self) -> None:
-        """End associations and free the port."""
+        """End all associations and release the port."""
         self._entity.shutdown()
 
-    def _requested(self, event: Any) -> None:
+    def _check_caller(self, event: Any) -> None:
+        """Reject an association whose caller is not allowed."""
         peer = event.assoc.requestor
         address, title = str(peer.address), str(peer.primitive.calling_ae_title).strip()
         called = str(peer.primitive.called_ae_title).strip()
-        reason = None
-        if not allowed(address, self._networks):
-            reason = ("address is not on the list", _NO_REASON)
+        rejection = None
+        if not is_allowed(address, self._networks):
+            rejection = ("address not allowed", _NO_REASON)
         elif self._options.titles and title not in self._options.titles:
-            reason = ("calling AE title is not on the list", _CALLING)
+            rejection = ("calling AE title not allowed", _CALLING_TITLE_UNKNOWN)
         elif called != self._options.title:
-            reason = ("it calls another AE title", _CALLED)
-        if reason:
-            LOG.warning("association from %s (%s) refused: %s", _title(title), address, reason[0])
-            event.assoc.acse.send_reject(_PERMANENT, _USER, reason[1])
+            rejection = ("called AE title is not that of this device", _CALLED_TITLE_UNKNOWN)
+        if rejection:
+            LOG.warning("association from %s (%s) refused: %s", _printable_title(title), address, rejection[0])
+            event.assoc.acse.send_reject(_PERMANENT, _SERVICE_USER, rejection[1])
             event.assoc.kill()
 
-    def _rejected(self, event: Any) -> None:
-        LOG.warning("association from %s refused: too many at once", _who(event))
+    def _log_rejected(self, event: Any) -> None:
+        LOG.warning("association from %s refused: too many associations", _describe_peer(event))
 
-    def _accepted(self, event: Any) -> None:
-        refused = sorted({_uid(str(context.abstract_syntax)) for context in event.assoc.rejected_contexts})
-        LOG.info("association from %s", _who(event))
+    def _log_accepted(self, event: Any) -> None:
+        refused = sorted({_printable_uid(str(context.abstract_syntax)) for context in event.assoc.rejected_contexts})
+        LOG.info("association from %s", _describe_peer(event))
         if refused:
             shown = ", ".join(refused[:3]) + (f" and {len(refused) - 3} more" if len(refused) > 3 else "")
-            LOG.warning("%s offers what is not taken here: SOP class %s", _who(event), shown)
+            LOG.warning("%s offers unsupported SOP classes: %s", _describe_peer(event), shown)
 
-    def _ended(self, event: Any) -> None:
-        self._in_flight.taken(event.assoc)
+    def _end_association(self, event: Any) -> None:
+        self._in_flight.complete(event.assoc)
 
     def _store(self, event: Any) -> Any:
+        """Handle a C-STORE request; return its status."""
         request = event.request
         instance, sop_class = str(request.AffectedSOPInstanceUID), str(request.AffectedSOPClassUID)
         try:
-            if not self._in_flight.taken(event.assoc):
+            if not self._in_flight.complete(event.assoc):
                 limit = self._options.max_object >> 20
-                raise Refused(OUT_OF_RESOURCES, f"object over {limit} MiB, or too many large ones at once")
+                raise ObjectRefused(OUT_OF_RESOURCES, f"object over {limit} MiB, or too many large ones at once")
             data = event.encoded_dataset()
             frames = admit(data, sop_class, instance)
             arrival = self._spool.store(data, frames[0])
-        except Refused as refusal:
+        except ObjectRefused as refusal:
             return self._refuse(event, instance, refusal.status, refusal.reason)
         except StorageFull as error:
             return self._refuse(event, instance, OUT_OF_RESOURCES, f"out of resources: {error}")
         except EdgeCTError as error:
             return self._refuse(event, instance, OUT_OF_RESOURCES, str(error))
-        except Exception as error:  # whatever an object provokes, its sender gets a status and others their turn
+        except Exception as error:  # One malformed object must not end the association, nor the server.
             return self._refuse(event, instance, CANNOT_UNDERSTAND, type(error).__name__)
         if arrival is None:
-            LOG.info("%s from %s is held already", _uid(instance), _who(event))
+            LOG.info("%s from %s is already stored", _printable_uid(instance), _describe_peer(event))
         else:
             self._arrived(arrival)
         return SUCCESS
@@ -144,7 +171,8 @@ class Listener:
     def _refuse(self, event: Any, instance: str, status: int, reason: str) -> Any:
         from pydicom.dataset import Dataset
 
-        LOG.warning("%s from %s refused, status %04X: %s", _uid(instance), _who(event), status, reason)
+        peer = _describe_peer(event)
+        LOG.warning("%s from %s refused, status %04X: %s", _printable_uid(instance), peer, status, reason)
         answer = Dataset()
         answer.Status = status
         answer.ErrorComment = "".join(c if " " <= c <= "~" and c != "\\" else "?" for c in reason)[:64]
@@ -152,23 +180,22 @@ class Listener:
 
 
 def silence_libraries() -> None:
-    """pydicom and pynetdicom write values of objects into their logs and warnings: names among them."""
+    """Turn off the logs and warnings of the DICOM libraries: they quote values of objects, among them names."""
     import warnings
 
     for name in ("pydicom", "pynetdicom", "highdicom"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-    for module in ("pydicom", "pynetdicom", "highdicom"):
-        warnings.filterwarnings("ignore", module=module)
+        warnings.filterwarnings("ignore", module=name)
 
 
-def _who(event: Any) -> str:
+def _describe_peer(event: Any) -> str:
     peer = event.assoc.requestor
-    return f"{_title(str(peer.ae_title).strip())} ({peer.address})"
+    return f"{_printable_title(str(peer.ae_title).strip())} ({peer.address})"
 
 
-def _title(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text)[:16] or "nobody"
+def _printable_title(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)[:16] or "(no AE title)"
 
 
-def _uid(text: str) -> str:
-    return text if is_uid(text) else "a malformed UID"
+def _printable_uid(text: str) -> str:
+    return text if is_uid(text) else "an object with a malformed UID"

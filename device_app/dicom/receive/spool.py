@@ -1,6 +1,6 @@
-"""Received objects: on the disk and in the worklist's queue before they are acknowledged; and those to be sent.
+"""Received objects and objects to send, on the disk; a received object is also an item of the worklist's queue.
 
-Files are named after digests of UIDs: nothing that a peer writes becomes part of a path.
+Files are named after digests of UIDs, so that nothing that a peer sends becomes part of a path.
 """
 
 from __future__ import annotations
@@ -24,13 +24,21 @@ from ...worklist.queue import Item
 from ...worklist.worklist import Worklist
 
 RECEIVED = "dicom-received"
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_ALL = 1 << 24
 
 
 class Arrival(msgspec.Struct, frozen=True):
-    """A received object. topic: its series, of one patient and study. file: below the spool. sha256: of the file.
+    """A received object.
 
-    item: its number in the queue. expected: instances that its series has, where the sender says so.
+    Attributes:
+        instance: SOP instance UID.
+        topic: Key of its series, see `Spool.topic_of`.
+        file: Path of its file, relative to the spool folder.
+        size: Size of the file in bytes.
+        sha256: Digest of the file.
+        expected: Number of instances in its series, if the sender states it.
+        item: Number of its queue item.
     """
 
     instance: str
@@ -43,13 +51,20 @@ class Arrival(msgspec.Struct, frozen=True):
 
 
 class Spool:
-    """A folder of objects, beside the worklist.
-
-    max_bytes: of all objects together. min_free: bytes that must stay free on the disk.
-    """
+    """A folder of DICOM objects: `in/` holds received ones, `out/` those to be sent."""
 
     def __init__(self, folder: Path, worklist: Worklist, max_bytes: int = 16 << 30, min_free: int = 256 << 20) -> None:
-        """Open the spool; what a crash has left half received, or received and not acknowledged, is removed."""
+        """Open the spool, and delete what a crash left: partial files, and files that were never acknowledged.
+
+        Args:
+            folder: The folder of the spool.
+            worklist: The worklist that holds the queue.
+            max_bytes: Maximum size of all objects in bytes.
+            min_free: Bytes that must stay free on the disk.
+
+        Raises:
+            EdgeCTError: The folder cannot be used.
+        """
         self.folder, self.worklist = folder, worklist
         self.max_bytes, self.min_free = max_bytes, min_free
         self.queue = worklist.queue(RECEIVED)
@@ -59,33 +74,41 @@ class Spool:
                 (folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
             self.used = self._sweep()
         except OSError as error:
-            raise EdgeCTError(f"{folder}: the spool cannot be kept there: {error.strerror or error}") from error
+            raise EdgeCTError(f"{folder}: cannot be used as the spool: {error.strerror or error}") from error
 
-    def store(self, data: bytes, facts: FrameAttributes) -> Arrival | None:
-        """Keep an object; when this returns, it and its row are on the disk. None where it is held already.
+    def store(self, data: bytes, attributes: FrameAttributes) -> Arrival | None:
+        """Store a received object; when this returns, the file and its queue item are on the disk.
 
-        Raises `StorageFull`, with nothing half stored.
+        Args:
+            data: The content of the DICOM file.
+            attributes: The attributes of its first frame.
+
+        Returns:
+            The arrival; None if the object was stored before.
+
+        Raises:
+            StorageFull: There is no room; nothing was stored.
         """
         arrival = Arrival(
-            facts.instance,
-            self.topic(facts),
-            f"in/{_name(facts.instance)}.dcm",
+            attributes.instance,
+            self.topic_of(attributes),
+            f"in/{_file_stem(attributes.instance)}.dcm",
             len(data),
             hashlib.sha256(data).hexdigest(),
-            facts.expected,
+            attributes.expected,
         )
         if self.queue.get(arrival.instance):
             return None
         path = self.folder / arrival.file
-        self._make_room(len(data))
+        self._reserve(len(data))
         self.worklist.check_room()
         try:
             write_durably(path, data)
             if not self.queue.put(arrival.instance, arrival, arrival.topic):
-                self._count(-len(data))  # another association was quicker; the file is the same instance's
+                self._release(len(data))  # Another association stored the same instance in the meantime.
                 return None
         except StorageFull:
-            self._count(-len(data))
+            self._release(len(data))
             if not self.queue.get(arrival.instance):
                 with suppress(OSError):
                     path.unlink()
@@ -93,62 +116,71 @@ class Spool:
         item = self.queue.get(arrival.instance)
         return msgspec.structs.replace(arrival, item=item.id if item else 0)
 
-    def topic(self, facts: FrameAttributes) -> str:
-        """What a series is known by. Objects of two patients never become one series, whatever their UIDs say."""
-        patient = self.worklist.pseudonym(facts.patient) or "-"
-        return f"{facts.series} {hashlib.sha256(f'{facts.study} {patient}'.encode()).hexdigest()[:8]}"
+    def topic_of(self, attributes: FrameAttributes) -> str:
+        """Return the key of a series: its UID with a digest of study and patient.
+
+        Objects of two patients are never one series, whatever their UIDs state.
+        """
+        patient = self.worklist.pseudonym(attributes.patient) or "-"
+        return f"{attributes.series} {hashlib.sha256(f'{attributes.study} {patient}'.encode()).hexdigest()[:8]}"
 
     def arrivals(self, topic: str) -> list[Arrival]:
-        """All objects of a series that are held or were."""
-        return [_arrival(item) for item in self.queue.items(topic=topic, limit=1 << 20)]
+        """Return all objects of a series, including those whose files have been deleted."""
+        return [_arrival_of(item) for item in self.queue.items(topic=topic, limit=_ALL)]
 
     def finish(self, arrivals: Sequence[Arrival]) -> None:
-        """These belong to a result that is on the disk."""
+        """Mark objects as finished: the result of their series is on the disk."""
         self.queue.finish([arrival.item for arrival in arrivals])
 
     def write_out(self, instance: str, data: bytes) -> str:
-        """Keep an object that is to be sent; returns its place below the spool. Raises `StorageFull`."""
-        self._make_room(len(data))
-        file = f"out/{_name(instance)}.dcm"
+        """Store an object that is to be sent; return its path relative to the spool folder.
+
+        Raises:
+            StorageFull: There is no room.
+        """
+        self._reserve(len(data))
+        file = f"out/{_file_stem(instance)}.dcm"
         write_durably(self.folder / file, data)
         return file
 
-    def forget(self, keep_seconds: float) -> int:
-        """Delete objects that were judged, or sent, so long ago; returns how many. Their rows in the queues stay."""
-        before, gone = time.time() - keep_seconds, 0
-        waiting = {item.key for name in (RECEIVED, "dicom-out") for item in self._waiting(name)}
+    def delete_old(self, keep_seconds: float) -> int:
+        """Delete files older than `keep_seconds` that no queue waits for; return their number. Queue items stay."""
+        before, deleted = time.time() - keep_seconds, 0
+        waiting = {
+            _file_stem(item.key.split(" ")[0])
+            for name in (RECEIVED, "dicom-out")
+            for item in self.worklist.queue(name).items(state="waiting", limit=_ALL)
+        }
         for path in self._files():
             with suppress(OSError):
                 status = path.stat()
-                if status.st_mtime < before and path.stem not in {_name(key.split(" ")[0]) for key in waiting}:
+                if status.st_mtime < before and path.stem not in waiting:
                     path.unlink()
-                    self._count(-status.st_size)
-                    gone += 1
-        return gone
-
-    def _waiting(self, name: str) -> list[Item]:
-        return self.worklist.queue(name).items(state="waiting", limit=1 << 20)
+                    self._release(status.st_size)
+                    deleted += 1
+        return deleted
 
     def _files(self) -> list[Path]:
         return [path for name in ("in", "out") for path in (self.folder / name).glob("*.dcm")]
 
-    def _make_room(self, coming: int) -> None:
+    def _reserve(self, size: int) -> None:
+        """Count `size` bytes as used. Raises `StorageFull` if they would exceed a limit."""
         with self._lock:
-            if self.used + coming > self.max_bytes:
-                raise StorageFull(f"{self.folder}: holds {self.used >> 20} of {self.max_bytes >> 20} MiB")
+            if self.used + size > self.max_bytes:
+                raise StorageFull(f"{self.folder}: the spool holds {self.used >> 20} of {self.max_bytes >> 20} MiB")
             free = shutil.disk_usage(self.folder).free
-            if free - coming < self.min_free:
-                raise StorageFull(f"{self.folder}: {free >> 20} MiB free, {self.min_free >> 20} are kept back")
-            self.used += coming
-
-    def _count(self, size: int) -> None:
-        with self._lock:
+            if free - size < self.min_free:
+                raise StorageFull(f"{self.folder}: {free >> 20} MiB free; {self.min_free >> 20} MiB must stay free")
             self.used += size
 
+    def _release(self, size: int) -> None:
+        with self._lock:
+            self.used -= size
+
     def _sweep(self) -> int:
-        """Remove temporary files, and files without a row; returns the bytes that are left."""
+        """Delete temporary files and received files without a queue item; return the size of the others in bytes."""
         used = 0
-        names = {Path(_arrival(item).file).name for item in self.queue.items(limit=1 << 24)}
+        names = {Path(_arrival_of(item).file).name for item in self.queue.items(limit=_ALL)}
         for folder in (self.folder / "in", self.folder / "out"):
             for path in folder.iterdir():
                 if path.name.startswith(".tmp-") or (folder.name == "in" and path.name not in names):
@@ -159,7 +191,12 @@ class Spool:
 
 
 def write_durably(path: Path, data: bytes) -> None:
-    """Write a file; it is on the disk, under its name, when this returns. Raises `StorageFull`, `EdgeCTError`."""
+    """Write a file; when this returns, it is on the disk under its name.
+
+    Raises:
+        StorageFull: The disk is full; no file was left.
+        EdgeCTError: The file cannot be written for another reason.
+    """
     temporary = path.with_name(f".tmp-{os.getpid()}-{threading.get_ident()}-{path.name[:32]}")
     try:
         with temporary.open("wb") as file:
@@ -176,14 +213,14 @@ def write_durably(path: Path, data: bytes) -> None:
     except OSError as error:
         with suppress(OSError):
             temporary.unlink()
-        if error.errno in _FULL:
+        if error.errno in _DISK_FULL:
             raise StorageFull(f"{path.parent}: the disk is full; nothing was stored") from error
         raise EdgeCTError(f"{path.parent}: cannot be written: {error.strerror}") from error
 
 
-def _arrival(item: Item) -> Arrival:
+def _arrival_of(item: Item) -> Arrival:
     return msgspec.structs.replace(msgspec.json.decode(item.payload, type=Arrival), item=item.id)
 
 
-def _name(uid: str) -> str:
+def _file_stem(uid: str) -> str:
     return hashlib.sha256(uid.encode()).hexdigest()[:40]

@@ -1,4 +1,4 @@
-"""What is sent back for a series: the report, then captures of the slices that tell most."""
+"""The objects that answer a series: a structured report, then captures of the most suspicious slices."""
 
 from __future__ import annotations
 
@@ -8,46 +8,73 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edge_ct import dicom
 from edge_ct.bundle import Bundle
 
 from ...judging import series
 from ...judging.series import JudgedFrame, SeriesResult
-from . import secondary_capture, structured_report
+from .secondary_capture import build_capture
+from .structured_report import build_report
 
 
-def build(
+def build_answers(
     files: Mapping[str, Path], judged: Sequence[JudgedFrame], result: SeriesResult, bundle: Bundle, captures: int
 ) -> Iterator[Any]:
-    """Datasets with file meta information, one by one. files: of the series' objects, by instance UID."""
-    telling = series.most_suspicious(judged, captures)
-    first = files[(telling or judged)[0].attributes.instance]
-    source = _header(first)
-    yield structured_report.build(source, judged, result, telling, bundle)
-    for number, one in enumerate(telling, 1):
-        path = files[one.attributes.instance]
-        frames = dicom.read_frames(path, "capture")
-        pixels = next(islice(frames, max(one.attributes.frame - 1, 0), None))
-        frames.close()
-        yield secondary_capture.build(source if path == first else _header(path), one, pixels, result, bundle, number)
+    """Build the answers to a series.
+
+    Args:
+        files: Files of the series by SOP instance UID.
+        judged: The frames of the series, at least one.
+        result: The result of the series.
+        bundle: The bundle that judged it.
+        captures: Maximum number of captures.
+
+    Yields:
+        pydicom datasets with file meta information: the report first, then the captures.
+    """
+    suspicious = series.most_suspicious(judged, captures)
+    source = _read_header(files[(suspicious or judged)[0].attributes.instance])
+    yield build_report(source, judged, result, suspicious, bundle)
+    for number, frame in enumerate(suspicious, 1):
+        source, pixels = _read_frame(files[frame.attributes.instance], frame.attributes.frame)
+        yield build_capture(source, frame, pixels, result, bundle, number)
 
 
-def encode(made: Any) -> bytes:
-    """A dataset as the bytes of a DICOM file."""
+def encode_dataset(dataset: Any) -> bytes:
+    """Return a dataset as the content of a DICOM file."""
     buffer = BytesIO()
-    made.save_as(buffer, enforce_file_format=True)
+    dataset.save_as(buffer, enforce_file_format=True)
     return buffer.getvalue()
 
 
-def warm_up() -> None:
-    """Import what building needs: two seconds on a small machine, better before a series waits for it."""
+def preload_libraries() -> None:
+    """Import the libraries that build answers: it takes two seconds on a small device, so not while a series waits."""
     import highdicom.sc
     import highdicom.sr
     from pydicom.sr.codedict import codes
 
-    assert highdicom.sr and codes.DCM.ImagingMeasurementReport  # its tables are read when first asked
+    # The code tables are loaded at the first look-up.
+    assert highdicom.sr and codes.DCM.ImagingMeasurementReport
 
 
-def _header(path: Path) -> Any:
+def _read_header(path: Path) -> Any:
     with path.open("rb") as file:
-        return dicom.read_dataset(file, "capture", pixels=False)
+        return dicom.read_dataset(file, "answer", pixels=False)
+
+
+def _read_frame(path: Path, frame: int) -> tuple[Any, np.ndarray]:
+    """Return the dataset of an object and one of its frames, uint8 [h, w] in the lung window.
+
+    Args:
+        path: A DICOM file.
+        frame: Number of the frame, from 1; 0 for a single-frame object, which is parsed only once.
+    """
+    if not frame:
+        dataset = dicom.read_dataset(path.read_bytes(), "answer")
+        return dataset, dicom.frame_pixels(dataset, "answer")
+    frames = dicom.read_frames(path, "answer")
+    pixels = next(islice(frames, frame - 1, None))
+    frames.close()
+    return _read_header(path), pixels

@@ -1,6 +1,6 @@
-"""A judged slice as Secondary Capture: its lung window pixel for pixel under the heat map, words burnt in below.
+"""A judged slice as Secondary Capture: the slice in the lung window under its heat map, with text burned in below.
 
-The picture keeps the rows and columns of its source, so that its orientation is the source's.
+The picture keeps the rows and columns of its source, so that it has the same patient orientation.
 """
 
 from __future__ import annotations
@@ -14,18 +14,25 @@ import numpy as np
 from edge_ct.bundle import Bundle
 
 from ...heatmaps import heatmap
+from ...judging.dicom_frames import FrameAttributes
 from ...judging.series import JudgedFrame, SeriesResult
-from ..uids import derived
-from .source_attributes import RESEARCH, equipment, name_patient, reference
+from ..uids import derive_uid
+from .source_attributes import RESEARCH, copy_patient_name, copy_source_attributes, equipment_arguments
 
 SERIES_NUMBER = 9802
 _LINE, _MARGIN = 16, 6
 
 
-def draw(pixels: np.ndarray, heat: heatmap.Heat, lines: list[str]) -> np.ndarray:
-    """RGB uint8 [h + text, w, 3]. pixels: uint8 [h, w].
+def draw_capture(pixels: np.ndarray, heat: heatmap.Heat, lines: list[str]) -> np.ndarray:
+    """Draw a capture.
 
-    The first h rows are the slice; where there is no evidence they are grey and the slice's own bytes.
+    Args:
+        pixels: The slice, uint8 [h, w].
+        heat: Its heat map.
+        lines: The text below the slice; the first line is highlighted.
+
+    Returns:
+        RGB uint8 [h + text height, w, 3]. Where there is no evidence, the first h rows are the grey slice itself.
     """
     picture = heatmap.blend(cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR), heat)
     width = pixels.shape[1]
@@ -38,92 +45,108 @@ def draw(pixels: np.ndarray, heat: heatmap.Heat, lines: list[str]) -> np.ndarray
     return np.ascontiguousarray(np.concatenate([picture, band])[:, :, ::-1])
 
 
-def build(
+def build_capture(
     source: Any, judged: JudgedFrame, pixels: np.ndarray, result: SeriesResult, bundle: Bundle, number: int
 ) -> Any:
-    """The capture of one slice. source: the dataset of its object; number: of the capture in its series, from 1."""
+    """Build the capture of one slice.
+
+    Args:
+        source: The dataset of the object that the slice belongs to.
+        judged: The slice.
+        pixels: Its pixels, uint8 [h, w] in the lung window.
+        result: The result of its series.
+        bundle: The bundle that judged it.
+        number: Number of the capture in its series, from 1.
+    """
     from highdicom.sc import SCImage
-    from pydicom.dataset import Dataset
-    from pydicom.sequence import Sequence
-    from pydicom.sr.codedict import codes
     from pydicom.uid import ExplicitVRLittleEndian
 
-    row, facts = judged.row, judged.attributes
-    seal = bundle.seal
-    colours = f"Colour: evidence for COVID-19, log-odds 0 to {heatmap.FULL_SCALE:g} and over. Lung window."
-    if judged.class_map is None:
-        heat = heatmap.Heat(np.zeros((1, 1), np.float32), "")
-        colours = "This network has no class map: the slice alone. Lung window."
-    else:
-        heat = heatmap.of_class_map(judged.class_map, bundle.manifest)
-    place = "" if row.along is None else f" at {row.along:g} mm"
-    lines = [
-        f"RESEARCH USE ONLY, NOT FOR DIAGNOSIS. {bundle.manifest.name} ({seal[:12]})",
-        f"Slice{place}: {row.decision}, P(COVID-19) = {_percent(row.probability)}",
-        f"Series: {_series_line(result)}",
-        colours,
-    ]
+    attributes, seal = judged.attributes, bundle.seal
+    heat = _heat(judged, bundle)
     image = SCImage.from_ref_dataset(
-        ref_dataset=reference(source),
-        pixel_array=draw(pixels, heat, lines),
+        ref_dataset=copy_source_attributes(source),
+        pixel_array=draw_capture(pixels, heat, _lines(judged, result, bundle)),
         photometric_interpretation="RGB",
         bits_allocated=8,
         coordinate_system="PATIENT",
         series_instance_uid=series_uid(result, seal),
         series_number=SERIES_NUMBER,
-        sop_instance_uid=derived("capture", facts.series, facts.key, seal, _state(result)),
+        # A series that has grown has another result, so its captures show another text: they get other UIDs.
+        sop_instance_uid=derive_uid("capture", attributes.series, attributes.key, seal, result.digest),
         instance_number=number,
-        patient_orientation=_orientation(facts.orientation),
+        patient_orientation=_patient_orientation(attributes.orientation),
         transfer_syntax_uid=ExplicitVRLittleEndian,
         series_description=f"edge-ct heat maps. {RESEARCH}",
         content_qualification="RESEARCH",
-        **equipment(),
+        **equipment_arguments(),
     )
     image.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
     image.BurnedInAnnotation = "YES"
-    image.DerivationDescription = f"Lung window under a class map of {bundle.manifest.name}. {RESEARCH}"
+    image.DerivationDescription = f"Lung window with the class map of {bundle.manifest.name} as overlay. {RESEARCH}"
     image.ImageComments = RESEARCH
-    own = Dataset()
-    own.ReferencedSOPClassUID, own.ReferencedSOPInstanceUID = facts.sop_class, facts.instance
-    if facts.frame:
-        own.ReferencedFrameNumber = facts.frame
-    purpose = Dataset()
-    purpose.CodeValue, purpose.CodingSchemeDesignator, purpose.CodeMeaning = (
-        codes.DCM.SourceImageForImageProcessingOperation.value,
-        "DCM",
-        codes.DCM.SourceImageForImageProcessingOperation.meaning,
-    )
-    own.PurposeOfReferenceCodeSequence = Sequence([purpose])
-    image.SourceImageSequence = Sequence([own])
-    name_patient(image, source)
+    image.SourceImageSequence = [_source_image(attributes)]
+    copy_patient_name(image, source)
     return image
 
 
 def series_uid(result: SeriesResult, seal: str) -> str:
-    """Of the captures of a series by one bundle."""
-    return derived("captures", result.study, result.series, seal)
+    """Return the UID of the series that holds the captures of a series by one bundle."""
+    return derive_uid("captures", result.study, result.series, seal)
 
 
-def _state(result: SeriesResult) -> str:
-    """A series that has grown is another result: its picture says another thing of the series."""
-    return result.digest
+def _heat(judged: JudgedFrame, bundle: Bundle) -> heatmap.Heat:
+    if judged.class_map is None:
+        return heatmap.Heat(np.zeros((1, 1), np.float32), "")
+    return heatmap.of_class_map(judged.class_map, bundle.manifest)
 
 
-def _series_line(result: SeriesResult) -> str:
+def _lines(judged: JudgedFrame, result: SeriesResult, bundle: Bundle) -> list[str]:
+    """Return the text that is burned in below the slice."""
+    row, seal = judged.row, bundle.seal
+    legend = f"Colour: evidence for COVID-19, log-odds from 0 to {heatmap.FULL_SCALE:g} or more. Lung window."
+    if judged.class_map is None:
+        legend = "This network has no class map; only the slice is shown. Lung window."
+    position = "" if row.along is None else f" at {row.along:g} mm"
+    return [
+        f"RESEARCH USE ONLY, NOT FOR DIAGNOSIS. {bundle.manifest.name} ({seal[:12]})",
+        f"Slice{position}: {row.decision}, P(COVID-19) = {_percent(row.probability)}",
+        f"Series: {_series_text(result)}",
+        legend,
+    ]
+
+
+def _series_text(result: SeriesResult) -> str:
     verdict = result.verdict
     if verdict is None:
         return result.decision
     return (
-        f"{verdict.decision}, P = {_percent(verdict.probability)}, {verdict.positive_slices} of {verdict.slices} slices"
+        f"{verdict.decision}, mean P(COVID-19) = {_percent(verdict.probability)}, "
+        f"{verdict.positive_slices} of {verdict.slices} slices positive"
     )
 
 
-def _percent(p: float | None) -> str:
-    return "none" if p is None else f"{p:.1%}"
+def _percent(probability: float | None) -> str:
+    return "not available" if probability is None else f"{probability:.1%}"
 
 
-def _orientation(orientation: tuple[float, ...] | None) -> tuple[str, str] | None:
-    """Patient directions of a row and of a column (PS3.3, C.7.6.1.1.1): L, P or F towards the greater coordinate."""
+def _source_image(attributes: FrameAttributes) -> Any:
+    """Return a reference to the frame that a capture shows."""
+    from pydicom.dataset import Dataset
+    from pydicom.sr.codedict import codes
+
+    reference = Dataset()
+    reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = attributes.sop_class, attributes.instance
+    if attributes.frame:
+        reference.ReferencedFrameNumber = attributes.frame
+    concept = codes.DCM.SourceImageForImageProcessingOperation
+    purpose = Dataset()
+    purpose.CodeValue, purpose.CodingSchemeDesignator, purpose.CodeMeaning = concept.value, "DCM", concept.meaning
+    reference.PurposeOfReferenceCodeSequence = [purpose]
+    return reference
+
+
+def _patient_orientation(orientation: tuple[float, ...] | None) -> tuple[str, str] | None:
+    """Return the patient directions of a row and of a column (PS3.3, C.7.6.1.1.1), such as L and P."""
     if orientation is None:
         return None
     row, column = (_direction(orientation[at : at + 3]) for at in (0, 3))

@@ -1,5 +1,5 @@
 """Sending DICOM objects.
 
-- `outbox`   objects waiting to be sent, delivered at least once, across restarts
-- `targets`  C-STORE and STOW-RS
+- `outbox`   parcels that wait to be sent, delivered at least once, across restarts
+- `targets`  C-STORE providers and DICOMweb servers
 """

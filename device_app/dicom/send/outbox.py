@@ -1,129 +1,149 @@
-"""Objects to send, in the worklist's file: each goes to each target at least once, through restarts.
+"""Objects to send, as items of a queue in the worklist: each is delivered to each target at least once.
 
-Its UID is stable, so a receiver that gets it twice keeps it once.
+Deliveries survive restarts. An object has a reproducible UID, so a receiver that gets it twice stores it once.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
+from edge_ct import slices
 from edge_ct.errors import EdgeCTError
 
 from ...worklist.queue import Item
 from ...worklist.worklist import Worklist
 
 LOG = logging.getLogger("edge_ct.send")
-QUEUE = "dicom-out"
+OUTGOING = "dicom-out"
 LEASE_SECONDS = 120.0
 _BATCH = 32
 _FIRST_WAIT, _LONGEST_WAIT = 2.0, 300.0
-# An object that the receiver itself refuses is not tried for ever; one that does not reach it is.
-_REFUSALS = 5
+# An object that the receiver refuses is given up in the end; one that does not reach it is retried without limit.
+_MAX_REFUSALS = 5
 
 
 class Parcel(msgspec.Struct, frozen=True):
-    """An object to send. file: an absolute path."""
+    """An object to send; `file` is the absolute path of its DICOM file."""
 
     instance: str
     sop_class: str
     file: str
 
 
-class Sent(msgspec.Struct, frozen=True):
-    """What became of a parcel. error: None where it was taken. refused: by the receiver, for good by its status."""
+class SendResult(msgspec.Struct, frozen=True):
+    """Outcome of sending one parcel.
+
+    Attributes:
+        error: Why the receiver did not store the object; None if it did.
+        refused: True if the receiver refused the object itself, so that sending it again is unlikely to help.
+    """
 
     error: str | None = None
     refused: bool = False
 
 
 class Target(Protocol):
-    """Where objects go."""
+    """A receiver of objects."""
 
     def __str__(self) -> str: ...
 
-    def send(self, parcels: Sequence[Parcel]) -> list[Sent]:
-        """Send them in turn; one answer each. A target that cannot be reached is an answer too, never an exception."""
+    def send(self, parcels: Sequence[Parcel]) -> list[SendResult]:
+        """Send parcels in order; return one result each. An unreachable receiver is a result, not an exception."""
         ...
+
+
+@dataclass(frozen=True)
+class SendCounts:
+    """Number of parcels delivered, not delivered, and left waiting in the outbox."""
+
+    delivered: int
+    failed: int
+    waiting: int
 
 
 class Outbox:
     """The queue of parcels."""
 
     def __init__(self, worklist: Worklist) -> None:
-        self._queue = worklist.queue(QUEUE)
+        """Open the outbox of a worklist."""
+        self._queue = worklist.queue(OUTGOING)
 
     def put(self, parcel: Parcel, target: str) -> bool:
-        """Add a parcel, on the disk when this returns; False where this object is for this target already."""
-        return self._queue.put(f"{parcel.instance} {target}", parcel, target)
+        """Add a parcel durably; return False if the outbox already has this object for this target."""
+        return bool(self._queue.put(f"{parcel.instance} {target}", parcel, target))
 
     def deliver(self, target: Target) -> tuple[int, int]:
-        """Send what waits for its turn. Returns how many were taken, and how many were not."""
-        taken = failed = 0
+        """Send the parcels that are due; return how many were delivered and how many were not."""
+        delivered = failed = 0
         while items := self._queue.claim(_BATCH, LEASE_SECONDS, str(target)):
             parcels = [msgspec.json.decode(item.payload, type=Parcel) for item in items]
-            answers = target.send(parcels)
-            for item, parcel, answer in zip(items, parcels, answers, strict=True):
-                if self._settle(item, parcel, answer, target):
-                    taken += 1
+            results = target.send(parcels)
+            for item, parcel, result in zip(items, parcels, results, strict=True):
+                if self._record(item, parcel, result, target):
+                    delivered += 1
                 else:
                     failed += 1
-            if any(answer.error and not answer.refused for answer in answers):
-                break  # it is not there: its turn comes later
-        return taken, failed
+            if any(result.error and not result.refused for result in results):
+                break  # The receiver is unreachable; the parcels are retried later.
+        return delivered, failed
 
-    def again(self) -> int:
-        """Let everything that waits or was given up be tried now."""
+    def retry_now(self) -> int:
+        """Make all parcels that wait or were given up due now; return their number."""
         return self._queue.again()
 
     def counts(self) -> dict[str, int]:
-        """How many wait, were taken, were given up."""
+        """Return the number of parcels by state: waiting, done, failed."""
         return self._queue.counts()
 
     def targets(self) -> list[str]:
-        """Targets for which something waits."""
+        """Return the targets for which parcels wait."""
         return [topic.topic for topic in self._queue.topics()]
 
-    def _settle(self, item: Item, parcel: Parcel, answer: Sent, target: Target) -> bool:
-        if answer.error is None:
+    def _record(self, item: Item, parcel: Parcel, result: SendResult, target: Target) -> bool:
+        """Record the result of one parcel; return whether it was delivered."""
+        if result.error is None:
             self._queue.done(item.id)
-            LOG.info("%s taken by %s", parcel.instance, target)
+            LOG.info("%s delivered to %s", parcel.instance, target)
             return True
-        if answer.refused and item.attempts + 1 >= _REFUSALS:
-            LOG.error("%s given up, refused %d times by %s: %s", parcel.instance, _REFUSALS, target, answer.error)
-            self._queue.give_up(item.id, answer.error)
+        if result.refused and item.attempts + 1 >= _MAX_REFUSALS:
+            LOG.error("%s given up after %d refusals by %s: %s", parcel.instance, _MAX_REFUSALS, target, result.error)
+            self._queue.give_up(item.id, result.error)
             return False
         wait = min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** min(item.attempts, 16))
-        LOG.warning("%s not taken by %s, again in %.0f s: %s", parcel.instance, target, wait, answer.error)
-        self._queue.retry(item.id, answer.error, wait)
+        LOG.warning("%s not delivered to %s, next try in %.0f s: %s", parcel.instance, target, wait, result.error)
+        self._queue.retry(item.id, result.error, wait)
         return False
 
 
 class Courier(threading.Thread):
-    """Delivers to one target whenever something comes, and again when its turn has come."""
+    """A thread that delivers the parcels of one target when it is woken, and when a retry is due."""
 
     def __init__(self, outbox: Outbox, target: Target, every: float = 1.0) -> None:
+        """Prepare the thread; it looks into the outbox at least every `every` seconds."""
         super().__init__(name=f"courier {target}", daemon=True)
         self._outbox, self.target, self._every = outbox, target, every
-        self._wake, self._stop_asked = threading.Event(), False
+        self._wake, self._stopping = threading.Event(), False
 
     def wake(self) -> None:
-        """There is something to send."""
+        """Report that the outbox has a new parcel."""
         self._wake.set()
 
     def stop(self) -> None:
-        """End after what is being sent."""
-        self._stop_asked = True
+        """Ask the thread to end after the current delivery."""
+        self._stopping = True
         self._wake.set()
 
     def run(self) -> None:
-        while not self._stop_asked:
+        """Deliver until `stop` is called."""
+        while not self._stopping:
             try:
                 self._outbox.deliver(self.target)
             except EdgeCTError as error:
@@ -132,8 +152,36 @@ class Courier(threading.Thread):
             self._wake.clear()
 
 
-def parcel_of(path: Path) -> Parcel:
-    """The parcel of a DICOM file. Raises `EdgeCTError`."""
+def send_files(worklist: Worklist, sources: Iterable[Path], targets: Sequence[Target], retry: bool) -> SendCounts:
+    """Put files and folders into the outbox, and deliver what is due for the targets.
+
+    Args:
+        worklist: The worklist that holds the outbox.
+        sources: DICOM files, and folders of them.
+        targets: Where to send, at least one.
+        retry: Also try now what was given up or waits for its next try.
+
+    Raises:
+        EdgeCTError: A source is not a readable DICOM file.
+    """
+    outbox = Outbox(worklist)
+    for source in sources:
+        for path in slices.find(source) if source.is_dir() else [source]:
+            parcel = read_parcel(path)
+            for target in targets:
+                outbox.put(parcel, str(target))
+    if retry:
+        outbox.retry_now()
+    delivered, failed = (sum(counts) for counts in zip(*map(outbox.deliver, targets), strict=True))
+    return SendCounts(delivered, failed, outbox.counts()["waiting"])
+
+
+def read_parcel(path: Path) -> Parcel:
+    """Return the parcel of a DICOM file.
+
+    Raises:
+        EdgeCTError: The file cannot be read.
+    """
     from edge_ct.dicom import read_dataset
 
     with suppress(OSError), path.open("rb") as file:

@@ -14,8 +14,9 @@ import pytest
 from edge_ct import slices
 from edge_ct.bundle import Bundle
 from edge_ct.classifier import Classifier
-from edge_ct.device_app.dicom import uids
-from edge_ct.device_app.dicom.reply import answers, secondary_capture
+from edge_ct.device_app.dicom.reply.answers import build_answers, encode_dataset
+from edge_ct.device_app.dicom.reply.secondary_capture import _patient_orientation, draw_capture
+from edge_ct.device_app.dicom.uids import derive_uid, is_uid
 from edge_ct.device_app.heatmaps import heatmap
 from edge_ct.device_app.judging import series
 
@@ -37,8 +38,8 @@ def judged(bundle: Bundle, make_ct: MakeCT, tmp_path: Path) -> Concluded:
 @pytest.fixture
 def made(judged: Concluded, bundle: Bundle) -> list[Any]:
     """The report and three captures, as a receiver reads them."""
-    built = answers.build(judged.files, judged.judged, judged.result, bundle, 3)
-    return [pydicom.dcmread(BytesIO(answers.encode(one))) for one in built]
+    built = build_answers(judged.files, judged.judged, judged.result, bundle, 3)
+    return [pydicom.dcmread(BytesIO(encode_dataset(one))) for one in built]
 
 
 def texts(dataset: Any) -> dict[str, list[str]]:
@@ -92,7 +93,7 @@ def test_answers_are_filed_with_their_source(made: list[Any]) -> None:
         assert (one.AccessionNumber, one.StudyDate) == ("A1", "20260102")
         assert one.SeriesInstanceUID != f"{ROOT}.1.2.3"
         assert "Research use only" in one.SeriesDescription
-        assert all(uids.is_uid(uid) for uid in (one.SOPInstanceUID, one.SeriesInstanceUID))
+        assert all(is_uid(uid) for uid in (one.SOPInstanceUID, one.SeriesInstanceUID))
     assert len({one.SOPInstanceUID for one in made}) == 4
     assert len({one.SeriesInstanceUID for one in made}) == 2
 
@@ -109,11 +110,11 @@ def test_references_are_to_the_slices_that_vote(made: list[Any], judged: Conclud
 
 
 def test_uids_are_stable_and_follow_from_what_was_judged(made: list[Any], judged: Concluded, bundle: Bundle) -> None:
-    again = answers.build(judged.files, judged.judged, judged.result, bundle, 3)
+    again = build_answers(judged.files, judged.judged, judged.result, bundle, 3)
     assert [one.SOPInstanceUID for one in again] == [one.SOPInstanceUID for one in made]
     fewer = judged.judged[:-1]
     result = series.conclude(Classifier(bundle), fewer)
-    other = list(answers.build(judged.files, fewer, result, bundle, 3))
+    other = list(build_answers(judged.files, fewer, result, bundle, 3))
     assert {one.SOPInstanceUID for one in other}.isdisjoint({one.SOPInstanceUID for one in made})
     assert other[0].SeriesInstanceUID == made[0].SeriesInstanceUID
 
@@ -167,11 +168,11 @@ def test_window_and_orientation_are_the_sources(made: list[Any], judged: Conclud
 def test_no_evidence_leaves_the_slice_and_evidence_colours_its_place() -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (90, 120), dtype=np.uint8)
     cold = np.full((3, 4), -2, np.float32)
-    picture = secondary_capture.draw(pixels, heatmap.Heat(cold, ""), ["RESEARCH USE ONLY"])
+    picture = draw_capture(pixels, heatmap.Heat(cold, ""), ["RESEARCH USE ONLY"])
     assert all(np.array_equal(picture[:90, :, channel], pixels) for channel in range(3))
     hot = cold.copy()
     hot[0, 3] = 9  # above on the right, in the picture and on the slice
-    changed = np.any(secondary_capture.draw(pixels, heatmap.Heat(hot, ""), ["x"])[:90] != picture[:90], axis=2)
+    changed = np.any(draw_capture(pixels, heatmap.Heat(hot, ""), ["x"])[:90] != picture[:90], axis=2)
     assert changed[:15, 105:].mean() > 0.9
     assert not changed[45:, :].any()
     assert not changed[:, :60].any()
@@ -186,7 +187,7 @@ def test_no_evidence_leaves_the_slice_and_evidence_colours_its_place() -> None:
     ],
 )
 def test_patient_orientation(orientation: tuple[float, ...], expected: tuple[str, str]) -> None:
-    assert secondary_capture._orientation(orientation) == expected
+    assert _patient_orientation(orientation) == expected
 
 
 def test_names_that_are_no_names_are_not_in_warnings(
@@ -194,21 +195,21 @@ def test_names_that_are_no_names_are_not_in_warnings(
 ) -> None:
     (tmp_path / "a.dcm").write_bytes(make_ct(3, PatientName="Nomedepaciente", PatientSex="X", StudyTime="99"))
     one = conclude(bundle, [tmp_path / "a.dcm"])
-    report = next(answers.build(one.files, one.judged, one.result, bundle, 0))
+    report = next(build_answers(one.files, one.judged, one.result, bundle, 0))
     assert str(report.PatientName) == "Nomedepaciente"
     assert report.PatientSex == ""
     assert not [warning for warning in recwarn if "Nomede" in str(warning.message)]
 
 
 def test_uids() -> None:
-    one = uids.derived("a", "b")
-    assert one == uids.derived("a", "b")
-    assert len({one, uids.derived("a"), uids.derived("ab"), uids.derived("b", "a")}) == 4
-    assert uids.is_uid(one)
+    one = derive_uid("a", "b")
+    assert one == derive_uid("a", "b")
+    assert len({one, derive_uid("a"), derive_uid("ab"), derive_uid("b", "a")}) == 4
+    assert is_uid(one)
     assert one.startswith("2.25.")
     number = int(one[5:])
     assert number < 1 << 128
     assert number >> 76 & 0xF == 8  # version
     assert number >> 62 & 3 == 2  # variant
     for text in ("", "1", "1..2", "1.02", "1.2.x", "a^b", "1." + "2" * 63, "1.2\n", "1.٣"):
-        assert not uids.is_uid(text)
+        assert not is_uid(text)

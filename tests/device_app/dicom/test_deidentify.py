@@ -12,7 +12,7 @@ import pytest
 from pydicom.datadict import DicomDictionary
 
 from edge_ct import cli, slices
-from edge_ct.device_app.dicom import deidentify as profile
+from edge_ct.device_app.dicom.deidentify import deidentify
 from edge_ct.errors import InputRejected
 
 from .conftest import edited, to_bytes
@@ -56,7 +56,7 @@ def named(make_ct: MakeCT) -> tuple[Any, dict[str, str]]:
 
 def test_nothing_that_names_is_left(make_ct: MakeCT) -> None:
     dataset, told = named(make_ct)
-    made = profile.deidentify(to_bytes(dataset), "x", KEY)
+    made = deidentify(to_bytes(dataset), "x", KEY)
     # Dates and times are short enough to be there by chance; every other secret is looked for in all bytes.
     left = [name for name, value in told.items() if value.encode() in made and value not in ("19590403", "081733")]
     assert left == []
@@ -72,7 +72,7 @@ def test_nothing_that_names_is_left(make_ct: MakeCT) -> None:
 
 def test_what_it_says_of_itself_and_what_is_kept(make_ct: MakeCT) -> None:
     before = make_ct(3)
-    made = profile.deidentify(before, "x", KEY)
+    made = deidentify(before, "x", KEY)
     after = pydicom.dcmread(BytesIO(made))
     assert after.PatientIdentityRemoved == "YES"
     (code,) = after.DeidentificationMethodCodeSequence
@@ -83,7 +83,7 @@ def test_what_it_says_of_itself_and_what_is_kept(make_ct: MakeCT) -> None:
 
 def test_stable_within_a_device_and_different_between(make_ct: MakeCT) -> None:
     def ids(index: int, key: bytes) -> tuple[str, str, str]:
-        after = pydicom.dcmread(BytesIO(profile.deidentify(make_ct(index), "x", key)))
+        after = pydicom.dcmread(BytesIO(deidentify(make_ct(index), "x", key)))
         return after.PatientID, after.SeriesInstanceUID, after.SOPInstanceUID
 
     one, again, other, elsewhere = ids(1, KEY), ids(1, KEY), ids(2, KEY), ids(1, b"j" * 32)
@@ -95,11 +95,11 @@ def test_stable_within_a_device_and_different_between(make_ct: MakeCT) -> None:
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"BurnedInAnnotation": "YES"}, "burnt"), ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}, "no CT image")],
+    [({"BurnedInAnnotation": "YES"}, "burned-in"), ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}, "not a CT image")],
 )
 def test_what_is_refused(make_ct: MakeCT, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputRejected, match=message):
-        profile.deidentify(to_bytes(edited(make_ct(), **changes)), "x", KEY)
+        deidentify(to_bytes(edited(make_ct(), **changes)), "x", KEY)
 
 
 def test_command(make_ct: MakeCT, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -110,7 +110,7 @@ def test_command(make_ct: MakeCT, tmp_path: Path, capsys: pytest.CaptureFixture[
     (study / "bad.dcm").write_bytes(bytes(128) + b"DICM" + b"\xff" * 40)
     arguments = ["export", str(study), "--deidentify", "--out", str(out), "--state", str(state)]
     assert cli.run(arguments) == 3
-    assert "2 written" in "".join(capsys.readouterr())
+    assert "2 objects written" in "".join(capsys.readouterr())
     assert len(list(out.rglob("*.dcm"))) == 2
     assert cli.run(["export", str(study), "--out", str(out)]) == 2
     assert cli.run(arguments) == 1
@@ -121,7 +121,7 @@ def test_command(make_ct: MakeCT, tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_real_object(real_data: Path) -> None:
     path = sorted((real_data / "dicom" / "thorax-ct-series").glob("*.dcm"))[0]
     before = pydicom.dcmread(path)
-    made = profile.deidentify(path.read_bytes(), "x", KEY)
+    made = deidentify(path.read_bytes(), "x", KEY)
     for name in (
         "PatientID",
         "AccessionNumber",

@@ -18,7 +18,7 @@ import pytest
 
 from edge_ct.device_app.dicom.receive import listener as listening
 from edge_ct.device_app.dicom.receive import spool as spooling
-from edge_ct.device_app.dicom.receive.listener import Listener, Options
+from edge_ct.device_app.dicom.receive.listener import Listener, ListenerOptions
 from edge_ct.device_app.dicom.receive.spool import Arrival, Spool
 from edge_ct.device_app.worklist.worklist import Worklist
 
@@ -51,7 +51,7 @@ def start(spool: Spool, arrived: list[Arrival], caplog: pytest.LogCaptureFixture
     caplog.set_level(logging.INFO, "edge_ct.listen")
 
     def started(**options: Any) -> Listener:
-        running.append(Listener(spool, arrived.append, Options(port=0, **options)))
+        running.append(Listener(spool, arrived.append, ListenerOptions(port=0, **options)))
         return running[-1]
 
     yield started
@@ -226,27 +226,27 @@ def test_wrong_sop_class_is_not_negotiated(start: Start, caplog: pytest.LogCaptu
     data = edited(make_ct(), SOPClassUID=mr)
     data.file_meta.MediaStorageSOPClassUID = mr
     assert store(start().port, [to_bytes(data)]) == [-1]
-    assert f"offers what is not taken here: SOP class {mr}" in caplog.text
+    assert f"offers unsupported SOP classes: {mr}" in caplog.text
 
 
 def test_an_object_of_another_class_than_its_request(start: Start, make_ct: MakeCT) -> None:
     data = make_ct(SOPClassUID="1.2.840.10008.5.1.4.1.1.4")
     status, comment = send_raw(start().port, data, "1.2.840.10008.5.1.4.1.1.2")
-    assert (status, comment) == (0xA900, "SOP class or instance UID is not the request's")
+    assert (status, comment) == (0xA900, "SOP class or instance UID differs from the request")
 
 
 def test_unknown_callers(start: Start, caplog: pytest.LogCaptureFixture, make_ct: MakeCT) -> None:
     own = start(titles=["SCANNER"])
     assert store(own.port, [make_ct()], caller="STRANGER") == [-1]
-    assert "association from STRANGER (127.0.0.1) refused: calling AE title is not on the list" in caplog.text
+    assert "association from STRANGER (127.0.0.1) refused: calling AE title not allowed" in caplog.text
     assert store(own.port, [make_ct()], called="ELSE") == [-1]
-    assert "refused: it calls another AE title" in caplog.text
+    assert "refused: called AE title is not that of this device" in caplog.text
     assert store(own.port, [make_ct()]) == [0]
 
 
 def test_unknown_addresses(start: Start, caplog: pytest.LogCaptureFixture, make_ct: MakeCT) -> None:
     assert store(start(addresses=["192.0.2.0/24"]).port, [make_ct()]) == [-1]
-    assert "(127.0.0.1) refused: address is not on the list" in caplog.text
+    assert "(127.0.0.1) refused: address not allowed" in caplog.text
     assert store(start(addresses=["192.0.2.0/24", "127.0.0.0/8"]).port, [make_ct()]) == [0]
 
 
@@ -259,7 +259,7 @@ def test_too_many_associations(start: Start, caplog: pytest.LogCaptureFixture, m
     first = entity.associate("127.0.0.1", own.port, ae_title="EDGECT")
     assert first.is_established
     assert store(own.port, [make_ct()]) == [-1]
-    assert "refused: too many at once" in caplog.text
+    assert "refused: too many associations" in caplog.text
     first.release()
 
 
@@ -313,7 +313,7 @@ def test_disk_really_full(start: Start, make_ct: MakeCT, tmp_path: Path) -> None
     try:
         with Worklist(tmp_path / "other", min_free=0) as worklist:
             spool = Spool(small, worklist, min_free=0)
-            own = Listener(spool, lambda arrival: None, Options(port=0))
+            own = Listener(spool, lambda arrival: None, ListenerOptions(port=0))
             statuses = store(own.port, [make_ct(index, size=384) for index in range(5)])
             own.stop()
             assert statuses[0] == 0
@@ -383,7 +383,7 @@ def test_port_in_use(start: Start, spool: Spool) -> None:
 
     own = start()
     with pytest.raises(EdgeCTError, match="cannot listen"):
-        Listener(spool, lambda arrival: None, Options(port=own.port))
+        Listener(spool, lambda arrival: None, ListenerOptions(port=own.port))
 
 
 def test_libraries_are_silent() -> None:

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from edge_ct.bundle import Bundle
-from edge_ct.device_app.dicom.node import Node, Options
+from edge_ct.device_app.dicom.node import Node, NodeOptions
 from edge_ct.device_app.dicom.peers import Peer
 from edge_ct.device_app.dicom.receive.admission import admit
 from edge_ct.device_app.dicom.receive.listener import Listener
-from edge_ct.device_app.dicom.receive.listener import Options as ListenOptions
+from edge_ct.device_app.dicom.receive.listener import ListenerOptions as ListenOptions
 from edge_ct.device_app.dicom.receive.spool import RECEIVED, Arrival, Spool
 from edge_ct.device_app.dicom.send.outbox import Outbox
 from edge_ct.device_app.dicom.send.targets import StoreTarget
@@ -38,7 +38,7 @@ class Device:
         self.worklist = Worklist(self.folder, min_free=0)
         self.spool = Spool(self.folder / "dicom", self.worklist, min_free=0)
         targets = [self.target] if self.target else []
-        options = Options(**{"quiet": 0.3, "captures": 2, **self.options})
+        options = NodeOptions(**{"quiet": 0.3, "captures": 2, **self.options})
         self.node = Node(self.worklist, self.spool, self.bundle, targets, options)
         self.node.start()
         self.running = True
@@ -64,7 +64,9 @@ class Device:
     def wait(self, parcels: int | None = None) -> None:
         """Until everything has its result, and so many parcels were delivered."""
         end = time.monotonic() + 120
-        while not self.node.is_idle() or (parcels is not None and Outbox(self.worklist).counts()["done"] < parcels):
+        while self.node.clock.open_topics() or (
+            parcels is not None and Outbox(self.worklist).counts()["done"] < parcels
+        ):
             assert time.monotonic() < end, Outbox(self.worklist).counts()
             time.sleep(0.02)
 
@@ -110,7 +112,7 @@ def test_the_log_and_the_trail_have_the_patient_so_far(
         device.take_all([make_ct(1 + number, **where) for number in range(index + 1)])
         device.wait()
     lines = [record.getMessage() for record in caplog.records if "patient so far" in record.getMessage()]
-    assert [line.rsplit(" of ", 1)[1] for line in lines] == ["1 slices", "2 slices", "3 slices", "7 slices"]
+    assert [line.rsplit(" over ", 1)[1] for line in lines] == ["1 slices", "2 slices", "3 slices", "7 slices"]
     assert "id-1" not in caplog.text
     told = [json.loads(str(one["detail"])) for one in device.worklist.trail() if one["action"] == "series"]
     own = {f"{ROOT}.1.2.3", f"{ROOT}.1.2.4"}
@@ -229,7 +231,7 @@ def test_objects_are_forgotten_after_their_time(device: Device, make_ct: MakeCT)
     device.wait(parcels=2)
     device.take(make_ct(0, series=4), tell=False)  # waits
     time.sleep(0.01)
-    assert device.spool.forget(0) == 3
+    assert device.spool.delete_old(0) == 3
     assert len(list((device.spool.folder / "in").iterdir())) == 1
     assert device.spool.used == sum(path.stat().st_size for path in (device.spool.folder / "in").iterdir())
 
@@ -238,7 +240,7 @@ def test_nothing_else_is_kept_of_a_finished_series(device: Device, make_ct: Make
     device.start()
     device.take(make_ct(0))
     device.wait()
-    assert device.node._open == {}
+    assert device.node.clock.open_topics() == []
 
 
 def test_the_whole_way_over_the_network(device: Device, receiver: Receiver, make_ct: MakeCT) -> None:

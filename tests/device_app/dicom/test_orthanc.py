@@ -85,7 +85,7 @@ def test_round_trip(pair: tuple[Orthanc, Listen], make_ct: MakeCT, tmp_path: Pat
     before = sorted(orthanc.get("/instances"))
     (series,) = {orthanc.get(f"/instances/{one}")["ParentSeries"] for one in instances(orthanc, "CT")}
     orthanc.post("/modalities/edgect/store", series)
-    again = wait_for(lambda: listen.log.read_text().count("is held already") >= 6)
+    again = wait_for(lambda: listen.log.read_text().count("is already stored") >= 6)
     assert again
     assert sorted(orthanc.get("/instances")) == before
     log = listen.log.read_text()
@@ -104,7 +104,7 @@ def test_results_wait_for_a_pacs_that_is_away(
     listen = Listen(tiny_bundle, tmp_path / "state", device, "--quiet", "3", "--to", target, "--captures", "0")
     try:
         assert store(listen.port, [make_ct(i, NumberOfSeriesRelatedInstances=2) for i in range(2)]) == [0, 0]
-        wait_for(lambda: "not taken by" in listen.log.read_text())
+        wait_for(lambda: "not delivered to" in listen.log.read_text())
     finally:
         listen.kill()
     orthanc = Orthanc(tmp_path / "orthanc", dicom, http, {"edgect": ("EDGECT", device)})

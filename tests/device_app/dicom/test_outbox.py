@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from edge_ct.device_app.dicom import peers
-from edge_ct.device_app.dicom.peers import Peer
-from edge_ct.device_app.dicom.receive.listener import Listener, Options
+from edge_ct.device_app.dicom.peers import Peer, is_allowed, parse_networks, tls_context
+from edge_ct.device_app.dicom.receive.listener import Listener, ListenerOptions
 from edge_ct.device_app.dicom.receive.spool import Arrival, Spool
-from edge_ct.device_app.dicom.send.outbox import QUEUE, Courier, Outbox, Parcel, Sent, parcel_of
+from edge_ct.device_app.dicom.send.outbox import OUTGOING, Courier, Outbox, Parcel, SendResult, read_parcel
 from edge_ct.device_app.dicom.send.targets import StoreTarget, WebTarget
 from edge_ct.device_app.worklist.worklist import Worklist
 from edge_ct.errors import EdgeCTError
@@ -35,7 +34,7 @@ def parcels(tmp_path: Path, make_ct: MakeCT) -> list[Parcel]:
     made = []
     for index in range(3):
         (tmp_path / f"{index}.dcm").write_bytes(make_ct(index))
-        made.append(parcel_of(tmp_path / f"{index}.dcm"))
+        made.append(read_parcel(tmp_path / f"{index}.dcm"))
     return made
 
 
@@ -46,15 +45,15 @@ def target(receiver: Receiver) -> StoreTarget:
 class Script:
     """A target that answers as it was told."""
 
-    def __init__(self, *answers: list[Sent]) -> None:
+    def __init__(self, *answers: list[SendResult]) -> None:
         self.answers, self.calls = list(answers), 0
 
     def __str__(self) -> str:
         return "script"
 
-    def send(self, parcels: Sequence[Parcel]) -> list[Sent]:
+    def send(self, parcels: Sequence[Parcel]) -> list[SendResult]:
         self.calls += 1
-        return self.answers.pop(0)[: len(parcels)] if self.answers else [Sent()] * len(parcels)
+        return self.answers.pop(0)[: len(parcels)] if self.answers else [SendResult()] * len(parcels)
 
 
 def test_delivered_once_and_put_once(worklist: Worklist, receiver: Receiver, parcels: list[Parcel]) -> None:
@@ -68,15 +67,15 @@ def test_delivered_once_and_put_once(worklist: Worklist, receiver: Receiver, par
 
 def test_what_is_not_taken_waits_for_its_turn(worklist: Worklist, parcels: list[Parcel]) -> None:
     outbox = Outbox(worklist)
-    away = [Sent("nobody there")] * 3
+    away = [SendResult("nobody there")] * 3
     script = Script(away, away, away)
     for own in parcels:
         outbox.put(own, "script")
     for _ in range(3):
         assert outbox.deliver(script) == (0, 3)
         assert outbox.deliver(script) == (0, 0)  # not yet
-        outbox.again()
-    assert worklist.queue(QUEUE).items()[0].error == "nobody there"
+        outbox.retry_now()
+    assert worklist.queue(OUTGOING).items()[0].error == "nobody there"
     assert script.calls == 3
     assert outbox.deliver(script) == (3, 0)
     assert outbox.counts() == {"waiting": 0, "done": 3, "failed": 0}
@@ -88,12 +87,12 @@ def test_what_the_receiver_refuses_is_given_up(
     outbox = Outbox(worklist)
     outbox.put(parcels[0], "script")
     for _ in range(5):
-        outbox.deliver(Script([Sent("status C000", refused=True)]))
+        outbox.deliver(Script([SendResult("status C000", refused=True)]))
         with worklist._store.writing() as connection:
             connection.execute("UPDATE queue SET next_try = 0 WHERE state = 'waiting'")
     assert outbox.counts() == {"waiting": 0, "done": 0, "failed": 1}
     assert "given up" in caplog.text
-    outbox.again()
+    outbox.retry_now()
     assert outbox.deliver(Script()) == (1, 0)
 
 
@@ -157,8 +156,8 @@ def test_stow_rs_to_orthanc(tmp_path: Path, parcels: list[Parcel], free_ports: C
     orthanc = Orthanc(tmp_path / "orthanc", dicom, http, {}, [str(PLUGIN)])
     web = WebTarget.parse(f"http://127.0.0.1:{http}/dicom-web/")
     try:
-        assert web.send(parcels) == [Sent()] * 3
-        assert web.send(parcels) == [Sent()] * 3  # twice is once there
+        assert web.send(parcels) == [SendResult()] * 3
+        assert web.send(parcels) == [SendResult()] * 3  # twice is once there
         held = {
             orthanc.get(f"/instances/{one}")["MainDicomTags"]["SOPInstanceUID"] for one in orthanc.get("/instances")
         }
@@ -189,13 +188,13 @@ def test_what_is_no_web_target(url: str) -> None:
 
 
 def test_addresses() -> None:
-    among = peers.networks(["192.168.7.0/24", "10.1.2.3", "fd00::/8"])
-    assert peers.allowed("192.168.7.200", among)
-    assert peers.allowed("::ffff:10.1.2.3", among)
-    assert peers.allowed("fd00::1%eth0", among)
-    assert not peers.allowed("192.168.8.1", among)
-    assert not peers.allowed("nonsense", among)
-    assert peers.allowed("192.0.2.1", [])
+    among = parse_networks(["192.168.7.0/24", "10.1.2.3", "fd00::/8"])
+    assert is_allowed("192.168.7.200", among)
+    assert is_allowed("::ffff:10.1.2.3", among)
+    assert is_allowed("fd00::1%eth0", among)
+    assert not is_allowed("192.168.8.1", among)
+    assert not is_allowed("nonsense", among)
+    assert is_allowed("192.0.2.1", [])
 
 
 # TLS.
@@ -218,18 +217,18 @@ def test_mutual_tls(worklist: Worklist, tmp_path: Path, parcels: list[Parcel], m
     folder = tmp_path / "pki"
     authority, _ = certificates(folder, "authority")
     stranger, stranger_key = certificates(folder, "stranger")
-    server, client = (peers.tls(*certificates(folder, name, authority), authority, name == "device")
+    server, client = (tls_context(*certificates(folder, name, authority), authority, name == "device")
                       for name in ("device", "scanner"))  # fmt: skip
     arrived: list[Arrival] = []
     spool = Spool(tmp_path / "spool", worklist, min_free=0)
-    listener = Listener(spool, arrived.append, Options(port=0, context=server, timeout=20))
+    listener = Listener(spool, arrived.append, ListenerOptions(port=0, context=server, timeout=20))
     here = Peer("EDGECT", "127.0.0.1", listener.port)
     try:
-        assert StoreTarget(here, context=client).send(parcels[:2]) == [Sent(), Sent()]
-        unknown = peers.tls(stranger, stranger_key, authority, server=False)
+        assert StoreTarget(here, context=client).send(parcels[:2]) == [SendResult(), SendResult()]
+        unknown = tls_context(stranger, stranger_key, authority, server=False)
         assert all(own.error for own in StoreTarget(here, context=unknown, timeout=10).send(parcels[2:]))
         assert store(listener.port, [make_ct(5)]) == [-1]  # without TLS
-        assert StoreTarget(here, context=client).send(parcels[2:]) == [Sent()]
+        assert StoreTarget(here, context=client).send(parcels[2:]) == [SendResult()]
     finally:
         listener.stop()
     assert len(arrived) == 3
@@ -240,4 +239,4 @@ def test_mutual_tls(worklist: Worklist, tmp_path: Path, parcels: list[Parcel], m
 def test_certificates_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("nothing")
     with pytest.raises(EdgeCTError, match="cannot be used"):
-        peers.tls(tmp_path / "x", tmp_path / "x", tmp_path / "x", server=True)
+        tls_context(tmp_path / "x", tmp_path / "x", tmp_path / "x", server=True)

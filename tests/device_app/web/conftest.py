@@ -1,4 +1,4 @@
-"""A desk without a server, and a real server in a process of its own, which has no network (see the conftest above)."""
+"""The services without a server, and a real server in its own process, without a network (see the conftest above)."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ pytest.importorskip("waitress", reason="the web extra is not installed")
 
 from flask.testing import FlaskClient
 
-from edge_ct.device_app.web import app as apps
-from edge_ct.device_app.web import request_checks
-from edge_ct.device_app.web.services import Desk
+from edge_ct.device_app.web.app import create_app
+from edge_ct.device_app.web.request_checks import allowed_hosts
+from edge_ct.device_app.web.services import Services
 
 
 def png(patient: int, index: int, positive: bool = False, size: int = 96) -> bytes:
@@ -59,38 +59,38 @@ def token_of(page: str) -> str:
 
 
 @pytest.fixture
-def desk(tiny_bundle: Path, tmp_path: Path) -> Iterator[Desk]:
+def services(tiny_bundle: Path, tmp_path: Path) -> Iterator[Services]:
     """Open, on port 8042, without a PIN, offering tmp_path/stick."""
     stick = tmp_path / "stick"
     stick.mkdir()
-    made = Desk(
+    made = Services(
         read_bundle(tiny_bundle),
         Worklist(tmp_path / "state"),
-        request_checks.hosts(8042, lan=False, more=[]),
+        allowed_hosts(8042, lan=False, more=[]),
         roots=[stick],
-        workers_count=1,
+        workers=1,
     )
     made.open()
-    made.workers.wait(60)
+    made.queue.wait(60)
     yield made
     made.close()
 
 
 class Home(FlaskClient):
-    """Flask's test client, calling the desk by a name that it answers to."""
+    """Flask's test client, calling the server by a name that it answers to."""
 
     def open(self, *arguments: Any, **more: Any) -> Any:
         return super().open(*arguments, **{"base_url": "http://127.0.0.1:8042", **more})
 
 
-def browser(desk: Desk) -> Home:
+def browser(services: Services) -> Home:
     """A new browser, without cookies."""
-    return Home(apps.create(desk), use_cookies=True)
+    return Home(create_app(services), use_cookies=True)
 
 
 @pytest.fixture
-def client(desk: Desk) -> Home:
-    return browser(desk)
+def client(services: Services) -> Home:
+    return browser(services)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Behind the page: workers, folders, events, drawings, the device's health."""
+"""Behind the page: judging queue, folders, events, drawings, health of the device."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from edge_ct.device_app.heatmaps.heatmap import Heat
 from edge_ct.device_app.maintenance import health
 from edge_ct.device_app.web.events import Events
 from edge_ct.device_app.web.folders import Folders
-from edge_ct.device_app.web.judging_queue import Busy, Workers
-from edge_ct.device_app.web.services import Desk
+from edge_ct.device_app.web.judging_queue import Busy, JudgingQueue
+from edge_ct.device_app.web.services import Services
 from edge_ct.errors import EdgeCTError, ModelRejected
 
 from .conftest import Home, png, token_of
@@ -47,17 +47,17 @@ class TestWorkers:
             kept.append(judgement.result.source)
             return judgement.result.decision
 
-        workers: Workers[str] = Workers(bundle, keep, 2)
-        workers.open()
-        assert workers.wait(60)
-        assert workers.ready
-        futures = [workers.submit(f"{i}.png", lambda: png(1, 2), 10) for i in range(5)]
+        queue: JudgingQueue[str] = JudgingQueue(bundle, keep, 2)
+        queue.open()
+        assert queue.wait(60)
+        assert queue.ready
+        futures = [queue.submit(f"{i}.png", lambda: png(1, 2), 10) for i in range(5)]
         assert {future.result(60) for future in futures} <= {"positive", "negative", "refer"}
         assert sorted(kept) == [f"{i}.png" for i in range(5)]
-        assert workers.check() > 0
-        assert workers.close(60)
+        assert queue.check() > 0
+        assert queue.close(60)
         with pytest.raises(Busy):
-            workers.submit("late.png", lambda: b"")
+            queue.submit("late.png", lambda: b"")
 
     def test_the_queue_is_bounded_and_closing_finishes_it(self, bundle: Bundle) -> None:
         hold = threading.Event()
@@ -66,16 +66,16 @@ class TestWorkers:
             hold.wait(60)
             return judgement.result.source
 
-        workers: Workers[str] = Workers(bundle, keep, 1, capacity=2)
-        workers.open()
-        workers.wait(60)
-        first = workers.submit("first", lambda: png(1, 2))
-        wait_for(lambda: not workers.waiting)
-        queued = [workers.submit(name, lambda: png(1, 2)) for name in ("second", "third")]
+        queue: JudgingQueue[str] = JudgingQueue(bundle, keep, 1, capacity=2)
+        queue.open()
+        queue.wait(60)
+        first = queue.submit("first", lambda: png(1, 2))
+        wait_for(lambda: not queue.waiting)
+        queued = [queue.submit(name, lambda: png(1, 2)) for name in ("second", "third")]
         with pytest.raises(Busy, match="2 slices are waiting"):
-            workers.submit("fourth", lambda: png(1, 2))
+            queue.submit("fourth", lambda: png(1, 2))
         hold.set()
-        assert workers.close(60)
+        assert queue.close(60)
         assert [future.result(0) for future in (first, *queued)] == ["first", "second", "third"]
 
     def test_a_failure_is_the_slices_alone(self, bundle: Bundle) -> None:
@@ -84,23 +84,23 @@ class TestWorkers:
                 raise EdgeCTError("no room")
             return judgement.result.decision
 
-        workers: Workers[str] = Workers(bundle, keep, 1)
-        workers.open()
-        workers.wait(60)
-        assert isinstance(workers.submit("full", lambda: png(1, 2)).exception(60), EdgeCTError)
-        assert workers.submit("not a slice", lambda: b"text").result(60) == "rejected"
-        assert workers.close(60)
+        queue: JudgingQueue[str] = JudgingQueue(bundle, keep, 1)
+        queue.open()
+        queue.wait(60)
+        assert isinstance(queue.submit("full", lambda: png(1, 2)).exception(60), EdgeCTError)
+        assert queue.submit("not a slice", lambda: b"text").result(60) == "rejected"
+        assert queue.close(60)
 
     def test_a_model_that_is_wrong_here_never_gets_ready(self, bundle: Bundle, tmp_path: Path) -> None:
         golden = tuple(msgspec.structs.replace(one, logits=(50.0, -50.0)) for one in bundle.manifest.golden)
         members = {one.input: bundle.member(one.input) for one in golden}
         manifest = msgspec.structs.replace(bundle.manifest, golden=golden)
         write_bundle(tmp_path / "wrong.tflite", bundle.model, manifest, members)
-        workers: Workers[str] = Workers(read_bundle(tmp_path / "wrong.tflite"), lambda judgement: "", 1)
-        workers.open()
+        queue: JudgingQueue[str] = JudgingQueue(read_bundle(tmp_path / "wrong.tflite"), lambda judgement: "", 1)
+        queue.open()
         with pytest.raises(ModelRejected, match="do not use it here"):
-            workers.wait(60)
-        assert not workers.ready
+            queue.wait(60)
+        assert not queue.ready
 
 
 class TestFolders:
@@ -120,24 +120,24 @@ class TestFolders:
     def test_what_lies_below_is_shown_links_and_hidden_ones_not(self, stick: Path) -> None:
         folders = Folders([stick])
         (root,) = folders.roots()
-        below = folders.below(root.token)
+        below = folders.subfolders(root.token)
         assert below is not None
         assert [one.name for one in below] == ["other", "stick"]
-        study = (folders.below(below[1].token) or [])[0]
+        study = (folders.subfolders(below[1].token) or [])[0]
         assert (study.name, study.slices) == ("study", 1)
-        assert [one.name for one in folders.trail(study.token)] == ["media", "stick", "study"]
+        assert [one.name for one in folders.breadcrumbs(study.token)] == ["media", "stick", "study"]
         assert folders.path(study.token) == (stick / "stick" / "study").resolve()
 
     def test_only_what_was_shown_can_be_named(self, stick: Path) -> None:
         folders, others = Folders([stick]), Folders([stick])
         for token in ("", "..", "/etc", "0" * 32, others.roots()[0].token, str(stick)):
             assert folders.path(token) is None
-            assert folders.below(token) is None
-            assert folders.trail(token) == []
+            assert folders.subfolders(token) is None
+            assert folders.breadcrumbs(token) == []
 
     def test_a_folder_that_became_a_link_is_not_followed(self, stick: Path, tmp_path: Path) -> None:
         folders = Folders([stick])
-        below = folders.below(folders.roots()[0].token) or []
+        below = folders.subfolders(folders.roots()[0].token) or []
         other = next(one for one in below if one.name == "other")
         (stick / "other").rmdir()
         (stick / "other").symlink_to(tmp_path / "secret")
@@ -147,7 +147,7 @@ class TestFolders:
         with pytest.raises(EdgeCTError, match="not a folder"):
             Folders([tmp_path / "nothing"])
 
-    def test_a_stick_is_read_into_the_worklist(self, client: Home, desk: Desk, tmp_path: Path) -> None:
+    def test_a_stick_is_read_into_the_worklist(self, client: Home, services: Services, tmp_path: Path) -> None:
         stick = tmp_path / "stick"
         (stick / "study").mkdir()
         for i in range(12):
@@ -162,39 +162,39 @@ class TestFolders:
         assert client.get("/folders/nothing").status_code == 404
         assert client.post("/folders/nothing/read", headers=headers).status_code == 404
         assert client.post(f"/folders/{token}/read", headers=headers).status_code == 303
-        wait_for(lambda: desk.reader.state and not desk.reader.state.running)
-        assert desk.reader.state is not None
-        assert (desk.reader.state.total, desk.reader.state.done, desk.reader.state.failed) == (13, 13, 0)
-        sources = {row.source for row in desk.worklist.rows()}
+        wait_for(lambda: services.reader.state and not services.reader.state.running)
+        assert services.reader.state is not None
+        assert (services.reader.state.total, services.reader.state.done, services.reader.state.failed) == (13, 13, 0)
+        sources = {row.source for row in services.worklist.rows()}
         assert len(sources) == 13
         assert "stick/study/3.png" in sources
         assert "13 of 13" in client.get("/add").text
 
     def test_one_folder_at_a_time(
-        self, client: Home, desk: Desk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+        self, client: Home, services: Services, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         hold: Future[Any] = Future()
         (tmp_path / "stick" / "a.png").write_bytes(png(1, 2))
         asked: list[Path] = []
-        monkeypatch.setattr(desk.reader, "_submit", lambda path, name: (asked.append(path), hold)[1])
-        assert desk.reader.start(tmp_path / "stick")
-        assert not desk.reader.start(tmp_path / "stick")
+        monkeypatch.setattr(services.reader, "_submit", lambda path, name: (asked.append(path), hold)[1])
+        assert services.reader.start(tmp_path / "stick")
+        assert not services.reader.start(tmp_path / "stick")
         wait_for(lambda: asked)
         hold.set_exception(EdgeCTError("no room"))
-        wait_for(lambda: desk.reader.state and not desk.reader.state.running)
-        assert desk.reader.state is not None
-        assert desk.reader.state.message == "no room"
+        wait_for(lambda: services.reader.state and not services.reader.state.running)
+        assert services.reader.state is not None
+        assert services.reader.state.message == "no room"
 
 
 class TestEvents:
     def test_listeners_hear_and_are_counted(self) -> None:
-        events = Events(most=2)
+        events = Events(max_listeners=2)
         one, two = events.listen(), events.listen()
         assert one is not None
         assert two is not None
         assert events.listen() is None
         assert next(one).startswith(b"retry:")
-        events.tell("state", {"version": 3})
+        events.send("state", {"version": 3})
         assert next(one) == b'event: state\ndata: {"version":3}\n\n'
         two.close()  # type: ignore[attr-defined]
         assert events.listen() is not None
@@ -208,17 +208,17 @@ class TestEvents:
         stream = events.listen()
         assert stream is not None
         for i in range(1000):
-            events.tell("state", i)
+            events.send("state", i)
         next(stream)
         heard = [next(stream) for _ in range(64)]
         assert heard[-1] == b"event: state\ndata: 999\n\n"
 
-    def test_the_page_is_told_of_rows_that_others_add(self, desk: Desk) -> None:
-        stream = desk.events.listen()
+    def test_the_page_is_told_of_rows_that_others_add(self, services: Services) -> None:
+        stream = services.events.listen()
         assert stream is not None
         next(stream)
-        desk.submit("a.png", lambda: png(1, 2)).result(60)
-        version = desk.worklist.version()
+        services.submit("a.png", lambda: png(1, 2)).result(60)
+        version = services.worklist.version()
         heard = b""
         while b'"version":%d' % version not in heard:
             heard = next(stream)

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from edge_ct.bundle import CARD, add_members, unpack_bundle
-from edge_ct.device_app.web import pin as pins
 from edge_ct.device_app.web import uploads
 from edge_ct.device_app.web.judging_queue import Busy
-from edge_ct.device_app.web.services import Desk, Limits
+from edge_ct.device_app.web.pin import PinGate, hash_pin
+from edge_ct.device_app.web.services import Services, UploadLimits
 
 from .conftest import Home, browser, png, token_of
 
@@ -38,20 +38,20 @@ def judged(client: Home, csrf: dict[str, str]) -> list[dict[str, Any]]:
     return files
 
 
-def test_an_upload_is_answered_when_its_row_is_there(desk: Desk, judged: list[dict[str, Any]]) -> None:
+def test_an_upload_is_answered_when_its_row_is_there(services: Services, judged: list[dict[str, Any]]) -> None:
     for said in judged:
-        row = desk.worklist.get(said["id"])
+        row = services.worklist.get(said["id"])
         assert (row.source, row.decision, row.origin) == (said["name"], said["decision"], "serve")
     assert judged[2]["decision"] == "rejected"
     assert "not a PNG" in judged[2]["reason"]
-    assert desk.worklist.verify().problem is None
+    assert services.worklist.verify().problem is None
 
 
-def test_results_are_those_of_the_classifier(desk: Desk, judged: list[dict[str, Any]]) -> None:
+def test_results_are_those_of_the_classifier(services: Services, judged: list[dict[str, Any]]) -> None:
     from edge_ct.classifier import Classifier
 
-    expected = Classifier(desk.bundle).classify(png(2, 3, True), "b.png")
-    row = desk.worklist.get(judged[1]["id"])
+    expected = Classifier(services.bundle).classify(png(2, 3, True), "b.png")
+    row = services.worklist.get(judged[1]["id"])
     assert row.probability == pytest.approx(expected.probability, abs=1e-12)
     assert row.decision == expected.decision
 
@@ -111,9 +111,11 @@ POSTS = (
 
 
 @pytest.mark.parametrize("path", POSTS)
-def test_nothing_changes_without_the_token_of_a_page(path: str, desk: Desk, client: Home, csrf: dict[str, str]) -> None:
-    before = desk.worklist.version()
-    other = browser(desk)
+def test_nothing_changes_without_the_token_of_a_page(
+    path: str, services: Services, client: Home, csrf: dict[str, str]
+) -> None:
+    before = services.worklist.version()
+    other = browser(services)
     for headers in (
         {},
         {"X-CSRF-Token": ""},
@@ -123,8 +125,8 @@ def test_nothing_changes_without_the_token_of_a_page(path: str, desk: Desk, clie
         {**csrf, "Origin": "null"},
     ):
         assert client.post(path, headers=headers).status_code == 403
-    assert browser(desk).post(path, headers=csrf).status_code == 403
-    assert desk.worklist.version() == before
+    assert browser(services).post(path, headers=csrf).status_code == 403
+    assert services.worklist.version() == before
 
 
 def test_what_asks_for_a_change_is_a_post(client: Home) -> None:
@@ -132,49 +134,49 @@ def test_what_asks_for_a_change_is_a_post(client: Home) -> None:
         assert client.get(path).status_code in (404, 405)
 
 
-def test_a_form_without_a_script_works_too(client: Home, desk: Desk) -> None:
+def test_a_form_without_a_script_works_too(client: Home, services: Services) -> None:
     token = token_of(client.get("/add").text)
     data = {"csrf": token, "files": [(io.BytesIO(png(1, 2)), "a.png")]}
     answer = client.post("/upload", data=data, headers={"Accept": "text/html"})
     assert answer.status_code == 303
     assert answer.headers["Location"] == "/"
-    assert len(desk.worklist.rows()) == 1
+    assert len(services.worklist.rows()) == 1
 
 
-def test_too_much_is_refused_and_none_of_it_kept(client: Home, csrf: dict[str, str], desk: Desk) -> None:
+def test_too_much_is_refused_and_none_of_it_kept(client: Home, csrf: dict[str, str], services: Services) -> None:
     assert send(client, csrf, *[(f"{i}.png", b"x") for i in range(65)]).status_code == 413
     assert send(client, csrf, *[(f"{i}.png", b"x") for i in range(90)]).status_code == 413
     assert send(client, csrf).status_code == 400
-    desk.limits = Limits(file_bytes=1000)
+    services.limits = UploadLimits(file_bytes=1000)
     answer = send(client, csrf, ("large.png", bytes(1001)))
     assert answer.status_code == 422
     assert "error" in answer.json["files"][0]
-    assert desk.worklist.rows() == []
+    assert services.worklist.rows() == []
 
 
-def test_a_request_over_the_limit_is_refused(tiny_bundle: Path, desk: Desk) -> None:
-    desk.limits = Limits(request_bytes=10_000)
-    client = browser(desk)
+def test_a_request_over_the_limit_is_refused(tiny_bundle: Path, services: Services) -> None:
+    services.limits = UploadLimits(request_bytes=10_000)
+    client = browser(services)
     token = {"X-CSRF-Token": token_of(client.get("/").text), "Accept": "application/json"}
     assert send(client, token, ("large.png", bytes(20_000))).status_code == 413
-    assert desk.worklist.rows() == []
+    assert services.worklist.rows() == []
 
 
 def test_a_full_queue_says_so_and_keeps_nothing(
-    client: Home, csrf: dict[str, str], desk: Desk, monkeypatch: pytest.MonkeyPatch
+    client: Home, csrf: dict[str, str], services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise Busy("64 slices are waiting already")
 
-    monkeypatch.setattr(desk.workers, "submit", full)
+    monkeypatch.setattr(services.queue, "submit", full)
     answer = send(client, csrf, ("a.png", png(1, 2)))
     assert answer.status_code == 503
     assert answer.headers["Retry-After"] == "2"
     assert "send it again" in answer.json["files"][0]["error"]
 
 
-def test_a_full_disk_is_not_an_acknowledgement(client: Home, csrf: dict[str, str], desk: Desk) -> None:
-    desk.worklist._store.max_bytes = 1
+def test_a_full_disk_is_not_an_acknowledgement(client: Home, csrf: dict[str, str], services: Services) -> None:
+    services.worklist._store.max_bytes = 1
     answer = send(client, csrf, ("a.png", png(1, 2)))
     assert answer.status_code == 507
     assert "prune" in answer.json["files"][0]["error"]
@@ -194,7 +196,7 @@ def test_a_full_disk_is_not_an_acknowledgement(client: Home, csrf: dict[str, str
     ],
 )
 def test_names_are_for_people_alone(sent: str, shown: str) -> None:
-    assert uploads.file_name(sent) == shown
+    assert uploads.display_name(sent) == shown
 
 
 def test_a_name_is_shown_as_text(client: Home, csrf: dict[str, str]) -> None:
@@ -205,12 +207,12 @@ def test_a_name_is_shown_as_text(client: Home, csrf: dict[str, str]) -> None:
     assert "&lt;img src=x" in page
 
 
-def test_the_list_is_ordered_by_urgency(client: Home, csrf: dict[str, str], desk: Desk) -> None:
+def test_the_list_is_ordered_by_urgency(client: Home, csrf: dict[str, str], services: Services) -> None:
     for i in range(8):
         send(client, csrf, (f"{i}.png", png(i, i % 5, i % 2 == 1)))
     send(client, csrf, ("broken.png", png(1, 1)[:100]))
     shown = [int(number) for number in re.findall(r'href="/slices/(\d+)"', client.get("/").text)]
-    rows = {row.id: row for row in desk.worklist.rows()}
+    rows = {row.id: row for row in services.worklist.rows()}
     rank = {"positive": 0, "refer": 1, "rejected": 2, "negative": 3}
     assert len(shown) == 9
     assert shown == sorted(shown, key=lambda i: (rank[rows[i].decision], -(rows[i].probability or 0), i))
@@ -237,14 +239,14 @@ def test_pictures(client: Home, judged: Any) -> None:
     assert picture("other").status_code == 404
 
 
-def test_a_review_stands_beside_the_answer(client: Home, desk: Desk, judged: Any) -> None:
+def test_a_review_stands_beside_the_answer(client: Home, services: Services, judged: Any) -> None:
     page = client.get("/slices/1")
     token = token_of(page.text)
-    before = desk.worklist.get(1)
+    before = services.worklist.get(1)
     other = {"positive": "negative", "negative": "positive", "refer": "positive"}[before.decision]
     form = {"csrf": token, "reviewer": "Dr  Lima", "verdict": other, "note": "motion"}
     assert client.post("/slices/1/review", data=form).status_code == 303
-    after = desk.worklist.get(1)
+    after = services.worklist.get(1)
     assert after.review is not None
     assert (after.review.reviewer, after.review.label, after.review.note) == ("Dr Lima", other, "motion")
     assert (after.decision, after.probability) == (before.decision, before.probability)
@@ -255,7 +257,7 @@ def test_a_review_stands_beside_the_answer(client: Home, desk: Desk, judged: Any
     assert client.post("/slices/1/review", data={**form, "verdict": "x"}).status_code == 400
     assert client.post("/slices/1/review", data={**form, "verdict": before.decision}).status_code == 400
     assert client.post("/slices/99/review", data=form).status_code == 404
-    assert len(desk.worklist.reviews(1)) == 1
+    assert len(services.worklist.reviews(1)) == 1
 
 
 def test_language_and_theme_are_kept(client: Home) -> None:
@@ -276,66 +278,68 @@ def test_the_browsers_language_is_heard(client: Home) -> None:
     assert 'lang="en"' in client.get("/", headers={"Accept-Language": "de"}).text
 
 
-def test_model_card_and_device(client: Home, csrf: dict[str, str], desk: Desk) -> None:
+def test_model_card_and_device(client: Home, csrf: dict[str, str], services: Services) -> None:
     page = client.get("/model").text
-    assert desk.bundle.identity in page
+    assert services.bundle.identity in page
     assert "between 45 and 55" in page.lower()
     assert "Passed" in client.get("/device").text
     answer = client.post("/device/self-test", headers=csrf)
     assert "Passed: the model gives" in answer.text
 
 
-def test_the_card_that_a_bundle_carries_is_shown(client: Home, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_card_that_a_bundle_carries_is_shown(
+    client: Home, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert "<pre" not in client.get("/model").text
-    content = add_members(desk.bundle, {CARD: b"# Card\n\n<b>Not</b> for diagnosis.\n"})
-    monkeypatch.setattr(desk, "bundle", unpack_bundle(content, "carried"))
+    content = add_members(services.bundle, {CARD: b"# Card\n\n<b>Not</b> for diagnosis.\n"})
+    monkeypatch.setattr(services, "bundle", unpack_bundle(content, "carried"))
     assert "&lt;b&gt;Not&lt;/b&gt; for diagnosis." in client.get("/model").text
 
 
 def test_a_failed_self_test_is_shown(
-    client: Home, csrf: dict[str, str], desk: Desk, monkeypatch: pytest.MonkeyPatch
+    client: Home, csrf: dict[str, str], services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from edge_ct.errors import ModelRejected
 
     def wrong() -> float:
         raise ModelRejected("golden slice 0 gives something else")
 
-    monkeypatch.setattr(desk.workers, "check", wrong)
+    monkeypatch.setattr(services.queue, "check", wrong)
     answer = client.post("/device/self-test", headers=csrf)
     assert answer.status_code == 500
     assert "do not use this device" in answer.text
 
 
-def test_an_error_of_ours_shows_no_traceback(client: Home, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_ours_shows_no_traceback(client: Home, services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("secret detail")
 
-    monkeypatch.setattr(desk.worklist, "rows", broken)
+    monkeypatch.setattr(services.worklist, "rows", broken)
     answer = client.get("/")
     assert answer.status_code == 500
     assert "secret" not in answer.text
     assert "Traceback" not in answer.text
 
 
-def test_readiness_is_honest(client: Home, desk: Desk) -> None:
+def test_readiness_is_honest(client: Home, services: Services) -> None:
     assert client.get("/ready").json == {"ready": True}
-    desk.workers._opened.clear()
+    services.queue._opened.clear()
     assert client.get("/ready").status_code == 503
-    desk.workers._opened.set()
+    services.queue._opened.set()
 
 
 class TestWithPin:
     """What a browser gets before and after it gave the PIN."""
 
     @pytest.fixture(autouse=True)
-    def gate(self, desk: Desk) -> None:
-        desk.gate = pins.Gate(pins.hashed(PIN))
+    def gate(self, services: Services) -> None:
+        services.gate = PinGate(hash_pin(PIN))
 
     def enter(self, client: Home, guess: str, **more: Any) -> Any:
         data = {"csrf": token_of(client.get("/pin").text), "pin": guess}
         return client.post("/enter", data=data, **more)
 
-    def test_nothing_is_shown_before(self, desk: Desk, client: Home) -> None:
+    def test_nothing_is_shown_before(self, services: Services, client: Home) -> None:
         for path in ("/", "/model", "/slices/1", "/nowhere"):
             assert client.get(path).headers["Location"] == "/pin"
         for path in ("/rows", "/state", "/events", "/slices/1/slice.png", "/slices/1/print", "/device", "/add"):
@@ -347,9 +351,9 @@ class TestWithPin:
         assert send(client, headers, ("a.png", png(1, 2))).status_code == 401
         assert client.get("/ready").status_code == 200
         assert client.get("/static/app.css").status_code == 200
-        assert desk.worklist.rows() == []
+        assert services.worklist.rows() == []
 
-    def test_the_right_pin_opens_under_a_new_token(self, client: Home, desk: Desk) -> None:
+    def test_the_right_pin_opens_under_a_new_token(self, client: Home, services: Services) -> None:
         old = client.get("/pin").headers["Set-Cookie"]
         assert self.enter(client, "000000").status_code == 403
         answer = self.enter(client, PIN)
@@ -357,7 +361,7 @@ class TestWithPin:
         new = answer.headers["Set-Cookie"]
         assert new.partition(";")[0] != old.partition(";")[0]
         assert client.get("/").status_code == 200
-        stranger = browser(desk)
+        stranger = browser(services)
         name, _, value = old.partition(";")[0].partition("=")
         stranger.set_cookie(name, value, domain="127.0.0.1")
         assert stranger.get("/rows").status_code == 401

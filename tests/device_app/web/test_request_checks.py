@@ -6,16 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_ct.device_app.web import request_checks
+from edge_ct.device_app.web.request_checks import allowed_hosts
 from edge_ct.device_app.web.sessions import IDLE_SECONDS, Sessions
 
-HOME = request_checks.hosts(8042, lan=False, more=["pi.clinic"])
-LAN = request_checks.hosts(8042, lan=True, more=[])
+HOME = allowed_hosts(8042, lan=False, more=["pi.clinic"])
+LAN = allowed_hosts(8042, lan=True, more=[])
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8042", "localhost:8042", "LOCALHOST:8042", "[::1]:8042", "pi.clinic:8042"])
 def test_own_names_are_answered(host: str) -> None:
-    assert HOME.good(host)
+    assert HOME.allows(host)
 
 
 @pytest.mark.parametrize(
@@ -26,44 +26,44 @@ def test_own_names_are_answered(host: str) -> None:
     ],
 )  # fmt: skip
 def test_other_names_are_not(host: str | None) -> None:
-    assert not HOME.good(host)
+    assert not HOME.allows(host)
 
 
 def test_on_a_network_addresses_are_answered_but_no_foreign_name() -> None:
-    assert LAN.good("192.168.0.7:8042")
-    assert LAN.good("[fe80::1]:8042")
-    assert not LAN.good("rebound.example:8042")
-    assert not LAN.good("192.168.0.7:80")
+    assert LAN.allows("192.168.0.7:8042")
+    assert LAN.allows("[fe80::1]:8042")
+    assert not LAN.allows("rebound.example:8042")
+    assert not LAN.allows("192.168.0.7:80")
 
 
 def test_port_80_goes_without_saying() -> None:
-    assert request_checks.hosts(80, lan=False, more=[]).good("localhost")
+    assert allowed_hosts(80, lan=False, more=[]).allows("localhost")
 
 
 @given(st.text(max_size=80))
 def test_no_host_header_breaks_it(host: str) -> None:
-    assert HOME.good(host) in (True, False)
+    assert HOME.allows(host) in (True, False)
 
 
 def test_origins() -> None:
-    assert HOME.same_origin(None, "localhost:8042", None)
-    assert HOME.same_origin("http://localhost:8042", "localhost:8042", "same-origin")
+    assert HOME.is_same_origin(None, "localhost:8042", None)
+    assert HOME.is_same_origin("http://localhost:8042", "localhost:8042", "same-origin")
     for origin in ("http://localhost:8043", "https://localhost:8042", "null", "http://evil.example"):
-        assert not HOME.same_origin(origin, "localhost:8042", None)
+        assert not HOME.is_same_origin(origin, "localhost:8042", None)
     for site in ("cross-site", "same-site"):
-        assert not HOME.same_origin("http://localhost:8042", "localhost:8042", site)
+        assert not HOME.is_same_origin("http://localhost:8042", "localhost:8042", site)
 
 
 def test_sessions_are_found_by_their_token_until_they_are_idle() -> None:
     now = [0.0]
     sessions = Sessions(lambda: now[0])
-    one, two = sessions.open(), sessions.open(entered=True)
+    one, two = sessions.open(), sessions.open(signed_in=True)
     assert sessions.find(one.token) is one
     assert sessions.find(two.token) is two
     assert sessions.find("x") is None
-    assert not one.allows(two.csrf)
-    assert one.allows(one.csrf)
-    assert not one.allows("\u00fc")
+    assert not one.owns_csrf_token(two.csrf)
+    assert one.owns_csrf_token(one.csrf)
+    assert not one.owns_csrf_token("\u00fc")
     now[0] = IDLE_SECONDS
     assert sessions.find(two.token) is two
     now[0] = IDLE_SECONDS + 1
@@ -74,7 +74,7 @@ def test_sessions_are_found_by_their_token_until_they_are_idle() -> None:
 
 def test_strangers_do_not_push_out_who_gave_the_pin() -> None:
     sessions = Sessions()
-    own = sessions.open(entered=True)
+    own = sessions.open(signed_in=True)
     strangers = [sessions.open() for _ in range(600)]
     assert sessions.find(own.token) is own
     assert sessions.find(strangers[0].token) is None

@@ -15,8 +15,8 @@ from urllib.parse import quote
 
 import pytest
 
-from edge_ct.device_app.web import pin as pins
 from edge_ct.device_app.web import server
+from edge_ct.device_app.web.pin import PIN_FILE
 from edge_ct.device_app.worklist.worklist import Worklist
 
 from .conftest import Browser, Served, png, variant
@@ -106,7 +106,7 @@ def test_with_lan_a_pin_is_made_once_told_once_and_kept_as_a_hash(serve: Serve) 
     served = serve("--lan")
     assert served.pin is not None
     assert len(served.pin) == 6
-    assert served.pin not in (served.state / pins.FILE).read_text()
+    assert served.pin not in (served.state / PIN_FILE).read_text()
     connection = Stranger(served)
     assert connection.ask("GET", "/rows")[0] == 401
     assert connection.enter("000000" if served.pin != "000000" else "000001") == 403
@@ -180,7 +180,7 @@ def test_wrong_starts_are_one_line(tiny_bundle: Path, tmp_path: Path) -> None:
     no_model = run("--model", tmp_path / "none.tflite", *state)
     bad_pin = run("--model", tiny_bundle, *state, "--lan", "--pin", "12", "--port", 0)
     for done, code, words in (
-        (busy, 1, "give another --port"),
+        (busy, 1, "name another --port"),
         (no_folder, 1, "not a folder"),
         (no_model, 4, "no such bundle"),
         (bad_pin, 1, "6 to 32 digits"),

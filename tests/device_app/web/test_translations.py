@@ -71,7 +71,8 @@ def test_numbers_and_times_are_written_as_the_language_writes_them() -> None:
 
 def test_an_unknown_language_is_english() -> None:
     assert Words("xx").language == "en"
-    assert [translations.preferred(accept) for accept in ("pt", "pt-BR,en;q=0.8", "de, en-GB;q=0.7", "de", "")] == [
+    headers = ("pt", "pt-BR,en;q=0.8", "de, en-GB;q=0.7", "de", "")
+    assert [translations.preferred_language(accept) for accept in headers] == [
         "pt-BR", "pt-BR", "en", None, None,
     ]  # fmt: skip
 
