@@ -175,7 +175,7 @@ def listen(
     )
 
 
-@click.command(short_help="Send DICOM objects, or what still waits to be sent.")
+@click.command(short_help="Send DICOM objects, or those that wait in the outbox.")
 @click.argument("sources", nargs=-1, metavar="[PATH]...", type=click.Path(path_type=Path))
 @state_option
 @_connection_options

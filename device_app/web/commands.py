@@ -75,7 +75,7 @@ def serve(
     Research use only: triage, never a diagnosis.
 
     \b
-    Examples:
+    Example:
       edge-ct serve --model model.tflite
       edge-ct serve --model model.tflite --lan --folder /media
     """
