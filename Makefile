@@ -11,11 +11,11 @@ UV_COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.10 --gener
 demo: $(VENV)/installed
 	$(BIN)/edge-ct demo --out edge-ct-demo --force
 
-# The real model: recipes/flagship/flagship.json, step by step; the same again goes on after a kill. Hours to days.
+# The shipped models: carries out recipes/flagship/flagship.json step by step, in hours to days. Resumes after a kill.
 # make flagship DATA=slices WEIGHTS=folder [OUT=runs/flagship] [RECIPE=recipes/flagship/flagship.json]
 #     [MORE='--splits grouped --folds 1,2 --ship device_app/models --card docs/model-card.md']
 flagship: $(VENV)/installed
-	$(BIN)/python -m edge_ct.recipes.flagship.pipeline $(or $(RECIPE),recipes/flagship/flagship.json) --data $(DATA) \
+	$(BIN)/python -m edge_ct.recipes.flagship $(or $(RECIPE),recipes/flagship/flagship.json) --data $(DATA) \
 		$(if $(WEIGHTS),--weights $(WEIGHTS)) --out $(if $(filter command line,$(origin OUT)),$(OUT),runs/flagship) $(MORE)
 
 # On as many processors as there are, four at most: make test [TESTS=tests/edge_ct] [WORKERS=1]
@@ -48,27 +48,15 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Figures 4 to 7 of Garg et al. 2020, of networks trained on phantoms from scratch: hours on two cores. Goes on after a
-# kill. make figures [FIGURE_NETWORKS="resnet50 modified-resnet50"] [FIGURE_OPTIONS="--size 96 --batch 16 --epochs 16"]
+# Figures 4 to 7 of Garg et al. 2020, of networks trained on phantoms from random weights: hours on two cores. Resumes
+# after a kill. make figures [FIGURES=figures] [FIGURE_NETWORKS="resnet50 modified-resnet50"]
+#     [FIGURE_OPTIONS="--size 96 --batch 16 --epochs 16"]
 FIGURES := figures
-FIGURE_BASES := efficientnetb0 resnet50 densenet121 xception vgg16
-FIGURE_NETWORKS := mobilenetv2 $(FIGURE_BASES) $(FIGURE_BASES:%=modified-%)
+FIGURE_NETWORKS :=
 FIGURE_OPTIONS := --size 72 --batch 8
 figures: $(VENV)/installed
-	test -d $(FIGURES)/phantoms || $(BIN)/edge-ct data synth $(FIGURES)/phantoms --twins --patients 600 --slices 2 \
-		--size 128
-	for network in $(FIGURE_NETWORKS); do \
-		case $$network in \
-			*vgg*) how="--learning-rate 1e-4 --epochs 12 --dropout 0";; \
-			mobilenet*) how="--learning-rate 3e-3 --epochs 10";; \
-			*resnet*) how="--learning-rate 3e-4 --epochs 11 --dropout 0";; \
-			*efficientnet*) how="--learning-rate 1e-3 --epochs 14 --dropout 0";; \
-			*) how="--learning-rate 1e-3 --epochs 4";; \
-		esac; \
-		$(BIN)/edge-ct train $$network --data $(FIGURES)/phantoms/slices.csv --split grouped --augment flips \
-			$$how $(FIGURE_OPTIONS) --out $(FIGURES)/runs/$$network --resume || exit; \
-	done
-	$(BIN)/edge-ct explain figures $(FIGURE_NETWORKS:%=$(FIGURES)/runs/%) --out $(FIGURES)/pictures --force
+	$(BIN)/python -m edge_ct.recipes.paper_figures --out $(FIGURES) --networks '$(FIGURE_NETWORKS)' \
+		--options '$(FIGURE_OPTIONS)'
 
 # make bench [BUNDLE=model.tflite]
 bench: $(VENV)/installed

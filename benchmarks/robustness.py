@@ -1,15 +1,15 @@
-"""How a bundle fares on slices that were exported worse: one change at a time, from what is usual to what is too much.
+"""A bundle on slices that were degraded in one way at a time, from usual amounts to excessive ones.
 
     python -m edge_ct.benchmarks.robustness BUNDLE --data SLICES --out robustness.csv [--plot robustness.svg]
 
-On the slices that the bundle was not made with, recognised by their pixels. Changes are made to the slice as it was
-read, before everything that the device does. A rejected slice has no probability: it counts in `rejected`, and in
-nothing else.
+uses the slices that the bundle was not made with, recognised by their pixels. A change is made to the slice as it was
+read, before everything that the device does. A rejected slice has no probability: it counts in `rejected` and in no
+other figure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,55 +25,61 @@ from edge_ct.cli import run_program
 from edge_ct.dataset import load
 from edge_ct.errors import InputRejected
 from edge_ct.held_out import Part, parts_known_to_bundle, select_held_out
-from edge_ct.imaging import degrade
+from edge_ct.imaging.degrade import draw_arrow, draw_ruler, draw_text, jpeg, noisy, tone
 from edge_ct.metrics import score, wilson
 from edge_ct.slices import Slice
 from edge_ct.system.csv_text import estimate_columns, to_csv
-from edge_ct.system.files import replace_atomically, write_text
-from edge_ct.system.progress import Progress
+from edge_ct.system.files import write_text
+from edge_ct.system.progress import QUIET, Progress
 
 # uint8 [h, w], generator -> uint8 [h, w]
 Alteration = Callable[[np.ndarray, np.random.Generator], np.ndarray]
-_NONE = "none"
+_MARKINGS = {"text": draw_text, "arrows": draw_arrow, "rulers": draw_ruler}
 
 
 @dataclass(frozen=True)
 class Change:
-    """What is done to a slice. kind: of changes of growing amount."""
+    """One way to degrade a slice.
+
+    Attributes:
+        kind: Name of the kind of change; the changes of a kind grow in amount.
+        amount: The amount, in words.
+        apply: The change itself.
+    """
 
     kind: str
     amount: str
     apply: Alteration
 
 
-def changes() -> list[Change]:
-    """All that are tried; the first leaves slices as they are."""
-    found = [Change(_NONE, "", lambda image, generator: image)]
-    found += [Change("jpeg", f"{q}", _jpeg(q)) for q in (95, 85, 75, 60, 50, 40, 30)]
-    found += [Change("resolution", f"{side}", _side(side)) for side in (512, 384, 256, 192, 128, 96)]
-    found += [Change("window", f"{c:+d} %", _tone(contrast=c / 100)) for c in (-40, -20, -10, 10, 20, 40)]
-    found += [Change("level", f"{b:+d} %", _tone(brightness=b / 100)) for b in (-20, -10, -5, 5, 10, 20)]
-    found += [Change("rotation", f"{angle:+d}", _turned(angle)) for angle in (-20, -10, -5, 5, 10, 20, 90, 180)]
-    found += [Change("crop", f"{share} %", _cropped(share / 100)) for share in (5, 10, 20, 30)]
-    found += [Change("noise", f"{sigma}", _noise(sigma)) for sigma in (5, 10, 20, 30)]
-    found += [Change("burnt in", name, _burnt(draw)) for name, draw in _DRAWN.items()]
-    return [*found, Change("inverted", "", _tone(inverted=True))]
+def all_changes() -> list[Change]:
+    """Return all changes; the first leaves slices as they are."""
+    changes = [Change("none", "", lambda image, generator: image)]
+    changes += [Change("jpeg", f"{quality}", _compress(quality)) for quality in (95, 85, 75, 60, 50, 40, 30)]
+    changes += [Change("resolution", f"{side}", _resize(side)) for side in (512, 384, 256, 192, 128, 96)]
+    changes += [Change("window", f"{c:+d} %", _change_tone(contrast=c / 100)) for c in (-40, -20, -10, 10, 20, 40)]
+    changes += [Change("level", f"{b:+d} %", _change_tone(brightness=b / 100)) for b in (-20, -10, -5, 5, 10, 20)]
+    changes += [Change("rotation", f"{angle:+d}", _rotate(angle)) for angle in (-20, -10, -5, 5, 10, 20, 90, 180)]
+    changes += [Change("crop", f"{share} %", _crop(share / 100)) for share in (5, 10, 20, 30)]
+    changes += [Change("noise", f"{sigma}", _add_noise(sigma)) for sigma in (5, 10, 20, 30)]
+    changes += [Change("burnt in", name, _burn_in(draw)) for name, draw in _MARKINGS.items()]
+    return [*changes, Change("inverted", "", _change_tone(inverted=True))]
 
 
-def _jpeg(quality: int) -> Alteration:
-    return lambda image, generator: degrade.jpeg(image, quality)
+def _compress(quality: int) -> Alteration:
+    return lambda image, generator: jpeg(image, quality)
 
 
-def _tone(contrast: float = 0.0, brightness: float = 0.0, inverted: bool = False) -> Alteration:
-    return lambda image, generator: degrade.tone(image, contrast, brightness, inverted=inverted)
+def _change_tone(contrast: float = 0.0, brightness: float = 0.0, inverted: bool = False) -> Alteration:
+    return lambda image, generator: tone(image, contrast, brightness, inverted=inverted)
 
 
-def _noise(sigma: float) -> Alteration:
-    return lambda image, generator: degrade.noisy(image, sigma, generator)
+def _add_noise(sigma: float) -> Alteration:
+    return lambda image, generator: noisy(image, sigma, generator)
 
 
-def _side(side: int) -> Alteration:
-    """The longer side has so many pixels, and the slice is given so."""
+def _resize(side: int) -> Alteration:
+    """Resize a slice so that its longer side has `side` pixels."""
 
     def change(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         scale = side / max(image.shape)
@@ -83,8 +89,8 @@ def _side(side: int) -> Alteration:
     return change
 
 
-def _turned(degrees: int) -> Alteration:
-    """About the centre; what comes in from outside repeats the edge. By quarters nothing is resampled."""
+def _rotate(degrees: int) -> Alteration:
+    """Rotate about the centre and fill in with the edge; multiples of 90 degrees are not resampled."""
 
     def change(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         if degrees % 90 == 0:
@@ -96,19 +102,20 @@ def _turned(degrees: int) -> Alteration:
     return change
 
 
-def _cropped(share: float) -> Alteration:
-    """So much of the width and of the height is cut away, at any place."""
+def _crop(share: float) -> Alteration:
+    """Cut away this share of the width and of the height, at a random place."""
 
     def change(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        kept = [max(1, round(side * (1 - share))) for side in image.shape]
-        top, left = (int(generator.integers(side - own + 1)) for side, own in zip(image.shape, kept, strict=True))
-        return np.ascontiguousarray(image[top : top + kept[0], left : left + kept[1]])
+        height, width = (max(1, round(side * (1 - share))) for side in image.shape)
+        top = int(generator.integers(image.shape[0] - height + 1))
+        left = int(generator.integers(image.shape[1] - width + 1))
+        return np.ascontiguousarray(image[top : top + height, left : left + width])
 
     return change
 
 
-def _burnt(draw: Callable[[np.ndarray, int, np.random.Generator], None]) -> Alteration:
-    """Three of them, almost white."""
+def _burn_in(draw: Callable[[np.ndarray, int, np.random.Generator], None]) -> Alteration:
+    """Draw three markings in light grey."""
 
     def change(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         image = image.copy()
@@ -119,88 +126,114 @@ def _burnt(draw: Callable[[np.ndarray, int, np.random.Generator], None]) -> Alte
     return change
 
 
-_DRAWN = {"text": degrade.draw_text, "arrows": degrade.draw_arrow, "rulers": degrade.draw_ruler}
-
-
 def measure(
     path: Path,
     data: Path,
     part: Part = "auto",
     positive: str = "COVID",
     limit: int = 0,
-    tried: list[Change] | None = None,
-    progress: Progress = Progress(quiet=True),  # noqa: B008  (it has no state)
+    changes: Sequence[Change] = (),
+    progress: Progress = QUIET,
 ) -> list[dict[str, object]]:
-    """A row a change. part: as `evaluate`. limit: of slices, spread over all; 0 takes all.
+    """Score a bundle on changed slices and return one row a change.
 
-    Raises `DataRejected` where the bundle was made with every slice.
+    Args:
+        path: The bundle.
+        data: Folder or CSV of labelled slices.
+        part: Part of the slices, as for `edge-ct evaluate`.
+        positive: Name of the positive class.
+        limit: Maximum number of slices, spread over all; 0 takes all.
+        changes: Changes to apply, the first of which leaves slices as they are; empty means all changes.
+        progress: Where to show progress.
+
+    Raises:
+        DataRejected: The bundle was made with every slice.
     """
     classifier = Classifier(read_bundle(path))
-    tried = tried or changes()
-    dataset, read = load(data, positive, one_class=True), dict[int, Slice]()
+    changes = changes or all_changes()
+    dataset, readable = load(data, positive, one_class=True), dict[int, Slice]()
     for index, source in enumerate(dataset.paths):
         try:
-            read[index] = slices.read(source)
+            readable[index] = slices.read(source)
         except InputRejected as error:
             progress.say(str(error))
-    hashes = [read[index].sha256 if index in read else None for index in range(len(dataset))]
-    chosen, split, scored = select_held_out(
+    hashes = [readable[index].sha256 if index in readable else None for index in range(len(dataset))]
+    chosen, split, scored_part = select_held_out(
         hashes, parts_known_to_bundle(classifier.bundle), classifier.manifest.data.split, part
     )
-    chosen = [index for index in chosen if index in read]
+    chosen = [index for index in chosen if index in readable]
     chosen = chosen[:: -(-len(chosen) // limit)] if limit else chosen
-    labels, said = dataset.labels[chosen], np.full((len(tried), len(chosen)), np.nan)
-    with progress.bar("changed slices", said.size) as on_done:
-        for place, index in enumerate(chosen):
-            for number, change in enumerate(tried):
-                generator = np.random.default_rng((number, int(read[index].sha256[:8], 16)))
-                pixels = change.apply(read[index].pixels, generator)
-                p = classifier.judge_slice(Slice(pixels, "slice", colour=read[index].colour)).result.probability
-                said[number, place] = np.nan if p is None else p
-                on_done(1)
-    about: dict[str, object] = {"model": classifier.manifest.name, "split": split, "part": scored}
+    labels = dataset.labels[chosen]
+    probabilities = _judge_changed(classifier, [readable[index] for index in chosen], changes, progress)
+    common: dict[str, object] = {"model": classifier.manifest.name, "split": split, "part": scored_part}
     threshold = classifier.manifest.operating_point.threshold
-    return [about | _row(change, labels, p, said[0], threshold) for change, p in zip(tried, said, strict=True)]
+    return [
+        common | _row(change, labels, p, probabilities[0], threshold)
+        for change, p in zip(changes, probabilities, strict=True)
+    ]
 
 
-def _row(change: Change, labels: np.ndarray, p: np.ndarray, before: np.ndarray, threshold: float) -> dict[str, object]:
-    seen = ~np.isnan(p)
-    both = seen & ~np.isnan(before)
-    row: dict[str, object] = {"change": change.kind, "amount": change.amount, "n": len(p)}
-    row["rejected"] = int((~seen).sum())
-    row |= estimate_columns("rejected_share", msgspec.to_builtins(wilson(int((~seen).sum()), len(p))))
-    scores, at = score(labels[seen], p[seen]), score(labels[seen], p[seen], threshold)
+def _judge_changed(
+    classifier: Classifier, originals: Sequence[Slice], changes: Sequence[Change], progress: Progress
+) -> np.ndarray:
+    """Return P(positive), float [changes, slices]; NaN for a rejected slice."""
+    probabilities = np.full((len(changes), len(originals)), np.nan)
+    with progress.bar("changed slices", probabilities.size) as on_done:
+        for column, original in enumerate(originals):
+            for row, change in enumerate(changes):
+                generator = np.random.default_rng((row, int(original.sha256[:8], 16)))
+                pixels = change.apply(original.pixels, generator)
+                p = classifier.judge_slice(Slice(pixels, "slice", colour=original.colour)).result.probability
+                probabilities[row, column] = np.nan if p is None else p
+                on_done(1)
+    return probabilities
+
+
+def _row(
+    change: Change, labels: np.ndarray, p: np.ndarray, unchanged: np.ndarray, threshold: float
+) -> dict[str, object]:
+    accepted = ~np.isnan(p)
+    both = accepted & ~np.isnan(unchanged)
+    rejected = int((~accepted).sum())
+    row: dict[str, object] = {"change": change.kind, "amount": change.amount, "n": len(p), "rejected": rejected}
+    row |= estimate_columns("rejected_share", msgspec.to_builtins(wilson(rejected, len(p))))
+    scores = score(labels[accepted], p[accepted])
+    at_threshold = score(labels[accepted], p[accepted], threshold)
     for name in ("accuracy", "sensitivity", "specificity"):
         row |= estimate_columns(name, msgspec.to_builtins(getattr(scores, name)))
     for name in ("sensitivity", "specificity"):
-        row |= estimate_columns(f"{name}_at_threshold", msgspec.to_builtins(getattr(at, name)))
-    same = ((p >= 0.5) == (before >= 0.5))[both]
+        row |= estimate_columns(f"{name}_at_threshold", msgspec.to_builtins(getattr(at_threshold, name)))
+    same = ((p >= 0.5) == (unchanged >= 0.5))[both]
     return row | {"same_call": f"{same.mean():.5f}" if len(same) else ""}
 
 
-def text_of(rows: Iterable[dict[str, object]]) -> str:
-    """The rows as CSV."""
-    rows = list(rows)
+def rows_csv(rows: Sequence[dict[str, object]]) -> str:
+    """Return the rows as CSV."""
     return to_csv(tuple(rows[0]), (row.values() for row in rows))
 
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder or CSV of labelled slices.")
-@click.option("--part", type=click.Choice(["auto", "validation", "test", "all"]), default="auto", show_default=True)
+@click.option(
+    "--part",
+    type=click.Choice(["auto", "validation", "test", "all"]),
+    default="auto",
+    show_default=True,
+    help="Part of the slices to score, as for `edge-ct evaluate`.",
+)
 @click.option("--positive", default="COVID", show_default=True, help="Name of the positive class.")
-@click.option("--limit", type=click.IntRange(0), default=0, help="At most so many slices; 0 takes all.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The CSV to write.")
-@click.option("--plot", type=click.Path(path_type=Path), help="A picture of it to write, SVG.")
+@click.option("--limit", type=click.IntRange(0), default=0, help="Maximum number of slices; 0 takes all slices.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="CSV file to write the scores to.")
+@click.option("--plot", type=click.Path(path_type=Path), help="SVG file to draw the scores to.")
 def command(bundle: Path, data: Path, part: Part, positive: str, limit: int, out: Path, plot: Path | None) -> None:
-    """Measure a bundle on slices that were changed in one way at a time."""
+    """Measure BUNDLE on slices that were degraded in one way at a time."""
     rows = measure(bundle, data, part, positive, limit, progress=Progress())
-    write_text(out, text_of(rows))
+    write_text(out, rows_csv(rows))
     if plot:
-        from edge_ct.reporting import plotting
+        from .plots import robustness
 
-        with replace_atomically(plot) as temporary:
-            temporary.write_text(plotting.robustness(rows), encoding="utf-8")
+        write_text(plot, robustness(rows))
 
 
 if __name__ == "__main__":

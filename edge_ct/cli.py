@@ -16,7 +16,7 @@ from .errors import EdgeCTError, MissingExtra
 
 # name -> (module:function, help, the extra that it needs)
 COMMANDS = {
-    "demo": ("edge_ct.recipes.commands:demo", "The whole line on synthetic slices, in a few minutes.", "all"),
+    "demo": ("edge_ct.recipes.commands:demo", "Run the whole product on synthetic slices, in a few minutes.", "all"),
     "data": ("edge_ct.train.data.commands:data", "Make, check, group and preview slices.", "train"),
     "models": ("edge_ct.train.commands:models", "List the networks that can be trained.", "train"),
     "train": ("edge_ct.train.commands:train", "Train a network on labelled slices.", "train"),
@@ -28,7 +28,11 @@ COMMANDS = {
     ),
     "explain": ("edge_ct.train.explain.commands:explain", "See what a network looks at.", "train"),
     "convert": ("edge_ct.convert.commands:convert", "Turn a run into a verified TFLite bundle.", "convert"),
-    "benchmark": ("edge_ct.benchmarks.commands:benchmark", "Measure bundles and runs; compare; report.", "bench"),
+    "benchmark": (
+        "edge_ct.benchmarks.commands:benchmark",
+        "Measure bundles and runs, compare measurements, write reports.",
+        "bench",
+    ),
     "classify": ("edge_ct.device_app.classify.commands:classify", "Judge CT slices, offline.", ""),
     "watch": ("edge_ct.device_app.watch.commands:watch", "Judge what arrives in a folder.", ""),
     "worklist": (

@@ -1,7 +1,9 @@
-"""Whole lines of commands: how the demo, the shipped models and the figures of the papers are made.
+"""Recipes: sequences of commands that make the demo, the shipped models and the figures of the papers.
 
-- `commands`   `edge-ct demo`
-- `resumable`  steps that are done once, whatever is killed in between
-- `demo`       the whole line on phantom slices, and its report
-- `flagship`   teachers, students and bundles of a recipe, fold by fold; its evidence and model card
+- `commands`       `edge-ct demo`
+- `resumable`      steps that are done once, whatever is killed in between
+- `plots`          the plots of the recipes' reports
+- `demo`           the whole product on phantom slices, and a report
+- `flagship`       teachers, students and bundles, fold by fold; their evidence and model card
+- `paper_figures`  figures 4 to 7 of Garg et al. 2020 on phantoms, from paper_figures.json
 """

@@ -1,4 +1,4 @@
-"""`edge-ct demo`: parse, call, print."""
+"""`edge-ct demo`: parse the options, call the library."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import click
 from edge_ct.system.progress import Progress
 
 
-@click.command(short_help="The whole line on synthetic slices, in a few minutes.")
+@click.command(short_help="Run the whole product on synthetic slices, in a few minutes.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("edge-ct-demo"),
     show_default=True,
-    help="Folder to write.",
+    help="Folder to write the results to.",
 )
-@click.option("--force", is_flag=True, help="Overwrite what is there.")
+@click.option("--force", is_flag=True, help="Overwrite the results of an earlier demo.")
 def demo(out: Path, force: bool) -> None:
     """Make phantom slices, train, convert to int8, evaluate, benchmark, classify, and write report.html.
 
-    All slices are synthetic: the figures say that the software works, nothing about patients.
+    All slices are synthetic: the figures show that the software works, and say nothing about patients.
 
     \b
     Example:
       edge-ct demo --out demo
-    """  # fmt: skip
-    from .demo import run as demonstration
+    """
+    from .demo.run import run_demo
 
-    demonstration.run(out, force, Progress())
+    run_demo(out, force, Progress())

@@ -24,7 +24,8 @@ from edge_ct.preprocess import Preprocess
 from edge_ct.runtime import Runtime, read_tensors
 from edge_ct.system.csv_text import to_csv
 from edge_ct.system.files import write_text
-from edge_ct.train.zoo import build
+from edge_ct.train.zoo.architectures import NETWORK_NAMES, find
+from edge_ct.train.zoo.builder import build
 
 COLUMNS = ("network", "size", "qat", "int8", "steps_apart", "folded", "ruled", "left", "reason")
 
@@ -32,10 +33,10 @@ COLUMNS = ("network", "size", "qat", "int8", "steps_apart", "folded", "ruled", "
 def row(name: str) -> dict[str, object]:
     """One network. int8: whether a full-integer file results. steps_apart: largest difference of a logit between the
     file and the network in training, in steps of the file's logits, over eight phantom slices."""
-    architecture = build.find(name)
+    architecture = find(name)
     size = architecture.minimum
     keras.utils.set_random_seed(1)
-    model = keras_to_tflite.deployed(build.build(keras, name, size))
+    model = keras_to_tflite.deployed(build(keras, name, size))
     found: dict[str, object] = dict.fromkeys(COLUMNS, "") | {"network": name, "size": size, "int8": "no"}
     preprocess = Preprocess(size)
     slices = np.stack([preprocess(make_slice(k, 3, k % 2 == 0, 96).image) for k in range(8)])
@@ -64,11 +65,11 @@ def main(out: str, *names: str) -> None:
     if path.exists():
         with path.open(newline="") as file:
             rows = {one["network"]: one for one in csv.DictReader(file)}
-    for name in names or build.NETWORKS:
+    for name in names or NETWORK_NAMES:
         if name not in rows:
             rows[name] = row(name)
             print({key: str(value)[:60] for key, value in rows[name].items()}, file=sys.stderr)
-        ordered = [rows[known] for known in build.NETWORKS if known in rows]
+        ordered = [rows[known] for known in NETWORK_NAMES if known in rows]
         write_text(path, to_csv(COLUMNS, ([one[column] for column in COLUMNS] for one in ordered)))
 
 

@@ -135,7 +135,7 @@ def trained_run(make_once: MakeOnce, phantom_table: Path) -> Path:
     def fill(folder: Path) -> None:
         from edge_ct.train import fit
 
-        options = fit.Options(
+        options = fit.TrainingOptions(
             "customcnn", size=48, epochs=10, split="grouped", learning_rate=5e-3, batch=16, augment="flips", patience=50
         )
         fit.train(phantom_table, folder / "customcnn", options, resume=False, force=False)
@@ -170,7 +170,7 @@ def write_tiny_bundle(path: Path) -> None:
 
     keras.utils.set_random_seed(1)
     preprocess = Preprocess(32)
-    network = build.build(keras, "customcnn", 32)
+    network = build(keras, "customcnn", 32)
     model = keras_to_tflite.deployed(network)
     slices = np.stack([preprocess(make_slice(i, 3, i % 2 == 0, 64).image) for i in range(8)])
     flatbuffer = keras_to_tflite.to_int8(model, preprocess, slices)

@@ -1,14 +1,12 @@
-"""From slices to a trained run: audit the data, build a network, fit it, score it, combine several.
+"""From slices to a trained run: check the data, build a network, train it, score it, explain it.
 
-- `zoo`       the networks, built with any Keras API
-- `augment`   what a training slice goes through, named and serialisable
-- `preview`   a contact sheet of what that makes of slices
-- `fit`       the training loop: split, early stopping, checkpoints, resume
-- `evaluate`  scores of a run or a bundle on slices it has not seen
-- `ensemble`  several runs as one: their mean or their vote
-- `distil`    a run or an ensemble as the teacher of another network
-- `continual` a run trained further on new slices, with replay of the old
-- `audit`     what is wrong with a dataset before anything is trained on it
-- `grouping`  which slices are one patient's, as far as can be told
-- `synth`     phantom datasets
+- `data`       check, group, preview and synthesise data sets (`edge-ct data`)
+- `zoo`        the networks, built with any Keras API (`edge-ct models`)
+- `fit`        the training loop (`edge-ct train`); `fitting` holds its parts
+- `continual`  train a run further on new slices, replaying old ones (`edge-ct train --from`)
+- `study`      cross-validation and comparison of networks, on one machine or a cluster (`edge-ct train --folds`)
+- `score`      score runs and bundles, combine runs (`edge-ct evaluate`, `edge-ct ensemble`)
+- `explain`    show what decisions rest on (`edge-ct explain`)
+
+`plots` holds the wing's figures, and `published_results` the figures that the papers report.
 """

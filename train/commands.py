@@ -10,30 +10,36 @@ import click
 from edge_ct.errors import EdgeCTError
 from edge_ct.system.progress import Progress, print_json
 
-from . import continual_commands as continual
 from .command_options import (
     PATH,
     data_option,
     force_option,
     json_option,
     positive_option,
-    print_run,
     quiet_tensorflow,
     seed_option,
 )
-from .study.commands import NetworkNames, is_study, one_fold, run_study, study_options, take
-from .zoo import build
+from .continual_commands import continual_options, take_continual_options, train_further
+from .study.commands import (
+    NetworkNames,
+    is_study,
+    run_study,
+    single_fold_options,
+    study_options,
+    take_study_options,
+)
+from .zoo.architectures import DEFAULT_SIZE, PAPER_SIZE, find
 
 
 class NetworkName(click.ParamType[str]):
-    """A network of the zoo; an unknown name is answered with the nearest ones."""
+    """Name of a network; for an unknown name, the error suggests the nearest ones."""
 
     name = "network"
 
     def convert(self, value: str, param: click.Parameter | None, context: click.Context | None) -> str:
-        """Called by click."""
+        """Return the network's name in lower case (called by click)."""
         try:
-            return build.find(value.lower()).name
+            return find(value.lower()).name
         except EdgeCTError as error:
             self.fail(str(error), param, context)
 
@@ -43,13 +49,15 @@ class NetworkName(click.ParamType[str]):
 @click.option(
     "--size",
     type=click.IntRange(1, 1024),
-    default=build.DEFAULT_SIZE,
+    default=DEFAULT_SIZE,
     show_default=True,
-    help=f"Side in pixels at which multiply-accumulates are counted; Garg et al. use {build.PAPER_SIZE}.",
+    help=f"Side of the input in pixels, for counting multiply-accumulates; Garg et al. use {PAPER_SIZE}.",
 )
 @json_option
 def models(names: tuple[str, ...], size: int, as_json: bool) -> None:
-    """List the networks of both studies (all of them takes about a minute: each is built to be counted).
+    """List the networks of both studies with their parameters and multiply-accumulates (MACs).
+
+    Every network is built in order to count it; all of them take about a minute.
 
     \b
     Example:
@@ -57,131 +65,163 @@ def models(names: tuple[str, ...], size: int, as_json: bool) -> None:
       edge-ct models mobilenetv2 resnet50 --size 380 --json
     """
     quiet_tensorflow()
-    from .zoo import catalogue
+    from .zoo.catalogue import summarise_networks
 
-    found = catalogue.describe(names, size, Progress())
+    summaries = summarise_networks(names, size, Progress())
     if as_json:
-        print_json(found)
+        print_json(summaries)
         return
-    click.echo(f"{'network':<28}{'parameters':>12}{'MACs':>10}{'size':>6}{'least':>7}  class map  int8  QAT")
-    for one in found:
+    click.echo(f"{'network':<28}{'parameters':>12}{'MACs':>10}{'size':>6}{'min size':>10}  class map  int8  QAT")
+    for network in summaries:
         click.echo(
-            f"{one.name:<28}{one.params / 1e6:>10.2f} M{one.macs / 1e9:>8.2f} G{one.size:>6}{one.minimum:>7}  "
-            f"{'yes' if one.class_map else 'no':<9}  {'yes' if one.int8 else 'no':<4}  {one.qat}"
+            f"{network.name:<28}{network.params / 1e6:>10.2f} M{network.macs / 1e9:>8.2f} G{network.size:>6}"
+            f"{network.minimum:>10}  {'yes' if network.class_map else 'no':<9}  {'yes' if network.int8 else 'no':<4}  "
+            f"{network.qat}"
         )
 
 
 @click.command(short_help="Train a network on labelled slices.")
 @click.argument("networks", type=NetworkNames(), nargs=-1, metavar="NETWORK...")
 @data_option
-@click.option("--out", type=PATH, required=True, help="The run folder to write; of a study, the folder of its runs.")
+@click.option(
+    "--out", type=PATH, required=True, help="Run folder to write; for a study, the folder that holds its runs."
+)
 @click.option(
     "--weights",
     default="none",
     show_default=True,
-    help="none, imagenet (downloaded), or a file of Keras' three-channel weights without top; for several networks, "
-    "{network} in its path stands for their names.",
+    help="Initial weights: none (random), imagenet (downloaded), or a file of Keras' three-channel weights without the "
+    "top; with several networks, {network} in the path is replaced by each name.",
 )
-@click.option("--size", type=click.IntRange(1, 1024), default=224, show_default=True, help="Side of the input, pixels.")
-@click.option("--alpha", type=click.FloatRange(0.1, 2), default=1.0, show_default=True, help="Width of MobileNetV2.")
+@click.option(
+    "--size", type=click.IntRange(1, 1024), default=224, show_default=True, help="Side of the input in pixels."
+)
+@click.option(
+    "--alpha", type=click.FloatRange(0.1, 2), default=1.0, show_default=True, help="Width multiplier of MobileNetV2."
+)
 @click.option(
     "--split",
     type=click.Choice(["random", "grouped"]),
     default="random",
     show_default=True,
-    help="grouped keeps patients together, or else slices that look like one patient's.",
+    help="Split slices at random, or keep each patient (or group of similar slices) in one part.",
 )
-@click.option("--validation", type=click.FloatRange(0.01, 0.5), default=0.15, show_default=True, help="Share.")
-@click.option("--test", type=click.FloatRange(0.01, 0.5), default=0.2, show_default=True, help="Share.")
-@click.option("--epochs", type=click.IntRange(1), default=24, show_default=True, help="At most.")
+@click.option(
+    "--validation",
+    type=click.FloatRange(0.01, 0.5),
+    default=0.15,
+    show_default=True,
+    help="Fraction of slices used for validation.",
+)
+@click.option(
+    "--test",
+    type=click.FloatRange(0.01, 0.5),
+    default=0.2,
+    show_default=True,
+    help="Fraction of slices used for testing.",
+)
+@click.option("--epochs", type=click.IntRange(1), default=24, show_default=True, help="Maximum number of epochs.")
 @click.option(
     "--patience",
     type=click.IntRange(1),
     default=8,
     show_default=True,
-    help="Epochs without a lower validation loss before stopping.",
+    help="Number of epochs without a lower validation loss before training stops.",
 )
-@click.option("--batch", type=click.IntRange(2), default=32, show_default=True, help="Slices a step.")
+@click.option("--batch", type=click.IntRange(2), default=32, show_default=True, help="Number of slices in a batch.")
 @click.option(
     "--learning-rate",
     type=click.FloatRange(0, 1, min_open=True),
     default=5e-4,
     show_default=True,
-    help="Peak, after warm-up and before cosine decay.",
+    help="Peak learning rate, reached after warm-up and before decay.",
 )
 @click.option(
     "--schedule",
     type=click.Choice(["cosine", "plateau", "constant"]),
     default="cosine",
     show_default=True,
-    help="Of the learning rate: warm-up and half a cosine; cut when validation loss stalls; or neither.",
+    help="Learning-rate schedule: warm-up and cosine decay, reduction when the validation loss stalls, or constant.",
 )
 @click.option(
     "--freeze",
     type=click.IntRange(0),
     default=0,
     show_default=True,
-    help="Epochs at the start in which only the head is trained.",
+    help="Number of epochs at the start in which only the head is trained.",
 )
 @click.option(
     "--dropout",
     type=click.FloatRange(0, 0.9),
     default=0.2,
     show_default=True,
-    help="In the head; at 0 EfficientNet's blocks are not dropped either.",
+    help="Dropout rate in the head; 0 also switches off EfficientNet's stochastic depth.",
 )
 @click.option(
     "--augment",
     default="standard",
     show_default=True,
-    help="Policy: none, flips, standard, paper, travel, or a .json file (edge-ct data preview --json shows one).",
+    help="Augmentation policy: none, flips, standard, paper, travel, or a .json file (edge-ct data preview --json "
+    "prints one).",
 )
-@click.option("--class-weights", is_flag=True, help="Weigh a slice by how rare its class is.")
+@click.option("--class-weights", is_flag=True, help="Weight slices inversely to the frequency of their class.")
 @click.option(
     "--label-smoothing",
     type=click.FloatRange(0, 0.5),
     default=0.0,
     show_default=True,
-    help="Share of a label that is spread over both classes.",
+    help="Fraction of each label that is spread evenly over both classes.",
 )
 @click.option(
-    "--clip", type=click.FloatRange(0), default=0.0, show_default=True, help="Largest norm of the gradient; 0: any."
+    "--clip",
+    type=click.FloatRange(0),
+    default=0.0,
+    show_default=True,
+    help="Maximum norm of the gradient; 0 means no limit.",
 )
 @click.option(
     "--ema",
     type=click.FloatRange(0, 1, max_open=True),
     default=0.0,
     show_default=True,
-    help="Decay of a moving average of the weights, which is validated and kept; 0: none.",
+    help="Decay of a moving average of the weights, which is validated and saved; 0 means no average.",
 )
 @click.option(
     "--precision",
     type=click.Choice(["float32", "mixed_bfloat16", "mixed_float16"]),
     default="float32",
     show_default=True,
-    help="To compute in; weights stay float32.",
+    help="Numerical precision of the computation; weights stay float32.",
 )
-@click.option("--tensorboard", is_flag=True, help="Logs for TensorBoard in the run folder.")
-@click.option("--teacher", default="", help="A run or ensemble whose soft targets are learned too: distillation.")
+@click.option("--tensorboard", is_flag=True, help="Write logs for TensorBoard to the run folder.")
+@click.option("--teacher", default="", help="Run or ensemble to distil: its predictions become soft targets.")
 @click.option(
-    "--temperature", type=click.FloatRange(0.1, 20), default=2.0, show_default=True, help="Of the soft targets."
+    "--temperature",
+    type=click.FloatRange(0.1, 20),
+    default=2.0,
+    show_default=True,
+    help="With --teacher: temperature of the soft targets.",
 )
 @click.option(
-    "--mixing", type=click.FloatRange(0, 1), default=0.7, show_default=True, help="Share of the soft targets."
+    "--mixing",
+    type=click.FloatRange(0, 1),
+    default=0.7,
+    show_default=True,
+    help="With --teacher: weight of the soft targets in the loss.",
 )
-@continual.continual_options
+@continual_options
 @positive_option
 @study_options
 @seed_option
 @click.option(
     "--split-seed",
     type=click.IntRange(0),
-    help="Draws the split alone, where networks of several --seeds are to share it; by default --seed.",
+    help="Seed of the split alone, to share one split among runs with different --seed; by default --seed.",
 )
 @click.option(
     "--resume",
     is_flag=True,
-    help="Go on with the run at --out after its last finished epoch. (A study does so without being asked.)",
+    help="Continue the run at --out after its last finished epoch. (A study always continues.)",
 )
 @force_option
 @json_option
@@ -194,11 +234,11 @@ def train(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Train a network; edge-ct models lists them. The best weights by validation loss are kept and scored.
+    """Train a network; `edge-ct models` lists them. The weights with the lowest validation loss are kept and scored.
 
-    Several networks (or all, garg: the 40 of Garg et al., seed-study: four), folds or rounds make a study: one run
-    folder a training below --out, and tables with the papers' figures beside ours. The same command again goes on with
-    a study that was cut short.
+    Several networks (or a group: all, garg for the 40 of Garg et al., seed-study for four), folds or rounds make a
+    study: --out then holds one run folder per training, and tables with the papers' figures beside ours. The same
+    command continues an interrupted study.
 
     \b
     Example:
@@ -208,28 +248,28 @@ def train(
       edge-ct train mobilenetv2 --data slices/ --folds 5 --fold 2 --out runs/fold-2
       edge-ct train garg --data slices/ --folds 5 --rounds 10 --cluster auto --out study
       edge-ct train --from runs/mobilenetv2 --data new/ --out runs/mobilenetv2-2
-    """  # fmt: skip
-    names, asked = tuple(dict.fromkeys(name for group in networks for name in group)), take(options)
-    start, replay = continual.take(options)
+    """
+    names = tuple(dict.fromkeys(name for group in networks for name in group))
+    study_values = take_study_options(options)
+    start, replay = take_continual_options(options)
     if (start is None) == (not names):
-        raise click.UsageError("name a NETWORK to train, or a run to train further with --from")
-    fold = {} if start else one_fold(names, asked)
-    study = not fold and is_study(names, asked)
-    if start and (study or asked["fold"]):
-        raise click.UsageError("--from trains one run further; folds, rounds and clusters are a study's")
+        raise click.UsageError("name a NETWORK to train, or with --from a run to train further")
+    fold = {} if start else single_fold_options(names, study_values)
+    study = not fold and is_study(names, study_values)
+    if start and (study or study_values["fold"]):
+        raise click.UsageError("--from trains a single run further; it does not go with folds, rounds or clusters")
     if study and options["split_seed"] is not None:
-        raise click.UsageError("--split-seed is for a single training; a study splits by --seed")
-    options.update(fold)
+        raise click.UsageError("--split-seed is for a single training; the splits of a study are drawn with --seed")
     quiet_tensorflow()
-    from . import fit
-    from .data.augment import policy
-    from .fitting.options import Options
+    from .fit import train as train_network
+    from .fitting.options import TrainingOptions, with_policy_file
+    from .score.run_scores import print_run
 
-    if options["augment"].endswith(".json"):  # its values, not its name, are what a resumed run must agree on
-        options["policy"] = policy(options["augment"])
+    options = with_policy_file({**options, **fold})
     if study:
-        return run_study(names, data, out, Options("", **options), force and not resume, as_json, asked)
-    if start:
-        return continual.go_on(start, replay, data, out, options, resume, force, as_json)
-    run = fit.train(data, out, Options(*names, **options), resume, force, Progress())
-    return print_run(run.folder, as_json)
+        run_study(names, data, out, TrainingOptions("", **options), force and not resume, as_json, study_values)
+    elif start:
+        train_further(start, replay, data, out, options, resume, force, as_json)
+    else:
+        run = train_network(data, out, TrainingOptions(names[0], **options), resume, force, Progress())
+        print_run(run.folder, as_json)

@@ -1,8 +1,8 @@
-"""Going on with a trained run on new slices, with a replay of the old ones, so that what they taught is not forgotten.
+"""Further training of a run on new slices, with a replay of old slices so that the network does not forget them.
 
-An old slice keeps the part that it fell into for the run: none of its test slices is ever learned from, wherever it
-turns up again. The new slices are split as any are. A share of what is learned from, and of what chooses the epoch, is
-old. Both sets' test parts are scored before and after.
+An old slice keeps the part of the split that it has in the run: the network never learns from one of the run's test
+slices, wherever it turns up again. New slices are split in the usual way. A fraction of the training and of the
+validation slices is old. The test slices of both sets are scored before and after.
 """
 
 from __future__ import annotations
@@ -27,30 +27,44 @@ from edge_ct.system.progress import QUIET, Progress
 
 from . import fit
 from .data import grouping
-from .fit import Prepared
-from .fitting.options import Options
-from .score import predict
+from .fit import PreparedData
+from .fitting.options import TrainingOptions
+from .score.predict import predict_images
 
 with native_output.captured_native_stderr():
     import keras
 
 RESULT = "continual.json"
-# What a network is cannot change when it goes on.
-FIXED = ("network", "size", "alpha", "dropout", "weights", "positive")
-# Of the first training's peak: what has been learned is to be adapted, not learned anew.
-SLOWER = 0.2
+# Options that describe the network and cannot change when it is trained further.
+FIXED_OPTIONS = ("network", "size", "alpha", "dropout", "weights", "positive")
+# Default learning rate as a fraction of the first training's: what the network has learned is only adapted.
+LEARNING_RATE_FACTOR = 0.2
 
 
 class Change(msgspec.Struct, frozen=True):
-    """A test part before and after. mcnemar_p: of so unequal a number of slices that became right and wrong."""
+    """Scores on test slices before and after.
+
+    Attributes:
+        before: Scores of the run that was trained further.
+        after: Scores of the new run.
+        mcnemar_p: p-value of the exact McNemar test on the slices that became right or wrong.
+    """
 
     before: Scores
     after: Scores
     mcnemar_p: float
 
 
-class Continued(msgspec.Struct, frozen=True):
-    """The content of continual.json. replayed: old slices that were learned from; old is None where none was found."""
+class ContinualResult(msgspec.Struct, frozen=True):
+    """Content of continual.json.
+
+    Attributes:
+        base: Run that was trained further.
+        learned: Number of training slices.
+        replayed: Number of old slices among them.
+        old: Scores on the run's own test slices; None if none was found.
+        new: Scores on new test slices.
+    """
 
     base: str
     learned: int
@@ -59,42 +73,59 @@ class Continued(msgspec.Struct, frozen=True):
     new: Change
 
 
-def options(base: Path, given: dict[str, object]) -> Options:
-    """What to train with: as the run at `base` was, but more slowly and with nothing frozen; and what is given.
+def derive_options(base: Path, given: dict[str, object]) -> TrainingOptions:
+    """Derive the options of the further training from those of the run.
 
-    given: fields of `Options` by name. Raises `DataRejected` where `base` is no finished run of one network.
+    By default they are those of the first training, with a lower learning rate and without a frozen backbone.
+
+    Args:
+        base: Run folder.
+        given: Options that are set explicitly, by field name of `TrainingOptions`.
+
+    Raises:
+        DataRejected: `base` is not a finished run of a single network.
     """
-    run = _base(base)
-    first = msgspec.convert(run.info.options, Options)
-    defaults = {"learning_rate": first.learning_rate * SLOWER, "freeze": 0, "teacher": "", "weights": "none"}
-    defaults |= {"folds": 0, "fold": 0}
+    run = _load_base(base)
+    first = msgspec.convert(run.info.options, TrainingOptions)
+    defaults: dict[str, object] = {"freeze": 0, "teacher": "", "weights": "none", "folds": 0, "fold": 0}
+    defaults["learning_rate"] = first.learning_rate * LEARNING_RATE_FACTOR
     if "augment" in given:
         defaults["policy"] = None
     return msgspec.structs.replace(first, **{**defaults, **given, "start": str(base)})
 
 
-def go_on(
+def continue_run(
     data: Path,
     out: Path,
-    options: Options,
+    options: TrainingOptions,
     replay: Path | None = None,
     resume: bool = False,
     force: bool = False,
     progress: Progress = QUIET,
-) -> tuple[Run, Continued]:
-    """Train the run at `options.start` further on a folder or CSV of new slices, and leave a run folder at `out`.
+) -> tuple[Run, ContinualResult]:
+    """Train a run further on new slices and save a new run folder.
 
-    replay: a folder or CSV with the old slices, or some of them, recognised by their pixels; by default where the run
-    at `options.start` found them. Raises as `fit.train`, and `DataRejected` for new slices of other classes and where
-    there is nothing to replay.
+    Args:
+        data: Folder or CSV of new slices.
+        out: Run folder to write.
+        options: Options of the training; `start` is the run folder to start from.
+        replay: Folder or CSV that holds old slices, which are recognised by their pixels; None for where the run at
+            `options.start` found them.
+        resume: True to continue the run at `out`.
+        force: True to replace what is at `out`.
+        progress: Where to report progress.
+
+    Raises:
+        DataRejected: The new slices have other classes, all of them are known, or there is nothing to replay.
+        EdgeCTError: `out` is the run to start from, or exists already.
     """
     options.check()
-    base = _base(Path(options.start))
+    base = _load_base(Path(options.start))
     if base.folder.resolve() == out.resolve():
-        raise EdgeCTError(f"{out}: is the run to go on from; give the new one another --out")
+        raise EdgeCTError(f"{out}: is the run to train further; choose another --out for the new one")
     resumed = resume and (out / "run.json").exists()
     if resumed:
-        prepared = fit.reload(load_run(out), data, progress)
+        prepared = fit.reload_data(load_run(out), data, progress)
     else:
         refuse_existing(out, force)
         prepared = _prepare(base, data, replay, options, progress)
@@ -105,50 +136,52 @@ def go_on(
     return run, result
 
 
-def _base(folder: Path) -> Run:
+def _load_base(folder: Path) -> Run:
     run = load_finished_run(folder)
     if run.info.kind != "network":
         raise DataRejected(f"{folder}: an ensemble cannot be trained further; name one of its members")
     return run
 
 
-def _prepare(base: Run, data: Path, replay: Path | None, options: Options, progress: Progress) -> Prepared:
+def _prepare(base: Run, data: Path, replay: Path | None, options: TrainingOptions, progress: Progress) -> PreparedData:
     new = load(data, options.positive)
     if new.classes != base.info.classes:
         raise DataRejected(
-            f"{data}: its classes are {' and '.join(new.classes)}, those of {base.folder} "
+            f"{data}: its classes are {' and '.join(new.classes)}, but those of {base.folder} are "
             f"{' and '.join(base.info.classes)}"
         )
-    old, old_images, old_parts = _old(base, replay, options, progress)
+    old, old_images, old_parts = _find_old_slices(base, replay, options, progress)
     new_images, known = fit.read_images(new, options.size, progress), base.known()
     fresh = [i for i, sha256 in enumerate(new_images.sha256) if sha256[:16] not in known]
     if len(fresh) < len(new):
-        progress.say(f"{len(new) - len(fresh)} slices of {data} are not new to {base.folder}; they stay what they were")
+        progress.say(f"{len(new) - len(fresh)} slices of {data} are already known to {base.folder} and keep their part")
     if not fresh:
-        raise DataRejected(f"{data}: all its slices are known to {base.folder} already")
-    new, new_images = new.take(fresh), _take(new_images, fresh)
-    everything = _together(old, old_images, new, new_images)
+        raise DataRejected(f"{data}: all its slices are already known to {base.folder}; name a folder with new ones")
+    new, new_images = new.take(fresh), _take_images(new_images, fresh)
+    everything = _concatenate(old, old_images, new, new_images)
     if options.split == "grouped" and new.groups is None:
-        everything = grouping.grouped(replace(everything, groups=None), progress=progress)
-    parts = _parts(base, everything, old_parts, options, progress)
+        everything = grouping.add_likely_groups(replace(everything, groups=None), progress=progress)
+    parts = _assign_parts(base, everything, old_parts, options, progress)
     images = Images(np.concatenate([old_images.images, new_images.images]), old_images.sha256 + new_images.sha256, "")
-    kept = _kept(everything.labels, parts, len(old), options)
-    dataset, images = everything.take(kept), _take(images, kept)
+    kept = _sample_old_slices(everything.labels, parts, len(old), options)
+    dataset, images = everything.take(kept), _take_images(images, kept)
     images = replace(images, fingerprint=fingerprint(images.sha256, dataset.labels))
     root = data if data.is_dir() else data.parent
-    prepared = fit.with_parts(dataset, images, root, [parts[i] for i in kept])
+    prepared = fit.assign_parts(dataset, images, root, [parts[i] for i in kept])
     here = prepared.table.part_of()
     return replace(prepared, seen={sha256: part for sha256, part in known.items() if sha256 not in here})
 
 
-def _old(base: Run, replay: Path | None, options: Options, progress: Progress) -> tuple[Dataset, Images, list[str]]:
-    """The slices of the run's split that are still to be found, with the run's labels, groups and parts."""
+def _find_old_slices(
+    base: Run, replay: Path | None, options: TrainingOptions, progress: Progress
+) -> tuple[Dataset, Images, list[str]]:
+    """Find the slices of the run's split that still exist; return them with the run's labels, groups and parts."""
     table = base.split()
-    where = replay or Path(base.info.data_path)
-    if replay:  # labels are the run's own: a folder may hold its slices in any order
+    source = replay or Path(base.info.data_path)
+    if replay:  # only paths are read, as labels come from the run: the folder may be organised in any way
         paths = tuple(slices.find(replay)) if replay.is_dir() else load(replay, options.positive, True).paths
     else:
-        paths = tuple(path for path in base.dataset().paths if path.is_file()) if where.exists() else ()
+        paths = tuple(path for path in base.dataset().paths if path.is_file()) if source.exists() else ()
     dataset = Dataset(base.info.data.name, paths, np.zeros(len(paths), np.int8), base.info.classes)
     images = fit.read_images(dataset, options.size, progress)
     row = {sha256: i for i, sha256 in enumerate(table.sha256)}
@@ -157,15 +190,15 @@ def _old(base: Run, replay: Path | None, options: Options, progress: Progress) -
     parts = [table.parts[i] for i in rows]
     if options.replay_share and "train" not in parts:
         raise DataRejected(
-            f"{where}: holds no slice that {base.folder} was trained on; say with --replay where they are, or go on "
-            "without them by --replay-share 0"
+            f"{source}: holds no slice that {base.folder} was trained on; name their folder with --replay, or train "
+            "without them: --replay-share 0"
         )
     groups = tuple(table.groups[i] for i in rows)
-    return replace(dataset.take(found), labels=table.labels[rows], groups=groups), _take(images, found), parts
+    return replace(dataset.take(found), labels=table.labels[rows], groups=groups), _take_images(images, found), parts
 
 
-def _together(old: Dataset, old_images: Images, new: Dataset, new_images: Images) -> Dataset:
-    """Old slices, then new ones. Where only some have a group, each of the others is one of its own."""
+def _concatenate(old: Dataset, old_images: Images, new: Dataset, new_images: Images) -> Dataset:
+    """Concatenate old and new slices. If only some have a group, each of the others gets a group of its own."""
     groups = (old.groups or ()) + (new.groups or ("",) * len(new))
     hashes = old_images.sha256 + new_images.sha256
     return Dataset(
@@ -179,8 +212,10 @@ def _together(old: Dataset, old_images: Images, new: Dataset, new_images: Images
     )
 
 
-def _parts(base: Run, everything: Dataset, old: list[str], options: Options, progress: Progress) -> list[str]:
-    """One part a slice, "" for one to leave out. The first ones, the old, have theirs."""
+def _assign_parts(
+    base: Run, everything: Dataset, old: list[str], options: TrainingOptions, progress: Progress
+) -> list[str]:
+    """Return the part of each slice; "" for one to leave out. The old slices come first and keep their part."""
     parts = old + [""] * (len(everything) - len(old))
     free = list(range(len(old), len(everything)))
     if options.split == "grouped" and everything.groups:
@@ -194,40 +229,42 @@ def _parts(base: Run, everything: Dataset, old: list[str], options: Options, pro
         free = [i for i in free if everything.groups[i] not in homes]
         torn = parts.count("") - len(free)
         if torn:
-            progress.say(f"{torn} new slices are left out: their groups lie in several parts of {base.folder}")
+            progress.say(
+                f"{torn} new slices are left out: their groups are in several parts of the split of {base.folder}"
+            )
     dataset = everything.take(free)
-    dealt = split(dataset, options.split, options.drawn_with, options.validation, options.test)
-    for i, part in zip(free, dealt, strict=True):
+    new_parts = split(dataset, options.split, options.effective_split_seed, options.validation, options.test)
+    for i, part in zip(free, new_parts, strict=True):
         parts[i] = part
     return parts
 
 
-def _kept(labels: np.ndarray, parts: Sequence[str], old: int, options: Options) -> list[int]:
-    """Indices of all new slices, of the old test slices, and of as many other old ones as the share asks for."""
+def _sample_old_slices(labels: np.ndarray, parts: Sequence[str], old: int, options: TrainingOptions) -> list[int]:
+    """Return the indices of all new slices, all old test slices, and a random sample of the other old slices."""
     kept = [i for i, part in enumerate(parts) if part and (i >= old or part == "test")]
     generator = np.random.default_rng(options.seed)
     for part in ("train", "validation"):
-        fresh = sum(own == part for own in parts[old:])
-        there = np.array([i for i, own in enumerate(parts[:old]) if own == part], int)
-        wanted = min(len(there), round(fresh * options.replay_share / (1 - options.replay_share)))
-        for label in (0, 1):  # as they are mixed in the old part
-            own = generator.permutation(there[labels[there] == label])
-            kept += own[: round(wanted * len(own) / max(1, len(there)))].tolist()
+        fresh = sum(name == part for name in parts[old:])
+        candidates = np.array([i for i, name in enumerate(parts[:old]) if name == part], int)
+        wanted = min(len(candidates), round(fresh * options.replay_share / (1 - options.replay_share)))
+        for label in (0, 1):  # in the proportion of the old slices
+            drawn = generator.permutation(candidates[labels[candidates] == label])
+            kept += drawn[: round(wanted * len(drawn) / max(1, len(candidates)))].tolist()
     return sorted(kept)
 
 
-def _take(images: Images, indices: Sequence[int]) -> Images:
-    """The images at `indices`, without a fingerprint."""
+def _take_images(images: Images, indices: Sequence[int]) -> Images:
+    """Select images by index; the result has no fingerprint."""
     return Images(images.images[list(indices)], tuple(images.sha256[i] for i in indices), "")
 
 
-def _compare(base: Run, run: Run, prepared: Prepared, progress: Progress) -> Continued:
+def _compare(base: Run, run: Run, prepared: PreparedData, progress: Progress) -> ContinualResult:
     table, known = prepared.table, base.known()
     tested = table.where("test")
     images = prepared.images.images[tested]
     load_model = partial(keras.saving.load_model, compile=False)
     before, after = (
-        predict.probabilities(own.load_model(load_model), own.info.preprocess, images, progress) for own in (base, run)
+        predict_images(own.load_model(load_model), own.info.preprocess, images, progress) for own in (base, run)
     )
     is_old = np.array([sha256[:16] in known for sha256 in table.sha256])
 
@@ -237,7 +274,7 @@ def _compare(base: Run, run: Run, prepared: Prepared, progress: Progress) -> Con
         return Change(score(labels, before[chosen]), score(labels, after[chosen]), p)
 
     train = table.where("train")
-    return Continued(
+    return ContinualResult(
         base=str(base.folder),
         learned=len(train),
         replayed=int(is_old[train].sum()),

@@ -1,7 +1,7 @@
-"""The training loop: split, fit with early stopping, keep the best weights, score them, leave a run folder.
+"""The training loop: split the slices, train with early stopping, keep the best weights, score them, save a run folder.
 
 Everything drawn at random is drawn from (seed, epoch, slice), and a checkpoint is written after each epoch, so a
-training that was killed and resumed sees what an unbroken one sees.
+training that was killed and resumed gives the same result as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -28,24 +28,31 @@ from edge_ct.system.files import fresh_folder, refuse_existing
 from edge_ct.system.progress import QUIET, Progress
 
 from .data import grouping
-from .fitting import optimise
-from .fitting.batches import Batches, Targets
-from .fitting.checkpoint import Checkpoint, saving
-from .fitting.options import Options
+from .fitting.batches import Batches, TargetFunction
+from .fitting.checkpoint import Checkpoint, replace_with_saved
+from .fitting.optimise import balanced_weights, compile_model, convert_precision, soft_targets
+from .fitting.options import TrainingOptions
 from .fitting.teacher import Teacher
-from .score import predict, run_scores
-from .zoo import build
+from .score.predict import predict_images
+from .score.run_scores import write_run_scores
+from .zoo.architectures import find
+from .zoo.builder import build
 
 with native_output.captured_native_stderr():
     import keras
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
-    """Slices in memory and the part each fell into. root: the folder that the table's paths are relative to.
+class PreparedData:
+    """Slices in memory, each assigned to a part of the split.
 
-    seen: first 16 hex digits of a pixel identity -> part, of slices that are not among these, but that a network which
-    the training starts from was made with.
+    Attributes:
+        dataset: Paths, labels and groups.
+        images: The preprocessed slices, in the same order.
+        table: Split table: the part of each slice.
+        root: Folder that the paths of the table are relative to.
+        seen: Parts of slices outside the data set that the network to train further was made with; keys are the first
+            16 hex digits of a pixel identity.
     """
 
     dataset: Dataset
@@ -55,51 +62,62 @@ class Prepared:
     seen: dict[str, str] = field(default_factory=dict)
 
 
-def train(data: Path, out: Path, options: Options, resume: bool, force: bool, progress: Progress = QUIET) -> Run:
-    """Train a network on a folder or CSV of slices, and leave a run folder at `out`.
+def train(
+    data: Path, out: Path, options: TrainingOptions, resume: bool, force: bool, progress: Progress = QUIET
+) -> Run:
+    """Train a network on a folder or CSV of slices and save a run folder.
 
-    resume: go on from the last finished epoch of the run at `out`; `data` and `options` must be what it was made with.
-    Raises `DataRejected` for data that cannot be used, `EdgeCTError` where `out` holds something else.
+    Args:
+        data: Folder with one sub-folder per class, or CSV file.
+        out: Run folder.
+        options: Options of the training.
+        resume: True to continue the run at `out` after its last finished epoch; `data` and `options` must be the same.
+        force: True to replace what is at `out`.
+        progress: Where to report progress.
+
+    Raises:
+        DataRejected: The data cannot be used, or differ from those of the run to resume.
+        EdgeCTError: `out` exists and holds something else.
     """
     options.check()
     if resume and (out / "run.json").exists():
-        if run := _finished(out, options, progress):
+        if run := _finished_run(out, options, progress):
             return run
-        return train_prepared(reload(load_run(out), data, progress), out, options, progress)
+        return train_prepared(reload_data(load_run(out), data, progress), out, options, progress)
     refuse_existing(out, force)
-    _build(options)  # a wrong weights file is found before the slices are read
-    return train_prepared(prepare(data, options, progress), out, options, progress, anew=True)
+    _build_network(options)  # to detect a wrong weights file before the slices are read
+    return train_prepared(prepare_data(data, options, progress), out, options, progress, anew=True)
 
 
-def prepare(data: Path, options: Options, progress: Progress = QUIET) -> Prepared:
-    """Read the slices and split them as the options say."""
-    dataset, images = read(data, options, progress)
-    seed, validation = options.drawn_with, options.validation
+def prepare_data(data: Path, options: TrainingOptions, progress: Progress = QUIET) -> PreparedData:
+    """Read the slices and split them according to the options."""
+    dataset, images = read_slices(data, options, progress)
+    seed, validation = options.effective_split_seed, options.validation
     parts = (
         folds(dataset, options.split, options.folds, seed, validation)[options.fold - 1]
         if options.fold
         else split(dataset, options.split, seed, validation, options.test)
     )
-    return with_parts(dataset, images, data if data.is_dir() else data.parent, parts)
+    return assign_parts(dataset, images, data if data.is_dir() else data.parent, parts)
 
 
-def read(data: Path, options: Options, progress: Progress = QUIET) -> tuple[Dataset, Images]:
-    """The slices in memory, and with groups where the split wants some and none are named."""
+def read_slices(data: Path, options: TrainingOptions, progress: Progress = QUIET) -> tuple[Dataset, Images]:
+    """Read the slices; for a grouped split of data without groups, guess which slices belong to one patient."""
     dataset = load(data, options.positive)
     images = read_images(dataset, options.size, progress)
     if options.split == "grouped" and dataset.groups is None:
-        dataset = grouping.grouped(dataset, progress=progress)
+        dataset = grouping.add_likely_groups(dataset, progress=progress)
     return dataset, images
 
 
 def read_images(dataset: Dataset, size: int, progress: Progress = QUIET) -> Images:
-    """Every slice of a dataset, as the networks of that size see it."""
+    """Read every slice of a data set and preprocess it to `size` pixels a side."""
     with progress.bar("reading slices", len(dataset)) as on_done:
         return load_images(dataset, Preprocess(size), on_done)
 
 
-def with_parts(dataset: Dataset, images: Images, root: Path, parts: Sequence[str]) -> Prepared:
-    """A dataset in memory, split: parts has one of `dataset.PARTS` a slice."""
+def assign_parts(dataset: Dataset, images: Images, root: Path, parts: Sequence[str]) -> PreparedData:
+    """Combine slices in memory with the part of each slice (one of `dataset.PARTS`)."""
     table = SplitTable(
         paths=tuple(os.path.relpath(path, root) for path in dataset.paths),
         labels=dataset.labels,
@@ -107,172 +125,212 @@ def with_parts(dataset: Dataset, images: Images, root: Path, parts: Sequence[str
         parts=tuple(parts),
         sha256=images.sha256,
     )
-    return Prepared(dataset, images, table, root)
+    return PreparedData(dataset, images, table, root)
 
 
 def train_prepared(
-    prepared: Prepared,
+    prepared: PreparedData,
     out: Path,
-    options: Options,
+    options: TrainingOptions,
     progress: Progress = QUIET,
     start: Callable[[], Any] | None = None,
     anew: bool = False,
 ) -> Run:
-    """Train on slices in memory; a run at `out` that was begun with the same options and slices is gone on with.
+    """Train on slices in memory and save a run folder.
 
-    start: makes the network to begin with; by default it is built from the options. anew: in the place of a run at
-    `out`, whatever it was. Raises as `train`.
+    A run at `out` that was started with the same options and slices is resumed.
+
+    Args:
+        prepared: Slices and their split.
+        out: Run folder.
+        options: Options of the training.
+        progress: Where to report progress.
+        start: Returns the network to start from; by default it is built from the options.
+        anew: True to replace a run at `out`.
+
+    Raises:
+        DataRejected: The run at `out` was started with other options or slices, or the teacher does not fit.
     """
     options.check()
-    resumed = not anew and (out / "run.json").exists()
-    if resumed:
-        if run := _finished(out, options, progress):
+    run = None
+    if not anew and (out / "run.json").exists():
+        if run := _finished_run(out, options, progress):
             return run
         run = load_run(out)
         if run.split().part_of() != prepared.table.part_of():
-            raise DataRejected(f"{out}: was started on other slices, or on another split of them")
-    teacher = None
-    if options.teacher:  # before anything is written or overwritten
-        if Path(options.teacher).resolve() == out.resolve():
-            raise EdgeCTError(f"{out}: is the teacher; give the student another --out")
-        teacher = Teacher(Path(options.teacher), prepared.dataset.classes, prepared.table)
-    if not resumed:
-        fresh_folder(out, "run.json")
-        run = Run(out, _info(options, prepared))
-        write_split(out / "split.csv", prepared.table)
-        write_seen_slices(out, prepared.seen)
-        save_run_info(out, run.info)  # last: a folder with a run.json can be resumed
+            raise DataRejected(f"{out}: was started with other slices, or with another split of them")
+    teacher = _load_teacher(prepared, out, options)  # before anything is written or overwritten
+    if run is None:
+        run = _start_run(prepared, out, options)
     malloc.keep_freed_memory()
-    with native_output.captured_native_stderr():  # it imports TensorFlow, whichever backend there is
+    with native_output.captured_native_stderr():  # Keras imports TensorFlow here, whatever the backend is
         keras.utils.set_random_seed(options.seed)
-    model = _fit(run, prepared, options, progress, start or (lambda: _build(options)), teacher)
-    return finish(run, model, prepared, progress)
+    model = _fit(run, prepared, options, progress, start or (lambda: _build_network(options)), teacher)
+    return finish_run(run, model, prepared, progress)
 
 
-def _finished(out: Path, options: Options, progress: Progress) -> Run | None:
-    """The run at `out` if it has finished; raises `DataRejected` where it was started with other options."""
+def _load_teacher(prepared: PreparedData, out: Path, options: TrainingOptions) -> Teacher | None:
+    if not options.teacher:
+        return None
+    if Path(options.teacher).resolve() == out.resolve():
+        raise EdgeCTError(f"{out}: is the folder of the teacher; choose another --out for the student")
+    return Teacher(Path(options.teacher), prepared.dataset.classes, prepared.table)
+
+
+def _start_run(prepared: PreparedData, out: Path, options: TrainingOptions) -> Run:
+    fresh_folder(out, "run.json")
+    run = Run(out, _run_info(options, prepared))
+    write_split(out / "split.csv", prepared.table)
+    write_seen_slices(out, prepared.seen)
+    save_run_info(out, run.info)  # last, because a folder with a run.json can be resumed
+    return run
+
+
+def _finished_run(out: Path, options: TrainingOptions, progress: Progress) -> Run | None:
+    """Return the run at `out` if it is finished; raise `DataRejected` if it was started with other options."""
     run = load_run(out)
-    if msgspec.convert(run.info.options, Options) != options:
-        raise DataRejected(f"{out}: was started with other options; resume it with the same, or begin anew")
+    if msgspec.convert(run.info.options, TrainingOptions) != options:
+        raise DataRejected(
+            f"{out}: was started with other options; resume it with the same ones, or start again with --force"
+        )
     if run.info.finished:
-        progress.say(f"{out}: has finished already")
+        progress.say(f"{out}: this run is already finished")
         return run
     return None
 
 
-def _build(options: Options) -> Any:
+def _build_network(options: TrainingOptions) -> Any:
     weights = None if options.weights == "none" else options.weights
-    return build.build(keras, options.network, options.size, options.alpha, weights, options.dropout)
+    return build(keras, options.network, options.size, options.alpha, weights, options.dropout)
 
 
-def reload(run: Run, data: Path, progress: Progress) -> Prepared:
-    """The slices and the split that a run was begun with. Raises `DataRejected` where they are others by now."""
+def reload_data(run: Run, data: Path, progress: Progress) -> PreparedData:
+    """Read the slices of a run again, with their split; raise `DataRejected` if they have changed."""
     table, dataset = run.split(), run.dataset(data)
     images = read_images(dataset, run.info.preprocess.size, progress)
     if images.fingerprint != run.info.data.fingerprint:
-        raise DataRejected(f"{data}: not the slices that {run.folder} was started with")
-    return Prepared(dataset, images, table, data if data.is_dir() else data.parent)
+        raise DataRejected(f"{data}: these are not the slices that {run.folder} was started with")
+    return PreparedData(dataset, images, table, data if data.is_dir() else data.parent)
 
 
-def _info(options: Options, prepared: Prepared) -> RunInfo:
+def _run_info(options: TrainingOptions, prepared: PreparedData) -> RunInfo:
     parts = prepared.table.parts
     return RunInfo(
         schema=1,
         kind="network",
-        # Parameters are counted when there is a network.
-        network=Network(options.network, options.alpha if options.network == "mobilenetv2" else None, 0),
+        # The parameters are counted at the end.
+        network=Network(options.network, options.alpha if find(options.network).takes_alpha else None, 0),
         preprocess=Preprocess(options.size),
         classes=prepared.dataset.classes,
         data=Data(
             name=prepared.dataset.name,
             fingerprint=prepared.images.fingerprint,
             split=options.split,
-            seed=options.drawn_with,
+            seed=options.effective_split_seed,
             counts={part: parts.count(part) for part in PARTS},
         ),
         data_path=str(prepared.root.resolve()),
         options=msgspec.to_builtins(options),
-        versions=versions(),
+        versions=package_versions(),
     )
 
 
-def versions() -> dict[str, str]:
-    """Packages that the result depends on."""
+def package_versions() -> dict[str, str]:
+    """Return the versions of the packages that a training depends on."""
     names = ("edge-ct", "keras", keras.backend.backend(), "numpy", "opencv-python-headless")
     return {name: version(name) for name in names}
 
 
 def _fit(
     run: Run,
-    prepared: Prepared,
-    options: Options,
+    prepared: PreparedData,
+    options: TrainingOptions,
     progress: Progress,
     start: Callable[[], Any],
     teacher: Teacher | None,
 ) -> Any:
+    """Train, with the backbone frozen at first if the options ask for it, and return the best model."""
     checkpoint = Checkpoint(run.folder, options, progress)
-    preprocess, images, labels = run.info.preprocess, prepared.images.images, prepared.dataset.labels
-    train_part, validation_part = prepared.table.where("train"), prepared.table.where("validation")
-    batch = min(options.batch, len(train_part))
-    steps = max(1, len(train_part) // batch)
-    learn, judge = _targets(options, teacher)
-    views = images[train_part]
-    if teacher and teacher.size > options.size:
-        views = read_images(prepared.dataset.take(train_part), teacher.size, progress).images
-    weights = optimise.balanced_weights(labels[train_part]) if options.class_weights else None
+    training_rows = prepared.table.where("train")
+    batch = min(options.batch, len(training_rows))
+    steps = max(1, len(training_rows) // batch)
+    training, validation = _make_batches(run, prepared, options, progress, teacher, batch)
     for begin, end, frozen in ((0, min(options.freeze, options.epochs), True), (options.freeze, options.epochs, False)):
         if checkpoint.done or checkpoint.next_epoch >= end:
             continue
-        # Between the two phases as well: Keras leaves the averaged weights behind, where there are some.
+        # The model is restored between the two phases as well: Keras leaves averaged weights in it, if there are any.
         model = checkpoint.restore()
         if model is None:
-            model = optimise.in_precision(start(), options.precision)
-        optimise.compile_model(model, options, steps * (options.epochs - begin), frozen)
+            model = convert_precision(start(), options.precision)
+        compile_model(model, options, steps * (options.epochs - begin), frozen)
         if checkpoint.next_epoch > begin:
             checkpoint.restore_optimizer(model)
         model.fit(
-            Batches(
-                views,
-                labels[train_part],
-                preprocess,
-                batch,
-                options.augmentation(),
-                options.seed,
-                checkpoint.next_epoch,
-                learn,
-                weights,
-            ),
-            validation_data=Batches(images[validation_part], labels[validation_part], preprocess, 64, targets=judge),
+            training(checkpoint.next_epoch),
+            validation_data=validation,
             epochs=end,
             initial_epoch=checkpoint.next_epoch,
             callbacks=checkpoint.callbacks(),
-            shuffle=False,  # `Batches` does, repeatably; Keras would shuffle them once more, and otherwise each time
+            shuffle=False,  # `Batches` shuffles reproducibly; Keras would shuffle the batches again
             verbose=0,
         )
-    return optimise.in_precision(checkpoint.best(), "float32")
+    return convert_precision(checkpoint.best(), "float32")
 
 
-def _targets(options: Options, teacher: Teacher | None) -> tuple[Targets | None, Targets | None]:
-    """What training and validation slices are compared with; None is the label."""
+def _make_batches(
+    run: Run,
+    prepared: PreparedData,
+    options: TrainingOptions,
+    progress: Progress,
+    teacher: Teacher | None,
+    batch: int,
+) -> tuple[Callable[[int], Batches], Batches]:
+    """Return a function from the first epoch to the training batches, and the validation batches."""
+    preprocess, images, labels = run.info.preprocess, prepared.images.images, prepared.dataset.labels
+    training, validation = prepared.table.where("train"), prepared.table.where("validation")
+    training_targets, validation_targets = _targets(options, teacher)
+    views = images[training]
+    if teacher and teacher.size > options.size:
+        views = read_images(prepared.dataset.take(training), teacher.size, progress).images
+    weights = balanced_weights(labels[training]) if options.class_weights else None
+
+    def training_batches(epoch: int) -> Batches:
+        return Batches(
+            views,
+            labels[training],
+            preprocess,
+            batch,
+            augment=options.augmentation(),
+            seed=options.seed,
+            epoch=epoch,
+            targets=training_targets,
+            class_weights=weights,
+        )
+
+    return training_batches, Batches(images[validation], labels[validation], preprocess, 64, targets=validation_targets)
+
+
+def _targets(options: TrainingOptions, teacher: Teacher | None) -> tuple[TargetFunction | None, TargetFunction | None]:
+    """Return the functions that compute the training and the validation targets; None stands for the labels."""
     if not options.soft_targets:
         return None, None
 
-    def learn(labels: np.ndarray, images: np.ndarray) -> np.ndarray:
+    def training_targets(labels: np.ndarray, images: np.ndarray) -> np.ndarray:
         soft = teacher(images) if teacher else None
-        return optimise.targets(labels, options.label_smoothing, soft, options.mixing, options.temperature)
+        return soft_targets(labels, options.label_smoothing, soft, options.mixing, options.temperature)
 
-    # Validation is by the labels, so that its loss means the same whatever is learned from.
-    return learn, lambda labels, images: optimise.targets(labels)
+    # Validation uses the labels, so that its loss is comparable whatever the training targets are.
+    return training_targets, lambda labels, images: soft_targets(labels)
 
 
-def finish(run: Run, model: Any, prepared: Prepared, progress: Progress) -> Run:
-    """Save the best model, its predictions and scores, and mark the run as finished."""
-    with saving(run.model_path) as temporary:
+def finish_run(run: Run, model: Any, prepared: PreparedData, progress: Progress) -> Run:
+    """Save the model, its predictions and scores, and mark the run as finished."""
+    with replace_with_saved(run.model_path) as temporary:
         model.save(temporary)
     network = msgspec.structs.replace(run.info.network, parameters=model.count_params())
     info = msgspec.structs.replace(run.info, network=network, finished=True)
-    probabilities = predict.probabilities(model, run.info.preprocess, prepared.images.images, progress)
-    run_scores.write(run.folder, prepared.table, probabilities, info)
+    probabilities = predict_images(model, run.info.preprocess, prepared.images.images, progress)
+    write_run_scores(run.folder, prepared.table, probabilities, info)
     save_run_info(run.folder, info)
     shutil.rmtree(run.folder / "checkpoint", ignore_errors=True)
     return Run(run.folder, info)

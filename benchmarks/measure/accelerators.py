@@ -1,4 +1,7 @@
-"""Where Keras computes: the GPU that its backend finds, or the processor; never one in place of the other unsaid."""
+"""The device that Keras computes on: the GPU that its backend finds, or the processor.
+
+A measurement never falls back silently from a GPU that was asked for to the processor.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +12,22 @@ from typing import Any, Literal
 import msgspec
 
 from edge_ct.errors import EdgeCTError, MissingExtra
-from edge_ct.system import native_output
 from edge_ct.system.host import processors
+from edge_ct.system.native_output import captured_native_stderr
 
 from .machine import describe
 
-Wanted = Literal["auto", "cpu", "gpu"]
+WantedDevice = Literal["auto", "cpu", "gpu"]
 
 
 class Device(msgspec.Struct, frozen=True):
-    """What runs compute on. kind: `cpu` or `gpu`; backend: Keras and the framework below it, with versions.
+    """What a run is computed on.
 
-    threads: of the processor, within one operation; 1 on a GPU, whose own parallelism has no such number.
+    Attributes:
+        kind: `cpu` or `gpu`.
+        name: Name of the processor or GPU.
+        backend: Keras and the framework below it, with versions.
+        threads: Processor threads within one operation; 1 on a GPU.
     """
 
     kind: Literal["cpu", "gpu"]
@@ -29,12 +36,18 @@ class Device(msgspec.Struct, frozen=True):
     threads: int
 
 
-def choose(wanted: Wanted, threads: int) -> Device:
-    """Settle on a device before any network is loaded. threads: of TensorFlow on a CPU; 0 leaves it its own number.
+def choose_device(wanted: WantedDevice, threads: int) -> Device:
+    """Choose a device before any network is loaded.
 
-    Raises `EdgeCTError` where a GPU is asked for by name and the backend finds none.
+    Args:
+        wanted: `auto` takes a GPU if there is one.
+        threads: TensorFlow's threads within one operation on the processor; 0 keeps TensorFlow's default.
+
+    Raises:
+        EdgeCTError: A GPU was asked for by name and the backend finds none.
+        MissingExtra: Keras is not installed.
     """
-    with native_output.captured_native_stderr():
+    with captured_native_stderr():
         try:
             import keras
         except ModuleNotFoundError as error:
@@ -45,45 +58,48 @@ def choose(wanted: Wanted, threads: int) -> Device:
         if gpu:
             return Device("gpu", gpu, backend, 1)
         if wanted == "gpu":
-            raise EdgeCTError(f"no GPU: {backend} finds none on this machine; --ensemble-device cpu measures without")
-        return Device("cpu", describe().cpu, backend, _on_cpu(framework, threads))
+            raise EdgeCTError(
+                f"no GPU: {backend} finds none on this machine; measure on the processor with --device cpu "
+                "(--ensemble-device cpu for a report)"
+            )
+        return Device("cpu", describe().cpu, backend, _set_up_cpu(framework, threads))
 
 
 def find_gpu(framework: str) -> str | None:
-    """The name of the first GPU that Keras' backend computes on; None where it finds none."""
-    found: Any
+    """Return the name of the first GPU that Keras' backend computes on, or None if it finds none."""
+    gpus: Any
     if framework == "tensorflow":
         import tensorflow
 
-        found = tensorflow.config.list_physical_devices("GPU")
-        if not found:
+        gpus = tensorflow.config.list_physical_devices("GPU")
+        if not gpus:
             return None
-        details = tensorflow.config.experimental.get_device_details(found[0])
-        return str(details.get("device_name", found[0].name))
+        details = tensorflow.config.experimental.get_device_details(gpus[0])
+        return str(details.get("device_name", gpus[0].name))
     if framework == "torch":
         import torch
 
         return str(torch.cuda.get_device_name(0)) if torch.cuda.is_available() else None
     import jax
 
-    found = [device for device in jax.devices() if device.platform == "gpu"]
-    return str(found[0].device_kind) if found else None
+    gpus = [device for device in jax.devices() if device.platform == "gpu"]
+    return str(gpus[0].device_kind) if gpus else None
 
 
-def scope(device: Device) -> AbstractContextManager[Any]:
-    """Inside, Keras computes on `device`."""
+def device_scope(device: Device) -> AbstractContextManager[Any]:
+    """Return a context in which Keras computes on `device`."""
     import keras
 
     return keras.device("cpu:0") if device.kind == "cpu" else nullcontext()
 
 
-def _on_cpu(framework: str, threads: int) -> int:
-    """Returns the threads that the framework works with."""
+def _set_up_cpu(framework: str, threads: int) -> int:
+    """Limit TensorFlow to the processor, and return the number of threads that the framework works with."""
     if framework != "tensorflow":
         return processors()
     import tensorflow
 
-    with suppress(RuntimeError):  # it has begun to work already
+    with suppress(RuntimeError):  # TensorFlow refuses changes once it has started to work
         tensorflow.config.set_visible_devices([], "GPU")
         tensorflow.config.threading.set_intra_op_parallelism_threads(threads)
     return tensorflow.config.threading.get_intra_op_parallelism_threads() or processors()

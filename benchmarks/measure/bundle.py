@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from edge_ct import slices
-from edge_ct.bundle import read_bundle
+from edge_ct.bundle import Bundle, read_bundle
 from edge_ct.classifier import Classifier
 from edge_ct.errors import InputRejected
 from edge_ct.phantom import make_slice
@@ -29,18 +29,19 @@ from .timing import Latency, measure, queries, summarise, timer_ns
 
 COLD_STARTS = 5
 PHANTOM_SIZE = 512
+MAX_SLICES = 256
 
 
-class OfThreads(msgspec.Struct, frozen=True):
-    """Both distributions at one number of interpreter threads."""
+class ThreadLatency(msgspec.Struct, frozen=True):
+    """Both latency distributions at one number of interpreter threads."""
 
     threads: int
     model_only: Latency
     end_to_end: Latency
 
 
-class OfBatch(msgspec.Struct, frozen=True):
-    """A run's network at one batch size: the time of a batch, and slices a second."""
+class BatchLatency(msgspec.Struct, frozen=True):
+    """The median time of a batch of a run's network, and the slices per second that it gives."""
 
     batch: int
     batch_ms: float
@@ -48,16 +49,34 @@ class OfBatch(msgspec.Struct, frozen=True):
 
 
 class Benchmark(msgspec.Struct, frozen=True):
-    """What `benchmark --json` prints.
+    """What `edge-ct benchmark --json` prints.
 
-    model_only: a preprocessed image to outputs and probability. end_to_end: file bytes to Result. cold_start_ms: median
-    time of a new process from start to end, classifying one slice; peak_rss_mb: the most memory such a process held.
-    slices_per_second: end to end, sustained, one worker. quick: fewer queries than a report needs.
-
-    by_threads: the two distributions at each number of threads asked for, the first of which is the one above.
-    by_workers: a folder judged by several workers. by_batch: a run's batch sizes; a bundle has none. resident_mb: what
-    the measuring process held in the end. timer_ns: what each figure holds too much. before, after: the machine's
-    condition. device, precision, backend: what computed.
+    Attributes:
+        model: Name and seal of the bundle, or name of the run.
+        bytes: Size of the file or files.
+        slices: The slices that were measured on, in words.
+        quick: Whether there were fewer queries than a report needs.
+        model_only: Time from a preprocessed image to outputs and probability.
+        end_to_end: Time from the bytes of a file to a result.
+        cold_start_ms: Median time of a new process that classifies one slice, from its start to its end.
+        peak_rss_mb: Highest resident memory of such a process.
+        slices_per_second: End-to-end throughput of one worker, sustained.
+        machine: The machine that was measured.
+        parameters: Number of parameters.
+        macs: Multiply-accumulates of one inference.
+        by_threads: Both distributions at each number of threads; the first are also `model_only` and `end_to_end`.
+        by_workers: Throughput of a folder that several workers judge.
+        by_batch: Batch sizes of a run; empty for a bundle.
+        cold_starts_ms: Times of all cold starts.
+        resident_mb: Resident memory of the measuring process at the end.
+        timer_ns: Time that the timer itself adds to each query.
+        before: Condition of the machine before the measurement.
+        after: Condition of the machine after it.
+        device: What computed: `cpu`, or `gpu:` and its name.
+        precision: Number format of the network.
+        backend: Runtime or framework, with its version.
+        profile: Time of each operator, where asked for.
+        loadgen: Results of MLPerf's load generator, where asked for.
     """
 
     model: str
@@ -72,9 +91,9 @@ class Benchmark(msgspec.Struct, frozen=True):
     machine: Machine
     parameters: int = 0
     macs: int = 0
-    by_threads: tuple[OfThreads, ...] = ()
+    by_threads: tuple[ThreadLatency, ...] = ()
     by_workers: tuple[Throughput, ...] = ()
-    by_batch: tuple[OfBatch, ...] = ()
+    by_batch: tuple[BatchLatency, ...] = ()
     cold_starts_ms: tuple[float, ...] = ()
     resident_mb: float | None = None
     timer_ns: float = 0.0
@@ -87,117 +106,162 @@ class Benchmark(msgspec.Struct, frozen=True):
     loadgen: LoadGen | None = None
 
 
-def benchmark(
-    bundle: Path,
-    data: Path | None,
-    threads: Sequence[int] = (1,),
-    workers: Sequence[int] = (),
-    quick: bool = False,
-    with_profile: bool = False,
-    logs: Path | None = None,
-    progress: Progress = QUIET,
-) -> Benchmark:
-    """Measure a bundle on the slices of a folder or, without one, on 512 px phantoms.
+class BundleOptions(msgspec.Struct, frozen=True):
+    """How a bundle is measured.
 
-    logs: a folder for LoadGen's logs; without one it is not run.
-    Raises `ModelRejected` for a bundle that fails verification, `InputRejected` where no slice can be read.
+    Attributes:
+        data: Folder or CSV of slices; None measures on 512 px phantoms.
+        threads: Numbers of interpreter threads; the first counts as the result.
+        workers: Numbers of workers that judge a folder; empty leaves this out.
+        quick: Whether 200 queries are enough.
+        profile: Whether each operator is timed.
+        loadgen_logs: Folder for the logs of MLPerf's load generator; None leaves it out.
     """
-    opened = read_bundle(bundle)
-    classifier = Classifier(opened, threads[0])
+
+    data: Path | None = None
+    threads: Sequence[int] = (1,)
+    workers: Sequence[int] = ()
+    quick: bool = False
+    profile: bool = False
+    loadgen_logs: Path | None = None
+
+
+def measure_bundle(path: Path, options: BundleOptions, progress: Progress = QUIET) -> Benchmark:
+    """Measure a bundle on this machine.
+
+    Raises:
+        ModelRejected: The bundle fails verification.
+        InputRejected: No slice can be read.
+    """
+    bundle = read_bundle(path)
+    classifier = Classifier(bundle, options.threads[0])
     classifier.check_golden()
-    before = condition()
-    contents = phantom_files() if data is None else readable(data)
-    rows, rates = [], []
-    for number in threads:
-        own = classifier if number == threads[0] else Classifier(opened, number)
-        row, rate = _of_threads(own, contents, number, quick, progress)
-        rows.append(row)
-        rates.append(rate)
+    machine, before = describe(), condition()
+    contents = phantom_files() if options.data is None else read_slice_files(options.data)
+    rows, slices_per_second = _measure_threads(classifier, bundle, contents, options, progress)
     resident = resident_mb()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "slice.png"
-        path.write_bytes(contents[0])
-        command = [sys.executable, "-m", "edge_ct", "classify", str(path), "--model", str(bundle), "--json"]
-        starts = cold_starts(command, COLD_STARTS, progress)
-    by_load = None
-    if logs:
-        images = _prepared(classifier, contents)
-        by_load = mlperf_loadgen.run(lambda i: classifier.infer(images[i]), len(images), *queries(quick), logs)
-    by_workers: tuple[Throughput, ...] = ()
-    if workers:
-        # One thread a worker, whatever was asked above: workers share the cores already.
-        alone = next((row for row in rows if row.threads == 1), None)
-        alone = alone or _of_threads(Classifier(opened), contents, 1, True, progress)[0]
-        cores = describe().cores
-        by_workers = throughput(bundle, contents, workers, cores, alone.model_only.p50_ms, progress)
+    starts = _measure_cold_starts(path, contents[0], progress)
     return Benchmark(
         model=classifier.identity,
-        bytes=len(opened.content),
-        slices=named(contents, data),
-        quick=quick,
+        bytes=len(bundle.content),
+        slices=describe_slices(contents, options.data),
+        quick=options.quick,
         model_only=rows[0].model_only,
         end_to_end=rows[0].end_to_end,
         cold_start_ms=float(np.median([wall for wall, _ in starts])),
         peak_rss_mb=max(memory for _, memory in starts),
-        slices_per_second=rates[0],
-        machine=describe(),
-        parameters=opened.manifest.network.parameters,
-        macs=operator_times.count_macs(opened.model),
+        slices_per_second=slices_per_second,
+        machine=machine,
+        parameters=bundle.manifest.network.parameters,
+        macs=operator_times.count_macs(bundle.model),
         by_threads=tuple(rows),
-        by_workers=by_workers,
+        by_workers=_measure_workers(path, bundle, contents, rows, machine, options.workers, progress),
         cold_starts_ms=tuple(round(wall, 2) for wall, _ in starts),
         resident_mb=resident,
         timer_ns=timer_ns(),
         before=before,
         after=condition(),
-        precision=opened.manifest.variant,
-        backend=describe().runtime,
-        profile=operator_times.profile(opened.model, threads[0], progress) if with_profile else None,
-        loadgen=by_load,
+        precision=bundle.manifest.variant,
+        backend=machine.runtime,
+        profile=operator_times.profile(bundle.model, options.threads[0], progress) if options.profile else None,
+        loadgen=_run_loadgen(classifier, contents, options),
     )
 
 
-def _of_threads(
+def _measure_threads(
+    classifier: Classifier, bundle: Bundle, contents: Sequence[bytes], options: BundleOptions, progress: Progress
+) -> tuple[list[ThreadLatency], float]:
+    """Return the latencies at each number of threads, and the slices per second at the first."""
+    measured = []
+    for threads in options.threads:
+        engine = classifier if threads == options.threads[0] else Classifier(bundle, threads)
+        measured.append(_measure_one_thread_count(engine, contents, threads, options.quick, progress))
+    return [row for row, _ in measured], measured[0][1]
+
+
+def _measure_one_thread_count(
     classifier: Classifier, contents: Sequence[bytes], threads: int, quick: bool, progress: Progress
-) -> tuple[OfThreads, float]:
-    """The two distributions, and slices a second end to end."""
-    images = _prepared(classifier, contents)
+) -> tuple[ThreadLatency, float]:
+    """Return both distributions, and the slices per second end to end."""
+    images = _preprocess(classifier, contents)
     count, seconds = queries(quick)
-    said = f", {threads} threads" if threads > 1 else ""
+    label = f", {threads} threads" if threads > 1 else ""
     model_only, _ = measure(
-        lambda i: classifier.infer(images[i % len(images)]), count, seconds, f"model only{said}", progress
+        lambda i: classifier.infer(images[i % len(images)]), count, seconds, f"model only{label}", progress
     )
     end_to_end, rate = measure(
-        lambda i: classifier.classify(contents[i % len(contents)]), count, seconds, f"end to end{said}", progress
+        lambda i: classifier.classify(contents[i % len(contents)]), count, seconds, f"end to end{label}", progress
     )
-    return OfThreads(threads, summarise(model_only, threads), summarise(end_to_end, threads)), rate
+    return ThreadLatency(threads, summarise(model_only, threads), summarise(end_to_end, threads)), rate
 
 
-def _prepared(classifier: Classifier, contents: Sequence[bytes]) -> list[np.ndarray]:
+def _measure_cold_starts(path: Path, content: bytes, progress: Progress) -> list[tuple[float, float]]:
+    """Return milliseconds and peak MB of new processes that classify one slice."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "slice.png"
+        file.write_bytes(content)
+        command = [sys.executable, "-m", "edge_ct", "classify", str(file), "--model", str(path), "--json"]
+        return cold_starts(command, COLD_STARTS, progress)
+
+
+def _measure_workers(
+    path: Path,
+    bundle: Bundle,
+    contents: Sequence[bytes],
+    rows: Sequence[ThreadLatency],
+    machine: Machine,
+    workers: Sequence[int],
+    progress: Progress,
+) -> tuple[Throughput, ...]:
+    if not workers:
+        return ()
+    # Workers share the cores already, so each has one thread, whatever numbers of threads were measured before.
+    one_thread = next((row for row in rows if row.threads == 1), None)
+    one_thread = one_thread or _measure_one_thread_count(Classifier(bundle), contents, 1, True, progress)[0]
+    return throughput(path, contents, workers, machine.cores, one_thread.model_only.p50_ms, progress)
+
+
+def _run_loadgen(classifier: Classifier, contents: Sequence[bytes], options: BundleOptions) -> LoadGen | None:
+    if options.loadgen_logs is None:
+        return None
+    images = _preprocess(classifier, contents)
+    count, seconds = queries(options.quick)
+    return mlperf_loadgen.run(lambda i: classifier.infer(images[i]), len(images), count, seconds, options.loadgen_logs)
+
+
+def _preprocess(classifier: Classifier, contents: Sequence[bytes]) -> list[np.ndarray]:
     return [classifier.manifest.preprocess(slices.decode(content, "slice").pixels) for content in contents]
 
 
-def named(contents: Sequence[bytes], data: Path | None) -> str:
-    """What was measured on, for people."""
+def describe_slices(contents: Sequence[bytes], data: Path | None) -> str:
+    """Return what was measured on, in words."""
     return f"{len(contents)} phantoms of {PHANTOM_SIZE} px" if data is None else f"{len(contents)} of {data.name}"
 
 
 def phantom_files(count: int = 16) -> list[bytes]:
-    """PNG files of phantom slices, 512 px, as a scanner's export would be."""
+    """Return PNG files of 512 px phantom slices, the size of a scanner's export."""
     encoded = (
         cv2.imencode(".png", make_slice(i, 2 + i % 4, i % 2 == 0, PHANTOM_SIZE, seed=11).image)[1] for i in range(count)
     )
     return [content.tobytes() for content in encoded]
 
 
-def readable(data: Path) -> list[bytes]:
-    """Up to 256 slice files of a folder, or of a CSV with a column `path`, spread over it."""
+def read_slice_files(data: Path) -> list[bytes]:
+    """Return the bytes of at most 256 readable slices, spread evenly over a data set.
+
+    Args:
+        data: A file, a folder, or a CSV with a column `path`.
+
+    Raises:
+        InputRejected: No file is a readable slice.
+    """
     if data.suffix.lower() == ".csv":
-        found = [data.parent / row["path"] for row in DictReader(data.open(newline="", encoding="utf-8-sig"))]
+        with data.open(newline="", encoding="utf-8-sig") as file:
+            paths = [data.parent / row["path"] for row in DictReader(file)]
     else:
-        found = slices.find(data) if data.is_dir() else [data]
+        paths = slices.find(data) if data.is_dir() else [data]
     contents = []
-    for path in found[:: max(1, len(found) // 256)][:256]:
+    for path in paths[:: max(1, len(paths) // MAX_SLICES)][:MAX_SLICES]:
         try:
             content = slices.read_bytes(path)
             slices.decode(content, str(path))
@@ -205,5 +269,5 @@ def readable(data: Path) -> list[bytes]:
             continue
         contents.append(content)
     if not contents:
-        raise InputRejected(f"{data}: no readable slice")
+        raise InputRejected(f"{data}: no readable slice; name a folder or CSV of CT slices")
     return contents

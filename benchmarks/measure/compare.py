@@ -1,10 +1,9 @@
-"""Two measurements, side by side: what changed, and whether the machine's own unrest explains it.
+"""Compare two measurements: what changed, and whether noise of the machine explains it.
 
-A distribution is stored with the medians of twenty consecutive blocks of its queries. Resampling the blocks of both
-measurements gives a 99 % interval of the ratio of their medians. A change counts where that interval leaves 1 out, and
-is a regression where the ratio, too, is past the tolerance. Between two processes a machine may differ by more than
-within one: what is closer than the tolerance is never called a regression. Sizes and memory have no distribution and go
-by the tolerance alone.
+A latency distribution is stored with the medians of twenty consecutive blocks of queries. Resampling the blocks of both
+measurements gives a 99 % interval of the ratio of their medians. A change counts if that interval excludes 1, and is a
+regression if the ratio also exceeds the tolerance: two processes on one machine can differ by more than the blocks of
+one process do. Sizes and memory have no distribution, so the tolerance alone decides for them.
 """
 
 from __future__ import annotations
@@ -22,15 +21,22 @@ from .bundle import Benchmark
 from .timing import Latency
 
 RESAMPLES = 4000
-# Fewer blocks than that do not tell noise from a change.
+# With fewer blocks, noise cannot be told from a change.
 _FEWEST = 5
 Verdict = Literal["regression", "worse", "same", "better"]
 
 
 class Change(msgspec.Struct, frozen=True):
-    """One measure of both. ratio: after / before; low, high: its 99 % interval, None where there is no distribution.
+    """One quantity in both measurements.
 
-    verdict: `worse` is a change beyond noise that the tolerance allows.
+    Attributes:
+        model: Name of the model.
+        measure: Name of the quantity.
+        before: Value in the first measurement.
+        after: Value in the second one.
+        ratio: `after` divided by `before`.
+        low: Lower end of the ratio's 99 % interval; None if there is no distribution. `high` is the upper end.
+        verdict: `worse` is a change beyond noise that the tolerance allows.
     """
 
     model: str
@@ -44,7 +50,13 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """tolerance: per cent. notes: what makes the two hard to compare."""
+    """All changes between two measurements.
+
+    Attributes:
+        tolerance: Per cent by which a quantity may become worse.
+        changes: One entry a model and quantity.
+        notes: Differences that make the two measurements hard to compare.
+    """
 
     tolerance: float
     changes: tuple[Change, ...]
@@ -52,14 +64,18 @@ class Comparison(msgspec.Struct, frozen=True):
 
     @property
     def regressions(self) -> tuple[Change, ...]:
-        """The changes past the tolerance."""
+        """Changes for the worse that exceed the tolerance."""
         return tuple(change for change in self.changes if change.verdict == "regression")
 
 
 def read(path: Path) -> dict[str, Benchmark]:
-    """What `benchmark --json` or `benchmark report` wrote: name of the model without its seal -> measurement.
+    """Read a file of `benchmark --json`, or the report.json of `benchmark report`.
 
-    Raises `EdgeCTError` for anything else.
+    Returns:
+        Name of each model, without its seal -> measurement.
+
+    Raises:
+        EdgeCTError: The file is neither, or holds no measurement.
     """
     try:
         content = path.read_bytes()
@@ -69,57 +85,68 @@ def read(path: Path) -> dict[str, Benchmark]:
         fields = msgspec.json.decode(content, type=dict[str, msgspec.Raw])
         if "subjects" in fields:
             rows = msgspec.json.decode(fields["subjects"], type=list[dict[str, msgspec.Raw]])
-            found = [msgspec.json.decode(row["benchmark"], type=Benchmark | None) for row in rows]
+            benchmarks = [msgspec.json.decode(row["benchmark"], type=Benchmark | None) for row in rows]
         else:
-            found = [msgspec.json.decode(content, type=Benchmark)]
+            benchmarks = [msgspec.json.decode(content, type=Benchmark)]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError) as error:
-        raise EdgeCTError(f"{path}: not what edge-ct benchmark --json or report writes: {error}") from error
-    measured = {own.model.partition("@")[0]: own for own in found if own is not None}
+        raise EdgeCTError(f"{path}: not a file of `edge-ct benchmark --json` or a report.json: {error}") from error
+    measured = {benchmark.model.partition("@")[0]: benchmark for benchmark in benchmarks if benchmark is not None}
     if not measured:
-        raise EdgeCTError(f"{path}: holds no measurement")
+        raise EdgeCTError(f"{path}: holds no measurement; every model of the report failed")
     return measured
 
 
 def compare(before: dict[str, Benchmark], after: dict[str, Benchmark], tolerance: float) -> Comparison:
-    """Compare the models that both hold; where each holds one, those two, whatever they are called.
+    """Compare the models that are in both measurements; if each has one model, these two, whatever their names.
 
-    tolerance: how much worse, in per cent, is no regression. Raises `EdgeCTError` where no model is in both.
+    Args:
+        before: The first measurement, as `read` returns it.
+        after: The second one.
+        tolerance: Per cent by which a quantity may become worse without being a regression.
+
+    Raises:
+        EdgeCTError: No model is in both.
     """
     notes = []
     if len(before) == len(after) == 1:
-        pairs = [(next(iter(after)), *before.values(), *after.values())]
+        pairs = [(next(iter(after)), next(iter(before.values())), next(iter(after.values())))]
         if before.keys() != after.keys():
-            notes.append(f"two models: {next(iter(before))} before, {next(iter(after))} after")
+            notes.append(f"the models have different names: {next(iter(before))} before, {next(iter(after))} after")
     else:
         pairs = [(name, before[name], after[name]) for name in before if name in after]
         for word, extra in (("before", before.keys() - after.keys()), ("after", after.keys() - before.keys())):
             if extra:
                 notes.append(f"only {word}: {', '.join(sorted(extra))}")
     if not pairs:
-        raise EdgeCTError("no model is in both measurements")
+        raise EdgeCTError("no model is in both measurements; compare measurements of the same models")
     changes: list[Change] = []
     for name, old, new in pairs:
-        notes += [f"{name}: {note}" for note in _unlike(old, new)]
+        notes += [f"{name}: {note}" for note in _differences(old, new)]
         changes += _changes(name, old, new, tolerance / 100)
     return Comparison(tolerance, tuple(changes), tuple(dict.fromkeys(notes)))
 
 
 def enforce(comparison: Comparison) -> None:
-    """Raise `GateFailed` where something is worse by more than allowed."""
+    """Raise `GateFailed` if there is a regression."""
     if comparison.regressions:
         worst = max(comparison.regressions, key=lambda change: change.ratio)
         raise GateFailed(
-            f"{len(comparison.regressions)} regressions past {comparison.tolerance:g} %; the largest: {worst.model}, "
+            f"{len(comparison.regressions)} regressions past {comparison.tolerance:g} %; the largest is {worst.model}, "
             f"{worst.measure} {worst.before:g} before, {worst.after:g} after ({100 * (worst.ratio - 1):+.1f} %)"
         )
 
 
 def ratio_interval(before: Sequence[float], after: Sequence[float]) -> tuple[float, float]:
-    """99 % bootstrap interval of median(after) / median(before), of blocks; the same on every call."""
+    """Return a 99 % bootstrap interval of median(after) / median(before); the same on every call.
+
+    Args:
+        before: Medians of blocks of queries.
+        after: The same of the second measurement.
+    """
     generator = np.random.default_rng(0)
     medians = [
-        np.median(np.asarray(own)[generator.integers(0, len(own), (RESAMPLES, len(own)))], axis=1)
-        for own in (before, after)
+        np.median(np.asarray(blocks)[generator.integers(0, len(blocks), (RESAMPLES, len(blocks)))], axis=1)
+        for blocks in (before, after)
     ]
     low, high = np.percentile(medians[1] / medians[0], [0.5, 99.5])
     return float(low), float(high)
@@ -141,13 +168,13 @@ def _changes(name: str, old: Benchmark, new: Benchmark, tolerance: float) -> Ite
 def _distributions(old: Benchmark, new: Benchmark) -> Iterator[tuple[str, Latency, Latency]]:
     rows = {row.threads: row for row in old.by_threads}
     pairs = [(rows[row.threads], row) for row in new.by_threads if row.threads in rows]
-    if not pairs:  # measurements of earlier versions
+    if not pairs:  # a measurement of an earlier version has no `by_threads`
         yield "model_only", old.model_only, new.model_only
         yield "end_to_end", old.end_to_end, new.end_to_end
     for first, second in pairs:
-        said = f" ({first.threads} threads)" if first.threads > 1 else ""
-        yield f"model_only{said}", first.model_only, second.model_only
-        yield f"end_to_end{said}", first.end_to_end, second.end_to_end
+        suffix = f" ({first.threads} threads)" if first.threads > 1 else ""
+        yield f"model_only{suffix}", first.model_only, second.model_only
+        yield f"end_to_end{suffix}", first.end_to_end, second.end_to_end
 
 
 def _change(
@@ -174,17 +201,17 @@ def _change(
     return Change(name, measure, before, after, ratio, low, high, verdict)
 
 
-def _unlike(old: Benchmark, new: Benchmark) -> Iterator[str]:
+def _differences(old: Benchmark, new: Benchmark) -> Iterator[str]:
     for field in ("cpu", "cores", "architecture", "governor", "python", "runtime"):
         first, second = getattr(old.machine, field), getattr(new.machine, field)
         if first != second:
-            yield f"another machine or software: {field} was {first}, is {second}"
+            yield f"different machine or software: {field} was {first} and is {second}"
     for field in ("slices", "device"):
         first, second = getattr(old, field), getattr(new, field)
         if first != second:
-            yield f"measured on {first} before, on {second} after"
+            yield f"different {field}: {first} before, {second} after"
     if old.quick or new.quick:
-        yield "a quick measurement: too few queries for a report"
-    for word, own in (("before", old), ("after", new)):
-        if not own.model_only.block_p50s:
-            yield f"no blocks of queries {word}: noise cannot be told from a change"
+        yield "quick measurement: too few queries for a report"
+    for word, benchmark in (("before", old), ("after", new)):
+        if not benchmark.model_only.block_p50s:
+            yield f"the measurement {word} has no blocks of queries: noise cannot be told from a change"

@@ -1,4 +1,9 @@
-"""Latency and memory of a trained run, in Keras at full precision: what a bundle made of it is to be compared with."""
+"""Latency and memory of a trained run in Keras at full precision, to compare its bundles with.
+
+    python -m edge_ct.benchmarks.measure.keras_run RUN SLICE DEVICE
+
+is the cold start: a new process that loads the run's networks and scores one slice.
+"""
 
 from __future__ import annotations
 
@@ -14,142 +19,188 @@ import numpy as np
 
 from edge_ct import slices
 from edge_ct.network_analysis.macs import count_macs
+from edge_ct.preprocess import Preprocess
 from edge_ct.run import load_finished_run
 from edge_ct.system.progress import QUIET, Progress
 
-from . import accelerators, bundle
-from .accelerators import Device, Wanted
-from .bundle import Benchmark, OfBatch, OfThreads
+from .accelerators import Device, WantedDevice, choose_device, device_scope
+from .bundle import (
+    COLD_STARTS,
+    BatchLatency,
+    Benchmark,
+    ThreadLatency,
+    describe_slices,
+    phantom_files,
+    read_slice_files,
+)
 from .machine import condition, describe
 from .processes import cold_starts, resident_mb
 from .timing import measure, queries, summarise, timer_ns
 
-# The best one is looked for among these.
+# The best batch size is looked for among these.
 BATCHES = (1, 8, 32, 64)
 _BATCH_SECONDS, _QUICK_BATCH_SECONDS = 10.0, 1.0
 
 
-def benchmark(
-    folder: Path,
-    data: Path | None,
-    threads: int,
-    quick: bool,
-    progress: Progress = QUIET,
-    wanted: Wanted = "auto",
-    batches: Sequence[int] = BATCHES,
-) -> Benchmark:
-    """As `latency.benchmark`, of a run folder; of an ensemble, all its members, one after the other.
+class RunOptions(msgspec.Struct, frozen=True):
+    """How a run is measured.
 
-    threads: within one operation, where TensorFlow is the backend and has not begun to work; else as many are reported
-    as there are. Raises `DataRejected` for what is no finished run, `EdgeCTError` for a GPU asked for by name that is
-    not there.
+    Attributes:
+        data: Folder or CSV of slices; None measures on 512 px phantoms.
+        threads: Threads within one operation, if the backend is TensorFlow and has not started to work yet.
+        quick: Whether 200 queries are enough.
+        device: Where to compute; a missing GPU that was asked for by name is an error.
+        batches: Batch sizes to measure.
+    """
+
+    data: Path | None = None
+    threads: int = 1
+    quick: bool = False
+    device: WantedDevice = "auto"
+    batches: Sequence[int] = BATCHES
+
+
+class LoadedNetwork(msgspec.Struct, frozen=True):
+    """A Keras model and the preprocessing that belongs to it."""
+
+    preprocess: Preprocess
+    model: Any
+
+
+class _Timings(msgspec.Struct, frozen=True):
+    latency: ThreadLatency
+    slices_per_second: float
+    by_batch: tuple[BatchLatency, ...]
+    precision: str
+    macs: int
+
+
+def measure_run(folder: Path, options: RunOptions, progress: Progress = QUIET) -> Benchmark:
+    """Measure a run folder in Keras; of an ensemble all members, one after the other.
+
+    Raises:
+        DataRejected: The folder is not a finished run.
+        EdgeCTError: A GPU was asked for by name and there is none.
     """
     run = load_finished_run(folder)
-    device = accelerators.choose(wanted, threads)
+    device = choose_device(options.device, options.threads)
     before = condition()
-    contents = bundle.phantom_files() if data is None else bundle.readable(data)
-    count, seconds = queries(quick)
-    with accelerators.scope(device):
-        networks = _networks(folder)
-        images = [[_input(network, content) for network in networks] for content in contents]
-        model_only, _ = measure(
-            lambda i: [
-                _infer(network, image) for network, image in zip(networks, images[i % len(images)], strict=True)
-            ],
-            count,
-            seconds,
-            "model only",
-            progress,
-        )
-        end_to_end, rate = measure(
-            lambda i: [_infer(network, _input(network, contents[i % len(contents)])) for network in networks],
-            count,
-            seconds,
-            "end to end",
-            progress,
-        )
-        by_batch = tuple(_of_batch(networks, images, batch, quick, progress) for batch in batches)
-        dtypes = sorted({str(model.compute_dtype) for _, model in networks})
-    with tempfile.TemporaryDirectory() as work:
-        path = Path(work) / "slice.png"
-        path.write_bytes(contents[0])
-        command = [sys.executable, "-m", __spec__.name, str(folder), str(path), wanted]
-        starts = cold_starts(command, 1 if quick else bundle.COLD_STARTS, progress)
-    row = OfThreads(device.threads, summarise(model_only, device.threads), summarise(end_to_end, device.threads))
+    contents = phantom_files() if options.data is None else read_slice_files(options.data)
+    timings = _measure_networks(folder, contents, device, options, progress)
+    starts = _measure_cold_starts(folder, contents[0], options, progress)
     return Benchmark(
         model=run.name,
         bytes=sum(member.model_path.stat().st_size for member in run.members()),
-        slices=bundle.named(contents, data),
-        quick=quick,
-        model_only=row.model_only,
-        end_to_end=row.end_to_end,
+        slices=describe_slices(contents, options.data),
+        quick=options.quick,
+        model_only=timings.latency.model_only,
+        end_to_end=timings.latency.end_to_end,
         cold_start_ms=float(np.median([wall for wall, _ in starts])),
         peak_rss_mb=max(memory for _, memory in starts),
-        slices_per_second=rate,
+        slices_per_second=timings.slices_per_second,
         machine=msgspec.structs.replace(describe(), runtime=device.backend),
         parameters=sum(member.info.network.parameters for member in run.members()),
-        macs=sum(count_macs(model) for _, model in networks),
-        by_threads=(row,),
-        by_batch=by_batch,
+        macs=timings.macs,
+        by_threads=(timings.latency,),
+        by_batch=timings.by_batch,
         cold_starts_ms=tuple(round(wall, 2) for wall, _ in starts),
         resident_mb=resident_mb(),
         timer_ns=timer_ns(),
         before=before,
         after=condition(),
         device=device.kind if device.kind == "cpu" else f"gpu: {device.name}",
-        precision=" and ".join(dtypes),
+        precision=timings.precision,
         backend=device.backend,
     )
 
 
-def _of_batch(
-    networks: Sequence[tuple[Any, Any]],
+def _measure_networks(
+    folder: Path, contents: Sequence[bytes], device: Device, options: RunOptions, progress: Progress
+) -> _Timings:
+    count, seconds = queries(options.quick)
+    with device_scope(device):
+        networks = _load_networks(folder)
+        images = [[_preprocess(network, content) for network in networks] for content in contents]
+
+        def infer(index: int) -> None:
+            for network, image in zip(networks, images[index % len(images)], strict=True):
+                _infer(network, image)
+
+        def classify(index: int) -> None:
+            for network in networks:
+                _infer(network, _preprocess(network, contents[index % len(contents)]))
+
+        model_only, _ = measure(infer, count, seconds, "model only", progress)
+        end_to_end, rate = measure(classify, count, seconds, "end to end", progress)
+        by_batch = tuple(_measure_batch(networks, images, batch, options.quick, progress) for batch in options.batches)
+    return _Timings(
+        latency=ThreadLatency(
+            device.threads, summarise(model_only, device.threads), summarise(end_to_end, device.threads)
+        ),
+        slices_per_second=rate,
+        by_batch=by_batch,
+        precision=" and ".join(sorted({str(network.model.compute_dtype) for network in networks})),
+        macs=sum(count_macs(network.model) for network in networks),
+    )
+
+
+def _measure_batch(
+    networks: Sequence[LoadedNetwork],
     images: Sequence[Sequence[np.ndarray]],
     batch: int,
     quick: bool,
     progress: Progress,
-) -> OfBatch:
-    """Prepared slices through every network, a batch at a time."""
-    stacked = [
+) -> BatchLatency:
+    """Time preprocessed slices through every network, one batch at a time."""
+    batches = [
         np.concatenate([images[i % len(images)][member] for i in range(batch)]) for member in range(len(networks))
     ]
-    times, _ = measure(
-        lambda i: [model.predict_on_batch(own) for (_, model), own in zip(networks, stacked, strict=True)],
-        1,
-        _QUICK_BATCH_SECONDS if quick else _BATCH_SECONDS,
-        f"batches of {batch}",
-        progress,
-        warm_up=2,
-    )
+
+    def predict(index: int) -> None:
+        for network, stacked in zip(networks, batches, strict=True):
+            network.model.predict_on_batch(stacked)
+
+    seconds = _QUICK_BATCH_SECONDS if quick else _BATCH_SECONDS
+    times, _ = measure(predict, 1, seconds, f"batches of {batch}", progress, warm_up=2)
     median = float(np.median(times))
-    return OfBatch(batch, median, 1000 * batch / median)
+    return BatchLatency(batch, median, 1000 * batch / median)
 
 
-def _networks(folder: Path) -> list[tuple[Any, Any]]:
+def _measure_cold_starts(
+    folder: Path, content: bytes, options: RunOptions, progress: Progress
+) -> list[tuple[float, float]]:
+    with tempfile.TemporaryDirectory() as work:
+        file = Path(work) / "slice.png"
+        file.write_bytes(content)
+        command = [sys.executable, "-m", __spec__.name, str(folder), str(file), options.device]
+        return cold_starts(command, 1 if options.quick else COLD_STARTS, progress)
+
+
+def _load_networks(folder: Path) -> list[LoadedNetwork]:
     import keras
 
     load_model = partial(keras.saving.load_model, compile=False)
-    return [(own.info.preprocess, own.load_model(load_model)) for own in load_finished_run(folder).members()]
+    members = load_finished_run(folder).members()
+    return [LoadedNetwork(member.info.preprocess, member.load_model(load_model)) for member in members]
 
 
-def _input(network: tuple[Any, Any], content: bytes) -> np.ndarray:
-    preprocess, _ = network
-    return np.asarray(preprocess.normalise(preprocess(slices.decode(content, "slice").pixels)))[np.newaxis]
+def _preprocess(network: LoadedNetwork, content: bytes) -> np.ndarray:
+    pixels = network.preprocess(slices.decode(content, "slice").pixels)
+    return np.asarray(network.preprocess.normalise(pixels))[np.newaxis]
 
 
-def _infer(network: tuple[Any, Any], image: np.ndarray) -> float:
-    _, model = network
-    logits = model.predict_on_batch(image)[0]
+def _infer(network: LoadedNetwork, image: np.ndarray) -> float:
+    logits = network.model.predict_on_batch(image)[0]
     return float(1 / (1 + np.exp(logits[0] - logits[1])))
 
 
-def main(folder: str, path: str, wanted: str) -> None:
-    """From nothing to the members' probabilities of one slice: what a cold start is."""
-    device: Device = accelerators.choose(cast(Wanted, wanted), 1)
+def main(folder: str, path: str, device: str) -> None:
+    """Load the run's networks and score one slice: what a cold start consists of."""
+    chosen = choose_device(cast(WantedDevice, device), 1)
     content = slices.read_bytes(Path(path))
-    with accelerators.scope(device):
-        for network in _networks(Path(folder)):
-            _infer(network, _input(network, content))
+    with device_scope(chosen):
+        for network in _load_networks(Path(folder)):
+            _infer(network, _preprocess(network, content))
 
 
 if __name__ == "__main__":

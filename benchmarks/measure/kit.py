@@ -1,7 +1,7 @@
-"""All that a device needs to measure a bundle, as one archive: the bundle, edge-ct itself, and `run.sh`.
+"""An archive with everything that measures a bundle on another machine: the bundle, edge-ct itself, and `run.sh`.
 
-Without wheels the device's Python must have the base dependencies; with them (`--platform`) it needs Python and nothing
-else, no network either. `--host` sends the same archive over ssh and runs it there.
+Without wheels the device's Python must have the base dependencies; with them (`--platform`) Python alone is enough, and
+no network is needed. `--host` sends the same archive over ssh and runs it there.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from edge_ct.system.files import write_bytes
 from .bundle import Benchmark
 
 FOLDER = "edge-ct-benchmark-kit"
-_ROOMS = ("edge_ct", "edge_ct.device_app", "edge_ct.benchmarks")
+_PACKAGES = ("edge_ct", "edge_ct.device_app", "edge_ct.benchmarks")
 RUN = """#!/bin/sh
-# Measures model.tflite on this machine and prints JSON; arguments are those of `edge-ct benchmark run`.
+# Measures model.tflite on this machine and prints JSON; takes the options of `edge-ct benchmark run`.
 # PYTHON=/path/to/python3 sh run.sh --quick > result.json
 set -e
 cd "$(dirname "$0")"
@@ -41,13 +41,13 @@ if [ -d wheels ]; then
     python=env/bin/python
 fi
 if ! "$python" -c "import click, cv2, msgspec, numpy" 2>/dev/null; then
-    echo "edge-ct: $python on this machine lacks edge-ct's base dependencies; install them, name another with" \\
+    echo "edge-ct: $python on this machine lacks edge-ct's base dependencies; install them, name another Python with" \\
         "PYTHON=..., or make the kit with --platform" 1>&2
     exit 6
 fi
 PYTHONPATH="$PWD/lib${PYTHONPATH:+:$PYTHONPATH}" exec "$python" -m edge_ct benchmark run model.tflite --json "$@"
 """
-README = """Unpack on the device and run, without a network:
+README = """Unpack the archive on the device and run the script; no network is needed:
 
     tar xzf kit.tar.gz && sh edge-ct-benchmark-kit/run.sh > result.json
 
@@ -57,7 +57,15 @@ Compare two results with `edge-ct benchmark compare`. Research use only; not a m
 
 
 def pack(bundle: Path, wheels: Sequence[Path] = ()) -> bytes:
-    """The archive, gzipped tar. Raises `ModelRejected` for a bundle that fails verification."""
+    """Return the archive, a gzipped tar.
+
+    Args:
+        bundle: The bundle to measure.
+        wheels: Wheels of the base dependencies to include.
+
+    Raises:
+        ModelRejected: The bundle fails verification.
+    """
     content = read_bundle(bundle).content
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
@@ -71,10 +79,17 @@ def pack(bundle: Path, wheels: Sequence[Path] = ()) -> bytes:
     return buffer.getvalue()
 
 
-def write(bundle: Path, out: Path, platform: str | None, python_version: str) -> int:
-    """Write the archive; returns its bytes. platform: a wheel tag as pip has it, or `here`; None leaves wheels out.
+def write_kit(bundle: Path, out: Path, platform: str | None, python_version: str) -> int:
+    """Write the archive and return its size in bytes.
 
-    Raises `EdgeCTError` where pip finds no wheels.
+    Args:
+        bundle: The bundle to measure.
+        out: The archive.
+        platform: pip's platform tag of the wheels to include, or `here` for this machine; None includes none.
+        python_version: Python version of the wheels, such as `3.11`.
+
+    Raises:
+        EdgeCTError: pip finds no wheels.
     """
     with tempfile.TemporaryDirectory() as work:
         wheels = _download(Path(work), platform, python_version) if platform else []
@@ -83,67 +98,83 @@ def write(bundle: Path, out: Path, platform: str | None, python_version: str) ->
     return len(content)
 
 
-def measure_on(host: str, bundle: Path, words: Sequence[str], python: str, ssh: str) -> Benchmark:
-    """Send the archive to `host`, run it in a temporary folder there, and bring the measurement home.
+def remote_options(threads: Sequence[int], workers: Sequence[int], profile: bool, quick: bool) -> list[str]:
+    """Return options of `benchmark run` as words, for `measure_on_host`."""
+    words = ["--threads", ",".join(map(str, threads))]
+    words += ["--workers", ",".join(map(str, workers))] if workers else []
+    return [*words, *["--profile"] * profile, *["--quick"] * quick]
 
-    words: options of `benchmark run`. python: on the host. ssh: the command that reaches it. Raises `EdgeCTError` with
-    what the host said where it fails, under its exit code.
+
+def measure_on_host(host: str, bundle: Path, words: Sequence[str], python: str, ssh: str) -> Benchmark:
+    """Send the archive to a host, run it in a temporary folder there, and return the measurement.
+
+    Args:
+        host: `USER@HOST`, as ssh takes it.
+        bundle: The bundle to measure.
+        words: Options of `benchmark run`.
+        python: Python on the host.
+        ssh: Command that reaches the host.
+
+    Raises:
+        EdgeCTError: The measurement failed; the message holds the host's last line and exit code.
     """
     if host.startswith("-"):
-        raise EdgeCTError(f"{host}: not a host")
-    there = (
+        raise EdgeCTError(f"{host}: not a host name; write USER@HOST")
+    remote_script = (
         'd=$(mktemp -d) && trap \'rm -rf "$d"\' EXIT && tar xzf - -C "$d" && '
         f'PYTHON={shlex.quote(python)} sh "$d/{FOLDER}/run.sh" {shlex.join(words)}'
     )
-    command = [*shlex.split(ssh), host, there]
+    command = [*shlex.split(ssh), host, remote_script]
     try:
         done = subprocess.run(command, input=pack(bundle), capture_output=True, check=False)
     except OSError as error:
         raise EdgeCTError(f"{command[0]}: cannot be run: {error.strerror}") from error
     if done.returncode:
         lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
-        raise EdgeCTError(f"{host}: {lines[-1].removeprefix('edge-ct: ')} (exit code {done.returncode} there)")
+        raise EdgeCTError(f"{host}: {lines[-1].removeprefix('edge-ct: ')} (exit code {done.returncode} on the host)")
     try:
         return msgspec.json.decode(done.stdout, type=Benchmark)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise EdgeCTError(f"{host}: what it answers is no measurement: {error}") from error
+        raise EdgeCTError(f"{host}: the answer is not a measurement: {error}") from error
 
 
 def _sources() -> list[tuple[str, Path]]:
-    """(name inside lib/, file) of the rooms that a device needs."""
-    found = []
-    for room in _ROOMS:
-        spec = importlib.util.find_spec(room)
+    """Return (name inside lib/, file) of the packages that a device needs."""
+    files = []
+    for package in _PACKAGES:
+        spec = importlib.util.find_spec(package)
         assert spec is not None and spec.submodule_search_locations
         folder = Path(spec.submodule_search_locations[0])
-        files = [file for file in folder.rglob("*.py") if room != "edge_ct" or not _in_a_wing(file.relative_to(folder))]
-        found += [(f"{room.replace('.', '/')}/{file.relative_to(folder)}", file) for file in sorted(files)]
-    return found
+        for file in sorted(folder.rglob("*.py")):
+            name = file.relative_to(folder)
+            if package != "edge_ct" or not _is_in_wing(name):
+                files.append((f"{package.replace('.', '/')}/{name}", file))
+    return files
 
 
-def _in_a_wing(file: Path) -> bool:
-    """Whether an installed edge_ct/ holds the file for a wing."""
+def _is_in_wing(file: Path) -> bool:
+    """Return whether a file below an installed edge_ct/ belongs to another package than the floor."""
     return file.parts[0] in ("train", "convert", "device_app", "benchmarks", "recipes")
 
 
 def _download(work: Path, platform: str, python_version: str) -> list[Path]:
-    """The wheels of the base dependencies, by pip."""
+    """Download the wheels of the base dependencies with pip."""
     base = [line for line in requires("edge-ct") or [] if "extra ==" not in line]
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary", ":all:", "--dest", str(work)]
     if platform != "here":
         command += ["--platform", platform, "--python-version", python_version]
-        # pip judges markers by this machine, not by the target.
+        # pip evaluates environment markers on this machine, not on the target.
         machine = "armv7l" if "armv7" in platform else "aarch64"
-        base = [line.partition(";")[0] for line in base if _meant_for(line, machine)]
+        base = [line.partition(";")[0] for line in base if _applies_to(line, machine)]
     done = subprocess.run([*command, *base], capture_output=True, text=True, check=False)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no reason given"]
-        raise EdgeCTError(f"pip finds no wheels for {platform}: {lines[-1]}")
+        raise EdgeCTError(f"pip finds no wheels for {platform}: {lines[-1]}; check --platform and --python-version")
     return sorted(work.glob("*.whl"))
 
 
-def _meant_for(requirement: str, machine: str) -> bool:
-    """Of the markers that edge-ct's base dependencies have: 32-bit Arm, or everything else."""
+def _applies_to(requirement: str, machine: str) -> bool:
+    """Evaluate the only markers of edge-ct's base dependencies: 32-bit Arm, or everything else."""
     marker = requirement.partition(";")[2]
     if "platform_machine" not in marker:
         return True

@@ -1,4 +1,4 @@
-"""What a measurement was made on, and how the machine was while it lasted: as much as it tells."""
+"""The machine that a measurement was made on, and its condition meanwhile, as far as it reports them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,25 @@ import msgspec
 from edge_ct.system.host import processors, temperature
 
 _CPUFREQ = "devices/system/cpu/cpu0/cpufreq"
-# What a Raspberry Pi's firmware reports in `get_throttled`: bits of now, and, 16 higher, of since it was started.
+# Bits of `get_throttled` of a Raspberry Pi's firmware: the present state, and 16 bits higher the state since the start.
 _THROTTLED = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}
 _SINCE_START = 16
 
 
 class Machine(msgspec.Struct, frozen=True):
-    """cores: logical, usable by this process. governor: of the first core, None where the machine does not say.
+    """Hardware and software of a machine.
 
-    vectors: instruction sets that decide how fast a network runs, of those that the processor has.
+    Attributes:
+        cpu: Name of the processor; a Raspberry Pi reports its board instead.
+        architecture: `x86_64`, `aarch64`, ...
+        cores: Logical cores that this process may use.
+        memory_gb: Memory in GB, or None if unknown.
+        governor: Frequency governor of the first core, or None if unknown.
+        system: Operating system and kernel.
+        python: Version of Python.
+        runtime: TFLite runtime and its version, or `none`.
+        max_mhz: Highest clock frequency, or None if unknown.
+        vectors: Vector instruction sets of the processor that decide how fast a network runs.
     """
 
     cpu: str
@@ -36,10 +46,13 @@ class Machine(msgspec.Struct, frozen=True):
 
 
 class Condition(msgspec.Struct, frozen=True):
-    """How the machine is at a moment; None where it does not say.
+    """Condition of the machine at one moment; a field is None if the machine does not report it.
 
-    load: mean number of runnable processes over the last minute, this one's among them. throttled: what the firmware of
-    a Raspberry Pi, or the processor's count of thermal events, reports.
+    Attributes:
+        mhz: Clock frequency.
+        celsius: Temperature of the hottest thermal zone.
+        load: Mean number of runnable processes over the last minute, this one included.
+        throttled: What a Raspberry Pi's firmware, or the processor's count of thermal events, reports.
     """
 
     mhz: float | None
@@ -51,7 +64,8 @@ class Condition(msgspec.Struct, frozen=True):
 def describe() -> Machine:
     """Describe this machine."""
     governor = _read(Path("/sys") / _CPUFREQ / "scaling_governor")
-    flags = set(_cpuinfo().get("flags", _cpuinfo().get("Features", "")).split())
+    info = _cpuinfo()
+    flags = set(info.get("flags", info.get("Features", "")).split())
     wanted = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "asimddp", "i8mm", "sve")
     return Machine(
         cpu=_cpu(),
@@ -68,7 +82,7 @@ def describe() -> Machine:
 
 
 def condition(root: Path = Path("/")) -> Condition:
-    """How the machine is now. root: where /sys and /proc are."""
+    """Return the present condition of the machine; `root` is the folder that holds /sys and /proc."""
     frequency = _scaled(_read(root / "sys" / _CPUFREQ / "scaling_cur_freq"), 1e-3)
     return Condition(
         mhz=frequency or _scaled(_cpuinfo(root).get("cpu MHz"), 1),
@@ -79,7 +93,7 @@ def condition(root: Path = Path("/")) -> Condition:
 
 
 def throttled_since(before: Condition, after: Condition) -> tuple[str, ...]:
-    """What slowed the processor down between two moments."""
+    """Return the causes of throttling that were reported after, and not before."""
     return tuple(word for word in after.throttled or () if word not in (before.throttled or ()))
 
 
@@ -117,9 +131,9 @@ def _cpuinfo(root: Path = Path("/")) -> dict[str, str]:
 
 
 def _cpu() -> str:
-    named = _cpuinfo()
+    info = _cpuinfo()
     # A Raspberry Pi names its board, not its processor.
-    return named.get("model name") or named.get("Model") or platform.processor() or platform.machine() or "unknown"
+    return info.get("model name") or info.get("Model") or platform.processor() or platform.machine() or "unknown"
 
 
 def _memory_gb() -> float | None:

@@ -1,7 +1,8 @@
-"""The SingleStream and Offline scenarios of MLPerf, through MLCommons' own load generator; its logs are kept.
+"""The SingleStream and Offline scenarios of MLPerf, run by MLCommons' load generator, whose logs are kept.
 
-LoadGen asks the queries and times them itself. What it asks is what `model only` measures: prepared slices through the
-`Classifier`. MLPerf wants ten minutes; here a report takes as long as our own loop does, and the logs say so.
+LoadGen issues the queries and times them itself. A query is what `model only` measures: a preprocessed slice through
+the `Classifier`. MLPerf asks for ten minutes; here a scenario takes as long as the project's own measurement, and the
+logs state the duration.
 """
 
 from __future__ import annotations
@@ -18,14 +19,20 @@ from edge_ct.errors import EdgeCTError, MissingExtra
 
 _DETAIL = "mlperf_log_detail.txt"
 _MARK = ":::MLLOG "
-# LoadGen takes its own percentile from the sorted latencies; numpy's `higher` does the same.
+# LoadGen takes an element of the sorted latencies as percentile; numpy's method `higher` does the same.
 _PERCENTILE = 90
 
 
 class SingleStream(msgspec.Struct, frozen=True):
-    """One query after another. p90_estimate_ms: LoadGen's early-stopping estimate, an upper bound at its confidence.
+    """Result of one query after another.
 
-    own_p90_ms: of the very same queries by our clock. valid: whether its rules are met for the duration asked for.
+    Attributes:
+        p50_ms: LoadGen's median; `p90_ms` its 90th percentile.
+        p90_estimate_ms: LoadGen's early-stopping estimate, an upper bound at its confidence.
+        mean_ms: LoadGen's mean.
+        queries: Number of queries.
+        valid: Whether LoadGen's rules are met for the duration asked for.
+        own_p50_ms: Median of the same queries by this process's clock; `own_p90_ms` their 90th percentile.
     """
 
     p50_ms: float
@@ -39,7 +46,7 @@ class SingleStream(msgspec.Struct, frozen=True):
 
 
 class Offline(msgspec.Struct, frozen=True):
-    """All samples at once: slices a second."""
+    """Result of all samples in one query."""
 
     slices_per_second: float
     slices: int
@@ -47,7 +54,14 @@ class Offline(msgspec.Struct, frozen=True):
 
 
 class LoadGen(msgspec.Struct, frozen=True):
-    """version: of mlcommons-loadgen. logs: the folder that holds one of each scenario."""
+    """Results of both scenarios.
+
+    Attributes:
+        version: Version of mlcommons-loadgen.
+        single_stream: One query after another.
+        offline: All samples in one query.
+        logs: Folder with the logs of both.
+    """
 
     version: str
     single_stream: SingleStream
@@ -56,7 +70,18 @@ class LoadGen(msgspec.Struct, frozen=True):
 
 
 def run(query: Callable[[int], object], samples: int, queries: int, seconds: float, logs: Path) -> LoadGen:
-    """Ask `query(i)`, i below `samples`, in both scenarios. Raises `MissingExtra` without mlcommons-loadgen."""
+    """Run both scenarios.
+
+    Args:
+        query: Judges sample i, for i below `samples`.
+        samples: Number of different samples.
+        queries: Minimum number of queries.
+        seconds: Minimum duration of each scenario.
+        logs: Folder to write the logs to.
+
+    Raises:
+        MissingExtra: mlcommons-loadgen is not installed.
+    """
     version = _module()[1]
     stream = single_stream(query, samples, queries, seconds, logs / "single-stream")
     rate = 1000 / stream.mean_ms
@@ -66,29 +91,29 @@ def run(query: Callable[[int], object], samples: int, queries: int, seconds: flo
 def single_stream(
     query: Callable[[int], object], samples: int, queries: int, seconds: float, logs: Path
 ) -> SingleStream:
-    """Run the scenario; at least `queries` queries and `seconds`."""
+    """Run the SingleStream scenario; arguments as for `run`."""
     module, _ = _module()
     settings = module.TestSettings()
     settings.scenario = module.TestScenario.SingleStream
     settings.single_stream_expected_latency_ns = 1_000_000
-    own: list[int] = []
+    latencies: list[int] = []
 
     def issue(asked: Sequence[Any]) -> None:
         for sample in asked:
             begun = perf_counter_ns()
             query(sample.index)
-            own.append(perf_counter_ns() - begun)
+            latencies.append(perf_counter_ns() - begun)
             module.QuerySamplesComplete([module.QuerySampleResponse(sample.id, 0, 0)])
 
-    found = _test(module, settings, issue, samples, queries, seconds, logs)
-    p50, p90 = np.percentile(own, [50, _PERCENTILE], method="higher") / 1e6
+    entries = _test(module, settings, issue, samples, queries, seconds, logs)
+    p50, p90 = np.percentile(latencies, [50, _PERCENTILE], method="higher") / 1e6
     return SingleStream(
-        p50_ms=found["result_50.00_percentile_latency_ns"] / 1e6,
-        p90_ms=found["result_90.00_percentile_latency_ns"] / 1e6,
-        p90_estimate_ms=found["early_stopping_latency_ss"] / 1e6,
-        mean_ms=found["result_mean_latency_ns"] / 1e6,
-        queries=found["result_query_count"],
-        valid=found["result_validity"] == "VALID",
+        p50_ms=entries["result_50.00_percentile_latency_ns"] / 1e6,
+        p90_ms=entries["result_90.00_percentile_latency_ns"] / 1e6,
+        p90_estimate_ms=entries["early_stopping_latency_ss"] / 1e6,
+        mean_ms=entries["result_mean_latency_ns"] / 1e6,
+        queries=entries["result_query_count"],
+        valid=entries["result_validity"] == "VALID",
         own_p50_ms=float(p50),
         own_p90_ms=float(p90),
     )
@@ -97,7 +122,7 @@ def single_stream(
 def offline(
     query: Callable[[int], object], samples: int, queries: int, seconds: float, rate: float, logs: Path
 ) -> Offline:
-    """Run the scenario; rate: slices a second that are expected, by which LoadGen sizes its one query."""
+    """Run the Offline scenario; `rate` is the expected slices per second, from which LoadGen sizes its query."""
     module, _ = _module()
     settings = module.TestSettings()
     settings.scenario = module.TestScenario.Offline
@@ -108,11 +133,11 @@ def offline(
             query(sample.index)
             module.QuerySamplesComplete([module.QuerySampleResponse(sample.id, 0, 0)])
 
-    found = _test(module, settings, issue, samples, queries, seconds, logs)
+    entries = _test(module, settings, issue, samples, queries, seconds, logs)
     return Offline(
-        slices_per_second=found["result_samples_per_second"],
-        slices=found.get("generated_samples_per_query", queries),
-        valid=found["result_validity"] == "VALID",
+        slices_per_second=entries["result_samples_per_second"],
+        slices=entries.get("generated_samples_per_query", queries),
+        valid=entries["result_validity"] == "VALID",
     )
 
 
@@ -125,7 +150,7 @@ def _test(
     seconds: float,
     logs: Path,
 ) -> dict[str, Any]:
-    """Run one test; returns what its log says, by key."""
+    """Run one test and return the entries of its log by key."""
     settings.mode = module.TestMode.PerformanceOnly
     settings.min_query_count = queries
     settings.min_duration_ms = round(1000 * seconds)
@@ -139,7 +164,7 @@ def _test(
     def guarded(asked: Sequence[Any]) -> None:
         try:
             issue(asked)
-        except Exception as error:  # through LoadGen's own thread it would end the process
+        except Exception as error:  # an exception in LoadGen's thread would end the process
             failed.append(error)
             module.QuerySamplesComplete([module.QuerySampleResponse(sample.id, 0, 0) for sample in asked])
 
@@ -156,16 +181,16 @@ def _test(
 
 
 def read_log(path: Path) -> dict[str, Any]:
-    """The last value of each key of a detail log. Raises `EdgeCTError` where it is none."""
+    """Return the last value of each key of a detail log; raises `EdgeCTError` if the file is not such a log."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-        entries = [msgspec.json.decode(line[len(_MARK) :]) for line in lines if line.startswith(_MARK)]
-        found = {entry["key"]: entry["value"] for entry in entries}
+        decoded = [msgspec.json.decode(line[len(_MARK) :]) for line in lines if line.startswith(_MARK)]
+        entries = {entry["key"]: entry["value"] for entry in decoded}
     except (OSError, UnicodeDecodeError, msgspec.DecodeError, KeyError, TypeError) as error:
-        raise EdgeCTError(f"{path}: not a log of LoadGen: {error}") from error
-    if "result_validity" not in found:
-        raise EdgeCTError(f"{path}: LoadGen reports no result")
-    return found
+        raise EdgeCTError(f"{path}: not a detail log of LoadGen: {error}") from error
+    if "result_validity" not in entries:
+        raise EdgeCTError(f"{path}: the log holds no result; LoadGen did not finish")
+    return entries
 
 
 def _module() -> tuple[Any, str]:

@@ -1,9 +1,10 @@
-"""What a TFLite graph consists of, and where its time goes.
+"""The operators of a TFLite graph, their multiply-accumulates and their times.
 
-LiteRT's Python interpreter has no profiler. So the graph is cut after each of its operators and every piece is timed
-with the same kernels: what an operator costs is the difference between two pieces. The least of several times is taken,
-as disturbances only add; on a noisy machine a small operator's difference can still be negative, and is left so.
-Optimisation across a cut is lost: `whole_ms` beside their sum says how much.
+LiteRT's Python interpreter has no profiler. Therefore the graph is cut after each operator and every piece is timed
+with the same kernels; the time of an operator is the difference between two successive pieces. Each time is the
+shortest of several, because disturbances only add. On a noisy machine the difference can still be negative for a small
+operator, and is reported as such. A cut prevents optimisation across it: compare `whole_ms` with the sum of the
+operators.
 """
 
 from __future__ import annotations
@@ -16,19 +17,19 @@ import msgspec
 import numpy as np
 
 from edge_ct.errors import EdgeCTError
-from edge_ct.system import native_output
+from edge_ct.system.native_output import captured_native_stderr
 from edge_ct.system.progress import QUIET, Progress
 
 from .timing import Clock
 
 REPEATS = 30
 _WARM_UP = 3
-# Operators whose second input is the kernel: all of its numbers are used once at every place of the output.
+# Operators whose second input is the kernel: each of its weights is used once at every position of the output.
 _KERNELS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
 
 class Operator(msgspec.Struct, frozen=True):
-    """One operator. macs: multiply-accumulates. ms: None where it was not timed."""
+    """One operator: its name, output shape, multiply-accumulates, and milliseconds, None if it was not timed."""
 
     name: str
     output: tuple[int, ...]
@@ -37,8 +38,12 @@ class Operator(msgspec.Struct, frozen=True):
 
 
 class Profile(msgspec.Struct, frozen=True):
-    """whole_ms: least time of the whole graph. operators: in the order of the graph; their times add up to the last
-    piece's, not exactly to `whole_ms`.
+    """Times of a graph.
+
+    Attributes:
+        whole_ms: Shortest time of the whole graph.
+        threads: Number of threads.
+        operators: In the order of the graph; the sum of their times is that of the last piece, not exactly `whole_ms`.
     """
 
     whole_ms: float
@@ -46,52 +51,64 @@ class Profile(msgspec.Struct, frozen=True):
     operators: tuple[Operator, ...]
 
 
-def listed(interpreter: Any) -> tuple[Operator, ...]:
-    """The operators of an interpreter, delegates left out."""
+def list_operators(interpreter: Any) -> tuple[Operator, ...]:
+    """Return the operators of an interpreter, without delegates."""
     tensors = {detail["index"]: detail for detail in interpreter.get_tensor_details()}
-    found = []
+    operators = []
     for operator in interpreter._get_ops_details():
         if operator["op_name"] == "DELEGATE":
             continue
         output = tuple(int(side) for side in tensors[operator["outputs"][0]]["shape"])
         kernel = tensors[operator["inputs"][1]]["shape"] if operator["op_name"] in _KERNELS else (0,)
-        places = output[1:3] if len(output) == 4 else output[:1]
-        macs = int(np.prod(kernel, dtype=np.int64) * np.prod(places, dtype=np.int64))
-        found.append(Operator(operator["op_name"], output, macs))
-    return tuple(found)
+        positions = output[1:3] if len(output) == 4 else output[:1]
+        macs = int(np.prod(kernel, dtype=np.int64) * np.prod(positions, dtype=np.int64))
+        operators.append(Operator(operator["op_name"], output, macs))
+    return tuple(operators)
 
 
 def count_macs(model: bytes) -> int:
-    """Multiply-accumulates of one inference."""
-    return sum(operator.macs for operator in listed(_interpreter(model, 1)))
+    """Return the multiply-accumulates of one inference."""
+    return sum(operator.macs for operator in list_operators(_interpreter(model, 1)))
 
 
 def profile(model: bytes, threads: int = 1, progress: Progress = QUIET, clock: Clock = perf_counter_ns) -> Profile:
-    """Time every operator of a flatbuffer. Raises `EdgeCTError` where the runtime brings no writer of flatbuffers."""
-    operators = listed(_interpreter(model, threads))
+    """Time every operator of a graph.
+
+    Args:
+        model: The TFLite flatbuffer.
+        threads: Number of interpreter threads.
+        progress: Where to show progress.
+        clock: The timer.
+
+    Raises:
+        EdgeCTError: The runtime includes no module to write flatbuffers with.
+    """
+    operators = list_operators(_interpreter(model, threads))
     times = []
     with progress.bar("operators", len(operators)) as on_done:
         for piece in _pieces(model):
-            times.append(_least_ms(piece, threads, clock))
+            times.append(_shortest_ms(piece, threads, clock))
             on_done(1)
-    own = np.diff(times, prepend=0.0)
+    differences = np.diff(times, prepend=0.0)
     return Profile(
-        whole_ms=_least_ms(model, threads, clock),
+        whole_ms=_shortest_ms(model, threads, clock),
         threads=threads,
         operators=tuple(
             msgspec.structs.replace(operator, ms=round(float(ms), 4))
-            for operator, ms in zip(operators, own, strict=True)
+            for operator, ms in zip(operators, differences, strict=True)
         ),
     )
 
 
 def _pieces(model: bytes) -> Iterator[bytes]:
-    """The graph up to and with each operator, whose outputs are the piece's."""
+    """Yield the graph cut after each operator, whose outputs become the outputs of the piece."""
     try:
         import flatbuffers
         from ai_edge_litert import schema_py_generated as schema
     except ImportError as error:
-        raise EdgeCTError("this runtime brings no writer of flatbuffers: no profile of operators here") from error
+        raise EdgeCTError(
+            "operators cannot be timed here: this TFLite runtime includes no flatbuffer writer; install ai-edge-litert"
+        ) from error
     graph = schema.ModelT.InitFromPackedBuf(model, 0)
     graph.signatureDefs = []
     body = graph.subgraphs[0]
@@ -104,7 +121,7 @@ def _pieces(model: bytes) -> Iterator[bytes]:
         yield bytes(builder.Output())
 
 
-def _least_ms(model: bytes, threads: int, clock: Clock) -> float:
+def _shortest_ms(model: bytes, threads: int, clock: Clock) -> float:
     interpreter = _interpreter(model, threads)
     detail = interpreter.get_input_details()[0]
     image = np.random.default_rng(0).integers(0, 256, detail["shape"]).astype(detail["dtype"])
@@ -120,7 +137,7 @@ def _least_ms(model: bytes, threads: int, clock: Clock) -> float:
 def _interpreter(model: bytes, threads: int) -> Any:
     from edge_ct.runtime import interpreter_class
 
-    with native_output.captured_native_stderr():
+    with captured_native_stderr():
         interpreter = interpreter_class()(model_content=model, num_threads=threads)
         interpreter.allocate_tensors()
     return interpreter

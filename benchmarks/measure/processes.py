@@ -1,18 +1,17 @@
-"""Whole processes: their wall time, and the most memory they held; and what this one holds."""
+"""Wall time and peak memory of whole processes, and the memory of this one."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from edge_ct.errors import EdgeCTError
+from edge_ct.system.host import resident_memory
 from edge_ct.system.progress import QUIET, Progress
 
-# Runs a command and prints its wall time and peak memory. A process of its own, and a small one: the kernel counts
-# what the parent held at the fork towards the child's peak.
+# Runs a command and prints its wall time and peak memory. It is a small process of its own, because the kernel counts
+# the parent's memory at the fork towards the child's peak.
 _LAUNCHER = """
 import os, subprocess, sys, time
 start = time.perf_counter()
@@ -23,13 +22,24 @@ print(1000 * (time.perf_counter() - start), usage.ru_maxrss, os.waitstatus_to_ex
 
 
 def cold_starts(command: Sequence[str], count: int, progress: Progress = QUIET) -> list[tuple[float, float]]:
-    """`cold_run` several times."""
+    """Run a command `count` times; each entry is what `cold_run` returns."""
     with progress.bar("cold starts", count) as on_done:
         return [cold_run(command, on_done) for _ in range(count)]
 
 
 def cold_run(command: Sequence[str], on_done: Callable[[int], None] = lambda steps: None) -> tuple[float, float]:
-    """Run a command to its end. Returns its wall time in milliseconds and its peak resident memory in MB."""
+    """Run a command to its end.
+
+    Args:
+        command: Program and arguments.
+        on_done: Called with 1 afterwards.
+
+    Returns:
+        Wall time in milliseconds and peak resident memory in MB.
+
+    Raises:
+        EdgeCTError: The command did not end with exit code 0.
+    """
     launched = subprocess.run(
         [sys.executable, "-I", "-S", "-c", _LAUNCHER, *command], capture_output=True, text=True, check=True
     )
@@ -42,9 +52,6 @@ def cold_run(command: Sequence[str], on_done: Callable[[int], None] = lambda ste
 
 
 def resident_mb() -> float | None:
-    """What this process holds now, in MB; None where the machine does not say."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except (OSError, ValueError, IndexError):
-        return None
-    return float(pages * os.sysconf("SC_PAGE_SIZE") / 2**20)
+    """Return the resident memory of this process in MB, or None if the machine does not report it."""
+    memory = resident_memory()
+    return None if memory is None else memory / 2**20

@@ -1,4 +1,4 @@
-"""A folder of slices through `edge-ct classify`: throughput by workers, and whether memory stays flat."""
+"""Throughput of `edge-ct classify` on a folder, by number of workers, and whether its memory stays constant."""
 
 from __future__ import annotations
 
@@ -18,12 +18,17 @@ FEW, MANY = 200, 2000
 
 
 class Throughput(msgspec.Struct, frozen=True):
-    """Of `slices` files judged by `workers` workers with an interpreter each, of one thread.
+    """A folder of slices judged by several workers, each with an interpreter of one thread.
 
-    seconds: from the start of the process to its end. slices_per_second: of all but the first 200 files, so without the
-    start. of_possible: that rate over cores (no more than there are workers) divided by the model-only time: 1 where
-    reading and preparing slices cost nothing. peak_rss_mb: the most memory the process held; growth_mb: more than one
-    that judges 200.
+    Attributes:
+        workers: Number of workers.
+        slices: Number of files.
+        seconds: Wall time of the whole process.
+        slices_per_second: Rate over all files but the first 200, so that the start does not count.
+        of_possible: The rate times the model-only time, divided by the cores in use (no more than the workers):
+            1 would mean that reading and preprocessing slices cost nothing.
+        peak_rss_mb: Peak resident memory of the process.
+        growth_mb: Difference of the peak to that of a process that judges 200 files.
     """
 
     workers: int
@@ -43,38 +48,47 @@ def throughput(
     model_ms: float,
     progress: Progress = QUIET,
 ) -> tuple[Throughput, ...]:
-    """Judge folders of 200 and 2,000 files; where there are fewer slices, the same ones under many names."""
-    found = []
+    """Judge folders of 200 and of 2,000 files with each number of workers.
+
+    Args:
+        bundle: The bundle to judge with.
+        contents: Bytes of slice files; they are repeated under many names if there are fewer than 2,000.
+        workers: Numbers of workers.
+        cores: Processor cores that may be used.
+        model_ms: Model-only time of one slice on one thread, in milliseconds.
+        progress: Where to show progress.
+    """
+    results = []
     with (
         tempfile.TemporaryDirectory() as work,
         progress.bar("folders", len(workers) * (FEW + MANY)) as on_done,
     ):
-        few, many = (_folder(Path(work) / str(count), contents, count) for count in (FEW, MANY))
+        few, many = (_write_folder(Path(work) / str(count), contents, count) for count in (FEW, MANY))
         for number in workers:
             command = [sys.executable, "-m", "edge_ct", "classify", "--model", str(bundle), "--json"]
             command += ["--workers", str(number)]
-            before, small = cold_run([*command, str(few)], lambda _: on_done(FEW))
-            wall, large = cold_run([*command, str(many)], lambda _: on_done(MANY))
-            rate = 1000 * (MANY - FEW) / max(wall - before, 1e-9)
-            found.append(
+            few_ms, few_mb = cold_run([*command, str(few)], lambda _: on_done(FEW))
+            many_ms, many_mb = cold_run([*command, str(many)], lambda _: on_done(MANY))
+            rate = 1000 * (MANY - FEW) / max(many_ms - few_ms, 1e-9)
+            results.append(
                 Throughput(
                     workers=number,
                     slices=MANY,
-                    seconds=wall / 1000,
+                    seconds=many_ms / 1000,
                     slices_per_second=rate,
                     of_possible=rate * model_ms / 1000 / min(number, cores),
-                    peak_rss_mb=large,
-                    growth_mb=large - small,
+                    peak_rss_mb=many_mb,
+                    growth_mb=many_mb - few_mb,
                 )
             )
-    return tuple(found)
+    return tuple(results)
 
 
-def _folder(folder: Path, contents: Sequence[bytes], count: int) -> Path:
-    """`count` files; contents beyond the first time are links."""
+def _write_folder(folder: Path, contents: Sequence[bytes], count: int) -> Path:
+    """Write `count` files; repetitions are hard links."""
     folder.mkdir()
     for number in range(count):
-        path = folder / f"{number:04}.png"  # the header, not the ending, says what it is
+        path = folder / f"{number:04}.png"  # the file's content decides its format, not this suffix
         if number < len(contents):
             path.write_bytes(contents[number])
         else:

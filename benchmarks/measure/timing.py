@@ -1,4 +1,4 @@
-"""Timing one query many times: warm-up apart, distribution and its drift kept, the timer's own cost measured."""
+"""Timing one query many times: distribution, drift over the measurement, and the cost of the timer itself."""
 
 from __future__ import annotations
 
@@ -14,19 +14,28 @@ WARM_UP = 20
 REPORT_QUERIES, REPORT_SECONDS = 1024, 60.0
 QUICK_QUERIES = 200
 BLOCKS = 20
-# Drawing a bar takes time: not after every query.
+# Drawing a progress bar takes time, so it is not done after every query.
 REDRAW_NS = 200_000_000
 QUANTILES = (*(float(p) for p in range(0, 100, 5)), 99.0, 99.5, 99.9, 100.0)
 
-# Nanoseconds since some moment; never back. A test's clock may be an invented one.
+# Returns nanoseconds and never goes back; tests pass an artificial clock.
 Clock = Callable[[], int]
 
 
 class Latency(msgspec.Struct, frozen=True):
-    """Distribution of one query's wall time; n queries after a warm-up.
+    """Distribution of the wall time of one query, after a warm-up.
 
-    quantiles: milliseconds at `QUANTILES`. block_p50s, block_p90s: of `BLOCKS` consecutive blocks of the queries: how
-    much the machine drifted while measuring, by which `benchmark compare` tells noise from a change.
+    Attributes:
+        p50_ms: Median in milliseconds; `p90_ms` and `p99_ms` likewise.
+        mean_ms: Mean.
+        std_ms: Sample standard deviation.
+        min_ms: Shortest time; `max_ms` the longest.
+        n: Number of queries.
+        threads: Number of threads.
+        quantiles: Milliseconds at `QUANTILES`.
+        block_p50s: Medians of `BLOCKS` consecutive blocks of queries; they show how much the machine drifted, and
+            `benchmark compare` tells noise from a change by them.
+        block_p90s: 90th percentiles of the same blocks.
     """
 
     p50_ms: float
@@ -44,7 +53,7 @@ class Latency(msgspec.Struct, frozen=True):
 
 
 def queries(quick: bool) -> tuple[int, float]:
-    """How many queries at the least, and for how many seconds."""
+    """Return the minimum number of queries and the minimum duration in seconds."""
     return (QUICK_QUERIES, 0.0) if quick else (REPORT_QUERIES, REPORT_SECONDS)
 
 
@@ -57,9 +66,19 @@ def measure(
     clock: Clock = perf_counter_ns,
     warm_up: int = WARM_UP,
 ) -> tuple[list[float], float]:
-    """Call `query(i)` at least `queries` times and for at least `seconds`, after a warm-up.
+    """Call `query(i)` repeatedly and time each call.
 
-    Returns each call's milliseconds and the calls a second. What the timer itself costs: `timer_ns`.
+    Args:
+        query: What to time; called with a running number.
+        queries: Minimum number of calls.
+        seconds: Minimum duration.
+        label: Label of the progress bar.
+        progress: Where to show progress.
+        clock: The timer.
+        warm_up: Number of calls before, which are not timed.
+
+    Returns:
+        Milliseconds of each call, and calls per second. The timer's own cost is included; see `timer_ns`.
     """
     for i in range(warm_up):
         query(i)
@@ -83,13 +102,18 @@ def measure(
 
 
 def timer_ns(clock: Clock = perf_counter_ns) -> float:
-    """Median nanoseconds that an empty query takes in `measure`: what every figure of it holds too much."""
+    """Return the median nanoseconds that `measure` reports for a query that does nothing."""
     times, _ = measure(lambda i: None, 2000, 0, "timer", QUIET, clock)
     return float(np.median(times)) * 1e6
 
 
 def summarise(milliseconds: Sequence[float], threads: int) -> Latency:
-    """Percentiles by linear interpolation, sample standard deviation."""
+    """Summarise times; percentiles are interpolated linearly.
+
+    Args:
+        milliseconds: Time of each query.
+        threads: Number of threads that the queries ran on.
+    """
     p50, p90, p99 = np.percentile(milliseconds, [50, 90, 99])
     blocks = np.array_split(np.asarray(milliseconds), min(BLOCKS, len(milliseconds)))
     return Latency(
@@ -109,5 +133,5 @@ def summarise(milliseconds: Sequence[float], threads: int) -> Latency:
 
 
 def _rounded(milliseconds: Sequence[float] | np.ndarray) -> tuple[float, ...]:
-    """To a tenth of a microsecond: the file is read by people too."""
+    """Round to a tenth of a microsecond, so that the file stays readable."""
     return tuple(round(float(ms), 4) for ms in milliseconds)

@@ -1,7 +1,7 @@
 """`edge-ct benchmark report`: accuracy beside latency, for several models.
 
 - `commands`  the command
-- `collect`   every model evaluated and measured, each by a command of its own
-- `verdict`   each model against the reference: on the Pareto front or not
+- `collect`   every model scored and measured, each by commands in processes of their own
+- `verdict`   each model compared with the reference, and the Pareto front
 - `page`, `tables`, `write`  the files of the report
 """

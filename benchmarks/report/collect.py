@@ -1,19 +1,17 @@
-"""Accuracy beside latency, of any set of bundles and runs on the same slices, with one run as the reference.
+"""Accuracy beside latency for any bundles and runs on the same slices, with one run as the reference.
 
-Every figure comes from a command of its own, in a process of its own: `edge-ct evaluate`, `edge-ct benchmark run`. What
-they print is kept below `parts/`, so that a report that was cut short, or is to be drawn again, need not measure again.
+Each figure comes from a command in a process of its own: `edge-ct evaluate` or `edge-ct benchmark run`. Its output is
+kept below `parts/`, so that an interrupted report need not measure again.
 """
 
 from __future__ import annotations
 
 import shlex
-import subprocess
-import sys
 from collections.abc import Sequence
 from csv import DictReader
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, cast
 
 import msgspec
 import numpy as np
@@ -25,19 +23,28 @@ from edge_ct.errors import DataRejected, EdgeCTError, ModelRejected
 from edge_ct.manifest import INTENDED_USE
 from edge_ct.metrics import Scores
 from edge_ct.run import load_finished_run
+from edge_ct.system.child_command import run_command
 from edge_ct.system.files import write_bytes
 from edge_ct.system.progress import QUIET, Progress
 
-from ..measure.accelerators import Wanted
+from ..measure.accelerators import WantedDevice
 from ..measure.bundle import Benchmark
-from . import verdict
-from .verdict import Against, Candidate
+from .verdict import (
+    Candidate,
+    ReferenceComparison,
+    compare_with_reference,
+    costs,
+    pareto_front,
+    scores_at,
+    verdict_sentence,
+)
 
 PARTS = "parts"
+SubjectKind = Literal["bundle", "network", "ensemble"]
 
 
-class Evaluated(msgspec.Struct, frozen=True):
-    """What this wing reads of `evaluate --json`."""
+class Evaluation(msgspec.Struct, frozen=True):
+    """The fields of `evaluate --json` that a report uses."""
 
     model: str
     split: str
@@ -49,28 +56,49 @@ class Evaluated(msgspec.Struct, frozen=True):
 
 
 class Subject(msgspec.Struct, frozen=True):
-    """One model. reason: why it was not measured, then nothing else is there.
+    """One model of a report.
 
-    scores: at probability 0.5 on the slices that all models were scored on; at_threshold: at the bundle's own. front:
-    whether no other is at once as fast, as sensitive and as specific.
+    Attributes:
+        label: Short unique name.
+        kind: Bundle, run of one network, or run of an ensemble.
+        reference: Whether the others are compared with it.
+        benchmark: Latency and memory.
+        scores: Scores at probability 0.5 on the slices that all models were scored on.
+        at_threshold: Scores at the bundle's own operating point.
+        decisions: Number of slices with each decision.
+        split: Split that the slices belong to.
+        against: Comparison with the reference.
+        front: Whether no other model is at once as fast, as sensitive and as specific.
+        reason: Why the model was not measured; the other results are then missing.
+        exit_code: Exit code of the error behind `reason`.
     """
 
     label: str
-    kind: Literal["bundle", "network", "ensemble"]
+    kind: SubjectKind
     reference: bool
     benchmark: Benchmark | None = None
     scores: Scores | None = None
     at_threshold: Scores | None = None
     decisions: dict[str, int] | None = None
     split: str | None = None
-    against: Against | None = None
+    against: ReferenceComparison | None = None
     front: bool = False
     reason: str | None = None
     exit_code: int = 0
 
 
-class Data(msgspec.Struct, frozen=True):
-    """The slices. n: scored by all models; dropped: scored by some, but not by all. labelled: else latency only."""
+class ReportData(msgspec.Struct, frozen=True):
+    """The slices of a report.
+
+    Attributes:
+        name: Name of the data's folder.
+        labelled: Whether the data has classes; without them there is only latency.
+        n: Number of slices that all models were scored on.
+        positives: Number of positive slices among them.
+        dropped: Number of slices that some models were scored on, but not all.
+        fingerprint: Fingerprint of the slices.
+        splits: Splits that the models' slices belong to.
+    """
 
     name: str
     labelled: bool
@@ -88,63 +116,77 @@ class Report(msgspec.Struct, frozen=True):
     version: str
     intended_use: str
     verdict: str
-    data: Data
+    data: ReportData
     quick: bool
     subjects: tuple[Subject, ...]
     commands: tuple[str, ...]
     not_measured: tuple[str, ...]
 
 
-class Options(msgspec.Struct, frozen=True):
-    """How to measure. reuse: take what an earlier report left in `parts/` where it is newer than the model."""
+class ReportOptions(msgspec.Struct, frozen=True):
+    """How to measure.
+
+    Attributes:
+        data: Folder or CSV of slices.
+        positive: Name of the positive class.
+        device: Device that computes runs.
+        threads: Threads of each model.
+        quick: Whether 200 queries are enough.
+        reuse: Whether results in `parts/` that are newer than the model are used again.
+    """
 
     data: Path
     positive: str = "COVID"
-    device: Wanted = "auto"
+    device: WantedDevice = "auto"
     threads: int = 1
     quick: bool = False
     reuse: bool = False
 
 
-class Failed(EdgeCTError):
-    """A command that a report is made of failed; its exit code and its one line."""
-
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
-
-
 def collect(
-    targets: Sequence[Path], reference: Path, options: Options, out: Path, progress: Progress = QUIET
+    targets: Sequence[Path], reference: Path, options: ReportOptions, out: Path, progress: Progress = QUIET
 ) -> tuple[Report, dict[str, np.ndarray], np.ndarray]:
-    """Score and measure everything. Returns the report, P(positive) [n] by label, and the labels [n].
+    """Score and measure all models, and write report.json.
 
-    A bundle that fails is in the report with the reason. Raises `Failed` where the reference does, `DataRejected` where
-    no slice was scored by all.
+    Args:
+        targets: Bundles and run folders.
+        reference: The run that the others are compared with.
+        options: How to measure.
+        out: Folder of the report.
+        progress: Where to show progress.
+
+    Returns:
+        The report; P(positive), float [n], by label; and the labels, int8 [n]. A bundle that fails is in the report
+        with the reason.
+
+    Raises:
+        CommandFailed: The reference cannot be scored or measured.
+        DataRejected: No slice was scored by all models.
     """
     paths = list(dict.fromkeys((reference, *targets)))
-    names = _labels(paths)
+    labels = _short_labels(paths)
     labelled = _has_labels(options)
-    work = _Work(options, out / PARTS, progress)
+    commands = _ReportCommands(options, out / PARTS, progress)
     rows = []
     for number, path in enumerate(paths, 1):
-        progress.say(f"[{number}/{len(paths)}] {names[path]}")
+        progress.say(f"[{number}/{len(paths)}] {labels[path]}")
         try:
             if path.is_file() or not path.exists():
-                read_bundle(path)  # what is damaged is neither scored nor measured
-            rows.append(work.row(path, names[path], labelled))
+                read_bundle(path)  # a damaged bundle is neither scored nor measured
+            rows.append(commands.measure(path, labels[path], labelled))
         except EdgeCTError as error:
             if path == reference:
                 raise
             progress.say(f"  not measured: {error}")
-            rows.append(_Row(names[path], path.is_dir(), reason=str(error), exit_code=error.exit_code))
-    report, found, truth = _assembled(rows, names[reference], labelled, options, work)
+            kind: SubjectKind = "network" if path.is_dir() else "bundle"
+            rows.append(_ModelOutputs(labels[path], kind, reason=str(error), exit_code=error.exit_code))
+    report, probabilities, truth = _assemble(rows, labels[reference], labelled, options, commands.lines)
     write_bytes(out / "report.json", msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
-    return report, found, truth
+    return report, probabilities, truth
 
 
 def failure(report: Report) -> EdgeCTError | None:
-    """The error to end with where some model was not measured."""
+    """Return the error to end with if a model was not measured, or None."""
     failed = [subject for subject in report.subjects if subject.reason]
     if not failed:
         return None
@@ -152,90 +194,96 @@ def failure(report: Report) -> EdgeCTError | None:
     return kind(f"{len(failed)} of {len(report.subjects)} not measured: {failed[0].reason}")
 
 
-class _Row(msgspec.Struct):
-    """What the commands said of one model. predictions: path of the slice -> (label, P or None)."""
+class _ModelOutputs(msgspec.Struct):
+    """What the commands printed about one model.
+
+    Attributes:
+        predictions: Path of a slice -> (label, P(positive), None if the slice was rejected).
+    """
 
     label: str
-    is_run: bool
-    evaluated: Evaluated | None = None
+    kind: SubjectKind
+    evaluation: Evaluation | None = None
     predictions: dict[str, tuple[int, float | None]] = {}
     benchmark: Benchmark | None = None
     reason: str | None = None
     exit_code: int = 0
-    kind: str = "bundle"
 
 
-class _Work:
-    """Runs the commands, keeps what they print, and remembers them as a user would type them."""
+class _ReportCommands:
+    """Runs the commands of a report, keeps their output below `parts/`, and lists them as a user would type them."""
 
-    def __init__(self, options: Options, parts: Path, progress: Progress) -> None:
+    def __init__(self, options: ReportOptions, parts: Path, progress: Progress) -> None:
         self.options, self.parts, self.progress = options, parts, progress
-        self.commands: list[str] = []
+        self.lines: list[str] = []
 
-    def row(self, path: Path, label: str, labelled: bool) -> _Row:
-        """Score (where there are labels) and measure one model."""
-        own = _Row(label, path.is_dir())
-        if own.is_run:
-            own.kind = load_finished_run(path).info.kind
+    def measure(self, path: Path, label: str, labelled: bool) -> _ModelOutputs:
+        """Score one model, if there are labels, and measure it."""
+        is_run = path.is_dir()
+        outputs = _ModelOutputs(label, cast(SubjectKind, load_finished_run(path).info.kind) if is_run else "bundle")
         if labelled:
             csv = self.parts / f"{label}.predictions.csv"
             words = ["evaluate", str(path), "--data", str(self.options.data), "--positive", self.options.positive]
             answer = self._run([*words, "--json", "--predictions", str(csv)], f"{label}.evaluate.json", path, (csv,))
-            own.evaluated = msgspec.json.decode(answer, type=Evaluated)
-            with csv.open(newline="", encoding="utf-8") as file:
-                own.predictions = {
-                    row["path"]: (int(row["label"]), float(row["probability"]) if row["probability"] else None)
-                    for row in DictReader(file)
-                }
+            outputs.evaluation = msgspec.json.decode(answer, type=Evaluation)
+            outputs.predictions = _read_predictions(csv)
         words = ["benchmark", "run", str(path), "--data", str(self.options.data)]
         words += ["--threads", str(self.options.threads)]
-        words += ["--device", self.options.device] if own.is_run else []
+        words += ["--device", self.options.device] if is_run else []
         words += ["--quick"] if self.options.quick else []
-        own.benchmark = msgspec.json.decode(
-            self._run([*words, "--json"], f"{label}.benchmark.json", path, ()), type=Benchmark
-        )
-        return own
+        answer = self._run([*words, "--json"], f"{label}.benchmark.json", path, ())
+        outputs.benchmark = msgspec.json.decode(answer, type=Benchmark)
+        return outputs
 
     def _run(self, words: list[str], name: str, model: Path, others: tuple[Path, ...]) -> bytes:
-        self.commands.append(shlex.join(["edge-ct", *words]))
-        kept, said = self.parts / name, self.parts / f"{name}.command"
-        newest = max(file.stat().st_mtime for file in _files(model))
-        ready = all(file.exists() and file.stat().st_mtime > newest for file in (kept, said, *others))
-        if self.options.reuse and ready and said.read_text() == self.commands[-1]:
-            return kept.read_bytes()
-        self.progress.say(f"  {self.commands[-1]}")
+        line = shlex.join(["edge-ct", *words])
+        self.lines.append(line)
+        output, command = self.parts / name, self.parts / f"{name}.command"
+        model_time = (model / "run.json" if model.is_dir() else model).stat().st_mtime
+        is_newer = all(file.exists() and file.stat().st_mtime > model_time for file in (output, command, *others))
+        if self.options.reuse and is_newer and command.read_text(encoding="utf-8") == line:
+            return output.read_bytes()
+        self.progress.say(f"  {line}")
         self.parts.mkdir(parents=True, exist_ok=True)
-        done = subprocess.run([sys.executable, "-m", "edge_ct", *words], capture_output=True, check=False)
-        if done.returncode:
-            lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
-            raise Failed(lines[-1].removeprefix("edge-ct: "), done.returncode)
-        write_bytes(kept, done.stdout)
-        write_bytes(said, self.commands[-1].encode())
-        return done.stdout
+        printed = run_command(words, show_progress=False).text.encode()
+        write_bytes(output, printed)
+        write_bytes(command, line.encode())
+        return printed
 
 
-def _assembled(
-    rows: Sequence[_Row], reference: str, labelled: bool, options: Options, work: _Work
+def _read_predictions(path: Path) -> dict[str, tuple[int, float | None]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return {
+            row["path"]: (int(row["label"]), float(row["probability"]) if row["probability"] else None)
+            for row in DictReader(file)
+        }
+
+
+def _assemble(
+    rows: Sequence[_ModelOutputs], reference: str, labelled: bool, options: ReportOptions, commands: Sequence[str]
 ) -> tuple[Report, dict[str, np.ndarray], np.ndarray]:
-    scored = [row for row in rows if row.evaluated]
-    common, truth, found = _common(scored)
+    scored = [row for row in rows if row.evaluation]
+    common, truth, probabilities = _common_slices(scored)
     if labelled and not common:
         raise DataRejected(
-            f"{options.data}: no slice that every model can be scored on: each was trained on the others'"
+            f"{options.data}: no slice that every model can be scored on: each was trained on the slices that are "
+            "left for the others; add slices that none was trained on"
         )
-    data = Data(
+    data = ReportData(
         name=options.data.resolve().name if options.data.is_dir() else options.data.resolve().parent.name,
         labelled=labelled,
         n=len(common),
         positives=int(truth.sum()),
         dropped=len(set().union(*(row.predictions for row in scored))) - len(common) if scored else 0,
-        fingerprint=fingerprint([slices.read(path).sha256 for path in common], truth) if common else None,
-        splits=tuple(dict.fromkeys(row.evaluated.split for row in scored if row.evaluated)),
+        fingerprint=fingerprint([slices.read(Path(path)).sha256 for path in common], truth) if common else None,
+        splits=tuple(dict.fromkeys(row.evaluation.split for row in scored if row.evaluation)),
     )
     base = next(row for row in rows if row.label == reference)
-    subjects = [_subject(row, base, truth, found) for row in rows]
-    front = verdict.pareto([verdict.costs(own.scores, _ms(own.benchmark)) for own in subjects])
-    subjects = [msgspec.structs.replace(own, front=on) for own, on in zip(subjects, front, strict=True)]
+    subjects = [_subject(row, base, truth, probabilities) for row in rows]
+    front = pareto_front([costs(subject.scores, _p50_ms(subject.benchmark)) for subject in subjects])
+    subjects = [
+        msgspec.structs.replace(subject, front=is_front) for subject, is_front in zip(subjects, front, strict=True)
+    ]
     report = Report(
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         version=__version__,
@@ -244,37 +292,46 @@ def _assembled(
         data=data,
         quick=options.quick,
         subjects=tuple(subjects),
-        commands=tuple(work.commands),
+        commands=tuple(commands),
         not_measured=tuple(_not_measured(subjects, data)),
     )
-    return report, found, truth
+    return report, probabilities, truth
 
 
-def _subject(row: _Row, base: _Row, truth: np.ndarray, found: dict[str, np.ndarray]) -> Subject:
-    kind: Any = row.kind
-    own = Subject(row.label, kind, row is base, row.benchmark, reason=row.reason, exit_code=row.exit_code)
-    if not row.evaluated:
-        return own
-    at = row.evaluated.operating_point
-    scores, at_threshold = verdict.scores_at(truth, found[row.label], at and at.threshold)
-    speed_up, mine, theirs = None, _ms(row.benchmark), _ms(base.benchmark)
-    if mine and theirs:
-        speed_up = theirs / mine
-    both = 0 < truth.sum() < len(truth)
-    return msgspec.structs.replace(
-        own,
+def _subject(
+    row: _ModelOutputs, base: _ModelOutputs, truth: np.ndarray, probabilities: dict[str, np.ndarray]
+) -> Subject:
+    is_reference = row is base
+    if not row.evaluation:
+        return Subject(row.label, row.kind, is_reference, row.benchmark, reason=row.reason, exit_code=row.exit_code)
+    operating_point = row.evaluation.operating_point
+    scores, at_threshold = scores_at(
+        truth, probabilities[row.label], None if operating_point is None else operating_point.threshold
+    )
+    model_ms, base_ms = _p50_ms(row.benchmark), _p50_ms(base.benchmark)
+    comparison = None
+    if not is_reference and 0 < truth.sum() < len(truth):
+        comparison = compare_with_reference(
+            truth,
+            probabilities[row.label],
+            probabilities[base.label],
+            base_ms / model_ms if model_ms and base_ms else None,
+        )
+    return Subject(
+        row.label,
+        row.kind,
+        is_reference,
+        row.benchmark,
         scores=scores,
         at_threshold=at_threshold,
-        decisions=row.evaluated.decisions,
-        split=row.evaluated.split,
-        against=None
-        if row is base or not both
-        else verdict.against(truth, found[row.label], found[base.label], speed_up),
+        decisions=row.evaluation.decisions,
+        split=row.evaluation.split,
+        against=comparison,
     )
 
 
-def _common(rows: Sequence[_Row]) -> tuple[list[str], np.ndarray, dict[str, np.ndarray]]:
-    """The slices that every model gave a probability for, their labels [n], and P(positive) [n] by model."""
+def _common_slices(rows: Sequence[_ModelOutputs]) -> tuple[list[str], np.ndarray, dict[str, np.ndarray]]:
+    """Return the slices that every model gave a probability for, their labels [n], and P(positive) [n] by model."""
     common = [
         path
         for path in (rows[0].predictions if rows else {})
@@ -284,49 +341,55 @@ def _common(rows: Sequence[_Row]) -> tuple[list[str], np.ndarray, dict[str, np.n
     return common, truth, {row.label: np.array([row.predictions[path][1] for path in common], float) for row in rows}
 
 
-def _verdict(subjects: Sequence[Subject], base: _Row, data: Data) -> str:
+def _verdict(subjects: Sequence[Subject], base: _ModelOutputs, data: ReportData) -> str:
     if not data.labelled:
-        return "Latency only: the data has no labels, so nothing is said of accuracy."
+        return "Latency only: the data has no labels, so the report says nothing about accuracy."
     assert base.benchmark is not None
     candidates = [
-        Candidate(own.label, own.benchmark.model_only.p50_ms, own.benchmark.bytes, own.front, own.against)
-        for own in subjects
-        if own.benchmark and own.against and own.kind == "bundle"
+        Candidate(
+            subject.label,
+            subject.benchmark.model_only.p50_ms,
+            subject.benchmark.bytes,
+            subject.front,
+            subject.against,
+        )
+        for subject in subjects
+        if subject.benchmark and subject.against and subject.kind == "bundle"
     ]
-    where = base.benchmark.device if base.benchmark.device != "cpu" else f"the same {base.benchmark.machine.cpu}"
+    benchmark = base.benchmark
+    device = benchmark.device if benchmark.device != "cpu" else f"the same {benchmark.machine.cpu}"
     split = " and ".join(data.splits)
-    return verdict.sentence(candidates, base.label, base.benchmark.model_only.p50_ms, where, data.n, split)
+    return verdict_sentence(candidates, base.label, benchmark.model_only.p50_ms, device, data.n, split)
 
 
-def _not_measured(subjects: Sequence[Subject], data: Data) -> list[str]:
-    found = [f"{own.label}: {own.reason}" for own in subjects if own.reason]
+def _not_measured(subjects: Sequence[Subject], data: ReportData) -> list[str]:
+    gaps = [f"{subject.label}: {subject.reason}" for subject in subjects if subject.reason]
     if not data.labelled:
-        found.append("accuracy: the data has no labels")
+        gaps.append("accuracy: the data has no labels")
     elif "external" not in data.splits:
-        found.append("slices of another hospital: these are of the set that the models were trained on")
-    devices = {own.benchmark.device for own in subjects if own.benchmark}
-    if devices <= {"cpu"}:
-        found.append("a GPU: everything ran on the processor")
-    machines = {own.benchmark.machine.architecture for own in subjects if own.benchmark}
-    if not machines & {"aarch64", "armv7l"}:
-        found.append("a Raspberry Pi or any other Arm device: times are of the machine named here")
-    found.append("energy")
-    return found
+        gaps.append("slices of another hospital: these slices belong to the set that the models were trained on")
+    benchmarks = [subject.benchmark for subject in subjects if subject.benchmark]
+    if {benchmark.device for benchmark in benchmarks} <= {"cpu"}:
+        gaps.append("a GPU: everything ran on the processor")
+    if not {benchmark.machine.architecture for benchmark in benchmarks} & {"aarch64", "armv7l"}:
+        gaps.append("a Raspberry Pi or any other Arm device: the times are those of the machine named here")
+    gaps.append("energy")
+    return gaps
 
 
-def _ms(benchmark: Benchmark | None) -> float | None:
+def _p50_ms(benchmark: Benchmark | None) -> float | None:
     return benchmark.model_only.p50_ms if benchmark else None
 
 
-def _labels(paths: Sequence[Path]) -> dict[Path, str]:
-    """Short and unique names: a bundle's stem, a run's folder; with the folder above where two are alike."""
+def _short_labels(paths: Sequence[Path]) -> dict[Path, str]:
+    """Return a unique name for each path: the file's stem or the folder's name, with the parent folder if needed."""
     short = {path: path.resolve().stem if path.suffix == ".tflite" else path.resolve().name for path in paths}
-    alike = {name for name in short.values() if list(short.values()).count(name) > 1}
-    return {path: f"{path.resolve().parent.name}-{name}" if name in alike else name for path, name in short.items()}
+    repeated = {name for name in short.values() if list(short.values()).count(name) > 1}
+    return {path: f"{path.resolve().parent.name}-{name}" if name in repeated else name for path, name in short.items()}
 
 
-def _has_labels(options: Options) -> bool:
-    """Whether the data has classes. Raises `DataRejected` for data that is wrong, not just unlabelled."""
+def _has_labels(options: ReportOptions) -> bool:
+    """Return whether the data has classes; raises `DataRejected` for data that is damaged and not just unlabelled."""
     try:
         load(options.data, options.positive, one_class=True)
     except DataRejected:
@@ -334,7 +397,3 @@ def _has_labels(options: Options) -> bool:
             return False
         raise
     return True
-
-
-def _files(model: Path) -> list[Path]:
-    return [model / "run.json"] if model.is_dir() else [model]

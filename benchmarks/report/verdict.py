@@ -1,4 +1,4 @@
-"""What a set of models on the same slices amounts to: against the reference, on the Pareto front, in one sentence."""
+"""Comparison of models on the same slices: with the reference, on the Pareto front, and in one sentence."""
 
 from __future__ import annotations
 
@@ -10,17 +10,22 @@ import numpy as np
 from edge_ct.manifest import Estimate
 from edge_ct.metrics import Scores, mcnemar_p, score, wilson
 
-# Of a two-sided test on the positives: below it, a model's sensitivity counts as unlike the reference's.
+# Level of the two-sided test on the positives below which a model's sensitivity counts as different.
 SIGNIFICANT = 0.05
-# What a model may lose of the reference's sensitivity and still be named in the verdict as one that keeps it.
+# Share of the reference's sensitivity that a model may lose and still count as keeping it in the verdict.
 MAX_LOSS = 0.02
 
 
 class EqualSensitivity(msgspec.Struct, frozen=True):
     """A model at the highest threshold at which it finds as many positives as the reference does at 0.5.
 
-    Chosen on the very slices that it is scored on: a bound, not a promise. speed_up: the reference's median time of one
-    slice over this one's, None where either was not measured.
+    The threshold is chosen on the slices that are scored, so these figures are a bound.
+
+    Attributes:
+        threshold: The threshold.
+        sensitivity: Sensitivity at it.
+        specificity: Specificity at it.
+        speed_up: Median time of the reference divided by the model's; None if either was not measured.
     """
 
     threshold: float
@@ -29,11 +34,15 @@ class EqualSensitivity(msgspec.Struct, frozen=True):
     speed_up: float | None
 
 
-class Against(msgspec.Struct, frozen=True):
-    """A model beside the reference on the same slices, both at probability 0.5.
+class ReferenceComparison(msgspec.Struct, frozen=True):
+    """A model compared with the reference on the same slices, both at probability 0.5.
 
-    kept: its sensitivity over the reference's. mcnemar_p: exact, of all slices;
-    mcnemar_p_positives: of the positive ones alone. agreement: share of slices called alike.
+    Attributes:
+        kept: Sensitivity of the model divided by that of the reference.
+        mcnemar_p: Exact McNemar test on all slices.
+        mcnemar_p_positives: Exact McNemar test on the positive slices.
+        agreement: Share of slices that both call alike.
+        equal: The model at equal sensitivity.
     """
 
     kept: Estimate
@@ -43,30 +52,47 @@ class Against(msgspec.Struct, frozen=True):
     equal: EqualSensitivity
 
 
-def against(labels: np.ndarray, own: np.ndarray, reference: np.ndarray, speed_up: float | None) -> Against:
-    """Compare P(positive), float [n] each, on labels 0 or 1 [n]; both classes must be there."""
-    calls, others, positive = own >= 0.5, reference >= 0.5, labels == 1
-    return Against(
-        kept=kept_share(labels, calls, others),
+def compare_with_reference(
+    labels: np.ndarray, probabilities: np.ndarray, reference: np.ndarray, speed_up: float | None
+) -> ReferenceComparison:
+    """Compare a model with the reference.
+
+    Args:
+        labels: 0 or 1, [n]; both classes must occur.
+        probabilities: P(positive) of the model, float [n].
+        reference: P(positive) of the reference, float [n].
+        speed_up: Time of the reference divided by the model's, or None.
+    """
+    calls, others, positive = probabilities >= 0.5, reference >= 0.5, labels == 1
+    return ReferenceComparison(
+        kept=kept_sensitivity(labels, calls, others),
         mcnemar_p=mcnemar_p(labels, calls, others),
         mcnemar_p_positives=mcnemar_p(labels[positive], calls[positive], others[positive]),
         agreement=float((calls == others).mean()),
-        equal=equal_sensitivity(labels, own, int((others & positive).sum()), speed_up),
+        equal=equal_sensitivity(labels, probabilities, int((others & positive).sum()), speed_up),
     )
 
 
-def kept_share(labels: np.ndarray, calls: np.ndarray, reference: np.ndarray) -> Estimate:
-    """Sensitivity of `calls` over that of `reference`, bool [n]; undefined where the reference finds nothing.
+def kept_sensitivity(labels: np.ndarray, calls: np.ndarray, reference: np.ndarray) -> Estimate:
+    """Return a model's sensitivity divided by the reference's: 1 - lost + gained, as shares of what it finds.
 
-    1 - lost + gained, as shares of what the reference finds. Interval: of a difference, from the Wilson ones of the
-    two shares (Newcombe 1998); unlike a bootstrap's it has a width where the two differ on no slice of the sample.
+    The interval is that of a difference of two shares, from their Wilson intervals (Newcombe 1998). Unlike a bootstrap
+    interval it is not empty if the two models agree on every slice of the sample.
+
+    Args:
+        labels: 0 or 1, [n].
+        calls: Whether the model calls a slice positive, bool [n].
+        reference: The same of the reference.
+
+    Returns:
+        The ratio; undefined if the reference finds no positive slice.
     """
     positive = labels == 1
-    found = int((reference & positive).sum())
-    if not found:
+    count = int((reference & positive).sum())
+    if not count:
         return Estimate(None, None, None)
-    lost = _share(int((reference & ~calls & positive).sum()), found)
-    gained = _share(min(found, int((~reference & calls & positive).sum())), found)
+    lost = _share(int((reference & ~calls & positive).sum()), count)
+    gained = _share(min(count, int((~reference & calls & positive).sum())), count)
     value = 1 - lost[0] + gained[0]
     low = value - float(np.hypot(gained[0] - gained[1], lost[2] - lost[0]))
     high = value + float(np.hypot(gained[2] - gained[0], lost[0] - lost[1]))
@@ -74,16 +100,25 @@ def kept_share(labels: np.ndarray, calls: np.ndarray, reference: np.ndarray) -> 
 
 
 def _share(count: int, n: int) -> tuple[float, float, float]:
-    found = wilson(count, n)
-    return count / n, found.low or 0.0, 1.0 if found.high is None else found.high
+    interval = wilson(count, n)
+    return count / n, interval.low or 0.0, 1.0 if interval.high is None else interval.high
 
 
-def equal_sensitivity(labels: np.ndarray, own: np.ndarray, hits: int, speed_up: float | None) -> EqualSensitivity:
-    """own: P(positive), float [n]; hits: how many positives the reference finds."""
+def equal_sensitivity(
+    labels: np.ndarray, probabilities: np.ndarray, hits: int, speed_up: float | None
+) -> EqualSensitivity:
+    """Score a model at the highest threshold at which it finds `hits` positive slices.
+
+    Args:
+        labels: 0 or 1, [n].
+        probabilities: P(positive), float [n].
+        hits: Number of positive slices that the reference finds.
+        speed_up: Time of the reference divided by the model's, or None.
+    """
     truth = labels == 1
-    falling = np.sort(own[truth])[::-1]
+    falling = np.sort(probabilities[truth])[::-1]
     threshold = float(falling[hits - 1]) if hits else 1.0
-    called = own >= threshold
+    called = probabilities >= threshold
     return EqualSensitivity(
         threshold=threshold,
         sensitivity=wilson(int((called & truth).sum()), int(truth.sum())),
@@ -92,68 +127,91 @@ def equal_sensitivity(labels: np.ndarray, own: np.ndarray, hits: int, speed_up: 
     )
 
 
-def pareto(rows: Sequence[tuple[float, ...] | None]) -> list[bool]:
-    """Which rows no other one beats; of each number less is better. None is beaten, and beats nothing."""
+def pareto_front(rows: Sequence[tuple[float, ...] | None]) -> list[bool]:
+    """Return for each row of costs whether no other row is at most as large in every cost, and different.
 
-    def beaten(own: tuple[float, ...]) -> bool:
+    A row that is None is not on the front and dominates nothing.
+    """
+
+    def is_dominated(row: tuple[float, ...]) -> bool:
         return any(
-            other is not None and other != own and all(theirs <= mine for theirs, mine in zip(other, own, strict=True))
+            other is not None
+            and other != row
+            and all(other_cost <= cost for other_cost, cost in zip(other, row, strict=True))
             for other in rows
         )
 
-    return [own is not None and not beaten(own) for own in rows]
+    return [row is not None and not is_dominated(row) for row in rows]
 
 
 def costs(scores: Scores | None, milliseconds: float | None) -> tuple[float, ...] | None:
-    """A model as the front has it: its time, and what it lacks of sensitivity and of specificity."""
+    """Return the costs of a model on the Pareto front: its time, 1 - sensitivity and 1 - specificity."""
     if scores is None or milliseconds is None:
         return None
-    lacks = [1 - (getattr(scores, name).value or 0.0) for name in ("sensitivity", "specificity")]
-    return milliseconds, *lacks
+    return milliseconds, *(1 - (estimate.value or 0.0) for estimate in (scores.sensitivity, scores.specificity))
 
 
 class Candidate(msgspec.Struct, frozen=True):
-    """What the verdict chooses among: bundles that were measured and scored."""
+    """A bundle that was measured and scored, so that the verdict may name it.
+
+    Attributes:
+        label: Name of the bundle.
+        milliseconds: Median time of one slice, model only.
+        bytes: Size of the file.
+        front: Whether it is on the Pareto front.
+        against: Comparison with the reference.
+    """
 
     label: str
     milliseconds: float
     bytes: int
     front: bool
-    against: Against
+    against: ReferenceComparison
 
 
-def choose(candidates: Sequence[Candidate]) -> Candidate | None:
-    """The fastest on the front that keeps the reference's sensitivity; where none does, the one that keeps most."""
-    front = [own for own in candidates if own.front and own.against.kept.value is not None] or list(candidates)
+def choose_candidate(candidates: Sequence[Candidate]) -> Candidate | None:
+    """Return the fastest bundle on the front that keeps the reference's sensitivity, else the most sensitive one."""
+    front = [
+        candidate for candidate in candidates if candidate.front and candidate.against.kept.value is not None
+    ] or list(candidates)
     keeping = [
-        own
-        for own in front
-        if (own.against.kept.value or 0) >= 1 - MAX_LOSS and own.against.mcnemar_p_positives >= SIGNIFICANT
+        candidate
+        for candidate in front
+        if (candidate.against.kept.value or 0) >= 1 - MAX_LOSS and candidate.against.mcnemar_p_positives >= SIGNIFICANT
     ]
     if keeping:
-        return min(keeping, key=lambda own: own.milliseconds)
-    return max(front, key=lambda own: (own.against.kept.value or 0, -own.milliseconds), default=None)
+        return min(keeping, key=lambda candidate: candidate.milliseconds)
+    return max(front, key=lambda candidate: (candidate.against.kept.value or 0, -candidate.milliseconds), default=None)
 
 
-def sentence(
-    candidates: Sequence[Candidate], reference: str, milliseconds: float, where: str, n: int, split: str
+def verdict_sentence(
+    candidates: Sequence[Candidate], reference: str, milliseconds: float, device: str, n: int, split: str
 ) -> str:
-    """The verdict. milliseconds: of the reference, whose name and device are `reference` and `where`."""
-    best = choose(candidates)
+    """Return the verdict in one sentence.
+
+    Args:
+        candidates: The bundles.
+        reference: Name of the reference.
+        milliseconds: Median time of the reference for one slice.
+        device: What the reference was computed on.
+        n: Number of slices.
+        split: Split of the slices.
+    """
+    best = choose_candidate(candidates)
     if best is None:
-        return f"No bundle was both scored and measured beside {reference}."
+        return f"No bundle was both scored and measured, so none is compared with {reference}."
     kept = best.against.kept
-    if kept.value is None or kept.low is None or kept.high is None:
-        return f"{reference} finds no positive slice: nothing to compare with."
+    if kept.value is None:
+        return f"{reference} finds no positive slice, so sensitivities cannot be compared."
     times = milliseconds / best.milliseconds
     share = f"1/{times:,.0f}" if times >= 2 else f"{1 / times:.2f} times"
     return (
-        f"{best.label} keeps {100 * kept.value:.1f} % [{100 * kept.low:.1f}, {100 * kept.high:.1f}] of the sensitivity "
-        f"of {reference} at {share} of its time a slice ({best.milliseconds:.1f} ms against {milliseconds:,.0f} ms on "
-        f"{where}), in {best.bytes / 1e6:.2f} MB (n = {n}, {split} split)."
+        f"{best.label} keeps {kept.text(1, percent=True)} of the sensitivity of {reference} at {share} of its time per "
+        f"slice ({best.milliseconds:.1f} ms against {milliseconds:,.0f} ms on {device}), in {best.bytes / 1e6:.2f} MB "
+        f"(n = {n}, {split} split)."
     )
 
 
 def scores_at(labels: np.ndarray, probabilities: np.ndarray, threshold: float | None) -> tuple[Scores, Scores | None]:
-    """At probability 0.5, and at a bundle's own threshold where it has one."""
+    """Return the scores at probability 0.5, and those at a threshold, or None without one."""
     return score(labels, probabilities), None if threshold is None else score(labels, probabilities, threshold)

@@ -1,1 +1,1 @@
-"""Reports: `html_page` writes self-contained pages, `plotting` their pictures."""
+"""Parts of reports: `html_page` writes self-contained pages, `plotting` holds what plots of several wings share."""

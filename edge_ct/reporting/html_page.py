@@ -1,4 +1,4 @@
-"""What pages have in common: one self-contained HTML file that prints on A4 and is readable in greyscale."""
+"""Self-contained HTML pages that print on A4 and are readable in greyscale."""
 
 from __future__ import annotations
 
@@ -43,7 +43,13 @@ figcaption { font-size: .9rem; color: #333 }
 
 
 def write_page(path: Path, title: str, parts: Iterable[str]) -> None:
-    """Write the page, whole or not at all. parts: HTML of its body."""
+    """Write a page, whole or not at all.
+
+    Args:
+        path: The HTML file.
+        title: Title of the page, as plain text.
+        parts: HTML of the body.
+    """
     body = "\n".join(parts)
     write_text(
         path,
@@ -53,22 +59,36 @@ def write_page(path: Path, title: str, parts: Iterable[str]) -> None:
 
 
 def row(cells: Iterable[str], tag: str = "td", marked: bool = False) -> str:
-    """A table's row, of HTML cells."""
+    """Return a table row.
+
+    Args:
+        cells: HTML of the cells.
+        tag: `td`, or `th` for a header row.
+        marked: Whether the row is printed in bold.
+    """
     mark = " class=shipped" if marked else ""
     return f"<tr{mark}>{''.join(f'<{tag}>{cell}</{tag}>' for cell in cells)}</tr>"
 
 
 def table(header: Iterable[str], rows: Iterable[str]) -> str:
-    """A table that scrolls where it is too wide."""
+    """Return a table that scrolls sideways on a narrow screen.
+
+    Args:
+        header: HTML of the column headings.
+        rows: Rows, as `row` returns them.
+    """
     return f"<div class=wide><table><thead>{row(header, tag='th')}</thead><tbody>{''.join(rows)}</tbody></table></div>"
 
 
 def estimate_cell(estimate: Estimate | None, per_cent: bool = True) -> str:
-    """A value above its interval."""
-    if estimate is None or estimate.value is None or estimate.low is None or estimate.high is None:
+    """Return HTML of a value with its interval below it.
+
+    Args:
+        estimate: The value; None, or one without value, gives "undefined".
+        per_cent: Whether to print per cent with one digit, or a number with three.
+    """
+    if estimate is None or estimate.value is None:
         return "<small>undefined</small>"
-    if per_cent:
-        shown = [f"{100 * value:.1f}" for value in (estimate.value, estimate.low, estimate.high)]
-    else:
-        shown = [f"{value:.3f}" for value in (estimate.value, estimate.low, estimate.high)]
-    return f"{shown[0]}{' %' * per_cent}<br><span class=interval>{shown[1]} to {shown[2]}</span>"
+    value, _, interval = estimate.text(1 if per_cent else 3, per_cent).partition(" [")
+    ends = interval.rstrip("]").replace(", ", " to ")
+    return f"{value}<br><span class=interval>{ends}</span>" if ends else value

@@ -6,5 +6,5 @@
 - `malloc`         settings of the C library's allocator
 - `native_output`  silence for native libraries that write to standard error
 - `csv_text`       tables as CSV
-- `child_command`  an `edge-ct` command that ends when its parent does
+- `child_command`  running an `edge-ct` command and keeping what it prints
 """

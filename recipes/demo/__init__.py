@@ -1,1 +1,1 @@
-"""`edge-ct demo`: `run` carries out the commands, `page` writes the report."""
+"""`edge-ct demo`: `run` runs the commands, `page` writes the report."""

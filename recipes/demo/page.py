@@ -1,4 +1,4 @@
-"""One self-contained HTML page: opens from a USB stick, prints on A4, readable in greyscale."""
+"""The report of the demo: one HTML file that opens from a USB stick, prints on A4 and is readable in greyscale."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_ct.manifest import INTENDED_USE
-from edge_ct.reporting import html_page, plotting
+import msgspec
+
+from edge_ct.manifest import INTENDED_USE, Estimate
+from edge_ct.reporting.html_page import estimate_cell, row, table, write_page
+
+from ..plots import accuracy_latency, metric_intervals
 
 _SHIPPED = "MobileNetV2 int8"
 _REFERENCE = "Ensemble fp32"
@@ -17,11 +21,19 @@ _METRICS = ("accuracy", "sensitivity", "specificity", "auc")
 
 
 @dataclass(frozen=True)
-class Story:
-    """What the page tells: the JSON of the commands, and files to show.
+class DemoResults:
+    """What the page shows: the JSON that the commands printed, and files.
 
-    scores, latency: model name -> what `evaluate` and `benchmark` printed. heatmaps: the folder that `classify`
-    wrote them to, which has none of a slice that was rejected.
+    Attributes:
+        audit: What `data check` printed.
+        gate: The gate of `convert --int8`.
+        scores: Model name -> what `evaluate` printed.
+        latency: Model name -> what `benchmark` printed.
+        results: What `classify` printed, one entry a slice.
+        heatmaps: Folder of heat maps; there is none for a rejected slice.
+        runs: Network name -> run folder.
+        commands: The commands, as a user would type them.
+        seconds: Duration of the whole demo.
     """
 
     audit: dict[str, Any]
@@ -35,74 +47,78 @@ class Story:
     seconds: float
 
 
-def write(path: Path, story: Story) -> None:
+def write_demo_page(path: Path, results: DemoResults) -> None:
     """Write the page, whole or not at all."""
-    html_page.write_page(
+    write_page(
         path,
         "edge-ct demo report",
         (
             "<h1>edge-ct demo: from slices to an offline classifier</h1>",
             "<p class=notice><strong>Synthetic slices.</strong> Every picture here was drawn from random numbers. The "
-            f"figures say that the software works; they say nothing about patients. {html.escape(INTENDED_USE)}</p>",
-            f"<p class=verdict>{_verdict(story)}</p>",
-            _models(story),
-            _pictures(story),
-            _gate(story),
-            _training(story),
-            _data(story),
-            _reproduce(story),
+            f"figures show that the software works, and say nothing about patients. {html.escape(INTENDED_USE)}</p>",
+            f"<p class=verdict>{_verdict(results)}</p>",
+            _models(results),
+            _pictures(results),
+            _gate(results),
+            _training(results),
+            _data(results),
+            _reproduce(results),
         ),
     )
 
 
-def _verdict(story: Story) -> str:
-    int8, reference = story.scores[_SHIPPED], story.scores[_REFERENCE]
-    small, large = story.latency[_SHIPPED], story.latency["MobileNetV2 fp32"]
+def _verdict(results: DemoResults) -> str:
+    int8, reference = results.scores[_SHIPPED], results.scores[_REFERENCE]
+    small, large = results.latency[_SHIPPED], results.latency["MobileNetV2 fp32"]
     return (
-        f"The int8 MobileNetV2 has a sensitivity of {_percent(int8['sensitivity'])} where the full-precision ensemble "
-        f"has {_percent(reference['sensitivity'])} (n = {int8['n']} test slices of patients never trained on), in "
-        f"{small['bytes'] / 1024:,.0f} KiB and {small['model_only']['p50_ms']:.2f} ms a slice: "
-        f"{large['model_only']['p50_ms'] / small['model_only']['p50_ms']:.1f} times as fast as the same at fp32."
+        f"The int8 MobileNetV2 has a sensitivity of {_percent(int8['sensitivity'])}; the full-precision ensemble has "
+        f"{_percent(reference['sensitivity'])} (n = {int8['n']} test slices of patients that no network was trained "
+        f"on). The file has {small['bytes'] / 1024:,.0f} KiB and needs {small['model_only']['p50_ms']:.2f} ms per "
+        f"slice: {large['model_only']['p50_ms'] / small['model_only']['p50_ms']:.1f} times as fast as the same network "
+        "at fp32."
     )
 
 
-def _models(story: Story) -> str:
+def _models(results: DemoResults) -> str:
     rows = []
-    for name, scores in story.scores.items():
-        latency = story.latency.get(name)
-        cells = [name, *(_cell(scores[metric]) for metric in _METRICS)]
+    for name, scores in results.scores.items():
+        latency = results.latency.get(name)
+        cells = [name, *(estimate_cell(_estimate(scores[metric])) for metric in _METRICS)]
         if latency:
             cells += [f"{latency['bytes'] / 1024:,.0f} KiB", f"{latency['model_only']['p50_ms']:.2f} ms"]
             cells += [f"{latency['end_to_end']['p50_ms']:.2f} ms"]
         else:
             cells += ["<small>not measured</small>"] * 3
-        rows.append(html_page.row(cells, marked=name == _SHIPPED))
-    header = ("model", "accuracy", "sensitivity", "specificity", "AUC", "file", "model only", "end to end")
+        rows.append(row(cells, marked=name == _SHIPPED))
+    header = ("model", "accuracy", "sensitivity", "specificity", "AUC", "file size", "model only", "end to end")
     points = {
-        name: (story.latency[name]["model_only"]["p50_ms"], *_interval(story.scores[name]["sensitivity"]))
-        for name in story.latency
+        name: (results.latency[name]["model_only"]["p50_ms"], *_interval(results.scores[name]["sensitivity"]))
+        for name in results.latency
     }
-    bars = {name: {m: _interval(s[m]) for m in _METRICS[:3]} for name, s in story.scores.items()}
-    n, split = story.scores[_SHIPPED]["n"], story.scores[_SHIPPED]["split"]
-    shipped = story.latency[_SHIPPED]
+    intervals = {
+        name: {metric: _interval(scores[metric]) for metric in _METRICS[:3]} for name, scores in results.scores.items()
+    }
+    n, split = results.scores[_SHIPPED]["n"], results.scores[_SHIPPED]["split"]
+    shipped = results.latency[_SHIPPED]
     return (
         "<h2>Accuracy beside latency</h2>"
-        f"{html_page.table(header, rows)}"
+        f"{table(header, rows)}"
         f"<p><small>Test split, n = {n}, {split}; at probability 0.5; 95 % intervals (Wilson; bootstrap for AUC). "
-        f"Times are medians of {shipped['model_only']['n']} queries, one thread, quick mode. End to end is PNG bytes "
-        f"(512 px) to result. Cold start of the int8 bundle {shipped['cold_start_ms']:.0f} ms, peak memory "
-        f"{shipped['peak_rss_mb']:.0f} MB. "
-        "fp32 scores are Keras', fp32 times the TFLite file's.</small></p>"
-        f"<div class=pair><figure>{plotting.accuracy_latency(points)}</figure></div>"
-        f"<figure>{plotting.intervals(bars)}</figure>"
+        f"Times are medians of {shipped['model_only']['n']} queries on one thread, in quick mode. End to end: from the "
+        f"bytes of a PNG file (512 px) to the result. Cold start of the int8 bundle: "
+        f"{shipped['cold_start_ms']:.0f} ms, peak memory {shipped['peak_rss_mb']:.0f} MB. fp32 scores were computed "
+        "by Keras, fp32 times measured on the "
+        "TFLite file.</small></p>"
+        f"<div class=pair><figure>{accuracy_latency(points)}</figure></div>"
+        f"<figure>{metric_intervals(intervals)}</figure>"
     )
 
 
-def _pictures(story: Story) -> str:
+def _pictures(results: DemoResults) -> str:
     figures = []
-    for result in story.results:
+    for result in results.results:
         source = Path(result["source"])
-        picture = next(story.heatmaps.glob(f"{source.stem}-*.png"), None)
+        picture = next(results.heatmaps.glob(f"{source.stem}-*.png"), None)
         called, shown = result["decision"], "slice" if picture is None else "slice and heat map"
         reason = f" ({html.escape(result['reason'])})" if result["reason"] else ""
         p = "" if result["probability"] is None else f", P = {result['probability']:.3f}"
@@ -111,27 +127,28 @@ def _pictures(story: Story) -> str:
             f"{html.escape(source.parent.name)}; called <strong>{called}</strong>{reason}{p}.</figcaption></figure>"
         )
     return (
-        "<h2>Three slices, judged by the int8 bundle</h2><p>The map is the class map of the same inference: where the "
-        "network found evidence, at no extra cost.</p>" + "".join(figures)
+        "<h2>Three slices, judged by the int8 bundle</h2><p>The heat map is the class map of the same inference: "
+        "it shows where the network found evidence, without a second computation.</p>" + "".join(figures)
     )
 
 
-def _gate(story: Story) -> str:
-    gate = story.gate
+def _gate(results: DemoResults) -> str:
+    gate = results.gate
     return (
-        "<h2>What int8 cost</h2>"
-        f"<p>Gate on the {gate['split']} split (n = {gate['fp32']['n']}), stated before measuring: at most "
-        f"{gate['max_drop']:g} points of sensitivity or accuracy lost. "
+        "<h2>Loss through int8</h2>"
+        f"<p>Gate on the {gate['split']} split (n = {gate['fp32']['n']}), fixed before the measurement: a loss of at "
+        f"most {gate['max_drop']:g} percentage points of sensitivity or accuracy. "
         f"<strong>{'Passed' if gate['passed'] else 'Failed'}.</strong> Sensitivity "
         f"{_percent(gate['fp32']['sensitivity'])} at fp32, {_percent(gate['converted']['sensitivity'])} at int8; "
         f"the two agree on {gate['agreement']:.1%} of the slices; "
-        f"exact McNemar p = {gate['mcnemar_p']:.2f}, on the positives {gate['mcnemar_p_positives']:.2f}.</p>"
+        f"exact McNemar test: p = {gate['mcnemar_p']:.2f}, on the positive slices "
+        f"p = {gate['mcnemar_p_positives']:.2f}.</p>"
     )
 
 
-def _training(story: Story) -> str:
+def _training(results: DemoResults) -> str:
     parts = []
-    for name, folder in story.runs.items():
+    for name, folder in results.runs.items():
         parts.append(
             f"<h3>{name}</h3><div class=pair>{_image(folder / 'curves.png', f'learning curves of {name}')}"
             f"{_image(folder / 'confusion.png', f'confusion matrix of {name}')}</div>"
@@ -139,35 +156,34 @@ def _training(story: Story) -> str:
     return "<h2>Training</h2>" + "".join(parts)
 
 
-def _data(story: Story) -> str:
-    audit = story.audit
+def _data(results: DemoResults) -> str:
+    audit = results.audit
     counts = ", ".join(f"{count} {html.escape(name)}" for name, count in audit["classes"].items())
-    warnings = "".join(f"<li>{html.escape(text)}</li>" for text in audit["warnings"]) or "<li>nothing to warn of</li>"
+    warnings = "".join(f"<li>{html.escape(text)}</li>" for text in audit["warnings"]) or "<li>no warnings</li>"
     return f"<h2>Data check</h2><p>{audit['n']} phantom slices: {counts}.</p><ul>{warnings}</ul>"
 
 
-def _reproduce(story: Story) -> str:
-    machine = story.latency[_SHIPPED]["machine"]
+def _reproduce(results: DemoResults) -> str:
+    machine = results.latency[_SHIPPED]["machine"]
     shown = ", ".join(html.escape(str(value)) for value in machine.values() if value is not None)
-    commands = html.escape("\n".join(story.commands))
+    commands = html.escape("\n".join(results.commands))
     return (
-        f"<h2>Machine and commands</h2><p>{shown}. The whole demo took {story.seconds:.0f} s.</p><pre>{commands}</pre>"
-        "<p>Not measured: the ensemble's latency; anything on a Raspberry Pi; anything on a real slice.</p>"
+        f"<h2>Machine and commands</h2><p>{shown}. The whole demo took {results.seconds:.0f} s.</p>"
+        f"<pre>{commands}</pre>"
+        "<p>Not measured: the ensemble's latency; any figure on a Raspberry Pi; any figure on real slices.</p>"
     )
 
 
-def _cell(estimate: dict[str, float]) -> str:
-    value, low, high = _interval(estimate)
-    return f"{value:.1%}<br><span class=interval>{low:.1%} to {high:.1%}</span>"
+def _estimate(fields: dict[str, float]) -> Estimate:
+    return msgspec.convert(fields, Estimate)
 
 
-def _percent(estimate: dict[str, float]) -> str:
-    value, low, high = _interval(estimate)
-    return f"{value:.1%} [{low:.1%}, {high:.1%}]"
+def _percent(fields: dict[str, float]) -> str:
+    return _estimate(fields).text(1, percent=True)
 
 
-def _interval(estimate: dict[str, float]) -> tuple[float, float, float]:
-    return estimate["value"], estimate["low"], estimate["high"]
+def _interval(fields: dict[str, float]) -> tuple[float, float, float]:
+    return fields["value"], fields["low"], fields["high"]
 
 
 def _image(path: Path, alt: str) -> str:

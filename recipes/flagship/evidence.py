@@ -2,9 +2,9 @@
 
     python -m edge_ct.recipes.flagship.evidence benchmarks/results [PLOT.svg]
 
-reads flagship-predictions.csv and flagship-folds.csv there and writes flagship-evidence.csv, byte for byte the same
-wherever it is done, and draws it. The first has a row a slice, split, model and variant: the beginning of its pixel
-identity, never a name. The second has what a fold's model is: thresholds, bytes, whether it passed the gate.
+reads flagship-predictions.csv and flagship-folds.csv, writes flagship-evidence.csv, the same bytes on every machine,
+and draws it. The first file has one row a slice, split, model and variant, with the beginning of the slice's pixel
+identity and no file name. The second describes the model of each fold: threshold, size, whether it passed the gate.
 """
 
 from __future__ import annotations
@@ -21,22 +21,37 @@ import numpy as np
 
 from edge_ct.cli import run_program
 from edge_ct.errors import EdgeCTError
+from edge_ct.manifest import Estimate
 from edge_ct.metrics import BOOTSTRAPS, mcnemar_p, score, wilson
-from edge_ct.system import csv_text
-from edge_ct.system.csv_text import to_csv
+from edge_ct.system.csv_text import estimate_columns, to_csv
 from edge_ct.system.files import write_text
 
 PREDICTIONS, FOLDS, EVIDENCE = "flagship-predictions.csv", "flagship-folds.csv", "flagship-evidence.csv"
 _ESTIMATES = ("accuracy", "sensitivity", "specificity", "auc", "ece")
 _DECISIONS = ("positive", "negative", "refer", "rejected")
 _COLUMNS = ("sha256", "label", "group", "split", "fold", "model", "variant", "decision", "probability")
+_NUMBERS = ("bytes", "threshold", "target_sensitivity")  # columns of flagship-folds.csv that may be empty
 
 
-class Facts(msgspec.Struct, frozen=True):
-    """A model of one fold. folds: of how many it is one. variant: keras, fp32 or int8.
+class FoldModel(msgspec.Struct, frozen=True):
+    """A model of one fold, one row of flagship-folds.csv. The teacher is not a bundle.
 
-    made: how the int8 file came to be. gate: passed, failed, or "" where there is none. threshold: the operating point.
-    The teacher is no bundle and has neither these nor bytes.
+    Attributes:
+        split: Split of the fold.
+        fold: Number of the fold, from 1.
+        folds: Number of folds.
+        model: Name of the teacher or student.
+        variant: `keras`, `fp32` or `int8`.
+        network: Name of the network.
+        identity: Name and seal of the bundle; empty for the teacher.
+        made: How the int8 file was made; empty for other variants.
+        gate: Whether the gate was passed; empty for the teacher.
+        bytes: Size of the bundle; None for the teacher.
+        threshold: Operating point of the bundle; None for the teacher.
+        target_sensitivity: Sensitivity that the operating point was chosen for; None for the teacher.
+        split_seed: Random seed of the folds.
+        data: Name of the data set.
+        fingerprint: Fingerprint of the data set.
     """
 
     split: str
@@ -57,15 +72,22 @@ class Facts(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
-    """What a model of one fold says of the fold's test part; of each slice, n of them, in the order of the data.
+class FoldPredictions:
+    """The predictions of a fold's model for the n slices of the fold's test part.
 
-    In that order `evaluate` draws its bootstrap samples, so that intervals are the same too.
+    The slices are in the order in which `evaluate` scores them: bootstrap samples, and therefore intervals, are then
+    the same.
 
-    sha256: first 16 hex digits of its pixel identity. labels: 0 or 1. probabilities: P(positive), nan where rejected.
+    Attributes:
+        model: The model.
+        sha256: First 16 hex digits of each slice's pixel identity.
+        labels: 0 or 1, [n].
+        groups: Likely patient of each slice.
+        decisions: Decision for each slice.
+        probabilities: P(positive), float [n]; NaN for a rejected slice.
     """
 
-    facts: Facts
+    model: FoldModel
     sha256: tuple[str, ...]
     labels: np.ndarray
     groups: tuple[str, ...]
@@ -73,169 +95,192 @@ class Judged:
     probabilities: np.ndarray
 
 
-def write(folder: Path, found: Sequence[Judged]) -> None:
-    """Write the three tables."""
-    ordered = sorted(found, key=lambda one: _key(one.facts))
-    write_text(folder / PREDICTIONS, to_csv(_COLUMNS, _rows(ordered)))
-    facts = [msgspec.to_builtins(one.facts) for one in ordered]
-    names = Facts.__struct_fields__
-    write_text(folder / FOLDS, to_csv(names, ([_shown(row[name]) for name in names] for row in facts)))
+def write_evidence(folder: Path, predictions: Sequence[FoldPredictions]) -> None:
+    """Write flagship-predictions.csv, flagship-folds.csv and flagship-evidence.csv."""
+    ordered = sorted(predictions, key=lambda part: _sort_key(part.model))
+    write_text(folder / PREDICTIONS, to_csv(_COLUMNS, _prediction_rows(ordered)))
+    models = [msgspec.to_builtins(part.model) for part in ordered]
+    names = FoldModel.__struct_fields__
+    rows = (["" if model[name] is None else model[name] for name in names] for model in models)
+    write_text(folder / FOLDS, to_csv(names, rows))
     regenerate(folder)
 
 
 def regenerate(folder: Path) -> None:
-    """Write flagship-evidence.csv from the other two. Raises `EdgeCTError` where they are damaged."""
-    write_text(folder / EVIDENCE, text_of(read(folder)))
+    """Write flagship-evidence.csv from the other two files; raises `EdgeCTError` if these are damaged."""
+    write_text(folder / EVIDENCE, evidence_csv(read_predictions(folder)))
 
 
-def read(folder: Path) -> list[Judged]:
-    """Read flagship-predictions.csv and flagship-folds.csv. Raises `EdgeCTError`."""
+def read_predictions(folder: Path) -> list[FoldPredictions]:
+    """Read flagship-predictions.csv and flagship-folds.csv.
+
+    Raises:
+        EdgeCTError: A file is missing or damaged, or one file has models that the other does not have.
+    """
     try:
         with (folder / FOLDS).open(newline="", encoding="utf-8") as file:
-            facts = [_facts(row) for row in csv.DictReader(file)]
-        lines: dict[tuple[str, ...], list[dict[str, str]]] = {}
+            models = [_read_model(row) for row in csv.DictReader(file)]
+        rows: dict[tuple[str, ...], list[dict[str, str]]] = {}
         with (folder / PREDICTIONS).open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
-                lines.setdefault((row["split"], row["fold"], row["model"], row["variant"]), []).append(row)
-        found = [_judged(one, lines.pop((one.split, str(one.fold), one.model, one.variant))) for one in facts]
+                rows.setdefault((row["split"], row["fold"], row["model"], row["variant"]), []).append(row)
+        predictions = [
+            _read_rows(model, rows.pop((model.split, str(model.fold), model.model, model.variant))) for model in models
+        ]
     except (OSError, KeyError, ValueError, msgspec.ValidationError, csv.Error) as error:
-        raise EdgeCTError(f"{folder}: missing or damaged: {type(error).__name__} {error}") from error
-    if lines:
-        raise EdgeCTError(f"{folder / PREDICTIONS}: nothing in {FOLDS} is known of {next(iter(lines))}")
-    return found
+        raise EdgeCTError(
+            f"{folder}: {PREDICTIONS} or {FOLDS} is missing or damaged: {type(error).__name__} {error}"
+        ) from error
+    if rows:
+        raise EdgeCTError(f"{folder / PREDICTIONS}: {FOLDS} has no row for {next(iter(rows))}")
+    return predictions
 
 
-def text_of(found: Sequence[Judged]) -> str:
-    """flagship-evidence.csv: of each split, model and variant all folds together, then each."""
-    rows = list(_evidence(found))
+def evidence_csv(predictions: Sequence[FoldPredictions]) -> str:
+    """Return flagship-evidence.csv: for each split, model and variant all folds together, then each fold."""
+    rows = list(evidence_rows(predictions))
     return to_csv(tuple(rows[0]), (row.values() for row in rows)) if rows else ""
 
 
-def _evidence(found: Sequence[Judged]) -> Iterable[dict[str, object]]:
-    by: dict[tuple[str, str, str], list[Judged]] = {}
-    for one in sorted(found, key=lambda one: _key(one.facts)):
-        by.setdefault((one.facts.split, one.facts.model, one.facts.variant), []).append(one)
-    for (split, model, variant), own in by.items():
-        before = by.get((split, model, "fp32"), []) if variant == "int8" else []
-        _check(own)
-        yield _row(own, before, "all", len(own))
-        for one in own:
-            fold = one.facts.fold
-            yield _row([one], [other for other in before if other.facts.fold == fold], str(fold), len(own))
+def evidence_rows(predictions: Sequence[FoldPredictions]) -> Iterable[dict[str, object]]:
+    """Yield the rows of flagship-evidence.csv; raises `EdgeCTError` if folds do not belong together."""
+    by_model: dict[tuple[str, str, str], list[FoldPredictions]] = {}
+    for part in sorted(predictions, key=lambda part: _sort_key(part.model)):
+        by_model.setdefault((part.model.split, part.model.model, part.model.variant), []).append(part)
+    for (split, model, variant), parts in by_model.items():
+        fp32 = by_model.get((split, model, "fp32"), []) if variant == "int8" else []
+        _check_folds(parts)
+        yield _evidence_row(parts, fp32, "all", len(parts))
+        for part in parts:
+            fold = part.model.fold
+            same_fold = [other for other in fp32 if other.model.fold == fold]
+            yield _evidence_row([part], same_fold, str(fold), len(parts))
 
 
-def _check(own: Sequence[Judged]) -> None:
-    """Raise `EdgeCTError` where folds are not of one set, or share a group that they should not."""
-    first, home = own[0].facts, dict[str, int]()
-    for one in own:
-        facts = one.facts
-        if (facts.fingerprint, facts.split_seed, facts.folds) != (first.fingerprint, first.split_seed, first.folds):
+def _check_folds(parts: Sequence[FoldPredictions]) -> None:
+    """Raise `EdgeCTError` if folds belong to different data, or share a group although the split is grouped."""
+    first, fold_of_group = parts[0].model, dict[str, int]()
+    for part in parts:
+        model = part.model
+        if (model.fingerprint, model.split_seed, model.folds) != (first.fingerprint, first.split_seed, first.folds):
             raise EdgeCTError(
-                f"{facts.split} split, {facts.model}: folds {first.fold} and {facts.fold} are of other sets"
+                f"{model.split} split, {model.model}: folds {first.fold} and {model.fold} were made from different "
+                "data "
+                "or splits; make both from the same data and recipe"
             )
-        for group in one.groups if facts.split == "grouped" else ():
-            if home.setdefault(group, facts.fold) != facts.fold:
-                raise EdgeCTError(f"group {group} is in folds {home[group]} and {facts.fold}")
+        for group in part.groups if model.split == "grouped" else ():
+            if fold_of_group.setdefault(group, model.fold) != model.fold:
+                raise EdgeCTError(f"group {group} is in folds {fold_of_group[group]} and {model.fold}")
 
 
-def _row(own: Sequence[Judged], before: Sequence[Judged], fold: str, done: int) -> dict[str, object]:
-    facts, first = [one.facts for one in own], own[0].facts
-    labels, p = _together(own)
-    seen = ~np.isnan(p)
-    scores = score(labels[seen], p[seen])
-    decisions = [decision for one in own for decision in one.decisions]
+def _evidence_row(
+    parts: Sequence[FoldPredictions], fp32: Sequence[FoldPredictions], fold: str, folds_done: int
+) -> dict[str, object]:
+    models, first = [part.model for part in parts], parts[0].model
+    labels, p = _pool(parts)
+    accepted = ~np.isnan(p)
+    scores = score(labels[accepted], p[accepted])
+    decisions = [decision for part in parts for decision in part.decisions]
     row: dict[str, object] = {
         **{name: getattr(first, name) for name in ("split", "model", "variant")},
         "fold": fold,
-        "folds_done": done,
+        "folds_done": folds_done,
         "folds": first.folds,
         "n": scores.n,
-        "positives": int((labels[seen] == 1).sum()),
+        "positives": int((labels[accepted] == 1).sum()),
     }
     for name in _ESTIMATES:
-        row |= csv_text.estimate_columns(name, msgspec.to_builtins(getattr(scores, name)))
-    row |= _at_threshold(own)
-    row |= _by_group(own)
-    row |= _lost(own, before)
+        row |= _estimate_columns(name, getattr(scores, name))
+    row |= _scores_at_threshold(parts)
+    row |= _group_intervals(parts)
+    row |= _int8_loss(parts, fp32)
     row |= {f"said_{name}": decisions.count(name) for name in _DECISIONS}
-    row["positives_rejected"] = int((~seen & (labels == 1)).sum())
-    row["gates_passed"] = "" if not first.gate else sum(one.gate == "passed" for one in facts)
-    row["bytes"] = _shown(max((one.bytes for one in facts if one.bytes is not None), default=None))
+    row["positives_rejected"] = int((~accepted & (labels == 1)).sum())
+    row["gates_passed"] = sum(model.gate == "passed" for model in models) if first.gate else ""
+    row["bytes"] = max((model.bytes for model in models if model.bytes is not None), default="")
     return row
 
 
-def _at_threshold(own: Sequence[Judged]) -> dict[str, str]:
-    """Sensitivity and specificity at each fold's operating point."""
-    thresholds = [one.facts.threshold for one in own if one.facts.threshold is not None]
+def _scores_at_threshold(parts: Sequence[FoldPredictions]) -> dict[str, str]:
+    """Return sensitivity and specificity at each fold's operating point."""
+    thresholds = [part.model.threshold for part in parts if part.model.threshold is not None]
     row = {"threshold": f"{thresholds[0]:.4f}" if len(thresholds) == 1 else ""}
-    labels, p = _together(own)
-    bars = np.concatenate([np.full(len(one.labels), one.facts.threshold or 0.5) for one in own])
+    labels, p = _pool(parts)
+    bars = np.concatenate([np.full(len(part.labels), part.model.threshold or 0.5) for part in parts])
     for name, label in (("sensitivity", 1), ("specificity", 0)):
         chosen = (labels == label) & ~np.isnan(p)
         right = (p[chosen] >= bars[chosen]) == (label == 1)
         estimate = wilson(int(right.sum()), len(right) if thresholds else 0)
-        row |= csv_text.estimate_columns(f"{name}_at_threshold", msgspec.to_builtins(estimate))
+        row |= _estimate_columns(f"{name}_at_threshold", estimate)
     return row
 
 
-def _by_group(own: Sequence[Judged]) -> dict[str, object]:
-    """How many likely patients there are, and 95 % intervals where they are drawn again, not their slices.
+def _group_intervals(parts: Sequence[FoldPredictions]) -> dict[str, object]:
+    """Return the number of likely patients, and 95 % bootstrap intervals that draw patients instead of slices.
 
-    Slices of one patient are right or wrong together, so these are what a new patient's slices are told by.
+    Slices of one patient are right or wrong together, so these intervals hold for the slices of a new patient.
     """
-    labels, p = _together(own)
-    names = np.array([group for one in own for group in one.groups])
-    seen = ~np.isnan(p)
-    labels, p = labels[seen], p[seen]
-    groups, place = np.unique(names[seen], return_inverse=True)
+    labels, p = _pool(parts)
+    names = np.array([group for part in parts for group in part.groups])
+    accepted = ~np.isnan(p)
+    labels, p = labels[accepted], p[accepted]
+    groups, place = np.unique(names[accepted], return_inverse=True)
     drawn = np.random.default_rng(0).multinomial(len(groups), np.full(len(groups), 1 / len(groups)), BOOTSTRAPS)
     row: dict[str, object] = {"groups": len(groups)}
     right = (p >= 0.5) == (labels == 1)
     for name, chosen in (("accuracy", labels >= 0), ("sensitivity", labels == 1), ("specificity", labels == 0)):
-        of = np.bincount(place, chosen, len(groups))
-        share = drawn @ np.bincount(place, chosen & right, len(groups)) / np.maximum(drawn @ of, 1)
-        low, high = np.percentile(share, [2.5, 97.5])
+        totals = drawn @ np.bincount(place, chosen, len(groups))
+        shares = drawn @ np.bincount(place, chosen & right, len(groups)) / np.maximum(totals, 1)
+        low, high = np.percentile(shares, [2.5, 97.5])
         row |= {f"{name}_by_group_low": f"{low:.5f}", f"{name}_by_group_high": f"{high:.5f}"}
     return row
 
 
-def _lost(own: Sequence[Judged], before: Sequence[Judged]) -> dict[str, object]:
-    """What int8 lost against fp32 on the same slices, at probability 0.5; blank for all else."""
+def _int8_loss(parts: Sequence[FoldPredictions], fp32: Sequence[FoldPredictions]) -> dict[str, object]:
+    """Return what int8 lost against fp32 on the same slices, at probability 0.5; empty columns for other variants."""
     names = ("sensitivity_lost", "positives_lost", "positives_found", "mcnemar_p_positives", "mcnemar_p")
-    if [one.facts.fold for one in own] != [one.facts.fold for one in before]:
+    if [part.model.fold for part in parts] != [part.model.fold for part in fp32]:
         return dict.fromkeys(names, "")
-    if any(one.sha256 != other.sha256 for one, other in zip(own, before, strict=True)):
-        raise EdgeCTError(f"{own[0].facts.model}: fp32 and int8 judged other slices")
-    (labels, p), (_, other) = _together(own), _together(before)
-    both = ~np.isnan(p) & ~np.isnan(other)
-    labels, calls, was = labels[both], p[both] >= 0.5, other[both] >= 0.5
+    if any(part.sha256 != other.sha256 for part, other in zip(parts, fp32, strict=True)):
+        raise EdgeCTError(
+            f"{parts[0].model.model}: fp32 and int8 have predictions of different slices; score both again"
+        )
+    (labels, p), (_, p_fp32) = _pool(parts), _pool(fp32)
+    both = ~np.isnan(p) & ~np.isnan(p_fp32)
+    labels, calls, before = labels[both], p[both] >= 0.5, p_fp32[both] >= 0.5
     positive = labels == 1
-    lost, found = int((was & ~calls & positive).sum()), int((~was & calls & positive).sum())
+    lost, gained = int((before & ~calls & positive).sum()), int((~before & calls & positive).sum())
     return {
-        "sensitivity_lost": f"{(lost - found) / max(1, int(positive.sum())):.5f}",
+        "sensitivity_lost": f"{(lost - gained) / max(1, int(positive.sum())):.5f}",
         "positives_lost": lost,
-        "positives_found": found,
-        "mcnemar_p_positives": f"{mcnemar_p(labels[positive], was[positive], calls[positive]):.4f}",
-        "mcnemar_p": f"{mcnemar_p(labels, was, calls):.4f}",
+        "positives_found": gained,
+        "mcnemar_p_positives": f"{mcnemar_p(labels[positive], before[positive], calls[positive]):.4f}",
+        "mcnemar_p": f"{mcnemar_p(labels, before, calls):.4f}",
     }
 
 
-def _together(own: Sequence[Judged]) -> tuple[np.ndarray, np.ndarray]:
-    """labels [n], probabilities [n]."""
-    return np.concatenate([one.labels for one in own]), np.concatenate([one.probabilities for one in own])
+def _pool(parts: Sequence[FoldPredictions]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the labels [n] and probabilities [n] of several folds."""
+    return np.concatenate([part.labels for part in parts]), np.concatenate([part.probabilities for part in parts])
 
 
-def _rows(found: Sequence[Judged]) -> Iterable[tuple[object, ...]]:
-    for one in found:
-        facts, rows = one.facts, zip(one.sha256, one.labels.tolist(), one.groups, strict=True)
-        for (sha256, label, group), decision, p in zip(rows, one.decisions, one.probabilities.tolist(), strict=True):
+def _estimate_columns(name: str, estimate: Estimate) -> dict[str, str]:
+    return estimate_columns(name, msgspec.to_builtins(estimate))
+
+
+def _prediction_rows(predictions: Sequence[FoldPredictions]) -> Iterable[tuple[object, ...]]:
+    for part in predictions:
+        model, slices = part.model, zip(part.sha256, part.labels.tolist(), part.groups, strict=True)
+        for (sha256, label, group), decision, p in zip(
+            slices, part.decisions, part.probabilities.tolist(), strict=True
+        ):
             probability = "" if np.isnan(p) else repr(p)
-            yield sha256, label, group, facts.split, facts.fold, facts.model, facts.variant, decision, probability
+            yield sha256, label, group, model.split, model.fold, model.model, model.variant, decision, probability
 
 
-def _judged(facts: Facts, rows: list[dict[str, str]]) -> Judged:
-    return Judged(
-        facts,
+def _read_rows(model: FoldModel, rows: list[dict[str, str]]) -> FoldPredictions:
+    return FoldPredictions(
+        model,
         tuple(row["sha256"] for row in rows),
         np.array([int(row["label"]) for row in rows]),
         tuple(row["group"] for row in rows),
@@ -244,33 +289,25 @@ def _judged(facts: Facts, rows: list[dict[str, str]]) -> Judged:
     )
 
 
-def _facts(row: dict[str, str]) -> Facts:
-    # An empty field is none where it is of a number.
-    given = {
-        name: value or (None if name in ("bytes", "threshold", "target_sensitivity") else "")
-        for name, value in row.items()
-    }
-    return msgspec.convert(given, Facts, strict=False)
+def _read_model(row: dict[str, str]) -> FoldModel:
+    fields = {name: value or (None if name in _NUMBERS else "") for name, value in row.items()}
+    return msgspec.convert(fields, FoldModel, strict=False)
 
 
-def _key(facts: Facts) -> tuple[bool, bool, str, str, int]:
-    """Random before grouped, the teacher before its students, fp32 before int8."""
-    return facts.split == "grouped", facts.variant != "keras", facts.model, facts.variant, facts.fold
+def _sort_key(model: FoldModel) -> tuple[bool, bool, str, str, int]:
+    """Order random before grouped, the teacher before its students, fp32 before int8."""
+    return model.split == "grouped", model.variant != "keras", model.model, model.variant, model.fold
 
 
-def _shown(value: object) -> object:
-    return "" if value is None else value
-
-
-def drawn(found: Sequence[Judged]) -> str:
-    """The table as SVG: accuracy, sensitivity and specificity of all folds together; intervals by likely patients."""
-    from edge_ct.reporting import plotting
+def evidence_plot(predictions: Sequence[FoldPredictions]) -> str:
+    """Return accuracy, sensitivity and specificity of all folds together as SVG, with intervals by likely patient."""
+    from ..plots import metric_intervals
 
     values: dict[str, dict[str, tuple[float, float, float]]] = {}
-    for row in _evidence(found):
+    for row in evidence_rows(predictions):
         if row["fold"] == "all":
-            name = f"{row['model']} {row['variant']}, {row['split']}, n = {row['n']}"
-            values[name] = {
+            title = f"{row['model']} {row['variant']}, {row['split']}, n = {row['n']}"
+            values[title] = {
                 metric: (
                     _number(row[metric]),
                     _number(row[f"{metric}_by_group_low"]),
@@ -278,26 +315,21 @@ def drawn(found: Sequence[Judged]) -> str:
                 )
                 for metric in ("accuracy", "sensitivity", "specificity")
             }
-    return plotting.intervals(values)
+    return metric_intervals(values)
 
 
-def _number(shown: object) -> float:
-    return float(str(shown) or "nan")
-
-
-def main(folder: str, plot: str = "") -> None:
-    """Regenerate the table, and the plot where one is named."""
-    regenerate(Path(folder))
-    if plot:
-        write_text(Path(plot), drawn(read(Path(folder))))
+def _number(cell: object) -> float:
+    return float(str(cell) or "nan")
 
 
 @click.command()
-@click.argument("folder", type=click.Path(file_okay=False))
-@click.argument("plot", type=click.Path(dir_okay=False), default="")
-def command(folder: str, plot: str) -> None:
-    """Regenerate the table from the predictions in FOLDER, and draw it as SVG."""
-    main(folder, plot)
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("plot", type=click.Path(path_type=Path, dir_okay=False), required=False)
+def command(folder: Path, plot: Path | None) -> None:
+    """Write flagship-evidence.csv from the predictions in FOLDER, and draw it as the SVG file PLOT."""
+    regenerate(folder)
+    if plot:
+        write_text(plot, evidence_plot(read_predictions(folder)))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The recipe of the flagship: teachers, students, folds; a JSON file, read strictly."""
+"""The recipe of the flagship, a JSON file that is read strictly: teachers, students and folds."""
 
 from __future__ import annotations
 
@@ -11,12 +11,23 @@ from edge_ct.errors import EdgeCTError
 
 Split = Literal["random", "grouped"]
 SPLITS: tuple[Split, ...] = ("random", "grouped")
-TEACHER = "teacher"  # what the ensemble of them is called
+TEACHER = "teacher"  # name of the ensemble of the teachers
 Name = Annotated[str, msgspec.Meta(pattern="^[a-z0-9][a-z0-9.-]*$")]
 
 
-class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One network. weights: a file of the weights folder, or `none`. also: further words of `edge-ct train`."""
+class NetworkTraining(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How one network is trained.
+
+    Attributes:
+        network: Name of the network, as `edge-ct models` lists it.
+        epochs: Maximum number of epochs.
+        size: Side of the input in pixels.
+        alpha: Width multiplier of MobileNetV2.
+        seed: Random seed.
+        weights: Name of a file in the weights folder, or `none`.
+        augment: Augmentation policy.
+        also: Further options of `edge-ct train`.
+    """
 
     network: str
     epochs: Annotated[int, msgspec.Meta(ge=1)]
@@ -27,66 +38,93 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     augment: str = "standard"
     also: tuple[str, ...] = ()
 
-    def words(self, weights: Path | None) -> list[str]:
-        """Its part of a command line. weights: the folder. Raises `EdgeCTError` where its file is not there."""
+    def options(self, weights: Path | None) -> list[str]:
+        """Return options of `edge-ct train`.
+
+        Args:
+            weights: Folder of the weights files.
+
+        Raises:
+            EdgeCTError: The weights file does not exist.
+        """
         words = ["--epochs", str(self.epochs), "--size", str(self.size), "--alpha", f"{self.alpha:g}"]
         words += ["--seed", str(self.seed), "--augment", self.augment]
         if self.weights != "none":
-            if weights is None or not (weights / self.weights).is_file():
-                where = "say where weights are with --weights" if weights is None else f"{weights / self.weights}"
-                raise EdgeCTError(f"the recipe wants {self.weights}: {where}: no such file")
+            if weights is None:
+                raise EdgeCTError(f"the recipe needs {self.weights}: name the folder that holds it with --weights")
+            if not (weights / self.weights).is_file():
+                raise EdgeCTError(f"the recipe needs {self.weights}: {weights / self.weights}: no such file")
             words += ["--weights", str(weights / self.weights)]
         return [*words, *self.also]
 
 
 class Student(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A network that learns from the teachers, and becomes a bundle.
+    """A network that is distilled from the teachers and becomes a bundle.
 
-    distil: words of `edge-ct train` about what it learns from them. int8: ways to convert it, in words of `edge-ct
-    convert`; the first that the gate passes is taken, and where it passes none, the first. most_bytes: of the bundle
-    that is shipped; 0 is any.
+    Attributes:
+        training: How the network is trained.
+        distil: Options of `edge-ct train` for the distillation.
+        int8: Ways to convert the network, in options of `edge-ct convert`. The first that passes the gate is taken;
+            if none passes, the first.
+        most_bytes: Maximum size of the shipped bundle in bytes; 0 means no limit.
     """
 
-    training: Training
+    training: NetworkTraining
     distil: tuple[str, ...] = ()
     int8: tuple[tuple[str, ...], ...] = ((),)
     most_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
-class Shipped(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The fold whose int8 students are shipped, named before any figure was known."""
+class ShippedFold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The fold whose int8 students are shipped; it is chosen before any result is known."""
 
     split: Split
     fold: Annotated[int, msgspec.Meta(ge=1)]
 
 
-class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """convert: words that every conversion has in common."""
+class FlagshipRecipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What to train, convert and ship.
+
+    Attributes:
+        folds: Number of folds.
+        split_seed: Random seed of the folds.
+        validation: Fraction of slices used for validation.
+        teachers: Name -> training of each teacher.
+        students: Name -> student.
+        ship: The fold that is shipped.
+        positive: Name of the positive class.
+        licence: Licence of the bundles.
+        convert: Options of `edge-ct convert` for every conversion.
+    """
 
     folds: Annotated[int, msgspec.Meta(ge=2)]
     split_seed: Annotated[int, msgspec.Meta(ge=0)]
     validation: Annotated[float, msgspec.Meta(gt=0, lt=0.5)]
-    teachers: Annotated[dict[Name, Training], msgspec.Meta(min_length=1)]
+    teachers: Annotated[dict[Name, NetworkTraining], msgspec.Meta(min_length=1)]
     students: Annotated[dict[Name, Student], msgspec.Meta(min_length=1)]
-    ship: Shipped
+    ship: ShippedFold
     positive: str = "COVID"
     licence: str = "not stated"
     convert: tuple[str, ...] = ()
 
 
-def read(path: Path) -> Recipe:
-    """Read a recipe. Raises `EdgeCTError` where it is none."""
+def read_recipe(path: Path) -> FlagshipRecipe:
+    """Read a recipe.
+
+    Raises:
+        EdgeCTError: The file cannot be read, or is not a valid recipe.
+    """
     try:
-        recipe = msgspec.json.decode(path.read_bytes(), type=Recipe)
+        recipe = msgspec.json.decode(path.read_bytes(), type=FlagshipRecipe)
     except OSError as error:
         raise EdgeCTError(f"{path}: cannot be read: {error.strerror}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise EdgeCTError(f"{path}: not a recipe: {error}") from error
+        raise EdgeCTError(f"{path}: not a valid recipe: {error}") from error
     if recipe.ship.fold > recipe.folds:
-        raise EdgeCTError(f"{path}: ships fold {recipe.ship.fold} of {recipe.folds}")
+        raise EdgeCTError(f"{path}: the recipe ships fold {recipe.ship.fold} of {recipe.folds}")
     names = [TEACHER, *recipe.teachers, *recipe.students]
     if len(set(names)) < len(names):
-        raise EdgeCTError(f"{path}: teachers and students share a name, or one is called {TEACHER}")
+        raise EdgeCTError(f"{path}: two teachers or students share a name, or one is called {TEACHER}; rename it")
     if not all(student.int8 for student in recipe.students.values()):
-        raise EdgeCTError(f"{path}: a student without a way to convert it; [[]] is the plain one")
+        raise EdgeCTError(f'{path}: a student has no way to be converted; write "int8": [[]] for plain quantisation')
     return recipe

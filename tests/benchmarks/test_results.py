@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_ct.train.zoo import build
+from edge_ct.train.zoo.architectures import NETWORK_NAMES, find
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 
@@ -18,7 +18,7 @@ def read(name: str) -> dict[str, dict[str, str]]:
 
 @pytest.mark.parametrize("name", ["int8-all-networks.csv", "qat-networks.csv"])
 def test_a_table_of_all_networks_has_them_all(name: str) -> None:
-    assert set(read(name)) == set(build.NETWORKS)
+    assert set(read(name)) == set(NETWORK_NAMES)
 
 
 def test_every_network_becomes_a_full_integer_file_that_says_what_it_did() -> None:
@@ -29,4 +29,4 @@ def test_every_network_becomes_a_full_integer_file_that_says_what_it_did() -> No
 
 def test_the_zoo_says_of_quantisation_aware_training_what_was_tried() -> None:
     for network, row in read("qat-networks.csv").items():
-        assert (row["qat"], row["int8"]) == (build.find(network).qat, "yes"), row
+        assert (row["qat"], row["int8"]) == (find(network).qat, "yes"), row

@@ -7,11 +7,10 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_ct.benchmarks import out_of_distribution, robustness
+from edge_ct.benchmarks import out_of_distribution, plots, robustness
 from edge_ct.classifier import Classifier
 from edge_ct.errors import DataRejected, EdgeCTError
 from edge_ct.phantom import make_slice
-from edge_ct.reporting import plotting
 
 GENERATOR = np.random.default_rng(0)
 IMAGE = make_slice(3, 4, True, 128).image[:, 4:]  # not square
@@ -28,7 +27,7 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_kind_that_was_promised_is_tried_and_no_change_leaves_its_input_changed() -> None:
-    tried, before = robustness.changes(), IMAGE.copy()
+    tried, before = robustness.all_changes(), IMAGE.copy()
     amounts = {kind: [one.amount for one in tried if one.kind == kind] for kind in {one.kind for one in tried}}
     assert {"jpeg", "resolution", "window", "level", "rotation", "crop", "noise", "burnt in", "inverted"} < set(amounts)
     assert (amounts["jpeg"][0], amounts["jpeg"][-1]) == ("95", "30")
@@ -56,14 +55,14 @@ def test_every_kind_that_was_promised_is_tried_and_no_change_leaves_its_input_ch
     ],
 )
 def test_a_change_does_what_it_says(kind: str, amount: str, check: object) -> None:
-    [one] = [one for one in robustness.changes() if (one.kind, one.amount) == (kind, amount)]
+    [one] = [one for one in robustness.all_changes() if (one.kind, one.amount) == (kind, amount)]
     assert check(one.apply(IMAGE, GENERATOR))  # type: ignore[operator]
 
 
 def test_rows_are_what_the_classifier_says(tiny_bundle: Path, phantoms: Path, tmp_path: Path) -> None:
     wanted = ("none", "inverted", "jpeg")
-    tried = [one for one in robustness.changes() if one.kind in wanted]
-    rows = robustness.measure(tiny_bundle, phantoms, tried=tried)
+    tried = [one for one in robustness.all_changes() if one.kind in wanted]
+    rows = robustness.measure(tiny_bundle, phantoms, changes=tried)
     assert [row["change"] for row in rows] == ["none", *["jpeg"] * 7, "inverted"]
     classifier = Classifier(tiny_bundle)
     found = [(path.parent.name, classifier.classify(path)) for path in sorted(phantoms.rglob("*.png"))]
@@ -73,12 +72,12 @@ def test_rows_are_what_the_classifier_says(tiny_bundle: Path, phantoms: Path, tm
     assert rows[0]["rejected"] == len(found) - len(judged)
     assert (rows[0]["same_call"], rows[0]["split"]) == ("1.00000", "external")
     assert float(str(rows[-1]["rejected_share"])) > 0.5
-    assert "<svg" in plotting.robustness(rows)
-    assert robustness.text_of(rows) == robustness.text_of(robustness.measure(tiny_bundle, phantoms, tried=tried))
-    few = robustness.measure(tiny_bundle, phantoms, limit=5, tried=tried[:1])
+    assert "<svg" in plots.robustness(rows)
+    assert robustness.rows_csv(rows) == robustness.rows_csv(robustness.measure(tiny_bundle, phantoms, changes=tried))
+    few = robustness.measure(tiny_bundle, phantoms, limit=5, changes=tried[:1])
     assert few[0]["n"] == 4  # every third
     with pytest.raises(DataRejected, match="no slice to score"):
-        robustness.measure(tiny_bundle, phantoms, part="test", tried=tried[:1])
+        robustness.measure(tiny_bundle, phantoms, part="test", changes=tried[:1])
 
 
 def test_what_is_no_slice_is_counted_apart(tiny_bundle: Path, phantoms: Path, tmp_path: Path) -> None:
@@ -93,7 +92,7 @@ def test_what_is_no_slice_is_counted_apart(tiny_bundle: Path, phantoms: Path, tm
     assert (rejecting["rejected_by_pixels"], rejecting["share"]) == (1, "0.50000")
     (others / "ramp.png").unlink()
     (others / "slice.png").unlink()
-    with pytest.raises(EdgeCTError, match="nothing to look at"):
+    with pytest.raises(EdgeCTError, match="no picture to judge"):
         out_of_distribution.measure(tiny_bundle, [], [others])
 
 
@@ -104,7 +103,7 @@ def test_the_commands_write_what_they_measure(
     words = [str(tiny_bundle), "--data", str(phantoms), "--limit", "2", "--out", str(out), "--plot", str(plot)]
     robustness.command.main(words, standalone_mode=False)
     with out.open(newline="") as file:
-        assert len(list(csv.DictReader(file))) == len(robustness.changes())
+        assert len(list(csv.DictReader(file))) == len(robustness.all_changes())
     assert plot.read_text().lstrip().startswith("<svg")
     words = [str(tiny_bundle), "--slices", str(phantoms), "--out", str(out), "--force"]
     out_of_distribution.command.main(words[:-1], standalone_mode=False)

@@ -16,7 +16,7 @@ from edge_ct.dataset import load_images
 from edge_ct.decision import probability
 from edge_ct.errors import DataRejected, EdgeCTError, GateFailed
 from edge_ct.run import load_run
-from edge_ct.train.score.predict import run_probabilities
+from edge_ct.train.score.predict import predict_run
 
 pytestmark = pytest.mark.slow
 LENIENT = Options(max_drop=100)
@@ -60,7 +60,7 @@ def test_fp32_file_agrees_with_keras(trained_run: Path, tmp_path: Path) -> None:
     pipeline.convert(trained_run, tmp_path / "fp32.tflite", Options(variants=("fp32",), max_drop=100))
     classifier = Classifier(tmp_path / "fp32.tflite")
     dataset = run.dataset().take(range(20))
-    expected = run_probabilities(run, dataset)
+    expected = predict_run(run, dataset)
     uncalibrated = msgspec.structs.replace(classifier.manifest.calibration, slope=1.0, intercept=0.0)
     images = load_images(dataset, run.info.preprocess).images
     found = [probability(classifier.infer(image)[1].logits, uncalibrated) for image in images]

@@ -11,7 +11,7 @@ import pytest
 from edge_ct.run import Run, load_run, write_split
 from edge_ct.system.host import processors
 from edge_ct.train.data import synthesise
-from edge_ct.train.fitting.options import Options
+from edge_ct.train.fitting.options import TrainingOptions
 from edge_ct.train.study import runner
 
 
@@ -21,7 +21,7 @@ class SmallStudy:
 
     data: Path
     out: Path
-    options: Options
+    options: TrainingOptions
 
     @property
     def arguments(self) -> list[str]:
@@ -34,7 +34,7 @@ class SmallStudy:
 
     def run(self, out: Path, **changes: object) -> object:
         """The same study elsewhere, in this process."""
-        return runner.run(self.data, out, ["customcnn"], self.options, **({"folds": 2, "rounds": 2} | changes))  # type: ignore[arg-type]
+        return runner.run_study(self.data, out, ["customcnn"], self.options, **({"folds": 2, "rounds": 2} | changes))  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="session")
@@ -58,7 +58,7 @@ def small_study(
 
     out = tmp_path_factory.mktemp("study") / "unbroken"
     made = SmallStudy(
-        small_study_data, out, Options("", size=32, epochs=2, batch=8, augment="flips", split="grouped", seed=7)
+        small_study_data, out, TrainingOptions("", size=32, epochs=2, batch=8, augment="flips", split="grouped", seed=7)
     )
     shutil.copytree(make_once("small-study", lambda folder: made.run(folder / "unbroken")) / "unbroken", out)
     yield made
@@ -72,19 +72,19 @@ def tables_of(out: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="session")
-def untrained() -> Callable[[Path, Path, Options], Run]:
+def untrained() -> Callable[[Path, Path, TrainingOptions], Run]:
     """Data, run folder, options -> a finished run of random weights."""
     import keras
 
     from edge_ct.train import fit
-    from edge_ct.train.zoo import build
+    from edge_ct.train.zoo.builder import build
 
-    def make(table: Path, out: Path, options: Options) -> Run:
+    def make(table: Path, out: Path, options: TrainingOptions) -> Run:
         keras.utils.set_random_seed(options.seed + options.size)
-        prepared = fit.prepare(table, options)
-        run = Run(out, fit._info(options, prepared))
+        prepared = fit.prepare_data(table, options)
+        run = Run(out, fit._run_info(options, prepared))
         write_split(out / "split.csv", prepared.table)
-        return fit.finish(run, build.build(keras, options.network, options.size), prepared, fit.QUIET)
+        return fit.finish_run(run, build(keras, options.network, options.size), prepared, fit.QUIET)
 
     return make
 
@@ -92,11 +92,11 @@ def untrained() -> Callable[[Path, Path, Options], Run]:
 @pytest.fixture(scope="session")
 def members(
     trained_run: Path,
-    untrained: Callable[[Path, Path, Options], Run],
+    untrained: Callable[[Path, Path, TrainingOptions], Run],
     phantom_table: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[Path, Path]:
     """A trained network of 48 px and a random one of 32, on the same split."""
-    options = msgspec.convert(load_run(trained_run).info.options, Options)
+    options = msgspec.convert(load_run(trained_run).info.options, TrainingOptions)
     out = tmp_path_factory.mktemp("members") / "small"
     return trained_run, untrained(phantom_table, out, msgspec.structs.replace(options, size=32)).folder

@@ -16,7 +16,7 @@ import pytest
 
 from edge_ct.run import load_finished_run
 from edge_ct.train.data import synthesise
-from edge_ct.train.score.predict import run_probabilities
+from edge_ct.train.score.predict import predict_run
 
 pytestmark = pytest.mark.slow
 
@@ -48,7 +48,7 @@ def on_epoch_end(self, epoch, logs=None):
     last[:] = self.model.get_weights()  # those that are kept may be of an earlier epoch
 
 Checkpoint.on_epoch_end = on_epoch_end
-prepared = fit.prepare(table, options)
+prepared = fit.prepare_data(table, options)
 whole = fit.train_prepared(prepared, out / "whole", options)
 unbroken = list(last)
 for piece in range(pieces):
@@ -109,6 +109,6 @@ def test_a_training_in_pieces_ends_as_an_unbroken_one(backend: str, tmp_path: Pa
         stored = {row["path"]: float(row["probability"]) for row in csv.DictReader(file)}
     table_of_run = run.split()
     tested = table_of_run.where("test")
-    found = run_probabilities(run, run.dataset().take(tested))
+    found = predict_run(run, run.dataset().take(tested))
     assert len(found) >= 4
     assert found == pytest.approx(np.array([stored[table_of_run.paths[i]] for i in tested]), abs=1e-5)

@@ -20,9 +20,9 @@ from edge_ct.slices import read
 from edge_ct.system.progress import QUIET, Progress
 from edge_ct.train import continual, fit
 from edge_ct.train.data import synthesise
-from edge_ct.train.fitting.options import Options
+from edge_ct.train.fitting.options import TrainingOptions
 from edge_ct.train.score import evaluate
-from edge_ct.train.score.predict import run_probabilities
+from edge_ct.train.score.predict import predict_run
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +34,10 @@ def new_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return table
 
 
-def prepare(base: Path, data: Path, replay: Path | None = None, say: object = None, **changes: object) -> fit.Prepared:
-    options = continual.options(base, changes)
+def prepare(
+    base: Path, data: Path, replay: Path | None = None, say: object = None, **changes: object
+) -> fit.PreparedData:
+    options = continual.derive_options(base, changes)
     progress = QUIET if say is None else say
     return continual._prepare(load_run(base), data, replay, options, progress)  # type: ignore[arg-type]
 
@@ -50,12 +52,12 @@ class Listening(Progress):
 
 
 def test_options_are_those_of_the_run_but_slower(trained_run: Path) -> None:
-    first = msgspec.convert(load_run(trained_run).info.options, Options)
-    found = continual.options(trained_run, {"epochs": 3, "augment": "travel", "policy": None})
+    first = msgspec.convert(load_run(trained_run).info.options, TrainingOptions)
+    found = continual.derive_options(trained_run, {"epochs": 3, "augment": "travel", "policy": None})
     assert found == msgspec.structs.replace(
         first, epochs=3, augment="travel", learning_rate=first.learning_rate / 5, start=str(trained_run)
     )
-    assert continual.options(trained_run, {"learning_rate": 0.1}).learning_rate == 0.1
+    assert continual.derive_options(trained_run, {"learning_rate": 0.1}).learning_rate == 0.1
 
 
 def test_old_and_new_are_mixed_as_asked(trained_run: Path, new_table: Path) -> None:
@@ -113,7 +115,7 @@ def test_an_old_test_slice_among_the_new_is_not_learned_from(
     assert len(set(table.sha256)) == len(table.sha256)
     for i in tested:  # as it was labelled
         assert table.labels[table.sha256.index(old.sha256[i])] == old.labels[i]
-    assert any("6 slices of" in line and "they stay what they were" in line for line in said.lines)
+    assert any("6 slices of" in line and "and keep their part" in line for line in said.lines)
     for part, sha256 in fresh.items():
         assert table.parts[table.sha256.index(sha256)] == part
 
@@ -164,7 +166,7 @@ def test_old_slices_that_have_moved_or_are_gone(
     base = tmp_path / "base"
     shutil.copytree(trained_run, base)
     save_run_info(base, msgspec.structs.replace(load_run(base).info, data_path="/nowhere"))
-    with pytest.raises(DataRejected, match=r"/nowhere: holds no slice that .* --replay where they are, or go on"):
+    with pytest.raises(DataRejected, match=r"/nowhere: holds no slice that .* with --replay, or train"):
         prepare(base, new_table)
     # Some of them, by other names: what is no part of the run is left alone.
     moved = tmp_path / "moved"
@@ -190,25 +192,25 @@ def test_what_cannot_go_on_is_refused(
     trained_run: Path, phantom_table: Path, new_table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    with pytest.raises(DataRejected, match="all its slices are known"):
+    with pytest.raises(DataRejected, match="all its slices are already known"):
         prepare(trained_run, phantom_table)
     other = tmp_path / "other.csv"
     rows = [f"{new_table.parent}/{row}" for row in new_table.read_text().splitlines()[1:]]
     other.write_text("\n".join(["path,label,group", *rows]).replace("non-COVID,", "pneumonia,") + "\n")
-    with pytest.raises(DataRejected, match=r"its classes are pneumonia and COVID, those of .* non-COVID and COVID"):
-        continual.go_on(other, out, continual.options(trained_run, {}))
-    with pytest.raises(EdgeCTError, match="is the run to go on from"):
-        continual.go_on(new_table, trained_run, continual.options(trained_run, {}), force=True)
+    with pytest.raises(DataRejected, match=r"are pneumonia and COVID, but those of .* are non-COVID and COVID"):
+        continual.continue_run(other, out, continual.derive_options(trained_run, {}))
+    with pytest.raises(EdgeCTError, match="is the run to train further"):
+        continual.continue_run(new_table, trained_run, continual.derive_options(trained_run, {}), force=True)
     both = tmp_path / "ensemble"
     save_run_info(both, msgspec.structs.replace(load_run(trained_run).info, kind="ensemble"))
     with pytest.raises(DataRejected, match="an ensemble cannot be trained further"):
-        continual.options(both, {})
+        continual.derive_options(both, {})
     assert not out.exists()
     for wrong, message in (
-        (["customcnn", "--from", str(trained_run)], "name a NETWORK to train, or a run"),
-        ([], "name a NETWORK to train, or a run"),
-        (["customcnn", "--replay", "x"], "--replay belongs to --from"),
-        (["--from", str(trained_run), "--size", "32"], "--size is what it is in"),
+        (["customcnn", "--from", str(trained_run)], "name a NETWORK to train, or with --from a run"),
+        ([], "name a NETWORK to train, or with --from a run"),
+        (["customcnn", "--replay", "x"], "--replay needs --from"),
+        (["--from", str(trained_run), "--size", "32"], "--size cannot be changed with --from"),
     ):
         assert cli.run(["train", *wrong, "--data", str(new_table), "--out", str(out)]) == 2
         assert message in capsys.readouterr().err
@@ -252,7 +254,7 @@ def test_old_and_new_are_scored_before_and_after(
     for name in ("old", "new"):
         chosen = [i for i in tested if (table.sha256[i][:16] in known) == (name == "old")]
         labels = table.labels[chosen]
-        before, after = (run_probabilities(own, dataset.take(chosen)) for own in (base, run))
+        before, after = (predict_run(own, dataset.take(chosen)) for own in (base, run))
         assert found[name]["before"]["n"] == len(chosen) > 15
         for when, p in (("before", before), ("after", after)):
             expected = score(labels, p)
@@ -272,18 +274,18 @@ def test_old_and_new_are_scored_before_and_after(
         evaluate.evaluate(out, phantom_table, "new", "COVID")  # type: ignore[arg-type]
     assert cli.run([*command[:-1], "--resume"]) == 0
     lines = capsys.readouterr().out
-    assert f"old slices, test n = {found['old']['after']['n']}" in lines
+    assert f"{found['old']['after']['n']} old test slices" in lines
     assert lines.count("sensitivity") == 2
     assert lines.count(" -> ") == 18
 
 
 def test_a_chain_of_runs_forgets_no_slice(
-    trained_run: Path, new_table: Path, tmp_path: Path, untrained: Callable[[Path, Path, Options], Run]
+    trained_run: Path, new_table: Path, tmp_path: Path, untrained: Callable[[Path, Path, TrainingOptions], Run]
 ) -> None:
     """What the grandparent had seen is known to the grandchild."""
     child = tmp_path / "child"
     prepared = prepare(trained_run, new_table)
-    run = Run(child, fit._info(continual.options(trained_run, {}), prepared))
+    run = Run(child, fit._run_info(continual.derive_options(trained_run, {}), prepared))
     write_split(child / "split.csv", prepared.table)
     write_seen_slices(child, prepared.seen)
     shutil.copy(trained_run / "model.keras", child / "model.keras")

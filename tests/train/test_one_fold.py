@@ -12,19 +12,19 @@ from edge_ct import cli
 from edge_ct.dataset import load
 from edge_ct.run import load_finished_run
 from edge_ct.train import fit
-from edge_ct.train.fitting.options import Options
-from edge_ct.train.study import plan
+from edge_ct.train.fitting.options import TrainingOptions
+from edge_ct.train.study.plan import make_plan
 
-TINY = Options("customcnn", size=32, epochs=1, batch=8, augment="none")
+TINY = TrainingOptions("customcnn", size=32, epochs=1, batch=8, augment="none")
 
 
-def of_fold(fold: int, **changes: object) -> Options:
+def of_fold(fold: int, **changes: object) -> TrainingOptions:
     return msgspec.structs.replace(TINY, folds=4, fold=fold, split_seed=3, **changes)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", ["random", "grouped"])
 def test_folds_are_disjoint_and_cover_everything(kind: str, small_study_data: Path) -> None:
-    tables = [fit.prepare(small_study_data, of_fold(fold, split=kind, seed=fold)).table for fold in (1, 2, 3, 4)]
+    tables = [fit.prepare_data(small_study_data, of_fold(fold, split=kind, seed=fold)).table for fold in (1, 2, 3, 4)]
     tested = Counter(table.sha256[i] for table in tables for i in table.where("test"))
     assert set(tested) == set(tables[0].sha256)
     assert set(tested.values()) == {1}
@@ -38,10 +38,10 @@ def test_folds_are_disjoint_and_cover_everything(kind: str, small_study_data: Pa
 
 
 def test_a_fold_is_the_study_s_whatever_the_network_s_seed(small_study_data: Path) -> None:
-    study = plan.wanted(["customcnn"], msgspec.structs.replace(TINY, seed=3, split="grouped"), 4, 1, 1)
+    study = make_plan(["customcnn"], msgspec.structs.replace(TINY, seed=3, split="grouped"), 4, 1, 1)
     theirs = study.parts(load(small_study_data))
     for fold in (1, 4):
-        own = fit.prepare(small_study_data, of_fold(fold, split="grouped", seed=90 + fold))
+        own = fit.prepare_data(small_study_data, of_fold(fold, split="grouped", seed=90 + fold))
         assert own.table.parts == theirs[1, fold]
 
 
@@ -56,7 +56,7 @@ def test_train_leaves_the_run_of_one_fold(
     run = load_finished_run(tmp_path / "run")
     assert run.model_path.is_file()
     assert run.info.data.seed == 3
-    assert run.split().parts == fit.prepare(small_study_data, of_fold(2, split="grouped")).table.parts
+    assert run.split().parts == fit.prepare_data(small_study_data, of_fold(2, split="grouped")).table.parts
     with (run.folder / "predictions.csv").open(newline="") as file:
         parts = Counter(row["part"] for row in csv.DictReader(file))
     assert parts == {part: run.info.data.counts[part] for part in ("validation", "test")}
@@ -70,8 +70,8 @@ def test_train_leaves_the_run_of_one_fold(
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
-        (["customcnn", "--fold", "1"], "one of --folds"),
-        (["customcnn", "--folds", "3", "--fold", "4"], "one of --folds"),
+        (["customcnn", "--fold", "1"], "needs --folds of at least 1"),
+        (["customcnn", "--folds", "3", "--fold", "4"], "needs --folds of at least 4"),
         (["customcnn", "--folds", "3", "--fold", "0"], "range"),
         (["customcnn", "resnet50", "--folds", "3", "--fold", "1"], "one network"),
         (["customcnn", "--folds", "3", "--fold", "1", "--rounds", "2"], "one network"),

@@ -116,7 +116,7 @@ def group(dataset: Dataset, limits: Limits | None = None, progress: Progress = Q
     )  # fmt: skip
 
 
-def grouped(dataset: Dataset, limits: Limits | None = None, progress: Progress = QUIET) -> Dataset:
+def add_likely_groups(dataset: Dataset, limits: Limits | None = None, progress: Progress = QUIET) -> Dataset:
     """The dataset with groups: its own, or where it has none, those that `group` finds."""
     if dataset.groups is not None:
         return dataset

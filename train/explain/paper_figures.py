@@ -19,7 +19,7 @@ from edge_ct.network_analysis.receptive_field import Centres
 from edge_ct.phantom import Phantom, make_slice
 from edge_ct.system.progress import Progress
 
-from ..zoo.build import MODIFIED
+from ..zoo.architectures import MODIFIED_PREFIX
 from .activations import LayerResponse, layers_along_depth, measure_responses
 from .attended import AttentionRow, measure_intensities, summarise_pair
 from .grad_cam import compute_maps
@@ -179,8 +179,8 @@ def map_runs(runs: Sequence[Path], slices: FigureSlices, cells: int, progress: P
 
 def pair_with_modified(runs: Sequence[RunMaps]) -> list[tuple[RunMaps, RunMaps | None]]:
     """Pair each base network with its Modified form, or None; a Modified form without its base is left out."""
-    modified = {run.architecture: run for run in runs if run.architecture.startswith(MODIFIED)}
-    return [(run, modified.get(MODIFIED + run.architecture)) for run in runs if run.architecture not in modified]
+    modified = {run.architecture: run for run in runs if run.architecture.startswith(MODIFIED_PREFIX)}
+    return [(run, modified.get(MODIFIED_PREFIX + run.architecture)) for run in runs if run.architecture not in modified]
 
 
 def network_row(run: RunMaps, slices: FigureSlices) -> NetworkRow:

@@ -1,10 +1,10 @@
 """Parts of the training loop.
 
-- `options`      how to train
-- `batches`      batches in memory, augmented
-- `optimise`     optimisers and schedules
-- `checkpoint`   checkpoints that survive a kill
-- `teacher`      distillation
+- `options`      the options of a training
+- `batches`      batches of augmented slices
+- `optimise`     optimiser, learning-rate schedule, loss, precision
+- `checkpoint`   checkpoints that survive a kill, early stopping
+- `teacher`      a finished run as the teacher in distillation
 - `tensorboard`  logs for TensorBoard
 - `lesion_loss`  loss of the lesion map
 - `lesion_slices`  slices with masks, and how they join the batches

@@ -1,4 +1,4 @@
-"""Training and validation slices as Keras wants them: normalised, augmented, in an order that can be drawn again."""
+"""Batches of training and validation slices for Keras: normalised, augmented, in a reproducible order."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ..data.augment import Augment
 with native_output.captured_native_stderr():
     import keras
 
-# Labels int8 [n] and the uint8 slices [n, s, s, 1], augmented -> what the loss compares with.
-Targets = Callable[[np.ndarray, np.ndarray], np.ndarray]
+# (labels int8 [n], augmented slices uint8 [n, s, s, 1]) -> the targets that the loss compares the logits with.
+TargetFunction = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 class Batches(keras.utils.PyDataset):
-    """Normalised batches of preprocessed slices; with a policy, shuffled and augmented anew each epoch."""
+    """Normalised batches of preprocessed slices, shuffled and augmented anew each epoch if there is a policy."""
 
     def __init__(
         self,
@@ -31,21 +31,30 @@ class Batches(keras.utils.PyDataset):
         augment: Augment | None = None,
         seed: int = 0,
         epoch: int = 0,
-        targets: Targets | None = None,
+        targets: TargetFunction | None = None,
         class_weights: np.ndarray | None = None,
     ) -> None:
-        """images: uint8 [n, s, s, 1], as `preprocess` gives them or larger; labels: [n]. epoch: the first to draw.
+        """Prepare to draw batches.
 
-        targets: what to learn instead of the label itself. class_weights: [2], how much a slice of each class counts.
+        Args:
+            images: uint8 [n, s, s, 1], as `preprocess` returns them or larger.
+            labels: 0 or 1 [n].
+            preprocess: Preprocessing of the network.
+            batch: Slices in a batch.
+            augment: Augmentation policy; None for validation.
+            seed: Seed of order and augmentation.
+            epoch: Index of the first epoch to draw.
+            targets: Computes the targets from labels and augmented slices; None to use the labels.
+            class_weights: float32 [2], the weight of a slice of each class; None for equal weights.
         """
         super().__init__()
         self._images, self._labels, self._preprocess = images, labels, preprocess
         self._batch, self._augment, self._seed = batch, augment, seed
         self._targets, self._class_weights = targets, class_weights
-        self._start(epoch)
+        self._start_epoch(epoch)
 
     def __len__(self) -> int:
-        # A training epoch leaves an incomplete last batch out: batch statistics over a slice or two would be noise.
+        # A training epoch drops an incomplete last batch: batch statistics over one or two slices would be noise.
         n = len(self._labels)
         return max(1, n // self._batch) if self._augment else -(-n // self._batch)
 
@@ -67,10 +76,10 @@ class Batches(keras.utils.PyDataset):
         return self._preprocess.normalise(images), targets, self._class_weights[labels]
 
     def on_epoch_end(self) -> None:
-        """Called by Keras."""
-        self._start(self._epoch + 1)
+        """Start the next epoch (called by Keras)."""
+        self._start_epoch(self._epoch + 1)
 
-    def _start(self, epoch: int) -> None:
+    def _start_epoch(self, epoch: int) -> None:
         self._epoch = epoch
         self._order = np.arange(len(self._labels))
         if self._augment:

@@ -1,4 +1,4 @@
-"""What a training needs to go on after a kill, written after every epoch; and early stopping, which rests on it."""
+"""Checkpoints written after every epoch, so that a killed training can be resumed; and early stopping."""
 
 from __future__ import annotations
 
@@ -19,48 +19,49 @@ from edge_ct.system.csv_text import to_csv
 from edge_ct.system.files import replace_atomically, write_bytes, write_text
 from edge_ct.system.progress import Progress
 
-from . import optimise, tensorboard
-from .options import Options
+from . import tensorboard
+from .optimise import plateau_rate
+from .options import TrainingOptions
 
 with native_output.captured_native_stderr():
     import keras
 
 
-class State(msgspec.Struct):
-    """checkpoint/state.json: written last, it names the files that belong together; network.json is of all epochs."""
+class CheckpointState(msgspec.Struct):
+    """Content of checkpoint/state.json; written last, so it only names files that are complete."""
 
     history: list[dict[str, float]] = []
     best_epoch: int = -1
 
 
 @contextmanager
-def saving(path: Path) -> Iterator[Path]:
-    """As `replacing`, for what Keras writes: on a full disk h5py raises more than OSError."""
+def replace_with_saved(path: Path) -> Iterator[Path]:
+    """Replace a file atomically with what Keras saves; on a full disk h5py raises RuntimeError or ValueError."""
     try:
         with replace_atomically(path) as temporary:
             yield temporary
     except (RuntimeError, ValueError) as error:
-        raise EdgeCTError(f"{path}: cannot be written: {error}") from error
+        raise EdgeCTError(f"{path}: cannot be written ({error})") from error
 
 
-class Average(keras.callbacks.Callback):
-    """Puts the moving averages that the optimiser keeps in the place of the weights, to validate and to save them.
+class AveragedWeights(keras.callbacks.Callback):
+    """Swap in the moving averages of the weights, which the optimiser keeps, while the model is validated or saved.
 
-    (Keras' own `SwapEMAWeights` adds and subtracts on TensorFlow, which gives back other weights by a rounding.)
+    Keras' own `SwapEMAWeights` adds and subtracts on TensorFlow, so that the weights come back with rounding errors.
     """
 
     def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
-        """Called by Keras before validation."""
+        """Swap in the averages before validation (called by Keras)."""
         self.swap()
 
     def on_test_end(self, logs: dict[str, float] | None = None) -> None:
-        """Called by Keras after validation."""
+        """Swap the weights back after validation (called by Keras)."""
         self.swap()
 
     def swap(self) -> None:
-        """Exchange the weights that are trained and their averages."""
+        """Exchange the trained weights and their averages."""
         optimizer = self.model.optimizer
-        optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of one that scales the loss
+        optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # inside an optimiser that scales the loss
         pairs = zip(optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=True)
         for variable, average in pairs:
             value = np.array(keras.ops.convert_to_numpy(variable))
@@ -69,41 +70,47 @@ class Average(keras.callbacks.Callback):
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Saves the model and the best weights after each epoch; stops when validation loss has not fallen for a while."""
+    """Save the model and the best weights after each epoch, and stop early by validation loss."""
 
-    def __init__(self, run: Path, options: Options, progress: Progress) -> None:
-        """run: the run folder. options: those of the training."""
+    def __init__(self, run: Path, options: TrainingOptions, progress: Progress) -> None:
+        """Read the state of the last training in the run folder, if there is one.
+
+        Args:
+            run: Run folder.
+            options: Options of the training.
+            progress: Where to report progress.
+        """
         super().__init__()
         self._run, self._folder = run, run / "checkpoint"
         self._options, self._progress = options, progress
-        # Validated and kept are the averaged weights; the plain ones go on being trained.
-        self._average = Average() if options.ema else None
-        self._state = State()
+        # The averaged weights are validated and saved as the best; the plain ones continue to be trained.
+        self._average = AveragedWeights() if options.ema else None
+        self._state = CheckpointState()
         if (self._folder / "state.json").exists():
-            self._state = msgspec.json.decode((self._folder / "state.json").read_bytes(), type=State)
-            progress.say(f"going on from epoch {self.next_epoch}")
-            self._write_history()  # a training that was killed may have left it one epoch short
-        if options.tensorboard:  # from the history: a training that was killed may have left half an entry
+            self._state = msgspec.json.decode((self._folder / "state.json").read_bytes(), type=CheckpointState)
+            progress.say(f"resuming after epoch {self.next_epoch}")
+            self._write_history()  # a killed training may have left it one epoch short
+        if options.tensorboard:  # rewritten: a killed training may have left half an entry
             tensorboard.begin(run / "tensorboard", time())
             for row in self._state.history:
                 tensorboard.add(run / "tensorboard", row, time())
 
     def callbacks(self) -> list[Any]:
-        """All that `fit` must call back: this, and what the options ask for."""
+        """Return the callbacks that `model.fit` needs."""
         return [self._average, self] if self._average else [self]
 
     @property
     def next_epoch(self) -> int:
-        """Index of the first epoch that has not been trained."""
+        """Index of the first epoch that is not trained yet."""
         return len(self._state.history)
 
     @property
     def done(self) -> bool:
-        """Whether all epochs are trained or patience has run out."""
+        """True if all epochs are trained or patience has run out."""
         return self.next_epoch >= self._options.epochs or self._exhausted()
 
     def restore(self) -> Any | None:
-        """The model as it was after the last finished epoch, not compiled; None at the start."""
+        """Return the model after the last finished epoch, not compiled; None if no epoch is finished."""
         if self.next_epoch == 0:
             return None
         network = json.loads(self._network_file.read_bytes())
@@ -114,49 +121,50 @@ class Checkpoint(keras.callbacks.Callback):
         return model
 
     def restore_optimizer(self, model: Any) -> None:
-        """Put the optimiser of a restored and compiled model where it was after the last finished epoch.
+        """Restore the optimiser of a restored and compiled model to its state after the last finished epoch.
 
-        (Keras would compile the model by itself, but has forgotten by then which layers were frozen.)
+        Keras could compile the model by itself, but it does not save which layers were frozen.
         """
         model.optimizer.build(model.trainable_variables)
         with np.load(self._state_file(self.next_epoch - 1)) as saved:
             _assign(model.optimizer.variables, saved, "optimizer")
 
     def best(self) -> Any:
-        """The model, not compiled, with the weights of its best epoch."""
-        model = self.restore()
+        """Return the model, not compiled, with the weights of its best epoch."""
+        if (model := self.restore()) is None:
+            raise EdgeCTError(f"{self._run}: no epoch is finished; train at least one")
         with np.load(self._weights_file(self._state.best_epoch)) as saved:
             _assign(model.variables, saved, "model")
-        model.trainable = True  # network.json may be of an epoch in which the backbone was not
+        model.trainable = True  # network.json may be from an epoch with a frozen backbone
         return model
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Called by Keras."""
+        """Seed dropout, set the learning rate and start the progress bar (called by Keras)."""
         for index, layer in enumerate(self.model.layers):
-            # Keras does not save where dropout's random numbers are; drawn anew each epoch, a resumed training has
-            # the same ones as an unbroken one.
+            # Keras does not save the state of dropout's random generators. Seeding them each epoch gives a resumed
+            # training the same numbers as an uninterrupted one.
             if hasattr(layer, "seed_generator"):
                 layer.seed_generator.state.assign([self._options.seed + index, epoch])
         if self._options.schedule == "plateau" and epoch >= self._options.freeze:
             losses = [row["val_loss"] for row in self._state.history[self._options.freeze :]]
-            self.model.optimizer.learning_rate = optimise.plateau_rate(losses, self._options.learning_rate)
+            self.model.optimizer.learning_rate = plateau_rate(losses, self._options.learning_rate)
         self._started = perf_counter()
         self._bar = self._progress.bar(f"epoch {epoch + 1}/{self._options.epochs}", self.params["steps"])
         self._advance = self._bar.__enter__()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Called by Keras."""
+        """Advance the progress bar (called by Keras)."""
         self._advance(1)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Called by Keras: save, report, and stop where patience has run out."""
+        """Save, report, and stop once patience has run out (called by Keras)."""
         self._bar.__exit__(None, None, None)
         row = {"epoch": float(epoch + 1), **{name: float(value) for name, value in (logs or {}).items()}}
         row["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         row["seconds"] = perf_counter() - self._started
         if not math.isfinite(row["loss"] + row["val_loss"]):
             raise EdgeCTError(
-                f"{self._run}: the loss of epoch {epoch + 1} is no number any more: begin anew with a lower "
+                f"{self._run}: loss became NaN or infinite in epoch {epoch + 1}; start again with a lower "
                 "--learning-rate, or with --clip 1"
             )
         history = self._state.history
@@ -176,18 +184,18 @@ class Checkpoint(keras.callbacks.Callback):
             if not self._network_file.exists():
                 write_text(self._network_file, self.model.to_json())
             weights = _values(self.model.variables, "model")
-            with saving(self._state_file(epoch)) as temporary:
+            with replace_with_saved(self._state_file(epoch)) as temporary:
                 np.savez(temporary, **weights, **_values(self.model.optimizer.variables, "optimizer"))
             if improved:
-                with self._averaged(), saving(self._weights_file(epoch)) as temporary:
+                with self._averaged(), replace_with_saved(self._weights_file(epoch)) as temporary:
                     np.savez(temporary, **_values(self.model.variables, "model"))
         except EdgeCTError as error:
-            kept = f"the checkpoint of epoch {epoch} is kept" if epoch else "there is no checkpoint yet"
-            raise EdgeCTError(f"{error}; {kept}: make room and go on with --resume") from error
+            kept = f"the checkpoint of epoch {epoch} is kept" if epoch else "no checkpoint was written yet"
+            raise EdgeCTError(f"{error}; {kept}: free some disk space and continue with --resume") from error
         self._state.best_epoch = epoch if improved else previous_best
         self._state.history.append(row)
         write_bytes(self._folder / "state.json", msgspec.json.encode(self._state))
-        # Only now are the older files of no use to anyone.
+        # The older files are needed until state.json names the new ones.
         self._state_file(epoch - 1).unlink(missing_ok=True)
         if improved and previous_best >= 0:
             self._weights_file(previous_best).unlink(missing_ok=True)
@@ -201,7 +209,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
-        """Inside, the model has its averaged weights, where there are some."""
+        """Swap in the averaged weights, if there are any, inside a `with` block."""
         if self._average:
             self._average.swap()
         try:
@@ -211,7 +219,7 @@ class Checkpoint(keras.callbacks.Callback):
                 self._average.swap()
 
     def _exhausted(self) -> bool:
-        # Patience begins when the whole network is trained.
+        # Patience starts once the whole network is trained.
         since = max(self._state.best_epoch, self._options.freeze - 1)
         return self.next_epoch > self._options.freeze and self.next_epoch - 1 - since >= self._options.patience
 
@@ -226,8 +234,8 @@ class Checkpoint(keras.callbacks.Callback):
         return self._folder / f"best-{epoch + 1:04d}.npz"
 
 
-# Keras' own files take ten times as long to write, a quarter of the epoch of a small network.
 def _values(variables: Sequence[Any], kind: str) -> dict[str, np.ndarray]:
+    # For NumPy's savez: Keras' own files take ten times as long to write, a quarter of the epoch of a small network.
     return {f"{kind}-{index}": keras.ops.convert_to_numpy(variable) for index, variable in enumerate(variables)}
 
 

@@ -1,8 +1,8 @@
-"""What `train` is asked to do; stored in run.json, and compared when a run is resumed."""
+"""The options of a training; stored in run.json and compared when a run is resumed."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -10,24 +10,48 @@ from edge_ct.errors import EdgeCTError
 from edge_ct.splits import SplitKind
 
 from ..data.augment import Augment, policy
-from ..zoo import build
+from ..zoo.architectures import check_size, find
 
 Schedule = Literal["cosine", "plateau", "constant"]
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 
 
-class Options(msgspec.Struct, frozen=True):
-    """All that a training depends on, besides the slices.
+class TrainingOptions(msgspec.Struct, frozen=True):
+    """Everything that a training depends on, besides the slices.
 
-    split_seed: draws the split; None for `seed`, which draws all else. folds, fold: the split is fold number `fold`,
-    from 1, of so many, and `test` counts for nothing; 0 and 0 for an ordinary one. weights: "none", "imagenet" or a
-    file. validation, test: shares of the slices. schedule: of the learning rate, whose peak is `learning_rate`. freeze:
-    epochs at the start in which the backbone stays as it is. augment: a policy's name, or the .json file that `policy`
-    was read from. class_weights: weigh a slice by how rare its class is. clip: largest norm of the gradient. ema: decay
-    of the moving average of the weights that is validated and kept. clip and ema: 0 switches them off. teacher: run
-    folder whose soft targets are learned too, "" for none; mixing: their share in the loss; temperature: by which both
-    sides' logits are divided. start: run folder whose network is trained further, "" for a new one; replay_share: of
-    the slices that it then learns from, those that it knows already.
+    Attributes:
+        network: Name of an architecture.
+        size: Side of the input in pixels.
+        alpha: Width multiplier of MobileNetV2.
+        weights: "none", "imagenet" or a weights file.
+        split: How slices are assigned to training, validation and test.
+        seed: Seed of everything that is drawn at random.
+        validation: Fraction of slices used for validation.
+        test: Fraction of slices used for testing; ignored if `fold` is set.
+        epochs: Maximum number of epochs.
+        batch: Slices in a batch.
+        learning_rate: Peak learning rate.
+        patience: Epochs without a lower validation loss before training stops.
+        dropout: Dropout rate in the head.
+        augment: Name of an augmentation policy, or the .json file that `policy` was read from.
+        policy: Augmentation policy read from a file; None if `augment` is a name.
+        positive: Name of the positive class.
+        schedule: Schedule of the learning rate.
+        freeze: Epochs at the start in which only the head is trained.
+        class_weights: True to weight slices inversely to the frequency of their class.
+        label_smoothing: Fraction of each label that is spread evenly over both classes.
+        clip: Maximum norm of the gradient; 0 for no limit.
+        ema: Decay of the moving average of the weights, which is validated and saved; 0 for no average.
+        precision: Keras dtype policy of the computation.
+        tensorboard: True to write logs for TensorBoard.
+        teacher: Run folder of the teacher in distillation; "" for none.
+        temperature: Temperature that divides the logits of teacher and student for the soft targets.
+        mixing: Weight of the soft targets in the loss.
+        start: Run folder of the network that is trained further; "" to train a new one.
+        replay_share: Fraction of the training slices that are replayed from the first training.
+        split_seed: Seed of the split; None to use `seed`.
+        folds: Number of folds in cross-validation; 0 for a single split.
+        fold: Number of this fold, from 1; 0 for a single split.
     """
 
     network: str
@@ -64,22 +88,30 @@ class Options(msgspec.Struct, frozen=True):
     fold: int = 0
 
     def check(self) -> None:
-        """Raise `EdgeCTError` for a network, a size, a policy or a fold that there is not."""
+        """Raise `EdgeCTError` for an unknown network or policy, too small a size or an impossible fold."""
         if self.fold > self.folds:
-            raise EdgeCTError(f"there is no fold {self.fold} of {self.folds}")
-        build.check_size(build.find(self.network), self.size)
+            raise EdgeCTError(f"fold {self.fold} does not exist: there are {self.folds} folds")
+        check_size(find(self.network), self.size)
         self.augmentation()
 
     def augmentation(self) -> Augment:
-        """The changes that training slices go through."""
+        """Return the augmentation policy for training slices."""
         return self.policy or policy(self.augment)
 
     @property
-    def drawn_with(self) -> int:
-        """The seed of the split."""
+    def effective_split_seed(self) -> int:
+        """Seed of the split."""
         return self.seed if self.split_seed is None else self.split_seed
 
     @property
     def soft_targets(self) -> bool:
-        """Whether the network learns from probabilities rather than from labels."""
+        """True if the network is trained on probabilities instead of labels."""
         return bool(self.teacher) or self.label_smoothing > 0
+
+
+def with_policy_file(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of options, with the content of the file if `augment` names a .json file.
+
+    A resumed run must agree with the first one on the content of the policy, not only on the name of its file.
+    """
+    return {**values, "policy": policy(values["augment"])} if values["augment"].endswith(".json") else values

@@ -1,8 +1,8 @@
-"""A trained run, or an ensemble of them, as the teacher of another network.
+"""A finished run, or an ensemble of runs, as the teacher in distillation.
 
-The teacher sees each slice as the student does, augmented: a soft target belongs to a view, not to a file
-(Beyer et al. 2022, "Knowledge distillation: a good teacher is patient and consistent"). A teacher of larger slices sees
-the view before it is made smaller for the student.
+The teacher is applied to the augmented slices that the student sees: a soft target belongs to a view, not to a file
+(Beyer et al. 2022, "Knowledge distillation: a good teacher is patient and consistent"). A teacher with a larger input
+is applied to the view before it is scaled down for the student.
 """
 
 from __future__ import annotations
@@ -17,37 +17,44 @@ from edge_ct.errors import DataRejected
 from edge_ct.run import SplitTable, load_finished_run
 from edge_ct.system import native_output
 
-from ..score import predict
+from ..score.predict import combine_members, predict_images
 
 with native_output.captured_native_stderr():
     import keras
 
 
 class Teacher:
-    """Soft targets of a finished run."""
+    """Soft targets predicted by a finished run."""
 
     def __init__(self, folder: Path, classes: tuple[str, str], table: SplitTable) -> None:
-        """classes, table: the student's.
+        """Load the teacher.
 
-        Raises `DataRejected` for a teacher of other classes, or one that was made with slices which the student is to
-        be validated or tested with.
+        Args:
+            folder: Run folder of the teacher.
+            classes: Classes of the student.
+            table: Split table of the student.
+
+        Raises:
+            DataRejected: The teacher has other classes, or was trained on slices that validate or test the student.
         """
         self._run = load_finished_run(folder)
         if self._run.info.classes != classes:
             raise DataRejected(
-                f"{folder}: its classes are {_named(self._run.info.classes)}, the slices' {_named(classes)}"
+                f"{folder}: the teacher's classes are {' and '.join(self._run.info.classes)}, but those of the data "
+                f"are {' and '.join(classes)}"
             )
-        known, own = self._run.known(), table.part_of()
-        # What a slice was for the teacher leaks to what comes after it: what it learned from, then what chose its epoch
-        # (and an ensemble's weights), then what neither has seen.
+        teacher_parts, student_parts = self._run.known(), table.part_of()
+        # A slice must not serve the student later in the order train, validation, test than it served the teacher:
+        # otherwise the teacher has learned it, or was selected on it, and the student's score is too good.
         leaked = [
-            path for path, sha256 in zip(table.paths, table.sha256, strict=True)
-            if PARTS.index(known.get(sha256[:16], "test")) < PARTS.index(own[sha256[:16]])
-        ]  # fmt: skip
+            path
+            for path, sha256 in zip(table.paths, table.sha256, strict=True)
+            if PARTS.index(teacher_parts.get(sha256[:16], "test")) < PARTS.index(student_parts[sha256[:16]])
+        ]
         if leaked:
             raise DataRejected(
-                f"{folder}: was trained or chosen with {len(leaked)} slices that are to judge its student "
-                f"({leaked[0]}, ...); train both on the same split"
+                f"{folder}: the teacher was trained or selected on {len(leaked)} slices that validate or test the "
+                f"student ({leaked[0]}, ...); train both on the same split"
             )
         self._members = [
             (member.info.preprocess, member.load_model(partial(keras.saving.load_model, compile=False)))
@@ -56,17 +63,13 @@ class Teacher:
 
     @property
     def size(self) -> int:
-        """Side, in pixels, of the largest slices that a member of it takes."""
+        """Side of the teacher's input in pixels; the largest one of an ensemble's members."""
         return max(preprocess.size for preprocess, _ in self._members)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """P(positive), float64 [n], of slices uint8 [n, s, s, 1] of any size."""
+        """Return P(positive), float64 [n], for slices uint8 [n, s, s, 1] of any size."""
         members = []
         for preprocess, model in self._members:
             resized = np.stack([preprocess(image[:, :, 0]) for image in images])
-            members.append(predict.probabilities(model, preprocess, resized))
-        return predict.combine(self._run, np.stack(members))
-
-
-def _named(classes: tuple[str, str]) -> str:
-    return " and ".join(classes)
+            members.append(predict_images(model, preprocess, resized))
+        return combine_members(self._run, np.stack(members))

@@ -1,7 +1,7 @@
-"""Learning curves as TensorBoard reads them, written by hand: neither TensorFlow nor TensorBoard need be there.
+"""Learning curves in TensorBoard's file format, written without TensorFlow or TensorBoard.
 
 An event file is a sequence of TFRecords, each a serialised `Event` (tensorflow/core/util/event.proto): wall time,
-step, and a summary of (tag, value). Its name must hold `tfevents`.
+step, and a summary of (tag, value) pairs. TensorBoard finds it by `tfevents` in its name.
 """
 
 from __future__ import annotations
@@ -13,20 +13,32 @@ from pathlib import Path
 from edge_ct.system.files import write_bytes
 
 _NAME = "events.out.tfevents.edge-ct"
-# Tags of protocol buffers: a field's number << 3 | its type (0 varint, 1 double, 2 bytes, 5 float).
+# Protocol-buffer tags: field number << 3 | wire type (0 varint, 1 double, 2 bytes, 5 float).
 _WALL_TIME, _STEP, _FILE_VERSION, _SUMMARY = 1 << 3 | 1, 2 << 3, 3 << 3 | 2, 5 << 3 | 2
 _VALUE, _TAG, _SIMPLE_VALUE = 1 << 3 | 2, 1 << 3 | 2, 2 << 3 | 5
 
 
 def begin(folder: Path, at: float) -> None:
-    """Begin the logs `train` and `validation` below `folder` anew. at: seconds since 1970."""
+    """Start empty logs `train` and `validation` in `folder`, replacing old ones.
+
+    Args:
+        folder: Folder of the logs.
+        at: Time in seconds since 1970.
+    """
     for part in ("train", "validation"):
         version = b"brain.Event:2"
         write_bytes(folder / part / _NAME, _record(_event(at) + bytes([_FILE_VERSION, len(version)]) + version))
 
 
 def add(folder: Path, row: Mapping[str, float], at: float) -> None:
-    """Add an epoch, as history.csv has it: `epoch` is the step, `val_` the validation's, the rest the training's."""
+    """Add an epoch to the logs.
+
+    Args:
+        folder: Folder of the logs.
+        row: The epoch's row of history.csv: `epoch` becomes the step, columns that start with `val_` go to the
+            validation log, all others to the training log.
+        at: Time in seconds since 1970.
+    """
     for part in ("train", "validation"):
         values = {
             name.removeprefix("val_"): value
@@ -60,13 +72,13 @@ def _varint(number: int) -> bytes:
 
 
 def _record(content: bytes) -> bytes:
-    """A TFRecord: length, its checksum, content, its checksum."""
+    """Return a TFRecord: length, checksum of the length, content, checksum of the content."""
     length = struct.pack("<Q", len(content))
     return length + _checksum(length) + content + _checksum(content)
 
 
 def _checksum(content: bytes) -> bytes:
-    """CRC-32C (Castagnoli), rotated and shifted as TFRecord has it."""
+    """Return the CRC-32C (Castagnoli) checksum, rotated and offset as TFRecord requires."""
     crc = 0xFFFFFFFF
     for byte in content:
         crc ^= byte

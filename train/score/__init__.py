@@ -1,10 +1,10 @@
-"""`edge-ct evaluate` and `edge-ct ensemble`.
+"""`edge-ct evaluate` and `edge-ct ensemble`: predict and score labelled slices.
 
 - `commands`          the commands
-- `predict`           probabilities of a run
-- `evaluate`          scores on slices that were not seen in training
-- `run_scores`        scores that a finished run keeps
-- `group_scores`      scores by patient
-- `ensemble`          several runs as one
-- `seed_study_table`  the table of the first study
+- `predict`           probabilities predicted by a run
+- `evaluate`          scores of a run or a bundle on slices that it was not trained on
+- `run_scores`        the scores in a run folder: written, printed
+- `group_scores`      scores by patient or series
+- `ensemble`          several runs combined into one
+- `seed_study_table`  the table of the seed study, with our figures beside the published ones
 """

@@ -1,13 +1,14 @@
-"""Scores of a run or a bundle on slices it has not seen.
+"""Scores of a run or a bundle on slices that it was not trained on.
 
-Runs and bundles know the pixel identities of the slices they were made with, so training slices are left out of what
-is scored, whatever folder they turn up in.
+Runs and bundles record the pixel identities of the slices they were made with. Training slices are therefore left out
+of the scores, whatever folder they come from.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -29,12 +30,16 @@ from .group_scores import GroupScores, score_groups
 
 
 class Evaluation(Scores, frozen=True, kw_only=True):
-    """What `evaluate --json` prints: the scores at probability 0.5, and where they come from.
+    """Output of `evaluate --json`: the scores at probability 0.5, and which slices they are of.
 
-    split: how the scored slices relate to those of the training. part: which of them were scored. left_out: slices of
-    the data that were not. operating_point: the scores at the bundle's threshold; decisions: counts of the four
-    outcomes. The last two are None for a run: its probabilities are uncalibrated. groups: scores of patients or series,
-    where they were asked for; a bundle's at its operating point, as the device decides on a series.
+    Attributes:
+        model: Name of the run, or identity of the bundle.
+        split: How the scored slices were separated from the training slices: random, grouped or external.
+        part: Part of the split that was scored.
+        left_out: Number of slices in the data that were not scored.
+        operating_point: Scores at the bundle's threshold; None for a run, whose probabilities are not calibrated.
+        decisions: Number of slices for each of the four outcomes; None for a run.
+        groups: Scores by patient or series, if requested; for a bundle, at its operating point.
     """
 
     model: str
@@ -44,6 +49,17 @@ class Evaluation(Scores, frozen=True, kw_only=True):
     operating_point: Scores | None
     decisions: dict[str, int] | None
     groups: GroupScores | None = None
+
+
+@dataclass(frozen=True)
+class _Selection:
+    """The slices to score. groups: group of each slice, [n]; empty if scores by group were not requested."""
+
+    dataset: Dataset
+    groups: list[str]
+    split: str
+    part: str
+    left_out: int
 
 
 def evaluate(
@@ -57,15 +73,24 @@ def evaluate(
 ) -> Evaluation:
     """Score a run folder or a bundle file.
 
-    data: a folder or CSV; None takes the slices a run was made with. part: `auto` takes the test split where the data
-    holds it, else what the model never saw. ks: score groups of slices too, by the mean and by each k of n; groups are
-    those of the data or else, for a run, of its split table. predictions: a CSV to write, `path,label,decision,
-    probability` of every scored slice. Raises `DataRejected` where nothing is left to score.
+    Args:
+        target: Run folder or bundle.
+        data: Folder or CSV of labelled slices; None for the slices that a run was made with.
+        part: Part of the split to score; "auto" takes the test slices if the data hold any, otherwise the slices that
+            the model was not made with.
+        positive: Name of the positive class.
+        progress: Where to report progress.
+        ks: Also score groups, by the mean and by "k of n" for each of these k. The groups are those of the data or
+            else, for a run, those of its split table.
+        predictions: CSV file to write with path, label, decision and probability of every scored slice.
+
+    Raises:
+        DataRejected: No slice is left to score.
     """
     if target.is_dir():
         return _evaluate_run(target, data, part, positive, progress, ks, predictions)
     if data is None:
-        raise DataRejected(f"{target}: a bundle does not know where slices are; say so with --data")
+        raise DataRejected(f"{target}: a bundle does not record where its slices are; name the data with --data")
     return _evaluate_bundle(target, data, part, positive, progress, ks, predictions)
 
 
@@ -78,30 +103,29 @@ def _evaluate_run(
     ks: Sequence[int],
     predictions: Path | None,
 ) -> Evaluation:
-    from .predict import run_probabilities
+    from .predict import predict_run
 
     run = load_finished_run(folder)
     table = run.split()
     dataset = run.dataset() if data is None else load(data, positive, one_class=True)
-    hashes = table.sha256 if data is None else _hashes(dataset, progress)
-    chosen, split, scored = select_held_out(hashes, run.known(), run.info.data.split, part)
-    home = dict(zip(table.sha256, table.groups, strict=True))
-    groups = _groups(dataset, hashes, home, chosen) if ks else []
-    dataset = dataset.take(chosen)
-    found = run_probabilities(run, dataset, progress)
-    scores = score(dataset.labels, found)
+    hashes = table.sha256 if data is None else _hash_slices(dataset, progress)
+    groups = dict(zip(table.sha256, table.groups, strict=True)) if ks else None
+    selection = _select(dataset, hashes, run.known(), run.info.data.split, part, groups)
+    labels = selection.dataset.labels
+    probabilities = predict_run(run, selection.dataset, progress)
+    scores = score(labels, probabilities)
     if predictions:
-        calls = ["positive" if p >= scores.threshold else "negative" for p in found]
-        _write_predictions(predictions, dataset, calls, found.tolist())
+        decisions = ["positive" if p >= scores.threshold else "negative" for p in probabilities]
+        _write_predictions(predictions, selection.dataset, decisions, probabilities.tolist())
     return Evaluation(
         **msgspec.structs.asdict(scores),
         model=run.name,
-        split=split,
-        part=scored,
-        left_out=len(hashes) - len(chosen),
+        split=selection.split,
+        part=selection.part,
+        left_out=selection.left_out,
         operating_point=None,
         decisions=None,
-        groups=score_groups(groups, dataset.labels, found, ks) if ks else None,
+        groups=score_groups(selection.groups, labels, probabilities, ks) if ks else None,
     )
 
 
@@ -115,71 +139,91 @@ def _evaluate_bundle(
     predictions: Path | None,
 ) -> Evaluation:
     classifier = Classifier(path)
-    manifest = classifier.manifest
-    known = parts_known_to_bundle(classifier.bundle)
-    everything = load(data, positive, one_class=True)
-    hashes = _hashes(everything, progress)
-    chosen, split, scored = select_held_out(hashes, known, manifest.data.split, part)
-    groups = _groups(everything, hashes, {}, chosen) if ks else [""] * len(chosen)
-    dataset = everything.take(chosen)
-    results: list[Result] = []
-    labels, found, judged = [], [], []
-    with progress.bar("scoring", len(dataset)) as on_done:
-        for source, label, group in zip(dataset.paths, dataset.labels, groups, strict=True):
-            result = classifier.classify(source)
-            results.append(result)
-            if result.probability is not None:
-                labels.append(label)
-                found.append(result.probability)
-                judged.append(group)
-            on_done(1)
+    manifest, known = classifier.manifest, parts_known_to_bundle(classifier.bundle)
+    dataset = load(data, positive, one_class=True)
+    hashes = _hash_slices(dataset, progress)
+    selection = _select(dataset, hashes, known, manifest.data.split, part, {} if ks else None)
+    results = _classify(classifier, selection.dataset, progress)
     if predictions:
-        calls = [result.decision for result in results]
-        _write_predictions(predictions, dataset, calls, [result.probability for result in results])
-    decisions = dict.fromkeys(("positive", "negative", "refer", "rejected"), 0)
-    decisions |= Counter(result.decision for result in results)
-    truth, p, threshold = np.array(labels), np.array(found), manifest.operating_point.threshold
+        decisions = [result.decision for result in results]
+        _write_predictions(predictions, selection.dataset, decisions, [result.probability for result in results])
+    accepted = [index for index, result in enumerate(results) if result.probability is not None]
+    labels = selection.dataset.labels[accepted]
+    probabilities = np.array([results[index].probability for index in accepted], float)
+    threshold = manifest.operating_point.threshold
 
     def decide(slices: Sequence[float]) -> str:
         verdict = decide_series(slices, manifest.decision_rule)
         return verdict.decision if verdict else "rejected"
 
+    groups = [selection.groups[index] for index in accepted] if ks else []
     return Evaluation(
-        **msgspec.structs.asdict(score(truth, p)),
+        **msgspec.structs.asdict(score(labels, probabilities)),
         model=classifier.identity,
-        split=split,
-        part=scored,
-        left_out=len(everything) - len(dataset),
-        operating_point=score(truth, p, threshold),
-        decisions=decisions,
-        groups=score_groups(judged, truth, p, ks, threshold, decide) if ks else None,
+        split=selection.split,
+        part=selection.part,
+        left_out=selection.left_out,
+        operating_point=score(labels, probabilities, threshold),
+        decisions=_count_decisions(results),
+        groups=score_groups(groups, labels, probabilities, ks, threshold, decide) if ks else None,
     )
 
 
-def _write_predictions(path: Path, dataset: Dataset, calls: Sequence[str], found: Sequence[float | None]) -> None:
-    rows = zip(dataset.paths, dataset.labels.tolist(), calls, found, strict=True)
-    shown = ((file, label, call, "" if p is None else repr(float(p))) for file, label, call, p in rows)
-    write_text(path, to_csv(("path", "label", "decision", "probability"), shown))
+def _select(
+    dataset: Dataset,
+    hashes: Sequence[str | None],
+    known: dict[str, str],
+    split: str,
+    part: Part,
+    groups: dict[str, str] | None,
+) -> _Selection:
+    """Select the slices to score. groups: pixel identity -> group; None if scores by group were not requested."""
+    chosen, split, scored = select_held_out(hashes, known, split, part)
+    names = [] if groups is None else _groups(dataset, hashes, groups, chosen)
+    return _Selection(dataset.take(chosen), names, split, scored, len(dataset) - len(chosen))
 
 
-def _groups(dataset: Dataset, hashes: Sequence[str | None], home: dict[str, str], chosen: Sequence[int]) -> list[str]:
-    """The groups of the chosen slices: the data's, else by pixel identity. Raises `DataRejected` where one has none."""
-    found = [dataset.groups[i] if dataset.groups else home.get(hashes[i] or "", "") for i in chosen]
-    if not all(found):
+def _groups(dataset: Dataset, hashes: Sequence[str | None], groups: dict[str, str], chosen: Sequence[int]) -> list[str]:
+    """Return the group of each chosen slice: the data set's own groups or else, by pixel identity, the given ones."""
+    names = [dataset.groups[i] if dataset.groups else groups.get(hashes[i] or "", "") for i in chosen]
+    if not all(names):
         raise DataRejected(
-            f"{dataset.name}: {found.count('')} slices are of no known group (patient or series); "
-            "name theirs in a CSV path,label,group"
+            f"{dataset.name}: the group (patient or series) of {names.count('')} slices is not known; "
+            "name the groups in a CSV with the columns path,label,group"
         )
-    return found
+    return names
 
 
-def _hashes(dataset: Dataset, progress: Progress) -> list[str | None]:
-    found: list[str | None] = []
-    with progress.bar("looking for known slices", len(dataset)) as on_done:
+def _classify(classifier: Classifier, dataset: Dataset, progress: Progress) -> list[Result]:
+    results = []
+    with progress.bar("scoring slices", len(dataset)) as on_done:
+        for path in dataset.paths:
+            results.append(classifier.classify(path))
+            on_done(1)
+    return results
+
+
+def _count_decisions(results: Sequence[Result]) -> dict[str, int]:
+    counts = Counter[str](result.decision for result in results)
+    return {**dict.fromkeys(("positive", "negative", "refer", "rejected"), 0), **counts}
+
+
+def _write_predictions(
+    path: Path, dataset: Dataset, decisions: Sequence[str], probabilities: Sequence[float | None]
+) -> None:
+    columns = zip(dataset.paths, dataset.labels.tolist(), decisions, probabilities, strict=True)
+    rows = ((file, label, decision, "" if p is None else repr(float(p))) for file, label, decision, p in columns)
+    write_text(path, to_csv(("path", "label", "decision", "probability"), rows))
+
+
+def _hash_slices(dataset: Dataset, progress: Progress) -> list[str | None]:
+    """Return the pixel identity of each slice, None for an unreadable file."""
+    hashes: list[str | None] = []
+    with progress.bar("looking for training slices", len(dataset)) as on_done:
         for path in dataset.paths:
             try:
-                found.append(slices.read(path).sha256)
+                hashes.append(slices.read(path).sha256)
             except InputRejected:
-                found.append(None)
+                hashes.append(None)
             on_done(1)
-    return found
+    return hashes

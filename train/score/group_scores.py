@@ -1,9 +1,10 @@
-"""Scores of patients, series or other groups of slices: by the mean of their slices' probabilities, and by k of n."""
+"""Scores by patient, series or other group of slices: by the mean of the probabilities, and by k of n slices."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import msgspec
 import numpy as np
@@ -18,9 +19,14 @@ KS = (1, 2, 3)
 class GroupScores(msgspec.Struct, frozen=True):
     """Scores whose cases are groups of slices; their intervals count groups, not slices.
 
-    n: groups. slices: in them. mixed: groups left out, since their slices have both labels. mean: a group is positive
-    where the mean of its slices' probabilities reaches the threshold. k_of_n: k -> at least k slices must reach it; of
-    a group of fewer slices, all. decisions: counts of what a bundle says of the groups' means; None for a run.
+    Attributes:
+        n: Number of groups.
+        slices: Number of slices in them.
+        mixed: Groups left out because their slices have both labels.
+        mean: Scores of the rule "the mean probability of the slices reaches the threshold".
+        k_of_n: For each k, scores of the rule "at least k slices reach the threshold"; in a group of fewer than k
+            slices, all of them must.
+        decisions: Number of groups by the bundle's decision on the mean; None for a run.
     """
 
     n: int
@@ -41,27 +47,35 @@ def score_groups(
 ) -> GroupScores:
     """Score slices group by group.
 
-    groups: n names; labels: 0 or 1 [n]; probabilities: P(positive), float [n]. decide: probabilities of a group's
-    slices -> a decision. Raises `DataRejected` where no group has slices of one label alone.
-    """
-    found: dict[str, tuple[set[int], list[float]]] = {}
-    for group, label, p in zip(groups, labels.tolist(), probabilities.tolist(), strict=True):
-        own, slices = found.setdefault(group, (set(), []))
-        own.add(label)
-        slices.append(p)
-    kept = {group: slices for group, (own, slices) in found.items() if len(own) == 1}
-    if not kept:
-        raise DataRejected("no group to score: all have slices of both labels")
-    truth = np.array([found[group][0].copy().pop() for group in kept], np.int8)
+    Args:
+        groups: Group of each slice, [n].
+        labels: 0 or 1 [n].
+        probabilities: P(positive), float [n].
+        ks: Values of k for the k-of-n rule.
+        threshold: Probability from which a slice or a mean counts as positive.
+        decide: Decides on a group by the probabilities of its slices.
 
-    def by(rule: Callable[[Sequence[float]], float]) -> Scores:
-        return score(truth, np.array([rule(slices) for slices in kept.values()]), threshold)
+    Raises:
+        DataRejected: Every group has slices of both labels.
+    """
+    labels_of: dict[str, set[int]] = {}
+    probabilities_of: dict[str, list[float]] = {}
+    for group, label, probability in zip(groups, labels.tolist(), probabilities.tolist(), strict=True):
+        labels_of.setdefault(group, set()).add(label)
+        probabilities_of.setdefault(group, []).append(probability)
+    kept = {group: values for group, values in probabilities_of.items() if len(labels_of[group]) == 1}
+    if not kept:
+        raise DataRejected("no group can be scored: every group has slices of both labels")
+    truth = np.array([min(labels_of[group]) for group in kept], np.int8)
+
+    def score_rule(rule: Callable[[Sequence[float]], float]) -> Scores:
+        return score(truth, np.array([rule(values) for values in kept.values()]), threshold)
 
     return GroupScores(
         n=len(kept),
         slices=sum(map(len, kept.values())),
-        mixed=tuple(sorted(found.keys() - kept.keys())),
-        mean=by(series_probability),
-        k_of_n={str(k): by(lambda slices, k=k: k_of_n(slices, k)) for k in ks},  # type: ignore[misc]
+        mixed=tuple(sorted(labels_of.keys() - kept.keys())),
+        mean=score_rule(series_probability),
+        k_of_n={str(k): score_rule(partial(k_of_n, k=k)) for k in ks},
         decisions=dict(Counter(map(decide, kept.values()))) if decide else None,
     )

@@ -1,4 +1,4 @@
-"""Probabilities of trained runs, in Keras, at full precision."""
+"""Probabilities predicted by trained runs, in Keras at full precision."""
 
 from __future__ import annotations
 
@@ -19,8 +19,18 @@ with native_output.captured_native_stderr():
 BATCH = 64
 
 
-def probabilities(model: Any, preprocess: Preprocess, images: np.ndarray, progress: Progress = QUIET) -> np.ndarray:
-    """Uncalibrated P(positive), float64 [n], of images uint8 [n, s, s, 1]: softmax of the two logits."""
+def predict_images(model: Any, preprocess: Preprocess, images: np.ndarray, progress: Progress = QUIET) -> np.ndarray:
+    """Predict slices with a model.
+
+    Args:
+        model: Keras model with two logits.
+        preprocess: Preprocessing of the network.
+        images: Preprocessed slices, uint8 [n, s, s, 1].
+        progress: Where to report progress.
+
+    Returns:
+        Uncalibrated P(positive), the softmax of the two logits, float64 [n].
+    """
     logits = []
     with progress.bar("scoring", len(images)) as on_done:
         for start in range(0, len(images), BATCH):
@@ -31,27 +41,34 @@ def probabilities(model: Any, preprocess: Preprocess, images: np.ndarray, progre
     return 1 / (1 + np.exp(-difference))
 
 
-def run_probabilities(run: Run, dataset: Dataset, progress: Progress = QUIET) -> np.ndarray:
-    """P(positive), float64 [n], of a run; of an ensemble, its members' combined."""
-    return combine(run, member_probabilities(run, dataset, progress))
+def predict_run(run: Run, dataset: Dataset, progress: Progress = QUIET) -> np.ndarray:
+    """Predict a data set with a run; return P(positive), float64 [n]. The members of an ensemble are combined."""
+    return combine_members(run, predict_members(run, dataset, progress))
 
 
-def member_probabilities(run: Run, dataset: Dataset, progress: Progress = QUIET) -> np.ndarray:
-    """P(positive), float64 [m, n], of each member of an ensemble; m is 1 for a network."""
+def predict_members(run: Run, dataset: Dataset, progress: Progress = QUIET) -> np.ndarray:
+    """Predict a data set with each member of a run: P(positive), float64 [m, n], with m = 1 for a network."""
     members = []
     for member in run.members():
         model = member.load_model(partial(keras.saving.load_model, compile=False))
         with progress.bar("reading slices", len(dataset)) as on_done:
             images = load_images(dataset, member.info.preprocess, on_done)
-        members.append(probabilities(model, member.info.preprocess, images.images, progress))
+        members.append(predict_images(model, member.info.preprocess, images.images, progress))
     return np.stack(members)
 
 
-def combine(run: Run, members: np.ndarray) -> np.ndarray:
-    """P(positive), float64 [n], of a run whose members gave these, float [m, n].
+def combine_members(run: Run, members: np.ndarray) -> np.ndarray:
+    """Combine the predictions of the members by the run's rule.
 
-    The mean of their softmax outputs, weighted where the run has weights; or the share of those that say positive. Of
-    an even number, half is enough: a missed case is worse than a false alarm.
+    "mean" is the mean of the softmax outputs, weighted if the run has weights. "vote" is the fraction of members that
+    predict positive; with an even number, half of them are enough, because a missed case is worse than a false alarm.
+
+    Args:
+        run: The run that the members belong to.
+        members: P(positive) of each member, float [m, n].
+
+    Returns:
+        P(positive), float64 [n].
     """
     if run.info.rule == "vote":
         return np.asarray((members >= 0.5).mean(axis=0))

@@ -1,10 +1,11 @@
-"""What a run shows of itself: scores with intervals as JSON, CSV and table, learning curves, confusion matrix."""
+"""The scores in a run folder: JSON, CSV, learning curves, confusion matrix, and how they are printed."""
 
 from __future__ import annotations
 
 import csv
 from pathlib import Path
 
+import click
 import msgspec
 import numpy as np
 
@@ -14,12 +15,13 @@ from edge_ct.metrics import Scores, score
 from edge_ct.run import RunInfo, SplitTable
 from edge_ct.system.csv_text import to_csv
 from edge_ct.system.files import write_bytes, write_text
+from edge_ct.system.progress import print_json
 
 from ..plots.training_plots import draw_confusion_matrix, draw_learning_curves
 
 
 class RunScores(msgspec.Struct, frozen=True):
-    """The content of metrics.json. parts: train, validation, test -> scores at probability 0.5."""
+    """Content of metrics.json; `parts` maps train, validation and test to scores at probability 0.5."""
 
     model: str
     split: str
@@ -27,8 +29,15 @@ class RunScores(msgspec.Struct, frozen=True):
     parts: dict[str, Scores]
 
 
-def write(folder: Path, table: SplitTable, probabilities: np.ndarray, info: RunInfo) -> RunScores:
-    """Write metrics.json, metrics.csv, predictions.csv and the pictures. probabilities: float [n], in table order."""
+def write_run_scores(folder: Path, table: SplitTable, probabilities: np.ndarray, info: RunInfo) -> RunScores:
+    """Write metrics.json, metrics.csv, predictions.csv, curves.png and confusion.png.
+
+    Args:
+        folder: Run folder.
+        table: Split table of the run.
+        probabilities: P(positive), float [n], in the order of the table.
+        info: Description of the run.
+    """
     scores = score_parts(table, probabilities)
     result = RunScores(info.network.architecture, info.data.split, info.data.seed, scores)
     write_bytes(folder / "metrics.json", msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
@@ -45,9 +54,9 @@ def write(folder: Path, table: SplitTable, probabilities: np.ndarray, info: RunI
 
 
 def score_parts(table: SplitTable, probabilities: np.ndarray) -> dict[str, Scores]:
-    """Scores at probability 0.5 of each part of a split. probabilities: float [n], in table order."""
+    """Score each part of a split at probability 0.5; `probabilities` is float [n] in the order of the table."""
     indices = {part: table.where(part) for part in PARTS}
-    return {part: score(table.labels[own], probabilities[own]) for part, own in indices.items()}
+    return {part: score(table.labels[rows], probabilities[rows]) for part, rows in indices.items()}
 
 
 def _metrics_csv(result: RunScores) -> str:
@@ -64,3 +73,21 @@ def _values(estimate: Estimate) -> tuple[float | None, float | None, float | Non
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.5f}"
+
+
+def print_run(folder: Path, as_json: bool, **more: object) -> None:
+    """Print the test scores of a run folder, as text or, with `more` fields, as JSON."""
+    scores = msgspec.json.decode((folder / "metrics.json").read_bytes(), type=RunScores)
+    if as_json:
+        print_json({"run": str(folder), **msgspec.to_builtins(scores), **more})
+        return
+    click.echo(f"{folder}: {scores.model}, {scores.split} split, {scores.parts['test'].n} test slices")
+    for name, estimate in scores.parts["test"].estimates().items():
+        click.echo(f"  {name:<12} {format_estimate(estimate)}")
+
+
+def format_estimate(estimate: Estimate) -> str:
+    """Return `value [low, high]` with three digits."""
+    if estimate.value is None or estimate.low is None or estimate.high is None:
+        return "undefined"
+    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"

@@ -1,4 +1,4 @@
-"""The seed study's table: networks and their ensemble, on the same slices, with its published figures beside them."""
+"""The seed study's table: networks and their ensemble on the same slices, beside the published figures."""
 
 from __future__ import annotations
 
@@ -17,11 +17,16 @@ from ..published_results import SEED_STUDY
 _METRICS = ("accuracy", "loss", "sensitivity", "specificity")
 
 
-class Row(msgspec.Struct, frozen=True):
-    """A network, or the ensemble of those above it.
+class SeedStudyRow(msgspec.Struct, frozen=True):
+    """A network, or the ensemble of the networks above it.
 
-    name: as runs are called; network: its architecture. weight: in the ensemble's mean, None elsewhere. parts: train,
-    validation, test -> scores at probability 0.5; those of the training slices are of slices as they are.
+    Attributes:
+        name: Name of the run.
+        network: Architecture.
+        size: Side of the input in pixels.
+        params: Number of weights.
+        weight: Weight in the ensemble's mean; None if the ensemble has no weights.
+        parts: For train, validation and test, scores at probability 0.5; training slices are not augmented here.
     """
 
     name: str
@@ -32,19 +37,19 @@ class Row(msgspec.Struct, frozen=True):
     parts: dict[str, Scores]
 
 
-def write(folder: Path, rows: Sequence[Row], caption: str) -> None:
-    """Write table.json, table.csv and table.md. caption: on which slices, and by which rule."""
+def write_table(folder: Path, rows: Sequence[SeedStudyRow], caption: str) -> None:
+    """Write table.json, table.csv and table.md; `caption` names the slices and the rule of the ensemble."""
     write_bytes(folder / "table.json", msgspec.json.format(msgspec.json.encode(rows), indent=1) + b"\n")
     write_text(folder / "table.csv", _csv(rows))
     write_text(folder / "table.md", _markdown(rows, caption))
 
 
-def read(folder: Path) -> list[Row]:
-    """The rows of table.json."""
-    return msgspec.json.decode((folder / "table.json").read_bytes(), type=list[Row])
+def read_table(folder: Path) -> list[SeedStudyRow]:
+    """Read the rows of table.json."""
+    return msgspec.json.decode((folder / "table.json").read_bytes(), type=list[SeedStudyRow])
 
 
-def _csv(rows: Sequence[Row]) -> str:
+def _csv(rows: Sequence[SeedStudyRow]) -> str:
     header = ["name", "network", "size", "params", "weight", "n_train", "n_test"]
     columns = [("train", "accuracy"), *(("test", metric) for metric in _METRICS)]
     for part, metric in columns:
@@ -66,7 +71,7 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.5f}"
 
 
-def _markdown(rows: Sequence[Row], caption: str) -> str:
+def _markdown(rows: Sequence[SeedStudyRow], caption: str) -> str:
     lines = [
         caption,
         "",

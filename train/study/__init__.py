@@ -1,8 +1,10 @@
-"""Studies: many networks, folds and rounds; `edge-ct train --folds`.
+"""Studies: `edge-ct train` with several networks, folds or rounds.
 
-- `commands`  what `train` does when several trainings are asked for
-- `plan`      the jobs of a study
-- `runner`    runs them; `cluster` on Ray
-- `results`   collected results; `tables` their tables and plots
-- `estimate`  time and memory that a study will take
+- `commands`  the options of a study, and what is printed
+- `plan`      what is trained on which splits (study.json)
+- `runner`    runs the jobs of a study and writes its tables
+- `cluster`   runs the jobs on a Ray cluster
+- `estimate`  estimates how long a study takes (`--dry-run`)
+- `results`   results by job and by network, with confidence intervals
+- `tables`    the tables, beside the figures of the papers
 """

@@ -1,31 +1,35 @@
-"""What makes `edge-ct train` a study of many trainings: its options, how it is run, and how it is printed."""
+"""`edge-ct train` for a study of many trainings: its options, how it is run, and what it prints."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edge_ct.errors import EdgeCTError
 from edge_ct.system.progress import Progress, print_json
 
-from ..zoo import build
+from ..zoo.architectures import expand_networks
+
+if TYPE_CHECKING:
+    from ..fitting.options import TrainingOptions
+    from .runner import Runner
 
 _LOOPBACK = ("127.", "localhost:", "[::1]:")
 
 
 class NetworkNames(click.ParamType[tuple[str, ...]]):
-    """A network of the zoo, or a group of them; an unknown name is answered with the nearest ones."""
+    """Name of a network or of a group of networks; for an unknown name, the error suggests the nearest ones."""
 
     name = "network"
 
     def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> tuple[str, ...]:
-        """Called by click."""
+        """Return the names of the networks (called by click)."""
         try:
-            return value if isinstance(value, tuple) else build.expand(value.lower())
+            return value if isinstance(value, tuple) else expand_networks(value.lower())
         except EdgeCTError as error:
             self.fail(str(error), param, context)
 
@@ -34,101 +38,128 @@ _OPTIONS = {
     "folds": click.option(
         "--folds",
         type=click.IntRange(2, 100),
-        help="Cross-validation: each fold is the test part of one training. Makes --out a study.",
+        help="Number of folds in cross-validation; each fold is the test split of one training. Makes --out a study.",
     ),
     "fold": click.option(
         "--fold",
         type=click.IntRange(1, 100),
-        help="Train the one of these --folds, from 1, as an ordinary run at --out, whose model is kept.",
+        help="Train only this one of the --folds (from 1), as an ordinary run at --out that keeps its model.",
     ),
     "rounds": click.option(
         "--rounds",
         type=click.IntRange(1, 1000),
         default=1,
         show_default=True,
-        help="How often all is split anew. More than one makes --out a study.",
+        help="Number of times that all slices are split anew. More than one makes --out a study.",
     ),
     "keep_models": click.option(
         "--keep-models/--no-keep-models",
         default=None,
-        help="Whether finished trainings of a study keep model.keras; without it they cannot be converted or combined, "
-        "and scores, predictions and histories are what is left. By default kept where there are no folds.",
+        help="Keep model.keras of each training in a study, so that it can be converted or combined; scores, "
+        "predictions and histories are always kept. By default models are kept if there are no folds.",
     ),
     "cpus_per_job": click.option(
         "--cpus-per-job",
         type=click.IntRange(1),
-        help="Processors that each training of a study computes with; by default all of this machine.",
+        help="Number of processors for each training of a study; by default all of this machine.",
     ),
     "cluster": click.option(
         "--cluster",
         metavar="auto|HOST:PORT",
-        help="Spread a study with Ray: over the cluster at that address, or (auto) the one that RAY_ADDRESS names, or "
-        "else over this machine.",
+        help="Distribute a study with Ray over the cluster at this address; auto: the cluster in RAY_ADDRESS, or if "
+        "that is not set, this machine.",
     ),
     "gpus_per_job": click.option(
         "--gpus-per-job",
         type=click.FloatRange(0),
-        help="With --cluster; may be a fraction. By default 1 where the cluster has GPUs.",
+        help="With --cluster: number of GPUs for each training, which may be a fraction; by default 1 if the cluster "
+        "has GPUs.",
     ),
     "memory_per_job": click.option(
-        "--memory-per-job", type=click.FloatRange(0, min_open=True), help="With --cluster; GiB to reserve."
+        "--memory-per-job",
+        type=click.FloatRange(0, min_open=True),
+        help="With --cluster: memory to reserve for each training, in GiB.",
     ),
     "dry_run": click.option(
         "--dry-run",
         is_flag=True,
-        help="Train nothing: list a study's trainings and the hours they would take on this machine, from a few "
-        "measured steps of each network.",
+        help="Do not train: list the trainings of a study and estimate the hours they take on this machine, from a "
+        "few measured steps of each network.",
     ),
 }
 
 
 def study_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add a study's options to `train`."""
+    """Add the options of a study to a command."""
     for option in reversed(_OPTIONS.values()):
         command = option(command)
     return command
 
 
-def take(options: dict[str, Any]) -> dict[str, Any]:
-    """Take the values of a study's options out of those of `train`."""
+def take_study_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Remove the options of a study from the values of a command's options and return them."""
     return {name: options.pop(name) for name in _OPTIONS}
 
 
-def one_fold(networks: Iterable[str], asked: dict[str, Any]) -> dict[str, int]:
-    """--folds and --fold as options of a single training; {} without --fold. Raises `click.UsageError`."""
-    folds, fold = asked["folds"], asked["fold"]
+def single_fold_options(networks: Iterable[str], values: dict[str, Any]) -> dict[str, int]:
+    """Return --folds and --fold as options of a single training; {} without --fold.
+
+    Raises:
+        click.UsageError: The fold does not exist, or the other options ask for more than one training.
+    """
+    folds, fold = values["folds"], values["fold"]
     if fold is None:
         return {}
     if folds is None or fold > folds:
-        raise click.UsageError(f"--fold {fold} is one of --folds, and needs at least so many")
-    if len(set(networks)) != 1 or is_study(networks, {**asked, "folds": None}):
-        raise click.UsageError("--fold trains one network; several, rounds and clusters are a study's")
+        raise click.UsageError(f"--fold {fold} needs --folds of at least {fold}")
+    if len(set(networks)) != 1 or is_study(networks, {**values, "folds": None}):
+        raise click.UsageError("--fold trains one network; it does not go with other networks, rounds or clusters")
     return {"folds": folds, "fold": fold}
 
 
-def is_study(networks: Iterable[str], asked: dict[str, Any]) -> bool:
-    """Whether more than a plain training is asked for. Raises `click.UsageError` for options that have no meaning."""
-    if asked["cluster"] is None and (asked["gpus_per_job"] is not None or asked["memory_per_job"] is not None):
-        raise click.UsageError("--gpus-per-job and --memory-per-job go with --cluster")
-    study = len(set(networks)) > 1 or asked["rounds"] > 1 or any(asked[n] for n in ("folds", "cluster", "dry_run"))
-    if not study and (asked["keep_models"] is not None or asked["cpus_per_job"] is not None):
+def is_study(networks: Iterable[str], values: dict[str, Any]) -> bool:
+    """Return True if the options ask for more than a single training.
+
+    Raises:
+        click.UsageError: An option has no effect without another one.
+    """
+    if values["cluster"] is None and (values["gpus_per_job"] is not None or values["memory_per_job"] is not None):
+        raise click.UsageError("--gpus-per-job and --memory-per-job need --cluster")
+    study = len(set(networks)) > 1 or values["rounds"] > 1 or any(values[n] for n in ("folds", "cluster", "dry_run"))
+    if not study and (values["keep_models"] is not None or values["cpus_per_job"] is not None):
         raise click.UsageError(
-            "--keep-models and --cpus-per-job are a study's: of several networks, --folds or --rounds"
+            "--keep-models and --cpus-per-job are for a study: name several networks, --folds or --rounds"
         )
     return study
 
 
 def run_study(
-    networks: tuple[str, ...], data: Path, out: Path, options: Any, force: bool, as_json: bool, asked: dict[str, Any]
+    networks: tuple[str, ...],
+    data: Path,
+    out: Path,
+    options: TrainingOptions,
+    force: bool,
+    as_json: bool,
+    values: dict[str, Any],
 ) -> None:
-    """Run a study and print its table. options: `train.options.Options`; asked: what `take` took."""
+    """Run a study and print its table.
+
+    Args:
+        networks: Networks to train.
+        data: Folder or CSV of slices.
+        out: Folder of the study.
+        options: Options of every training; network, seed and fold are replaced.
+        force: True to replace another study at `out`.
+        as_json: True to print JSON.
+        values: Values of the study's own options, from `take_study_options`.
+    """
     from . import runner, tables
 
-    folds, rounds, cpus = asked["folds"] or 0, asked["rounds"], asked["cpus_per_job"]
-    if asked["dry_run"]:
-        _estimate(networks, data, options, folds, rounds, cpus, as_json)
+    folds, rounds, cpus = values["folds"] or 0, values["rounds"], values["cpus_per_job"]
+    if values["dry_run"]:
+        _print_estimate(networks, data, options, folds, rounds, cpus, as_json)
         return
-    table = runner.run(
+    table = runner.run_study(
         data,
         out,
         networks,
@@ -136,46 +167,52 @@ def run_study(
         folds,
         rounds,
         force,
-        asked["keep_models"],
+        values["keep_models"],
         cpus,
         Progress(),
-        _runner(asked) if asked["cluster"] else None,
+        _cluster_runner(values) if values["cluster"] else None,
     )
     if as_json:
         print_json({"study": str(out), **tables.to_builtins(table)})
         return
-    click.echo(tables.plain(table))
-    click.echo(f"{out / 'tables'}: table.md, table.csv, table.tex with the papers' figures; results.csv; times.csv")
+    click.echo(tables.format_plain(table))
+    click.echo(f"{out / 'tables'}: table.md, table.csv and table.tex with the papers' figures; results.csv, times.csv")
 
 
-def _runner(asked: dict[str, Any]) -> Any:
-    address = os.environ.get("RAY_ADDRESS") or None if asked["cluster"] == "auto" else asked["cluster"]
+def _cluster_runner(values: dict[str, Any]) -> Runner:
+    address = os.environ.get("RAY_ADDRESS") or None if values["cluster"] == "auto" else values["cluster"]
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     if address is None or address.startswith(_LOOPBACK):
-        # By this Ray takes the loopback interface for this machine's address, and listens on no other.
+        # This setting makes Ray use the loopback address for this machine and listen on no other interface.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    from . import cluster
+    from .cluster import cluster_runner
 
-    return cluster.spread(address, asked["gpus_per_job"], asked["memory_per_job"])
+    return cluster_runner(address, values["gpus_per_job"], values["memory_per_job"])
 
 
-def _estimate(
-    networks: tuple[str, ...], data: Path, options: Any, folds: int, rounds: int, cpus: int | None, as_json: bool
+def _print_estimate(
+    networks: tuple[str, ...],
+    data: Path,
+    options: TrainingOptions,
+    folds: int,
+    rounds: int,
+    cpus: int | None,
+    as_json: bool,
 ) -> None:
-    from . import estimate
+    from .estimate import estimate_study
 
-    found = estimate.estimate(data, networks, options, folds, rounds, cpus, Progress())
+    estimate = estimate_study(data, networks, options, folds, rounds, cpus, Progress())
     if as_json:
-        print_json(found)
+        print_json(estimate)
         return
-    click.echo(f"{'network':<28}{'jobs':>6}{'ms a step':>11}{'slices/s':>10}{'h a job':>10}{'hours':>10}")
-    for one in found.networks:
+    click.echo(f"{'network':<28}{'jobs':>6}{'ms/step':>11}{'slices/s':>10}{'h/job':>10}{'hours':>10}")
+    for row in estimate.networks:
         click.echo(
-            f"{one.network:<28}{one.jobs:>6}{one.step_ms:>11.0f}{one.slices_per_second:>10.1f}{one.job_hours:>10.3f}"
-            f"{one.job_hours * one.jobs:>10.2f}"
+            f"{row.network:<28}{row.jobs:>6}{row.step_ms:>11.0f}{row.slices_per_second:>10.1f}{row.job_hours:>10.3f}"
+            f"{row.job_hours * row.jobs:>10.2f}"
         )
     click.echo(
-        f"{found.jobs} jobs of at most {found.epochs} epochs, {found.n} slices of {found.size} px: {found.hours:.1f} "
-        f"hours, one after the other, on this machine ({found.device}); a Modified network is taken to need what its "
-        "base does"
+        f"{estimate.jobs} jobs of at most {estimate.epochs} epochs on {estimate.n} slices of {estimate.size} px: "
+        f"{estimate.hours:.1f} hours one after the other on this machine ({estimate.device}); a Modified network is "
+        "assumed to take as long as its base network"
     )

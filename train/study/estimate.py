@@ -1,4 +1,4 @@
-"""How long a study would take: a few training steps of each network, measured here, times what there is to do."""
+"""The estimated duration of a study: a few training steps of each network are timed and multiplied."""
 
 from __future__ import annotations
 
@@ -17,21 +17,32 @@ from edge_ct.system import malloc, native_output
 from edge_ct.system.host import processors
 from edge_ct.system.progress import QUIET, Progress
 
-from ..fitting import optimise
 from ..fitting.batches import Batches
-from ..fitting.options import Options
-from ..zoo import build
+from ..fitting.optimise import compile_model, convert_precision
+from ..fitting.options import TrainingOptions
+from ..zoo.architectures import MODIFIED_PREFIX
+from ..zoo.builder import build
 from . import runner
 
 with native_output.captured_native_stderr():
     import keras
 
-# Steps that are timed, after one that builds the graph.
+# Number of steps that are timed, after a first one that builds the graph.
 STEPS = 3
 
 
-class Cost(msgspec.Struct, frozen=True):
-    """Of one network. step_ms: a training step, augmentation included; start_s: until the first one is done."""
+class NetworkCost(msgspec.Struct, frozen=True):
+    """Estimated cost of one network.
+
+    Attributes:
+        network: Name of the network.
+        jobs: Number of its jobs.
+        step_ms: Duration of a training step, including augmentation.
+        slices_per_second: Training throughput.
+        scoring_ms: Duration of scoring one slice.
+        start_s: Time until the first training step is finished.
+        job_hours: Duration of one job.
+    """
 
     network: str
     jobs: int
@@ -43,7 +54,18 @@ class Cost(msgspec.Struct, frozen=True):
 
 
 class StudyCost(msgspec.Struct, frozen=True):
-    """Of a whole study; hours: of all jobs, one after the other. n: slices; epochs: at most, of each job."""
+    """Estimated cost of a study.
+
+    Attributes:
+        n: Number of slices.
+        size: Side of the input in pixels.
+        batch: Slices in a batch.
+        epochs: Maximum number of epochs of a job.
+        jobs: Number of jobs.
+        hours: Duration of all jobs, one after the other.
+        device: Device that was measured.
+        networks: Cost of each network.
+    """
 
     n: int
     size: int
@@ -52,7 +74,7 @@ class StudyCost(msgspec.Struct, frozen=True):
     jobs: int
     hours: float
     device: str
-    networks: tuple[Cost, ...]
+    networks: tuple[NetworkCost, ...]
 
 
 class _Timer(keras.callbacks.Callback):
@@ -64,16 +86,19 @@ class _Timer(keras.callbacks.Callback):
         self.ends.append(perf_counter())
 
 
-def estimate(
+def estimate_study(
     data: Path,
     networks: Sequence[str],
-    options: Options,
+    options: TrainingOptions,
     folds: int,
     rounds: int,
     threads: int | None = None,
     progress: Progress = QUIET,
 ) -> StudyCost:
-    """What a study would take, as `study.run` has the arguments. Slices are counted, not read: noise is trained on."""
+    """Estimate how long a study takes; the arguments are those of `runner.run_study`.
+
+    The slices are counted but not read: the timed steps train on noise.
+    """
     n = len(load(data, options.positive))
     test = 1 / folds if folds else options.test
     trained, scored = round(n * (1 - test - options.validation)), round(n * options.validation)
@@ -82,42 +107,42 @@ def estimate(
     measured: dict[str, tuple[float, float, float]] = {}
     costs = []
     for network in dict.fromkeys(networks):
-        backbone = network.removeprefix(build.MODIFIED)
+        backbone = network.removeprefix(MODIFIED_PREFIX)
         if backbone not in measured:
             progress.say(f"measuring {backbone}")
-            own = msgspec.structs.replace(options, network=backbone, weights="none", teacher="")
-            measured[backbone] = measure(own, batch, threads or processors())
+            base_options = msgspec.structs.replace(options, network=backbone, weights="none", teacher="")
+            measured[backbone] = measure_network(base_options, batch, threads or processors())
         start, step, scoring = measured[backbone]
         seconds = start + options.epochs * (max(1, trained // batch) * step + scored * scoring) + n * scoring
-        costs.append(Cost(network, jobs, step * 1000, batch / step, scoring * 1000, start, seconds / 3600))
+        costs.append(NetworkCost(network, jobs, step * 1000, batch / step, scoring * 1000, start, seconds / 3600))
     hours = sum(cost.job_hours * cost.jobs for cost in costs)
     return StudyCost(n, options.size, batch, options.epochs, jobs * len(costs), hours, _device(), tuple(costs))
 
 
-def measure(options: Options, batch: int, threads: int) -> tuple[float, float, float]:
-    """Seconds until the first training step is done, of a further step, and of scoring a slice."""
+def measure_network(options: TrainingOptions, batch: int, threads: int) -> tuple[float, float, float]:
+    """Measure, in seconds, the time until the first training step is finished, a further step, and scoring a slice."""
     options.check()
-    runner.repeatable(threads)
+    runner.make_repeatable(threads)
     malloc.keep_freed_memory()
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (batch * (STEPS + 1), options.size, options.size, 1), dtype=np.uint8)
     labels, preprocess = np.arange(len(images)) % 2, Preprocess(options.size)
-    began = perf_counter()
-    model: Any = build.build(keras, options.network, options.size, options.alpha, None, options.dropout)
-    model = optimise.in_precision(model, options.precision)
-    optimise.compile_model(model, options, STEPS, frozen=False)
+    started = perf_counter()
+    model: Any = build(keras, options.network, options.size, options.alpha, None, options.dropout)
+    model = convert_precision(model, options.precision)
+    compile_model(model, options, STEPS, frozen=False)
     timer = _Timer()
     batches = Batches(images, labels, preprocess, batch, options.augmentation(), options.seed)
     model.fit(batches, callbacks=[timer], verbose=0)
     steps = np.diff(timer.ends)
     scoring = []
-    few = preprocess.normalise(images[: min(len(images), 8)])
+    scored = preprocess.normalise(images[: min(len(images), 8)])
     for _ in range(1 + STEPS):
         before = perf_counter()
-        model.predict_on_batch(few)
-        scoring.append((perf_counter() - before) / len(few))
+        model.predict_on_batch(scored)
+        scoring.append((perf_counter() - before) / len(scored))
     keras.utils.clear_session()
-    return timer.ends[0] - began, float(median(steps)), float(median(scoring[1:]))
+    return timer.ends[0] - started, float(median(steps)), float(median(scoring[1:]))
 
 
 def _device() -> str:

@@ -1,14 +1,14 @@
-"""What a study consists of: study.json, its jobs, and the seeds and splits of each.
+"""The plan of a study: study.json, its jobs, and the seeds and splits of each job.
 
-Two seeds follow from the study's: round r is split with seed + r - 1, and fold f of it draws its weights, its batches
-and its augmentation with seed + 1000 (r - 1) + f - 1. So all networks are trained on the same splits, and the one job
-of a study without folds or rounds is what `edge-ct train` makes with that seed.
+Two seeds follow from the seed of the study: round r is split with seed + r - 1, and fold f of round r draws weights,
+batches and augmentation with seed + 1000 (r - 1) + f - 1. All networks are therefore trained on the same splits, and
+the only job of a study without folds or rounds is the run that `edge-ct train` makes with that seed.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,14 +19,22 @@ from edge_ct.errors import DataRejected, EdgeCTError
 from edge_ct.splits import folds, split
 from edge_ct.system.files import refuse_existing, write_bytes
 
-from ..fitting.options import Options
-from ..zoo import build
+from ..fitting.options import TrainingOptions
+from ..zoo.architectures import MODIFIED_PREFIX, find
 
-FILE = "study.json"
+PLAN_FILE = "study.json"
 
 
-class Slices(msgspec.Struct, frozen=True):
-    """What a study is made with. groups: SHA-256 over the groups, "" without; counts: class -> slices."""
+class StudySlices(msgspec.Struct, frozen=True):
+    """The data set of a study.
+
+    Attributes:
+        name: Name of the data set.
+        path: Folder or CSV that it was read from.
+        fingerprint: Fingerprint of images and labels.
+        groups: SHA-256 of the groups; "" if the data set has no groups.
+        counts: Number of slices by class.
+    """
 
     name: str
     path: str
@@ -35,11 +43,18 @@ class Slices(msgspec.Struct, frozen=True):
     counts: dict[str, int]
 
 
-class Plan(msgspec.Struct, frozen=True):
-    """The content of study.json.
+class StudyPlan(msgspec.Struct, frozen=True):
+    """Content of study.json.
 
-    folds: 0 is the ordinary split. cpus_per_job: threads that a job computes with; the last bits of sums depend on it.
-    options: of every job, but for what `options_of` says.
+    Attributes:
+        schema: Version of the file format.
+        networks: Networks to train.
+        folds: Number of folds; 0 for a single split.
+        rounds: Number of times that the slices are split anew.
+        cpus_per_job: Threads that a job computes with; the rounding of sums depends on their number.
+        options: Options of every job, except for those that `options_of` replaces.
+        slices: The data set.
+        versions: Versions of the packages that the results depend on.
     """
 
     schema: Literal[1]
@@ -47,12 +62,12 @@ class Plan(msgspec.Struct, frozen=True):
     folds: int
     rounds: int
     cpus_per_job: int
-    options: Options
-    slices: Slices
+    options: TrainingOptions
+    slices: StudySlices
     versions: dict[str, str]
 
     def jobs(self) -> tuple[Job, ...]:
-        """All of them, network by network."""
+        """Return all jobs, ordered by network, round and fold."""
         return tuple(
             Job(network, number, fold)
             for network in self.networks
@@ -61,36 +76,36 @@ class Plan(msgspec.Struct, frozen=True):
         )
 
     def name(self, job: Job) -> str:
-        """For progress and errors."""
+        """Return the name of a job for progress and error messages."""
         number = f", round {job.round} of {self.rounds}" if self.rounds > 1 else ""
         return f"{job.network}{number}{f', fold {job.fold} of {self.folds}' if self.folds else ''}"
 
-    def options_of(self, job: Job) -> Options:
-        """The options of the job's run."""
+    def options_of(self, job: Job) -> TrainingOptions:
+        """Return the options of a job."""
         return msgspec.structs.replace(
             self.options,
             network=job.network,
             seed=self.options.seed + 1000 * (job.round - 1) + job.fold - 1,
             test=1 / self.folds if self.folds else self.options.test,
-            weights=weights_of(job.network, self.options.weights),
+            weights=weights_for(job.network, self.options.weights),
         )
 
     def parts(self, dataset: Dataset) -> dict[tuple[int, int], tuple[str, ...]]:
-        """(round, fold) -> the part that each slice is in. Raises `DataRejected`."""
-        options, found = self.options, {}
+        """Return the part of each slice for every (round, fold); raise `DataRejected` if the data cannot be split."""
+        options, parts = self.options, dict[tuple[int, int], tuple[str, ...]]()
         for number in range(1, self.rounds + 1):
             seed = options.seed + number - 1
-            dealt = (
+            splits = (
                 folds(dataset, options.split, self.folds, seed, options.validation)
                 if self.folds
                 else (split(dataset, options.split, seed, options.validation, options.test),)
             )
-            found |= {(number, fold): parts for fold, parts in enumerate(dealt, 1)}
-        return found
+            parts |= {(number, fold): tuple(split_parts) for fold, split_parts in enumerate(splits, 1)}
+        return parts
 
 
 class Job(msgspec.Struct, frozen=True):
-    """One training. round, fold: from 1; a study without folds has one fold."""
+    """One training. Rounds and folds count from 1; a study without folds has a single fold."""
 
     network: str
     round: int
@@ -98,69 +113,94 @@ class Job(msgspec.Struct, frozen=True):
 
     @property
     def folder(self) -> Path:
-        """Where its run is, relative to the study."""
+        """Run folder of the job, relative to the folder of the study."""
         return Path(self.network, f"round-{self.round:02d}", f"fold-{self.fold}")
 
 
-def weights_of(network: str, weights: str) -> str:
-    """The weights that `network` starts from: `{network}` stands for its name without `modified-`.
+def weights_for(network: str, weights: str) -> str:
+    """Return the initial weights of a network.
 
-    CustomCNN, for which there are none, starts from random ones.
+    `{network}` in `weights` is replaced by the name of the base network. CustomCNN has no pretrained weights and always
+    starts from random ones.
     """
-    if not build.find(network).application:
+    if not find(network).application:
         return "none"
-    return weights.replace("{network}", network.removeprefix(build.MODIFIED))
+    return weights.replace("{network}", network.removeprefix(MODIFIED_PREFIX))
 
 
-def wanted(networks: Sequence[str], options: Options, folds: int, rounds: int, threads: int) -> Plan:
-    """What is asked for, without slices. Raises `EdgeCTError` for what no job could begin with."""
+def make_plan(networks: Sequence[str], options: TrainingOptions, folds: int, rounds: int, threads: int) -> StudyPlan:
+    """Make the plan of a study, still without a data set.
+
+    Args:
+        networks: Networks to train.
+        options: Options of every job.
+        folds: Number of folds; 0 for a single split.
+        rounds: Number of rounds.
+        threads: Threads that a job computes with.
+
+    Raises:
+        EdgeCTError: The options of a job are invalid or its weights file does not exist.
+    """
     if not networks:
         raise EdgeCTError("a study needs at least one network")
-    blank = Slices("", "", "", "", {})
+    blank = StudySlices("", "", "", "", {})
     options = msgspec.structs.replace(options, network="")
-    plan = Plan(1, tuple(dict.fromkeys(networks)), folds, rounds, threads, options, blank, {})
+    plan = StudyPlan(1, tuple(dict.fromkeys(networks)), folds, rounds, threads, options, blank, {})
     for network in plan.networks:
-        own = plan.options_of(Job(network, 1, 1))
-        own.check()
-        if own.weights not in ("none", "imagenet") and not Path(own.weights).is_file():
-            raise DataRejected(f"{own.weights}: no such weights file, for {network}")
+        job_options = plan.options_of(Job(network, 1, 1))
+        job_options.check()
+        if job_options.weights not in ("none", "imagenet") and not Path(job_options.weights).is_file():
+            raise DataRejected(f"{job_options.weights}: weights file of {network} does not exist")
     return plan
 
 
-def begun_at(out: Path, wanted: Plan, force: bool) -> Plan | None:
-    """The plan of the study at `out`; None where there is none yet, or it is to be begun anew."""
-    path = out / FILE
+def read_plan(out: Path, wanted: StudyPlan, force: bool) -> StudyPlan | None:
+    """Read the plan of the study at `out`, to continue it.
+
+    Args:
+        out: Folder of the study.
+        wanted: The plan that is asked for now.
+        force: True to start the study again.
+
+    Returns:
+        The plan at `out`; None if there is none yet or if `force` is set.
+
+    Raises:
+        DataRejected: The plan at `out` is damaged or differs from `wanted`.
+        EdgeCTError: `out` exists and is not a study.
+    """
+    path = out / PLAN_FILE
     if not path.exists():
         killed = out.is_dir() and all(child.name.startswith(".") for child in out.iterdir())
         if force and out.exists() and not killed:
-            raise EdgeCTError(f"{out}: holds something else (no {FILE}); --force does not delete that")
-        if not killed:  # before the plan was written
+            raise EdgeCTError(f"{out}: is not a study (it has no {PLAN_FILE}), so --force does not delete it")
+        if not killed:  # a killed study may not have written its plan yet
             refuse_existing(out, force=False)
         return None
     if force:
         return None
     try:
-        begun = msgspec.json.decode(path.read_bytes(), type=Plan)
+        begun = msgspec.json.decode(path.read_bytes(), type=StudyPlan)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise DataRejected(f"{path}: damaged: {error}; begin anew with --force") from error
+        raise DataRejected(f"{path}: cannot be read: {error}; start the study again with --force") from error
     cpus = wanted.cpus_per_job or begun.cpus_per_job
     same = msgspec.structs.replace(wanted, cpus_per_job=cpus, slices=begun.slices, versions=begun.versions)
     if begun != same:
         ours, theirs = (_flat(plan) for plan in (same, begun))
-        what = ", ".join(f"{name.replace('_', '-')} {theirs[name]!r}" for name in differing(theirs, ours))
-        raise DataRejected(f"{out}: was begun with {what}; go on with the same, or begin anew with --force")
+        what = ", ".join(f"{name.replace('_', '-')} {theirs[name]!r}" for name in differing_names(theirs, ours))
+        raise DataRejected(f"{out}: was started with {what}; continue with the same, or start again with --force")
     return begun
 
 
-def save(plan: Plan, out: Path) -> None:
-    """Write study.json, whole or not at all."""
-    write_bytes(out / FILE, msgspec.json.format(msgspec.json.encode(plan), indent=1) + b"\n")
+def save_plan(plan: StudyPlan, out: Path) -> None:
+    """Write study.json atomically."""
+    write_bytes(out / PLAN_FILE, msgspec.json.format(msgspec.json.encode(plan), indent=1) + b"\n")
 
 
-def slices_of(data: Path, dataset: Dataset, fingerprint: str) -> Slices:
-    """What study.json says of a dataset whose images have that fingerprint."""
+def describe_slices(data: Path, dataset: Dataset, fingerprint: str) -> StudySlices:
+    """Describe a data set for study.json; `fingerprint` is that of its images and labels."""
     groups = "\n".join(dataset.groups or ())
-    return Slices(
+    return StudySlices(
         dataset.name,
         str(data.resolve()),
         fingerprint,
@@ -169,13 +209,13 @@ def slices_of(data: Path, dataset: Dataset, fingerprint: str) -> Slices:
     )
 
 
-def differing(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    """Names whose values are not the same."""
-    return [name for name in one if one[name] != other.get(name)]
+def differing_names(values: Mapping[str, Any], others: Mapping[str, Any]) -> list[str]:
+    """Return the names of the values that differ."""
+    return [name for name in values if values[name] != others.get(name)]
 
 
-def _flat(plan: Plan) -> dict[str, Any]:
-    found = msgspec.to_builtins(plan)
-    own = {"networks": " ".join(plan.networks), "folds": plan.folds, "rounds": plan.rounds}
-    # A study's own folds, not those of an option that single trainings have.
-    return found["options"] | own | {"cpus_per_job": plan.cpus_per_job}
+def _flat(plan: StudyPlan) -> dict[str, Any]:
+    options: dict[str, Any] = msgspec.to_builtins(plan.options)
+    # The folds of the study replace the options `folds` and `fold` of a single training.
+    study = {"networks": " ".join(plan.networks), "folds": plan.folds, "rounds": plan.rounds}
+    return options | study | {"cpus_per_job": plan.cpus_per_job}

@@ -1,12 +1,12 @@
-"""A study: networks x rounds x folds, each a job and an ordinary run folder, and the tables made of them.
+"""A study: networks x rounds x folds, each a job with its own run folder, and the tables made from them.
 
 study.json                     what is trained, how, on which slices
 NETWORK/round-01/fold-1/       the run folder of one job
-tables/results.csv             one row a job; table.md, table.csv, table.tex: one row a network
-tables/times.csv               how long each job took: the one table that an unbroken run and a resumed one do not share
+tables/results.csv             one row per job; table.md, table.csv, table.tex: one row per network
+tables/times.csv               duration of each job; the only table that differs after an interruption
 plots/FAMILY.png               box plots
 
-The same call goes on with a study that was cut short, wherever that was, and ends as an unbroken one would have.
+Calling `run_study` again continues a study that was interrupted, with the same results as without the interruption.
 """
 
 from __future__ import annotations
@@ -31,37 +31,48 @@ from edge_ct.system.host import processors
 from edge_ct.system.progress import QUIET, Progress
 
 from .. import fit
-from ..fit import Prepared
-from ..fitting.options import Options
-from . import plan, results, tables
-from .plan import Job, Plan
+from ..fit import PreparedData
+from ..fitting.options import TrainingOptions
+from . import tables
+from .plan import PLAN_FILE, Job, StudyPlan, describe_slices, differing_names, make_plan, read_plan, save_plan
+from .results import StudyTable, read_result
 
 with native_output.captured_native_stderr():
     import keras
 
 
 @dataclass(frozen=True, eq=False)
-class Work:
-    """A job that is still to be done. folder: of its run. keep_model: whether model.keras stays there."""
+class PendingJob:
+    """A job that is not finished.
+
+    Attributes:
+        job: Network, round and fold.
+        name: Name for progress and error messages.
+        options: Options of the training.
+        parts: Part of each slice.
+        folder: Run folder.
+        keep_model: True to keep model.keras in the run folder.
+        threads: Threads to compute with.
+    """
 
     job: Job
     name: str
-    options: Options
+    options: TrainingOptions
     parts: tuple[str, ...]
     folder: Path
     keep_model: bool
     threads: int
 
 
-# Does the work, in any order; yields each as soon as its run folder is finished.
-Runner = Callable[[Sequence[Work], Prepared, Progress], Iterable[Work]]
+# Runs the jobs in any order and yields each as soon as its run folder is finished.
+Runner = Callable[[Sequence[PendingJob], PreparedData, Progress], Iterable[PendingJob]]
 
 
-def run(
+def run_study(
     data: Path,
     out: Path,
     networks: Sequence[str],
-    options: Options,
+    options: TrainingOptions,
     folds: int = 0,
     rounds: int = 1,
     force: bool = False,
@@ -69,94 +80,119 @@ def run(
     threads: int | None = None,
     progress: Progress = QUIET,
     runner: Runner | None = None,
-) -> results.Table:
-    """Train what is not trained yet of a study at `out`, and write its tables.
+) -> StudyTable:
+    """Run the unfinished jobs of a study and write its tables.
 
-    networks: names of the zoo. options: of all of them; its `network` counts for nothing. force: begin anew.
-    keep_models: whether finished jobs keep model.keras, by default where there are no folds. threads: that a job
-    computes with, by default as the study was begun with, or as many as this machine has processors. runner: by default
-    the jobs are done one after the other, in this process. Raises `DataRejected` where the study at `out` is another.
+    Args:
+        data: Folder or CSV of slices.
+        out: Folder of the study.
+        networks: Networks to train.
+        options: Options of every job; its `network` is ignored.
+        folds: Number of folds; 0 for a single split.
+        rounds: Number of times that the slices are split anew.
+        force: True to start again.
+        keep_models: True to keep model.keras of finished jobs; None to keep it if there are no folds.
+        threads: Threads that a job computes with; None for the number that the study was started with or else for the
+            processors of this machine.
+        progress: Where to report progress.
+        runner: Runs the jobs; by default one after the other in this process.
+
+    Raises:
+        DataRejected: The study at `out` was started with other options or slices, or the data cannot be split.
     """
-    wanted = plan.wanted(networks, options, folds, rounds, threads or 0)
-    begun = plan.begun_at(out, wanted, force)
+    wanted = make_plan(networks, options, folds, rounds, threads or 0)
+    plan = read_plan(out, wanted, force)
     shared = None
-    if begun is None or not all(_finished(out / job.folder) for job in begun.jobs()):
+    if plan is None or not all(_finished(out / job.folder) for job in plan.jobs()):
         shared = _prepare(data, wanted.options, progress)
-        found = plan.slices_of(data, shared.dataset, shared.images.fingerprint)
-        if begun is None:
-            wanted.parts(shared.dataset)  # data that cannot be dealt is found before anything is written
-        elif found != msgspec.structs.replace(begun.slices, path=found.path):
-            raise DataRejected(f"{out}: was begun with other slices; begin anew with --force")
+        slices = describe_slices(data, shared.dataset, shared.images.fingerprint)
+        if plan is None:
+            wanted.parts(shared.dataset)  # to reject data that cannot be split before anything is written
+        elif slices != msgspec.structs.replace(plan.slices, path=slices.path):
+            raise DataRejected(f"{out}: was started with other slices; start again with --force")
     with exclusive_lock(out):
-        if begun is None:
+        if plan is None:
             _clear(out)
-            begun = msgspec.structs.replace(
-                wanted, cpus_per_job=threads or processors(), slices=found, versions=fit.versions()
+            plan = msgspec.structs.replace(
+                wanted, cpus_per_job=threads or processors(), slices=slices, versions=fit.package_versions()
             )
-            plan.save(begun, out)
+            save_plan(plan, out)
         keep = not folds if keep_models is None else keep_models
-        _train(begun, shared, out, keep, progress, runner or in_turn)
-        _sweep(out)
-        return _report(begun, out)
+        _train(plan, shared, out, keep, progress, runner or run_in_sequence)
+        _remove_temporary_files(out)
+        return _report(plan, out)
 
 
-def _prepare(data: Path, options: Options, progress: Progress) -> Prepared:
-    """The slices in memory, once for all jobs, in no parts yet."""
-    dataset, images = fit.read(data, options, progress)
+def _prepare(data: Path, options: TrainingOptions, progress: Progress) -> PreparedData:
+    """Read the slices once for all jobs; the split of each job is added later."""
+    dataset, images = fit.read_slices(data, options, progress)
     root = data if data.is_dir() else data.parent
-    # The paths in the table are made here, and so is `root`: where a job is done may be another machine.
-    return replace(fit.with_parts(dataset, images, root, ("train",) * len(dataset)), root=root.resolve())
+    # Paths are resolved here because a job may run on another machine.
+    return replace(fit.assign_parts(dataset, images, root, ("train",) * len(dataset)), root=root.resolve())
 
 
 def _train(
-    study: Plan, shared: Prepared | None, out: Path, keep_models: bool, progress: Progress, runner: Runner
+    study: StudyPlan, shared: PreparedData | None, out: Path, keep_models: bool, progress: Progress, runner: Runner
 ) -> None:
     jobs = study.jobs()
     done = [job for job in jobs if _finished(out / job.folder)]
     for job in done:
-        tidy(out / job.folder, keep_model=True)  # whatever was asked for when it was trained
+        remove_leftovers(out / job.folder, keep_model=True)  # keeps what was asked for when the job was run
     if done:
-        progress.say(f"{out}: {len(done)} of {len(jobs)} jobs have finished already")
+        progress.say(f"{out}: {len(done)} of {len(jobs)} jobs are already finished")
     if shared is None:
         return
-    if changed := plan.differing(study.versions, fit.versions()):
-        progress.say(f"{out}: was begun with other versions of {', '.join(changed)}; its runs will not be quite alike")
+    if changed := differing_names(study.versions, fit.package_versions()):
+        progress.say(f"{out}: was started with other versions of {', '.join(changed)}; its runs may differ slightly")
     parts, clock = study.parts(shared.dataset), _Clock(out, jobs, done)
-    works = []
+    pending = []
     for job in jobs:
         if job not in clock:
-            own = parts[job.round, job.fold]
             folder = out / job.folder
             options = study.options_of(job)
-            works.append(Work(job, study.name(job), options, own, folder, keep_models, study.cpus_per_job))
-    for work in runner(works, shared, progress):
-        tidy(work.folder, keep_models)
-        clock.stop(work.job)
-        progress.say(f"{work.name}: done, {clock.done} of {len(jobs)} jobs; {clock.left()}")
-        if all(job in clock for job in jobs if job.network == work.job.network):
+            pending.append(
+                PendingJob(
+                    job, study.name(job), options, parts[job.round, job.fold], folder, keep_models, study.cpus_per_job
+                )
+            )
+    for pending_job in runner(pending, shared, progress):
+        remove_leftovers(pending_job.folder, keep_models)
+        clock.finish(pending_job.job)
+        progress.say(f"{pending_job.name}: done, {clock.done} of {len(jobs)} jobs; {clock.left()}")
+        if all(job in clock for job in jobs if job.network == pending_job.job.network):
             _report(study, out)
 
 
-def in_turn(works: Sequence[Work], shared: Prepared, progress: Progress) -> Iterator[Work]:
-    """Do the work here, one after the other; a job that was cut short is gone on with."""
-    for work in works:
-        progress.say(work.name)
-        do(shared, work.parts, work.options, work.folder, work.threads, progress)
-        yield work
+def run_in_sequence(pending: Sequence[PendingJob], shared: PreparedData, progress: Progress) -> Iterator[PendingJob]:
+    """Run the jobs one after the other in this process; an interrupted job is resumed."""
+    for pending_job in pending:
+        progress.say(pending_job.name)
+        run_job(shared, pending_job.parts, pending_job.options, pending_job.folder, pending_job.threads, progress)
+        yield pending_job
 
 
-def do(
-    shared: Prepared,
+def run_job(
+    shared: PreparedData,
     parts: tuple[str, ...],
-    options: Options,
+    options: TrainingOptions,
     folder: Path,
     threads: int,
     progress: Progress = QUIET,
     start: Callable[[], Any] | None = None,
 ) -> None:
-    """Do one job: a finished run at `folder`. parts: one a slice of `shared`. start: as `fit.train_prepared` has it."""
-    repeatable(threads)
-    if not (folder / "run.json").exists():  # killed before there was anything to go on with
+    """Run one job and leave a finished run folder.
+
+    Args:
+        shared: The slices.
+        parts: Part of each slice.
+        options: Options of the training.
+        folder: Run folder.
+        threads: Threads to compute with.
+        progress: Where to report progress.
+        start: Returns the network to start from; by default it is built from the options.
+    """
+    make_repeatable(threads)
+    if not (folder / "run.json").exists():  # killed before there was anything to resume
         shutil.rmtree(folder, ignore_errors=True)
     prepared = replace(shared, table=replace(shared.table, parts=parts))
     fit.train_prepared(prepared, folder, options, progress, start)
@@ -164,11 +200,13 @@ def do(
     gc.collect()
 
 
-def repeatable(threads: int) -> None:
-    """Have TensorFlow compute the same sums in the same order each time: with that many threads, and no races.
+def make_repeatable(threads: int) -> None:
+    """Make TensorFlow's results repeatable: a fixed number of threads and deterministic operations.
 
-    (How many threads JAX has, and whether a GPU's sums are the same each time, is beyond this.) Raises `EdgeCTError`
-    where this process has computed with another number already.
+    The threads of JAX, and the determinism of sums on a GPU, are not under our control.
+
+    Raises:
+        EdgeCTError: This process already computes with another number of threads.
     """
     if keras.backend.backend() != "tensorflow":
         return
@@ -178,13 +216,15 @@ def repeatable(threads: int) -> None:
     try:
         tensorflow.config.threading.set_intra_op_parallelism_threads(threads)
     except RuntimeError as error:
-        has = tensorflow.config.threading.get_intra_op_parallelism_threads() or processors()
-        if has != threads:
-            raise EdgeCTError(f"TensorFlow computes with {has} threads already, not {threads}") from error
+        current = tensorflow.config.threading.get_intra_op_parallelism_threads() or processors()
+        if current != threads:
+            raise EdgeCTError(
+                f"TensorFlow already computes with {current} threads, not with {threads}; start a new process"
+            ) from error
 
 
-def tidy(folder: Path, keep_model: bool) -> None:
-    """Leave of a finished run what is needed."""
+def remove_leftovers(folder: Path, keep_model: bool) -> None:
+    """Delete the checkpoint of a finished run, and its model unless it is kept."""
     shutil.rmtree(folder / "checkpoint", ignore_errors=True)
     if not keep_model:
         (folder / MODEL).unlink(missing_ok=True)
@@ -195,35 +235,33 @@ def _finished(folder: Path) -> bool:
 
 
 def _clear(out: Path) -> None:
-    """Empty the folder of a study, its plan last: until then it is one that may be overwritten."""
-    for child in sorted(out.iterdir(), key=lambda child: child.name == plan.FILE):
+    """Empty the folder of a study; the plan goes last, because it marks the folder as one that may be overwritten."""
+    for child in sorted(out.iterdir(), key=lambda child: child.name == PLAN_FILE):
         if child.is_dir():
             shutil.rmtree(child)
         elif child.name != ".lock":
             child.unlink()
 
 
-def _sweep(out: Path) -> None:
-    """Remove what writing left behind where it was killed."""
+def _remove_temporary_files(out: Path) -> None:
+    """Remove temporary files that a killed process left behind."""
     for path in list(out.rglob(".tmp-*")):
         with suppress(OSError):
             path.unlink()
 
 
-def _report(study: Plan, out: Path) -> results.Table:
+def _report(study: StudyPlan, out: Path) -> StudyTable:
     done = [job for job in study.jobs() if _finished(out / job.folder)]
-    found = tuple(results.of_run(out / job.folder, job.network, job.round, job.fold) for job in done)
+    rows = tuple(read_result(out / job.folder, job.network, job.round, job.fold) for job in done)
     slices = study.slices
-    table = results.Table(
-        slices.name, sum(slices.counts.values()), study.options.split, study.folds, study.rounds, found
-    )
-    tables.write(table, out)
-    tables.write_times(((job.network, job.round, job.fold, *_time(out / job.folder)) for job in done), out)
+    table = StudyTable(slices.name, sum(slices.counts.values()), study.options.split, study.folds, study.rounds, rows)
+    tables.write_tables(table, out)
+    tables.write_times(((job.network, job.round, job.fold, *_training_time(out / job.folder)) for job in done), out)
     return table
 
 
-def _time(folder: Path) -> tuple[int, float]:
-    """Epochs that a run was trained for, and the seconds that took."""
+def _training_time(folder: Path) -> tuple[int, float]:
+    """Return the number of epochs of a run and their total duration in seconds."""
     with suppress(OSError, KeyError, ValueError), (folder / "history.csv").open(newline="") as file:
         seconds = [float(row["seconds"]) for row in csv.DictReader(file)]
         return len(seconds), sum(seconds)
@@ -231,41 +269,41 @@ def _time(folder: Path) -> tuple[int, float]:
 
 
 class _Clock:
-    """Which jobs are done, and when the others will be."""
+    """Keeps track of finished jobs and estimates the time left for the others."""
 
     def __init__(self, out: Path, jobs: Sequence[Job], done: Iterable[Job]) -> None:
         self._out, self._jobs = out, jobs
-        self._took = {job: _time(out / job.folder)[1] for job in done}
-        self._started, self._since = perf_counter(), 0.0
+        self._seconds = {job: _training_time(out / job.folder)[1] for job in done}
+        self._started, self._trained = perf_counter(), 0.0
 
     def __contains__(self, job: Job) -> bool:
-        return job in self._took
+        return job in self._seconds
 
     @property
     def done(self) -> int:
-        return len(self._took)
+        return len(self._seconds)
 
-    def stop(self, job: Job) -> None:
-        """The job is done."""
-        self._took[job] = _time(self._out / job.folder)[1]
-        self._since += self._took[job]
+    def finish(self, job: Job) -> None:
+        """Record that a job is finished."""
+        self._seconds[job] = _training_time(self._out / job.folder)[1]
+        self._trained += self._seconds[job]
 
     def left(self) -> str:
-        """An estimate, in words: other jobs of a network take what its finished ones took."""
+        """Return the estimated time left, assuming that a job takes as long as finished jobs of the same network."""
         if self.done == len(self._jobs):
-            return "none left"
+            return "no jobs left"
         left = 0.0
         for job in self._jobs:
             if job not in self:
-                same = [seconds for other, seconds in self._took.items() if other.network == job.network]
-                same = same or list(self._took.values())
+                same = [seconds for other, seconds in self._seconds.items() if other.network == job.network]
+                same = same or list(self._seconds.values())
                 left += sum(same) / len(same)
-        # By as much as all has taken longer than the epochs did, or shorter where jobs are done side by side.
-        return f"about {duration(left * (perf_counter() - self._started) / max(self._since, 1e-3))} left"
+        # Scaled by elapsed time over time spent in epochs: more with overhead, less when jobs run in parallel.
+        return f"about {format_duration(left * (perf_counter() - self._started) / max(self._trained, 1e-3))} left"
 
 
-def duration(seconds: float) -> str:
-    """`40 s`, `12 min`, `3 h 05 min`."""
+def format_duration(seconds: float) -> str:
+    """Return a duration as `40 s`, `12 min` or `3 h 05 min`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -16,8 +16,8 @@ from edge_ct.system.files import write_text
 from .. import published_results
 from ..plots.training_plots import draw_metric_boxes
 from ..published_results import METRICS, Published
-from ..zoo import build
-from .results import POOLED, Mean, Result, Row, Table
+from ..zoo.architectures import MODIFIED_PREFIX, find
+from .results import POOLED, JobResult, MeanEstimate, NetworkRow, StudyTable
 
 _OTHER = "†"
 _SOURCES = {
@@ -27,17 +27,17 @@ _SOURCES = {
 }
 
 
-def write(table: Table, out: Path) -> None:
+def write_tables(table: StudyTable, out: Path) -> None:
     """Write tables/results.csv, table.md, table.csv and table.tex, and plots/*.png, below `out`."""
     folder = out / "tables"
     rows = [[_cell(value) for value in msgspec.structs.astuple(one)] for one in table.results]
-    write_text(folder / "results.csv", to_csv(Result.__struct_fields__, rows))
+    write_text(folder / "results.csv", to_csv(JobResult.__struct_fields__, rows))
     write_text(folder / "table.csv", _csv(table))
-    write_text(folder / "table.md", markdown(table))
-    write_text(folder / "table.tex", latex(table))
-    families: dict[str, dict[str, list[Result]]] = {}
+    write_text(folder / "table.md", format_markdown(table))
+    write_text(folder / "table.tex", format_latex(table))
+    families: dict[str, dict[str, list[JobResult]]] = {}
     for one in table.results:
-        families.setdefault(build.find(one.network).family, {}).setdefault(one.network, []).append(one)
+        families.setdefault(find(one.network).family, {}).setdefault(one.network, []).append(one)
     for family, networks in families.items():
         values = {
             metric: {
@@ -55,7 +55,7 @@ def write_times(times: Iterable[tuple[str, int, int, int, float]], out: Path) ->
     write_text(out / "tables" / "times.csv", to_csv(("network", "round", "fold", "epochs", "seconds"), rows))
 
 
-def to_builtins(table: Table) -> dict[str, Any]:
+def to_builtins(table: StudyTable) -> dict[str, Any]:
     """For JSON: the study, and a list of `Row` with the papers' figures."""
     return {
         "name": table.name,
@@ -75,13 +75,13 @@ def _plain(figures: dict[str, Published] | None) -> dict[str, dict[str, float | 
     return figures and {name: {"value": figure.value, "half": figure.half} for name, figure in figures.items()}
 
 
-def _csv(table: Table) -> str:
+def _csv(table: StudyTable) -> str:
     rows = [dict(_columns(row)) for row in table.rows()]
     header = tuple(rows[0]) if rows else ("network",)
     return to_csv(header, ([_cell(value) for value in row.values()] for row in rows))
 
 
-def _columns(row: Row) -> Iterator[tuple[str, object]]:
+def _columns(row: NetworkRow) -> Iterator[tuple[str, object]]:
     yield from (("network", row.network), ("family", row.family), ("modified", int(row.modified)))
     yield from (("parameters", row.parameters), ("parameters_paper_millions", _parameters(row.network)))
     yield "runs", row.runs
@@ -101,8 +101,8 @@ def _columns(row: Row) -> Iterator[tuple[str, object]]:
 
 
 def _parameters(network: str) -> float | None:
-    base, modified = published_results.PARAMETERS.get(network.removeprefix(build.MODIFIED), (None, None))
-    return modified if network.startswith(build.MODIFIED) else base
+    base, modified = published_results.PARAMETERS.get(network.removeprefix(MODIFIED_PREFIX), (None, None))
+    return modified if network.startswith(MODIFIED_PREFIX) else base
 
 
 def _cell(value: object) -> str:
@@ -120,11 +120,11 @@ class Sheet:
     rows: tuple[tuple[str, ...], ...]
 
 
-def sheets(table: Table) -> tuple[Sheet, ...]:
+def sheets(table: StudyTable) -> tuple[Sheet, ...]:
     """The tables to read, those that have rows: parameters, base networks, Modified ones, the seed study's, pooled."""
     rows = table.rows()
     by_name = {row.network: row for row in rows}
-    bases = dict.fromkeys(row.network.removeprefix(build.MODIFIED) for row in rows)
+    bases = dict.fromkeys(row.network.removeprefix(MODIFIED_PREFIX) for row in rows)
     header = ("network", "runs", *(part for name in METRICS for part in (_title(name), "paper")))
     seed_study = ("train_accuracy", "accuracy", "loss", "sensitivity", "specificity")
     found = (
@@ -132,7 +132,7 @@ def sheets(table: Table) -> tuple[Sheet, ...]:
             "Parameters, in millions",
             ("network", "base", "paper", "Modified", "paper"),
             tuple(
-                (base, *(cell for name in (base, build.MODIFIED + base) for cell in
+                (base, *(cell for name in (base, MODIFIED_PREFIX + base) for cell in
                          (_millions(by_name[name].parameters / 1e6 if name in by_name else None),
                           _millions(_parameters(name)))))
                 for base in bases
@@ -162,7 +162,7 @@ def _title(metric: str) -> str:
     return "F1" if metric == "f1" else metric.replace("_", " ")
 
 
-def _against_paper(row: Row) -> tuple[str, ...]:
+def _against_paper(row: NetworkRow) -> tuple[str, ...]:
     cells = [row.network, str(row.runs)]
     for name in METRICS:
         own, other = (
@@ -184,7 +184,7 @@ def _published(figure: Published | None, mark: str = "") -> str:
     return f"{figure.value:.4f}{'' if figure.half is None else f' ± {figure.half:.4f}'}{mark}"
 
 
-def _mean(found: Mean, wanted: int) -> str:
+def _mean(found: MeanEstimate, wanted: int) -> str:
     if found.value is None:
         return "undefined"
     half = "" if found.half is None else f" ± {found.half:.4f}"
@@ -201,7 +201,7 @@ def _millions(value: float | None) -> str:
     return "" if value is None else f"{value:.1f}"
 
 
-def plain(table: Table) -> str:
+def format_plain(table: StudyTable) -> str:
     """The means, for a terminal."""
     lines = [table.design, f"{'network':<28}{'runs':>5}" + "".join(f"{_title(name):>20}" for name in METRICS)]
     for row in table.rows():
@@ -210,7 +210,7 @@ def plain(table: Table) -> str:
     return "\n".join([*lines, "mean ± half a 95 % t-interval over runs; research use only"])
 
 
-def _notes(table: Table) -> tuple[str, ...]:
+def _notes(table: StudyTable) -> tuple[str, ...]:
     rests = "the counts of a round are pooled over its folds and averaged over rounds" if table.folds else "one split"
     return (
         f"{table.design[0].upper()}{table.design[1:]}. Test part, decisions at probability 0.5.",
@@ -224,7 +224,7 @@ def _notes(table: Table) -> tuple[str, ...]:
     )
 
 
-def markdown(table: Table) -> str:
+def format_markdown(table: StudyTable) -> str:
     """All sheets as GitHub Markdown."""
     lines = [f"# {table.name}: cross-validation" if table.folds else f"# {table.name}", "", *_spaced(_notes(table))]
     for number, sheet in enumerate(sheets(table), 1):
@@ -241,7 +241,7 @@ def _piped(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def latex(table: Table) -> str:
+def format_latex(table: StudyTable) -> str:
     """All sheets as LaTeX tables for `\\input`; they need the packages booktabs and graphicx."""
     lines = ["% \\usepackage{booktabs,graphicx}", *(f"% {line}" for line in _notes(table)), ""]
     for sheet in sheets(table):
@@ -249,7 +249,7 @@ def latex(table: Table) -> str:
         lines += [
             "\\begin{table*}",
             "\\centering",
-            f"\\caption{{{escaped(f'{sheet.title}; {table.design}.')}}}",
+            f"\\caption{{{escape_latex(f'{sheet.title}; {table.design}.')}}}",
             "\\resizebox{\\textwidth}{!}{%",
             f"\\begin{{tabular}}{{{columns}}}",
             "\\toprule",
@@ -265,10 +265,10 @@ def latex(table: Table) -> str:
 
 
 def _ampersands(cells: Iterable[str]) -> str:
-    return " & ".join(map(escaped, cells)) + r" \\"
+    return " & ".join(map(escape_latex, cells)) + r" \\"
 
 
-def escaped(text: str) -> str:
+def escape_latex(text: str) -> str:
     """Text as LaTeX shows it."""
     special = {character: f"\\{character}" for character in "&%$#_{}"}
     special |= {"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}"}

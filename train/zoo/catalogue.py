@@ -1,4 +1,4 @@
-"""The zoo in figures: what `edge-ct models` lists."""
+"""Size and cost of every network: the table that `edge-ct models` prints."""
 
 from __future__ import annotations
 
@@ -11,16 +11,22 @@ from edge_ct.network_analysis.macs import count_macs
 from edge_ct.system import native_output
 from edge_ct.system.progress import QUIET, Progress
 
-from . import build
+from .architectures import ARCHITECTURES, DEFAULT_SIZE, MODIFIED_PREFIX, NETWORK_NAMES, Architecture, check_size, find
+from .builder import build, replace_head
 
 with native_output.captured_native_stderr():
     import keras
 
 
-class Described(msgspec.Struct, frozen=True):
-    """A network of the zoo. params: all weights, the head's included. macs: multiply-accumulates a slice at `size`.
+class NetworkSummary(msgspec.Struct, frozen=True):
+    """Size, cost and capabilities of a network.
 
-    class_map: whether it explains itself at no cost. qat: what quantisation-aware training takes of it.
+    Attributes:
+        params: Number of weights, including the head.
+        macs: Multiply-accumulates for a slice of `size` pixels a side.
+        minimum: Smallest side of the input in pixels.
+        class_map: True if the network explains itself by a class map, at no cost.
+        qat: How many of its layers quantisation-aware training can handle.
     """
 
     name: str
@@ -35,30 +41,38 @@ class Described(msgspec.Struct, frozen=True):
     qat: str
 
 
-def describe(names: Sequence[str] = (), size: int | None = None, progress: Progress = QUIET) -> list[Described]:
-    """Build each network (all of them by default) and count. size: pixels a side; None is the default size.
+def summarise_networks(
+    names: Sequence[str] = (), size: int | None = None, progress: Progress = QUIET
+) -> list[NetworkSummary]:
+    """Build each network and count its weights and multiply-accumulates.
 
-    Raises `EdgeCTError` for an unknown name and for a size below a network's minimum.
+    Args:
+        names: Networks to summarise; all of them if empty.
+        size: Side of the input in pixels; None for the default size.
+        progress: Where to report progress.
+
+    Raises:
+        EdgeCTError: Unknown name, or a size below a network's minimum.
     """
-    chosen = [build.find(name) for name in names or build.NETWORKS]
-    side = size or build.DEFAULT_SIZE
+    chosen = [find(name) for name in names or NETWORK_NAMES]
+    side = size or DEFAULT_SIZE
     for architecture in chosen:
-        build.check_size(architecture, side)
-    found: dict[str, Described] = {}
-    with progress.bar("counting", len(chosen)) as on_done:
+        check_size(architecture, side)
+    summaries: dict[str, NetworkSummary] = {}
+    with progress.bar("counting operations", len(chosen)) as on_done:
         for architecture in chosen:
-            if architecture.name not in found:
-                model = build.build(keras, architecture.name, side)
-                found[architecture.name] = _described(architecture, model, side)
-                modified = build.ARCHITECTURES.get(build.MODIFIED + architecture.name)
-                if modified in chosen:  # the same backbone: building it is what takes the time
-                    found[modified.name] = _described(modified, build.with_head(keras, modified, model), side)
+            if architecture.name not in summaries:
+                model = build(keras, architecture.name, side)
+                summaries[architecture.name] = _summarise(architecture, model, side)
+                modified = ARCHITECTURES.get(MODIFIED_PREFIX + architecture.name)
+                if modified in chosen:  # shares the backbone, and building that takes the time
+                    summaries[modified.name] = _summarise(modified, replace_head(keras, modified, model), side)
             on_done(1)
-    return [found[architecture.name] for architecture in chosen]
+    return [summaries[architecture.name] for architecture in chosen]
 
 
-def _described(architecture: build.Architecture, model: Any, size: int) -> Described:
-    return Described(
+def _summarise(architecture: Architecture, model: Any, size: int) -> NetworkSummary:
+    return NetworkSummary(
         name=architecture.name,
         family=architecture.family,
         modified=architecture.modified,

@@ -44,7 +44,7 @@ def test_slices_are_taken_from_a_table_too(tmp_path: Path) -> None:
     content = bundle.phantom_files(1)[0]
     (tmp_path / "a.png").write_bytes(content)
     (tmp_path / "slices.csv").write_text("path,label\na.png,COVID\nmissing.png,COVID\n")
-    assert bundle.readable(tmp_path / "slices.csv") == [content]
+    assert bundle.read_slice_files(tmp_path / "slices.csv") == [content]
 
 
 @pytest.mark.slow
@@ -82,9 +82,9 @@ def test_macs_are_those_of_the_layers(tiny_bundle: Path) -> None:
     import keras
 
     from edge_ct.network_analysis.macs import count_macs
-    from edge_ct.train.zoo import build
+    from edge_ct.train.zoo.builder import build
 
-    assert operator_times.count_macs(read_bundle(tiny_bundle).model) == count_macs(build.build(keras, "customcnn", 32))
+    assert operator_times.count_macs(read_bundle(tiny_bundle).model) == count_macs(build(keras, "customcnn", 32))
 
 
 def test_a_profile_is_the_differences_of_growing_pieces(tiny_bundle: Path) -> None:
@@ -142,13 +142,13 @@ def test_a_damaged_bundle_is_not_measured(tiny_bundle: Path, tmp_path: Path) -> 
     content[5000] ^= 1
     (tmp_path / "bad.tflite").write_bytes(content)
     with pytest.raises(ModelRejected, match="damaged"):
-        bundle.benchmark(tmp_path / "bad.tflite", None, quick=True)
+        bundle.measure_bundle(tmp_path / "bad.tflite", bundle.BundleOptions(quick=True))
 
 
 def test_a_folder_without_slices_is_refused(tiny_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_text("no")
     with pytest.raises(InputRejected, match="no readable slice"):
-        bundle.benchmark(tiny_bundle, tmp_path, quick=True)
+        bundle.measure_bundle(tiny_bundle, bundle.BundleOptions(tmp_path, quick=True))
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def measured(seed: int, slowdown: float = 1.0, name: str = "net-int8@00000000", 
         found, _ = timing.measure(lambda i: clock.spend(ms * slowdown), n, 0, "x", clock=clock)
         return timing.summarise(found, 1)
 
-    row = bundle.OfThreads(1, times(2.0), times(3.5))
+    row = bundle.ThreadLatency(1, times(2.0), times(3.5))
     starts = tuple((150 * clock.generator.lognormal(0, 0.02, 5)).tolist())
     return bundle.Benchmark(
         model=name,
@@ -116,7 +116,7 @@ def test_what_makes_two_hard_to_compare_is_said() -> None:
     notes = " ".join(against(own, other).notes)
     assert "cpu was" in notes
     assert "quick" in notes
-    assert "measured on phantoms before, on others after" in notes
+    assert "different slices: phantoms before, others after" in notes
 
 
 def written(path: Path, *found: bundle.Benchmark) -> Path:

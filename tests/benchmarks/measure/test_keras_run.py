@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from edge_ct import cli
-from edge_ct.benchmarks.measure import bundle as latency
 from edge_ct.benchmarks.measure import keras_run, timing
+from edge_ct.benchmarks.measure.bundle import Benchmark
 from edge_ct.run import load_run, save_run_info
 
 
@@ -25,7 +25,7 @@ def test_an_ensemble_is_measured_as_a_bundle_is(
     monkeypatch.setattr(timing, "QUICK_QUERIES", 20)
     monkeypatch.setattr(keras_run, "_QUICK_BATCH_SECONDS", 0.0)
     assert cli.run(["benchmark", str(tmp_path / "both"), "--quick", "--json"]) == 0
-    found = msgspec.json.decode(capsys.readouterr().out, type=latency.Benchmark)
+    found = msgspec.json.decode(capsys.readouterr().out, type=Benchmark)
     assert found.quick
     assert found.bytes == 2 * (trained_run / "model.keras").stat().st_size
     assert found.model_only.n == found.end_to_end.n == 20
@@ -47,8 +47,8 @@ def test_what_is_no_finished_run_is_refused(tmp_path: Path, capsys: pytest.Captu
 
 def test_probabilities_of_a_run_are_those_that_it_stored(trained_run: Path) -> None:
     run = load_run(trained_run)
-    (network,) = keras_run._networks(trained_run)
+    (network,) = keras_run._load_networks(trained_run)
     rows = [line.split(",") for line in (trained_run / "predictions.csv").read_text().splitlines()[1:6]]
     for path, _, _, p in rows:
         content = (Path(run.info.data_path) / path).read_bytes()
-        assert keras_run._infer(network, keras_run._input(network, content)) == pytest.approx(float(p), abs=1e-5)
+        assert keras_run._infer(network, keras_run._preprocess(network, content)) == pytest.approx(float(p), abs=1e-5)

@@ -71,28 +71,28 @@ def test_a_host_without_the_dependencies_says_so(tiny_bundle: Path, fake_ssh: st
     poor.write_text("#!/bin/sh\nexit 1\n")
     poor.chmod(0o755)
     with pytest.raises(EdgeCTError, match="lacks edge-ct's base dependencies"):
-        kit.measure_on("pi", tiny_bundle, ["--quick"], str(poor), fake_ssh)
+        kit.measure_on_host("pi", tiny_bundle, ["--quick"], str(poor), fake_ssh)
 
 
 def test_what_is_no_host_or_no_answer(tiny_bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(EdgeCTError, match="not a host"):
-        kit.measure_on("-oProxyCommand=x", tiny_bundle, [], "python3", "ssh")
+        kit.measure_on_host("-oProxyCommand=x", tiny_bundle, [], "python3", "ssh")
     with pytest.raises(EdgeCTError, match="cannot be run"):
-        kit.measure_on("pi", tiny_bundle, [], "python3", str(tmp_path / "no-ssh"))
-    with pytest.raises(EdgeCTError, match="is no measurement"):
-        kit.measure_on("pi", tiny_bundle, [], "python3", "sh -c 'cat > /dev/null; echo hello'")
+        kit.measure_on_host("pi", tiny_bundle, [], "python3", str(tmp_path / "no-ssh"))
+    with pytest.raises(EdgeCTError, match="is not a measurement"):
+        kit.measure_on_host("pi", tiny_bundle, [], "python3", "sh -c 'cat > /dev/null; echo hello'")
 
 
 @pytest.mark.parametrize("options", [["--data", "x"], ["--loadgen", "x"], ["--device", "cpu"]])
 def test_slices_stay_here(options: list[str], tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["benchmark", str(tiny_bundle), "--host", "pi", *options]) == 2
-    assert "slices stay here" in capsys.readouterr().err
+    assert "--host measures a bundle on phantoms" in capsys.readouterr().err
 
 
 def test_markers_are_judged_for_the_device() -> None:
     plain, other, arm = "click>=8", "numpy>=1; platform_machine != 'armv7l'", "numpy<2; platform_machine == 'armv7l'"
-    assert [kit._meant_for(line, "aarch64") for line in (plain, other, arm)] == [True, True, False]
-    assert [kit._meant_for(line, "armv7l") for line in (plain, other, arm)] == [True, False, True]
+    assert [kit._applies_to(line, "aarch64") for line in (plain, other, arm)] == [True, True, False]
+    assert [kit._applies_to(line, "armv7l") for line in (plain, other, arm)] == [True, False, True]
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import html.parser
 import json
-import subprocess
 from csv import DictReader
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,11 @@ import pytest
 
 from edge_ct import cli
 from edge_ct.benchmarks.measure import accelerators, bundle, machine, timing
-from edge_ct.benchmarks.report import collect, write
+from edge_ct.benchmarks.report import collect
+from edge_ct.benchmarks.report.write import write_report
 from edge_ct.errors import EdgeCTError
 from edge_ct.metrics import score
+from edge_ct.system.child_command import CommandFailed, CommandOutput
 
 N = 40
 
@@ -53,13 +54,12 @@ class Commands:
         self.ms = {"reference": 300.0, "fast": 2.0, "slow": 9.0}
         self.asked: list[list[str]] = []
 
-    def __call__(self, command: list[str], **options: Any) -> Any:
-        words = command[3:]
+    def __call__(self, words: list[str], show_progress: bool) -> CommandOutput:
+        assert not show_progress
         self.asked.append(words)
         name = Path(words[1] if words[0] == "evaluate" else words[2]).stem
         if words[0] == "benchmark":
-            answer = msgspec.json.encode(invented(f"{name}@00000000", self.ms[name]))
-            return subprocess.CompletedProcess(command, 0, answer, b"")
+            return CommandOutput(0, msgspec.json.encode(invented(f"{name}@00000000", self.ms[name])).decode())
         lines = ["path,label,decision,probability"]
         labels, found = [], []
         for number, (path, label) in enumerate(self.slices):
@@ -73,14 +73,13 @@ class Commands:
         at = msgspec.to_builtins(score(np.array(labels), np.array(found), 0.4)) if name != "reference" else None
         fields = {"model": name, "split": "grouped", "part": "test", "n": N, "left_out": 3}
         decisions = {"positive": 20, "negative": 20, "refer": 0, "rejected": 0}
-        answer = json.dumps(fields | {"operating_point": at, "decisions": decisions if at else None}).encode()
-        return subprocess.CompletedProcess(command, 0, answer, b"")
+        return CommandOutput(0, json.dumps(fields | {"operating_point": at, "decisions": decisions if at else None}))
 
 
 @pytest.fixture
 def commands(phantom_table: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:
     own = Commands(phantom_table)
-    monkeypatch.setattr(collect.subprocess, "run", own)
+    monkeypatch.setattr(collect, "run_command", own)
     return own
 
 
@@ -95,8 +94,8 @@ def models(tiny_bundle: Path, trained_run: Path, tmp_path: Path) -> tuple[list[P
     return [tmp_path / f"{name}.tflite" for name in ("fast", "slow", "damaged")], tmp_path / "reference"
 
 
-def options(data: Path, **others: Any) -> collect.Options:
-    return collect.Options(data, **others)
+def options(data: Path, **others: Any) -> collect.ReportOptions:
+    return collect.ReportOptions(data, **others)
 
 
 class Links(html.parser.HTMLParser):
@@ -121,7 +120,7 @@ def test_everything_is_scored_on_the_same_slices_and_held_against_the_reference(
     commands: Commands, models: tuple[list[Path], Path], phantom_table: Path, tmp_path: Path
 ) -> None:
     targets, reference = models
-    report = write.write(targets, reference, options(phantom_table), tmp_path / "out")
+    report = write_report(targets, reference, options(phantom_table), tmp_path / "out")
     base, fast, _slow, damaged = report.subjects
     assert (base.reference, base.kind, base.against) == (True, "network", None)
     assert report.data.n == N
@@ -142,7 +141,7 @@ def test_all_files_are_there_and_the_page_needs_nothing_else(
     commands: Commands, models: tuple[list[Path], Path], phantom_table: Path, tmp_path: Path
 ) -> None:
     targets, reference = models
-    report = write.write(targets, reference, options(phantom_table), tmp_path / "out")
+    report = write_report(targets, reference, options(phantom_table), tmp_path / "out")
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"report.html", "report.json", "report.csv", "report.md", "pareto.png", "parts"}
     parser, text = Links(), (tmp_path / "out" / "report.html").read_text()
@@ -167,9 +166,9 @@ def test_what_was_measured_is_used_again_on_request_alone(
 ) -> None:
     targets, reference = models
     for reuse, asked in ((False, 6), (True, 6), (False, 12)):
-        write.write(targets, reference, options(phantom_table, reuse=reuse), tmp_path / "out")
+        write_report(targets, reference, options(phantom_table, reuse=reuse), tmp_path / "out")
         assert len(commands.asked) == asked
-    write.write(targets, reference, options(phantom_table, reuse=True, quick=True), tmp_path / "out")
+    write_report(targets, reference, options(phantom_table, reuse=True, quick=True), tmp_path / "out")
     assert len(commands.asked) == 15  # quick is another command: of three models
 
 
@@ -177,7 +176,7 @@ def test_slices_without_labels_give_latency_only(
     commands: Commands, models: tuple[list[Path], Path], phantom_table: Path, tmp_path: Path
 ) -> None:
     targets, reference = models
-    report = write.write(targets, reference, options(phantom_table.parent / "COVID"), tmp_path / "out")
+    report = write_report(targets, reference, options(phantom_table.parent / "COVID"), tmp_path / "out")
     assert {words[0] for words in commands.asked} == {"benchmark"}
     assert report.verdict.startswith("Latency only: the data has no labels")
     assert "no labels" in (tmp_path / "out" / "report.html").read_text()
@@ -187,10 +186,10 @@ def test_slices_without_labels_give_latency_only(
 def test_a_reference_that_cannot_be_measured_ends_it(
     models: tuple[list[Path], Path], phantom_table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(command: list[str], **options: Any) -> Any:
-        return subprocess.CompletedProcess(command, 1, b"", b"warming up\nedge-ct: no GPU: none here\n")
+    def failing(words: list[str], show_progress: bool) -> CommandOutput:
+        raise CommandFailed("no GPU: none here", 1)
 
-    monkeypatch.setattr(collect.subprocess, "run", failing)
+    monkeypatch.setattr(collect, "run_command", failing)
     targets, reference = models
     with pytest.raises(EdgeCTError, match="no GPU: none here"):
         collect.collect(targets, reference, options(phantom_table, device="gpu"), tmp_path / "out")
@@ -211,16 +210,16 @@ def test_the_device_reaches_runs_alone(
 def test_a_gpu_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accelerators, "find_gpu", lambda framework: None)
     with pytest.raises(EdgeCTError, match="no GPU"):
-        accelerators.choose("gpu", 1)
-    assert accelerators.choose("auto", 1).kind == "cpu"
+        accelerators.choose_device("gpu", 1)
+    assert accelerators.choose_device("auto", 1).kind == "cpu"
 
 
 def test_a_gpu_that_is_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accelerators, "find_gpu", lambda framework: "Accelerator 3000")
     for wanted in ("auto", "gpu"):
-        found = accelerators.choose(wanted, 1)  # type: ignore[arg-type]
+        found = accelerators.choose_device(wanted, 1)  # type: ignore[arg-type]
         assert (found.kind, found.name, found.threads) == ("gpu", "Accelerator 3000", 1)
-    assert accelerators.choose("cpu", 1).kind == "cpu"
+    assert accelerators.choose_device("cpu", 1).kind == "cpu"
 
 
 @pytest.mark.slow
@@ -232,6 +231,6 @@ def test_the_command(
     arguments += ["--reference", str(trained_run), "--data", str(phantom_table), "--out", str(tmp_path / "out")]
     assert cli.run(arguments) == 4
     out, err = capsys.readouterr()
-    assert "of the sensitivity of customcnn at 1/" in out or "times of its time" in out
+    assert "of the sensitivity of customcnn at 1/" in out or "times of its time per slice" in out
     assert "1 of 3 not measured" in err.splitlines()[-1]
     assert (tmp_path / "out" / "report.html").stat().st_size > 50_000

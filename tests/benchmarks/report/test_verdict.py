@@ -14,7 +14,7 @@ LABELS = np.array([1] * 10 + [0] * 10)
 def test_what_is_kept_is_the_ratio_of_sensitivities() -> None:
     reference = np.array([True] * 8 + [False] * 12)
     own = np.array([True] * 6 + [False] * 2 + [True] + [False] * 11)  # two lost, one gained, of eight
-    found = verdict.kept_share(LABELS, own, reference)
+    found = verdict.kept_sensitivity(LABELS, own, reference)
     assert found.value == pytest.approx(7 / 8)
     assert found.low is not None and found.high is not None
     assert found.low < 7 / 8 < found.high
@@ -23,7 +23,7 @@ def test_what_is_kept_is_the_ratio_of_sensitivities() -> None:
 def test_no_difference_on_few_slices_is_no_certainty() -> None:
     """Wilson: of 8 slices none was lost, so up to z^2 / (8 + z^2) = 32.4 % may be."""
     calls = np.array([True] * 8 + [False] * 12)
-    found = verdict.kept_share(LABELS, calls, calls)
+    found = verdict.kept_sensitivity(LABELS, calls, calls)
     assert found.value == 1
     assert found.low == pytest.approx(1 - 0.3244, abs=1e-3)
     assert found.high == pytest.approx(1 + 0.3244, abs=1e-3)
@@ -31,7 +31,7 @@ def test_no_difference_on_few_slices_is_no_certainty() -> None:
 
 def test_a_reference_that_finds_nothing() -> None:
     nothing = np.zeros(20, bool)
-    assert verdict.kept_share(LABELS, ~nothing, nothing) == Estimate(None, None, None)
+    assert verdict.kept_sensitivity(LABELS, ~nothing, nothing) == Estimate(None, None, None)
 
 
 def test_equal_sensitivity_is_at_the_highest_threshold_that_finds_as_many() -> None:
@@ -56,12 +56,12 @@ def test_equal_to_a_reference_that_finds_nothing_asks_for_nothing() -> None:
     ],
 )
 def test_front(rows: list[tuple[float, ...] | None], front: list[bool]) -> None:
-    assert verdict.pareto(rows) == front
+    assert verdict.pareto_front(rows) == front
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=12))
 def test_the_front_is_never_empty_and_beats_the_rest(rows: list[tuple[int, int, int]]) -> None:
-    front = verdict.pareto(rows)
+    front = verdict.pareto_front(rows)
     assert any(front)
     best = [row for row, on in zip(rows, front, strict=True) if on]
     for row, on in zip(rows, front, strict=True):
@@ -71,7 +71,7 @@ def test_the_front_is_never_empty_and_beats_the_rest(rows: list[tuple[int, int, 
 
 def candidate(label: str, ms: float, kept: float, p: float = 1.0, front: bool = True) -> verdict.Candidate:
     equal = verdict.EqualSensitivity(0.5, Estimate(1, 1, 1), Estimate(1, 1, 1), 1.0)
-    own = verdict.Against(Estimate(kept, kept - 0.02, min(1.0, kept + 0.01)), 1.0, p, 1.0, equal)
+    own = verdict.ReferenceComparison(Estimate(kept, kept - 0.02, min(1.0, kept + 0.01)), 1.0, p, 1.0, equal)
     return verdict.Candidate(label, ms, 2_800_000, front, own)
 
 
@@ -85,15 +85,15 @@ def candidate(label: str, ms: float, kept: float, p: float = 1.0, front: bool = 
     ],
 )
 def test_the_fastest_that_keeps_the_sensitivity_is_named(candidates: list[verdict.Candidate], best: str) -> None:
-    chosen = verdict.choose(candidates)
+    chosen = verdict.choose_candidate(candidates)
     assert chosen is not None
     assert chosen.label == best
 
 
 def test_the_sentence() -> None:
-    said = verdict.sentence([candidate("int8", 2.0, 0.989)], "ensemble", 300.0, "the same CPU", 397, "random")
+    said = verdict.verdict_sentence([candidate("int8", 2.0, 0.989)], "ensemble", 300.0, "the same CPU", 397, "random")
     assert said == (
-        "int8 keeps 98.9 % [96.9, 99.9] of the sensitivity of ensemble at 1/150 of its time a slice (2.0 ms against "
-        "300 ms on the same CPU), in 2.80 MB (n = 397, random split)."
+        "int8 keeps 98.9 % [96.9, 99.9] of the sensitivity of ensemble at 1/150 of its time per slice (2.0 ms "
+        "against 300 ms on the same CPU), in 2.80 MB (n = 397, random split)."
     )
-    assert verdict.sentence([], "ensemble", 300.0, "", 0, "").startswith("No bundle")
+    assert verdict.verdict_sentence([], "ensemble", 300.0, "", 0, "").startswith("No bundle")

@@ -18,12 +18,14 @@ from edge_ct.phantom import make_slice
 from edge_ct.preprocess import Preprocess
 from edge_ct.runtime import Runtime, read_tensors
 from edge_ct.train.zoo import build
+from edge_ct.train.zoo.architectures import MODIFIED_PREFIX, NETWORK_NAMES, find
+from edge_ct.train.zoo.builder import replace_head
 
 pytestmark = pytest.mark.slow
 # Pictures that statistics and the last layer are set on, those of them that conversion sees, and those it is judged by.
 _SEEN, _REPRESENTATIVE, _UNSEEN = 64, 16, 32
 _SIZE = 64
-BASES = tuple(name for name in build.NETWORKS if not build.find(name).modified)
+BASES = tuple(name for name in NETWORK_NAMES if not find(name).modified)
 FAMILIES = ("customcnn", "mobilenetv2", "efficientnetb0", "densenet121", "vgg16")
 TRIED = BASES if os.environ.get("EDGE_CT_ALL_NETWORKS") else FAMILIES
 HIDDEN = ("dense1", "dense2", "dense3")
@@ -49,7 +51,7 @@ def with_statistics(name: str, size: int, images: np.ndarray) -> Any:
     deep random network is chaotic: it tears pictures of one label apart, and enlarges a rounding like any difference.
     """
     keras.utils.set_random_seed(0)
-    model = build.build(keras, name, size)
+    model = build(keras, name, size)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.0
@@ -82,7 +84,7 @@ def regress(model: Any, values: np.ndarray, labels: np.ndarray) -> None:
     which they hardly differ. In a Modified head every unit of the first layer has that direction, up or down, beside a
     random one: 128 random ones alone keep too little of it. The next two layers stay random, biases centre them.
     """
-    modified = build.find(model.name).modified
+    modified = find(model.name).modified
     *hidden, last = (model.get_layer(name) for name in ((*HIDDEN, "logits") if modified else ("class_map",)))
     for layer in hidden:
         kernel, _ = layer.get_weights()
@@ -107,12 +109,12 @@ def logits_of(flatbuffer: bytes, images: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("name", TRIED)
 def test_network_and_its_modified_form_convert_to_int8_and_agree_with_keras(name: str) -> None:
-    preprocess = Preprocess(max(_SIZE, build.find(name).minimum))
+    preprocess = Preprocess(max(_SIZE, find(name).minimum))
     images, labels = pictures(preprocess)
     seen, unseen = preprocess.normalise(images[:_SEEN]), preprocess.normalise(images[_SEEN:])
     model = with_statistics(name, preprocess.size, seen)
-    twin = build.MODIFIED + name
-    forms = [model, build.with_head(keras, build.find(twin), model)] if twin in build.NETWORKS else [model]
+    twin = MODIFIED_PREFIX + name
+    forms = [model, replace_head(keras, find(twin), model)] if twin in NETWORK_NAMES else [model]
     pooled = pooled_features(model, seen)
     for one in forms:
         regress(one, pooled, labels[:_SEEN])

@@ -8,7 +8,8 @@ import pytest
 
 from edge_ct.convert.quantise import rounding
 from edge_ct.system.progress import QUIET
-from edge_ct.train.zoo import build
+from edge_ct.train.zoo.architectures import find
+from edge_ct.train.zoo.builder import build
 
 
 def correlated(taps: int, n: int, seed: int = 0) -> np.ndarray:
@@ -98,10 +99,10 @@ def test_statistics_are_those_of_the_patches_numpy_cuts_out() -> None:
 def images_and_network(network: str) -> tuple[np.ndarray, Any]:
     """A network whose batch statistics are those of the images."""
     keras.utils.set_random_seed(5)
-    size = build.find(network).minimum if network not in ("customcnn", "mobilenetv2") else 64
+    size = find(network).minimum if network not in ("customcnn", "mobilenetv2") else 64
     images = np.random.default_rng(5).uniform(-1, 1, (24, size, size, 1)).astype(np.float32)
     images = (images + np.linspace(-2, 2, 24).reshape(-1, 1, 1, 1)).astype(np.float32)
-    model = build.build(keras, network, size, alpha=0.35)
+    model = build(keras, network, size, alpha=0.35)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.0

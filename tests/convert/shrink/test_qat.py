@@ -9,7 +9,8 @@ from edge_ct.convert.quantise import keras_to_tflite
 from edge_ct.convert.shrink import qat, tf_keras_twin
 from edge_ct.errors import EdgeCTError
 from edge_ct.preprocess import Preprocess
-from edge_ct.train.zoo import build
+from edge_ct.train.zoo.architectures import find
+from edge_ct.train.zoo.builder import build
 
 
 def settled(model: keras.Model, seed: int = 1) -> keras.Model:
@@ -63,7 +64,7 @@ def images(size: int) -> np.ndarray:
 @pytest.mark.parametrize("network", ["customcnn", "mobilenetv2"])
 def test_a_twin_computes_the_same(network: str) -> None:
     keras.utils.set_random_seed(2)
-    model = build.build(keras, network, 32, alpha=0.35)
+    model = build(keras, network, 32, alpha=0.35)
     found, expected = (np.asarray(one(images(32), training=False)) for one in (tf_keras_twin.of(model), model))
     assert found == pytest.approx(expected, rel=1e-5, abs=1e-12)
 
@@ -195,8 +196,8 @@ def test_what_is_refused_is_named() -> None:
     ],
 )
 def test_the_zoo_says_what_is_taken_of_a_network(network: str, folded: int, ruled: int) -> None:
-    architecture = build.find(network)
-    taken = qat.examine(build.build(keras, network, architecture.minimum))
+    architecture = find(network)
+    taken = qat.examine(build(keras, network, architecture.minimum))
     assert (taken.qat, len(taken.folded), len(taken.ruled), taken.left) == (architecture.qat, folded, ruled, ())
 
 

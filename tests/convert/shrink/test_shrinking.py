@@ -127,7 +127,7 @@ def test_a_network_without_large_layers_is_not_pruned() -> None:
 @pytest.fixture(scope="module")
 def mobilenet() -> keras.Model:
     keras.utils.set_random_seed(6)
-    return build.build(keras, "mobilenetv2", 32, alpha=0.35)
+    return build(keras, "mobilenetv2", 32, alpha=0.35)
 
 
 def test_channels_that_never_change_go_and_nothing_is_missed(mobilenet: keras.Model) -> None:

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def story(trained_run: Path, phantom_table: Path, tmp_path_factory: pytest.TempPathFactory) -> page.Story:
+def story(trained_run: Path, phantom_table: Path, tmp_path_factory: pytest.TempPathFactory) -> page.DemoResults:
     folder = tmp_path_factory.mktemp("story")
     model = folder / "model.tflite"
 
@@ -33,7 +33,7 @@ def story(trained_run: Path, phantom_table: Path, tmp_path_factory: pytest.TempP
     shown = sorted((phantom_table.parent / "COVID").iterdir())[:3]
     results = run("classify", *shown, "--model", model, "--heatmap", folder / "maps")
     names = ("CustomCNN fp32", "MobileNetV2 fp32", "Ensemble fp32")
-    return page.Story(
+    return page.DemoResults(
         audit=run("data", "check", phantom_table)[0],
         gate=gate["gate"],
         scores={**dict.fromkeys(names, scores[0]), "MobileNetV2 int8": scores[1]},
@@ -60,8 +60,8 @@ class Links(html.parser.HTMLParser):
         self.found += [tag] * (tag in ("script", "link", "iframe"))
 
 
-def test_the_page_is_self_contained(story: page.Story, tmp_path: Path) -> None:
-    page.write(tmp_path / "report.html", story)
+def test_the_page_is_self_contained(story: page.DemoResults, tmp_path: Path) -> None:
+    page.write_demo_page(tmp_path / "report.html", story)
     parser = Links()
     text = (tmp_path / "report.html").read_text()
     parser.feed(text)
@@ -70,11 +70,12 @@ def test_the_page_is_self_contained(story: page.Story, tmp_path: Path) -> None:
     assert text.count("<svg") == 2
 
 
-def test_the_page_says_what_was_measured_and_what_not(story: page.Story, tmp_path: Path) -> None:
-    page.write(tmp_path / "report.html", story)
+def test_the_page_says_what_was_measured_and_what_not(story: page.DemoResults, tmp_path: Path) -> None:
+    page.write_demo_page(tmp_path / "report.html", story)
     text = (tmp_path / "report.html").read_text()
     int8 = story.scores["MobileNetV2 int8"]
-    assert f"{int8['sensitivity']['value']:.1%} [{int8['sensitivity']['low']:.1%}" in text
+    value, low = (100 * int8["sensitivity"][end] for end in ("value", "low"))
+    assert f"{value:.1f} % [{low:.1f}, " in text
     assert f"n = {int8['n']}, grouped" in text
     assert f"{story.latency['MobileNetV2 int8']['model_only']['p50_ms']:.2f} ms" in text
     assert "Not a medical device" in text
@@ -82,11 +83,11 @@ def test_the_page_says_what_was_measured_and_what_not(story: page.Story, tmp_pat
     assert "edge-ct convert &lt;run&gt;" in text
 
 
-def test_a_rejected_slice_is_shown_without_a_map(story: page.Story, tmp_path: Path) -> None:
+def test_a_rejected_slice_is_shown_without_a_map(story: page.DemoResults, tmp_path: Path) -> None:
     rejected = {**story.results[0], "decision": "rejected", "reason": "too <dark>", "probability": None}
     (tmp_path / "none").mkdir()
     without = dataclasses.replace(story, results=[rejected], heatmaps=tmp_path / "none")
-    page.write(tmp_path / "report.html", without)
+    page.write_demo_page(tmp_path / "report.html", without)
     text = (tmp_path / "report.html").read_text()
     assert "called <strong>rejected</strong> (too &lt;dark&gt;).<" in text
     assert base64.b64encode(Path(rejected["source"]).read_bytes()).decode() in text

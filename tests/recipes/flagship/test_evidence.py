@@ -13,29 +13,31 @@ from sklearn.metrics import roc_auc_score
 
 from edge_ct.errors import EdgeCTError
 from edge_ct.recipes.flagship import evidence
-from edge_ct.recipes.flagship.evidence import Facts, Judged
+from edge_ct.recipes.flagship.evidence import FoldModel, FoldPredictions
 
 RESULTS = Path(__file__).resolve().parents[3] / "benchmarks" / "results"
 LABELS = np.array([1] * 10 + [0] * 10)
 
 
-def judged(p: np.ndarray, variant: str = "int8", fold: int = 1, split: str = "random", **others: Any) -> Judged:
+def judged(
+    p: np.ndarray, variant: str = "int8", fold: int = 1, split: str = "random", **others: Any
+) -> FoldPredictions:
     bundle = variant != "keras"
     made = "ptq" if variant == "int8" else ""
-    facts = Facts(
+    model = FoldModel(
         split, fold, 5, "accurate" if bundle else "teacher", variant, "net", "net@1", made,
         "passed" if bundle else "", 1000 + fold if bundle else None, 0.3 if bundle else None, 0.99 if bundle else None,
         0, "slices", "f" * 64,
     )  # fmt: skip
-    found = Judged(
-        facts,
+    found = FoldPredictions(
+        model,
         tuple(f"{fold:02d}{i:014d}" for i in range(20)),
         LABELS,
         tuple(f"group-{fold}-{i // 2}" for i in range(20)),
         tuple("rejected" if np.isnan(one) else "positive" if one > 0.5 else "negative" for one in p),
         p,
     )
-    return Judged(**{**{name: getattr(found, name) for name in found.__dataclass_fields__}, **others})
+    return FoldPredictions(**{**{name: getattr(found, name) for name in found.__dataclass_fields__}, **others})
 
 
 def said(*wrong: int) -> np.ndarray:
@@ -57,7 +59,7 @@ def test_folds_are_pooled_and_int8_is_compared_slice_by_slice(tmp_path: Path) ->
         judged(said(9, 10), "fp32"), judged(said(5, 6, 7, 9), "int8"),
         judged(said(), "fp32", 2), judged(lower, "int8", 2), judged(said(0), "keras"), judged(rejected, "keras", 2),
     ]  # fmt: skip
-    evidence.write(tmp_path, found)
+    evidence.write_evidence(tmp_path, found)
     rows = rows_of((tmp_path / evidence.EVIDENCE).read_text())
     assert next(iter(rows)) == ("teacher", "keras", "all")
     pooled = rows["accurate", "int8", "all"]
@@ -84,7 +86,7 @@ def test_slices_of_one_patient_count_once() -> None:
     """All that are wrong are of one patient: slices say that such a thing is rare, patients that one in ten is so."""
     apart = tuple(f"group-{i}" for i in range(20))
     wide, narrow = (
-        rows_of(evidence.text_of([judged(said(0, 1), groups=groups)]))["accurate", "int8", "all"]
+        rows_of(evidence.evidence_csv([judged(said(0, 1), groups=groups)]))["accurate", "int8", "all"]
         for groups in (("group-x",) * 10 + ("group-y",) * 10, apart)
     )
     # Of two patients both are the same one in half of the draws: of ten slices two are wrong, of the others none.
@@ -97,10 +99,10 @@ def test_slices_of_one_patient_count_once() -> None:
 
 
 def test_the_table_follows_from_the_committed_two_byte_for_byte(tmp_path: Path) -> None:
-    evidence.write(tmp_path, [judged(said(1) ** 1.7), judged(said(2) / 3, "fp32")])
+    evidence.write_evidence(tmp_path, [judged(said(1) ** 1.7), judged(said(2) / 3, "fp32")])
     before = (tmp_path / evidence.EVIDENCE).read_bytes()
     (tmp_path / evidence.EVIDENCE).unlink()
-    evidence.main(str(tmp_path), str(tmp_path / "plot.svg"))
+    evidence.command.main([str(tmp_path), str(tmp_path / "plot.svg")], standalone_mode=False)
     assert (tmp_path / evidence.EVIDENCE).read_bytes() == before
     assert ElementTree.parse(tmp_path / "plot.svg").getroot().tag.endswith("svg")
     names = (tmp_path / evidence.PREDICTIONS).read_text().splitlines()[0]
@@ -110,18 +112,18 @@ def test_the_table_follows_from_the_committed_two_byte_for_byte(tmp_path: Path) 
 def test_a_group_in_two_folds_of_a_grouped_split_is_found() -> None:
     straddling = judged(said(), "fp32", 2, "grouped", groups=("group-1-0",) * 20)
     with pytest.raises(EdgeCTError, match="group-1-0 is in folds 1 and 2"):
-        evidence.text_of([judged(said(), "fp32", 1, "grouped"), straddling])
+        evidence.evidence_csv([judged(said(), "fp32", 1, "grouped"), straddling])
     other = judged(said(), "fp32", 2)
-    other = judged(said(), "fp32", 2, facts=msgspec.structs.replace(other.facts, fingerprint="0" * 64))
-    with pytest.raises(EdgeCTError, match="other sets"):
-        evidence.text_of([judged(said(), "fp32"), other])
-    with pytest.raises(EdgeCTError, match="other slices"):
-        evidence.text_of([judged(said(), "fp32"), judged(said(), sha256=("0" * 16,) * 20)])
+    other = judged(said(), "fp32", 2, model=msgspec.structs.replace(other.model, fingerprint="0" * 64))
+    with pytest.raises(EdgeCTError, match="different data"):
+        evidence.evidence_csv([judged(said(), "fp32"), other])
+    with pytest.raises(EdgeCTError, match="different slices"):
+        evidence.evidence_csv([judged(said(), "fp32"), judged(said(), sha256=("0" * 16,) * 20)])
 
 
 @pytest.mark.parametrize("damage", ["missing", "column", "row", "extra"])
 def test_damage_is_one_error(damage: str, tmp_path: Path) -> None:
-    evidence.write(tmp_path, [judged(said())])
+    evidence.write_evidence(tmp_path, [judged(said())])
     path = tmp_path / evidence.PREDICTIONS
     if damage == "missing":
         path.unlink()
@@ -137,4 +139,4 @@ def test_damage_is_one_error(damage: str, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not (RESULTS / evidence.PREDICTIONS).exists(), reason="no predictions are committed yet")
 def test_the_committed_evidence_is_what_the_committed_predictions_give() -> None:
-    assert (RESULTS / evidence.EVIDENCE).read_text() == evidence.text_of(evidence.read(RESULTS))
+    assert (RESULTS / evidence.EVIDENCE).read_text() == evidence.evidence_csv(evidence.read_predictions(RESULTS))

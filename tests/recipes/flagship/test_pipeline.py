@@ -15,11 +15,13 @@ import pytest
 
 from edge_ct.bundle import CARD, read_bundle
 from edge_ct.errors import EdgeCTError, GateFailed
+from edge_ct.recipes import resumable
 from edge_ct.recipes.flagship import evidence
-from edge_ct.recipes.flagship import recipe as flagship_recipe
 from edge_ct.recipes.flagship.pipeline import Flagship
-from edge_ct.recipes.resumable import Failed, Steps
+from edge_ct.recipes.flagship.recipe import read_recipe
+from edge_ct.recipes.resumable import ResumableSteps
 from edge_ct.run import load_finished_run
+from edge_ct.system.child_command import CommandFailed, CommandOutput
 from edge_ct.system.progress import QUIET, Progress
 
 COMMITTED = Path(__file__).resolve().parents[3] / "recipes" / "flagship" / "flagship.json"
@@ -67,7 +69,7 @@ def test_it_goes_on_after_a_kill_and_ends_with_evidence_and_a_bundle(
 ) -> None:
     recipe, out = write(tmp_path / "recipe.json"), tmp_path / "runs"
     arguments = ["--data", phantom_table, "--out", out, "--splits", "grouped", "--folds", "2"]
-    command = [sys.executable, "-m", "edge_ct.recipes.flagship.pipeline", recipe, *arguments]
+    command = [sys.executable, "-m", "edge_ct.recipes.flagship", recipe, *arguments]
     fold, process = out / "grouped" / "fold-2", subprocess.Popen(command, stderr=subprocess.DEVNULL)
     waiting("an epoch", (fold / "a" / "history.csv").exists, process)
     [child] = children(process.pid)
@@ -77,7 +79,7 @@ def test_it_goes_on_after_a_kill_and_ends_with_evidence_and_a_bundle(
         time.sleep(0.1)  # what it had begun ends with it
     assert not (out / "grouped" / "fold-2" / "a.step.json").exists()
 
-    made = Flagship(flagship_recipe.read(recipe), phantom_table, None, out, QUIET)
+    made = Flagship(read_recipe(recipe), phantom_table, None, out, QUIET)
     made.make(("grouped",), (2,))
     with (fold / "a" / "history.csv").open(newline="") as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3", "4", "5", "6"]
@@ -102,7 +104,7 @@ def test_it_goes_on_after_a_kill_and_ends_with_evidence_and_a_bundle(
     def refuse(*arguments: object) -> None:
         raise AssertionError("does something")
 
-    monkeypatch.setattr(Steps, "_run", refuse)
+    monkeypatch.setattr(resumable, "run_command", refuse)
     made.make(("grouped",), (2,))
     [shipped] = made.ship(tmp_path / "models", "# Card\n\nWhat it must not be used for.\n")
     bundle = read_bundle(shipped)
@@ -111,30 +113,32 @@ def test_it_goes_on_after_a_kill_and_ends_with_evidence_and_a_bundle(
     assert bundle.member(CARD).startswith(b"# Card")
     with pytest.raises(AssertionError, match="does something"):
         made.make(("grouped",), (1,))
-    other = flagship_recipe.read(write(recipe, convert=["--max-drop", "3"]))
+    other = read_recipe(write(recipe, convert=["--max-drop", "3"]))
     with pytest.raises(EdgeCTError, match="made by another command"):
         Flagship(other, phantom_table, None, out, QUIET).make(("grouped",), (2,))
     small = json.loads(json.dumps(RECIPE))
     small["students"]["accurate"]["most_bytes"] = 1000
-    with pytest.raises(GateFailed, match="over 1,000"):
-        Flagship(flagship_recipe.read(write(recipe, **small)), phantom_table, None, out, QUIET).ship(tmp_path / "x", "")
-    elsewhere = flagship_recipe.read(write(recipe, ship={"split": "random", "fold": 1}))
+    with pytest.raises(GateFailed, match="over the limit of 1,000"):
+        Flagship(read_recipe(write(recipe, **small)), phantom_table, None, out, QUIET).ship(tmp_path / "x", "")
+    elsewhere = read_recipe(write(recipe, ship={"split": "random", "fold": 1}))
     with pytest.raises(EdgeCTError, match="has not been made yet"):
         Flagship(elsewhere, phantom_table, None, out, QUIET).ship(tmp_path / "x", "")
     assert not (tmp_path / "x").exists()
 
 
-def steps(out: Path, answers: list[tuple[int, str]], monkeypatch: pytest.MonkeyPatch) -> Steps:
+def steps(out: Path, answers: list[tuple[int, str]], monkeypatch: pytest.MonkeyPatch) -> ResumableSteps:
     """Steps whose commands write what their last word names, and end with these codes."""
 
-    def run(self: Steps, command: list[str]) -> tuple[int, str]:
+    def run(command: list[str], accept: tuple[int, ...]) -> CommandOutput:
         code, text = answers.pop(0)
         if text:
             Path(command[-1]).write_text(text)
-        return code, json.dumps({"code": code})
+        if code not in (0, *accept):
+            raise CommandFailed(f"exit code {code}", code)
+        return CommandOutput(code, json.dumps({"code": code}))
 
-    monkeypatch.setattr(Steps, "_run", run)
-    return Steps(out, {"OUT": out}, Progress(quiet=True), ["x"] * 4)
+    monkeypatch.setattr(resumable, "run_command", run)
+    return ResumableSteps(out, {"OUT": out}, Progress(quiet=True), ["x"] * 4)
 
 
 def test_a_step_is_done_once_and_again_where_its_file_is_not_whole(
@@ -142,55 +146,55 @@ def test_a_step_is_done_once_and_again_where_its_file_is_not_whole(
 ) -> None:
     answers = [(0, "all of it"), (0, "all of it"), (7, "")]
     own, target = steps(tmp_path, answers, monkeypatch), tmp_path / "made"
-    first = own.do(target, "x", "X", ["make", "--json", target], [target])
+    first = own.run(target, "x", "X", ["make", "--json", target], [target])
     assert first.printed == {"code": 0}
     assert first.command == ("make", "--json", "OUT/made")
-    assert own.do(target, "x", "X", ["make", "--json", target], [target]) == first
+    assert own.run(target, "x", "X", ["make", "--json", target], [target]) == first
     target.write_text("half")
-    assert own.noted(target) is None
-    own.do(target, "x", "X", ["make", "--json", target], [target])
+    assert own.recorded(target) is None
+    own.run(target, "x", "X", ["make", "--json", target], [target])
     assert target.read_text() == "all of it"
     assert len(answers) == 1
     with pytest.raises(EdgeCTError, match="another command"):
-        own.do(target, "x", "X", ["make", "--other", target], [target])
-    with pytest.raises(Failed, match="exit code 7") as failure:
-        own.do(tmp_path / "y", "x", "X", ["make", tmp_path / "y"], [tmp_path / "y"])
+        own.run(target, "x", "X", ["make", "--other", target], [target])
+    with pytest.raises(CommandFailed, match="exit code 7") as failure:
+        own.run(tmp_path / "y", "x", "X", ["make", tmp_path / "y"], [tmp_path / "y"])
     assert failure.value.exit_code == 7
-    assert own.noted(tmp_path / "y") is None
+    assert own.recorded(tmp_path / "y") is None
     shutil.move(tmp_path, tmp_path.with_name("moved"))  # what is noted does not name where
-    moved = Steps(tmp_path.with_name("moved"), {"OUT": tmp_path.with_name("moved")}, QUIET)
-    assert moved.noted(tmp_path.with_name("moved") / "made") is not None
+    moved = ResumableSteps(tmp_path.with_name("moved"), {"OUT": tmp_path.with_name("moved")}, QUIET)
+    assert moved.recorded(tmp_path.with_name("moved") / "made") is not None
 
 
 def test_a_code_that_is_a_result_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own = steps(tmp_path, [(5, "x")], monkeypatch)
     target = tmp_path / "a.gate-failed"
     for _ in range(2):
-        done = own.do(tmp_path / "a", "x", "X", ["convert", target], [tmp_path / "a", target], accept=(5,))
+        done = own.run(tmp_path / "a", "x", "X", ["convert", target], [tmp_path / "a", target], accept=(5,))
         assert (done.exit_code, done.files) == (5, {"a.gate-failed": 1})
 
 
 def test_the_committed_recipe_is_one() -> None:
-    recipe = flagship_recipe.read(COMMITTED)
+    recipe = read_recipe(COMMITTED)
     assert set(recipe.students) == {"accurate", "fast"}
     assert recipe.students["accurate"].most_bytes == 2_800_000
     assert all(training.network == "mobilenetv2" for training in recipe.teachers.values())
     with pytest.raises(EdgeCTError, match="--weights"):
-        recipe.teachers["wide-192"].words(None)
+        recipe.teachers["wide-192"].options(None)
 
 
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"folds": 1}, "not a recipe"),
+        ({"folds": 1}, "not a valid recipe"),
         ({"ship": {"split": "grouped", "fold": 4}}, "fold 4 of 3"),
-        ({"teachers": {}}, "not a recipe"),
+        ({"teachers": {}}, "not a valid recipe"),
         ({"teachers": {"accurate": {**NETWORK, "epochs": 1}}}, "share a name"),
-        ({"teachers": {"Teacher/..": {**NETWORK, "epochs": 1}}}, "not a recipe"),
-        ({"students": {"accurate": {"training": {**NETWORK, "epochs": 1}, "int8": []}}}, "without a way"),
+        ({"teachers": {"Teacher/..": {**NETWORK, "epochs": 1}}}, "not a valid recipe"),
+        ({"students": {"accurate": {"training": {**NETWORK, "epochs": 1}, "int8": []}}}, "no way to be converted"),
         ({"unknown": 1}, "unknown"),
     ],
 )
 def test_what_is_no_recipe_is_one_error(changes: dict[str, Any], says: str, tmp_path: Path) -> None:
     with pytest.raises(EdgeCTError, match=says):
-        flagship_recipe.read(write(tmp_path / "recipe.json", **changes))
+        read_recipe(write(tmp_path / "recipe.json", **changes))

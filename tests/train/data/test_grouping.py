@@ -111,7 +111,7 @@ def test_an_edited_table_is_what_counts(phantoms: Path, tmp_path: Path) -> None:
     out.write_text(to_csv(("path", "label", "group"), edited))
     slices = dataset.load(out)
     assert set(slices.groups or ()) == {f"mine {patient}" for patient in range(12)}
-    assert grouping.grouped(slices) is slices
+    assert grouping.add_likely_groups(slices) is slices
 
 
 def test_paths_hold_through_links(phantoms: Path, tmp_path: Path) -> None:
@@ -230,7 +230,7 @@ def test_dicom_is_grouped_by_its_identifiers(mixed: Path, tmp_path: Path) -> Non
     assert groups["7"].startswith("alike-")
     assert groups["7"] == groups["8"] != groups["6"]
     assert (summary.by_dicom, summary.groups, summary.alone) == (5, 5, 2)
-    loaded = grouping.grouped(dataset.load(mixed))
+    loaded = grouping.add_likely_groups(dataset.load(mixed))
     assert sorted(loaded.groups or ()) == sorted(groups.values())
 
 
@@ -252,7 +252,7 @@ def test_a_chain_is_pointed_at(phantoms: Path, tmp_path: Path) -> None:
 
 
 def test_grouped_says_what_it_found(phantoms: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = grouping.grouped(dataset.load(phantoms), progress=Progress())
+    found = grouping.add_likely_groups(dataset.load(phantoms), progress=Progress())
     assert found.groups == grouping.group(dataset.load(phantoms)).groups
     assert f"fall into {len(set(found.groups or ()))} groups" in capsys.readouterr().err
 
@@ -329,7 +329,7 @@ def test_the_command_has_the_library_s_limits() -> None:
 def test_phantoms_of_the_demo_can_be_split_without_their_table(tmp_path: Path) -> None:
     """The folder, not its CSV: enough groups are found apart for three parts."""
     synthesise.write(tmp_path / "phantoms", patients=20, slices=4, size=96, seed=3)
-    slices = grouping.grouped(dataset.load(tmp_path / "phantoms"))
+    slices = grouping.add_likely_groups(dataset.load(tmp_path / "phantoms"))
     split(slices, "grouped", seed=0)
 
 

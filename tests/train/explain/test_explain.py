@@ -17,7 +17,7 @@ from edge_ct.phantom import make_slice
 from edge_ct.run import MODEL, load_run
 from edge_ct.train.explain import activations, attended, grad_cam, map_comparison, nearest, network, rise, sanity_checks
 from edge_ct.train.explain.of_bundle import check_maps
-from edge_ct.train.zoo import build
+from edge_ct.train.zoo.builder import build
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_grad_cam_plus_plus_by_hand() -> None:
 def test_a_modified_network_has_maps_by_gradients_alone(tmp_path: Path, trained_run: Path, images: np.ndarray) -> None:
     keras.utils.set_random_seed(1)
     info = load_run(trained_run)
-    found = network.wrap_model(info, build.build(keras, "modified-densenet121", 48))
+    found = network.wrap_model(info, build(keras, "modified-densenet121", 48))
     assert grad_cam.compute_maps(found, images[:2], "gradcam++").shape[1:] == (1, 1)
     assert grad_cam.compute_maps(found, images[:2], "gradcam", "pool2_relu").shape == (2, 12, 12)
     with pytest.raises(Exception, match="has no class map"):
@@ -248,7 +248,7 @@ def test_responses_are_those_of_the_layers(opened: network.RunNetwork, images: n
 
 
 def test_squeezed_layers_are_no_pictures(opened: network.RunNetwork) -> None:
-    own = network.wrap_model(opened.run, build.build(keras, "efficientnetb0", 64))
+    own = network.wrap_model(opened.run, build(keras, "efficientnetb0", 64))
     assert own.layer("block2a_se_reduce").output.shape[1:3] == (1, 1)
     for layers in (activations.layers_along_depth(own, 6), activations.choose_layers(own, every=1)):
         assert layers[0].name == "stem_conv"

@@ -15,21 +15,22 @@ from edge_ct.run import Run
 from edge_ct.train import fit
 from edge_ct.train.data import synthesise
 from edge_ct.train.fitting import optimise
-from edge_ct.train.fitting.checkpoint import Average, Checkpoint
-from edge_ct.train.fitting.options import Options
-from edge_ct.train.score import predict
+from edge_ct.train.fitting.checkpoint import AveragedWeights, Checkpoint
+from edge_ct.train.fitting.optimise import plateau_rate
+from edge_ct.train.fitting.options import TrainingOptions
+from edge_ct.train.score.predict import predict_images, predict_run
 
 pytestmark = pytest.mark.slow
 
-TINY = Options(
+TINY = TrainingOptions(
     "customcnn", size=32, epochs=1, split="grouped", batch=8, augment="flips", seed=4, learning_rate=2e-3, clip=1.0
 )
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> fit.Prepared:
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> fit.PreparedData:
     table = synthesise.write(tmp_path_factory.mktemp("data") / "phantoms", patients=30, slices=2, size=48, seed=8)
-    return fit.prepare(table, TINY)
+    return fit.prepare_data(table, TINY)
 
 
 class Recorder(keras.callbacks.Callback):
@@ -61,7 +62,7 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
 
 
 @pytest.fixture
-def trained(prepared: fit.Prepared, tmp_path: Path) -> Callable[..., Run]:
+def trained(prepared: fit.PreparedData, tmp_path: Path) -> Callable[..., Run]:
     def train(**changes: Any) -> Run:
         return fit.train_prepared(prepared, tmp_path / "run", msgspec.structs.replace(TINY, **changes))
 
@@ -77,9 +78,9 @@ def history_of(run: Run) -> list[dict[str, float]]:
         return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
 
-def validation_loss(run: Run, prepared: fit.Prepared) -> float:
+def validation_loss(run: Run, prepared: fit.PreparedData) -> float:
     part = prepared.table.where("validation")
-    p = predict.probabilities(model_of(run), run.info.preprocess, prepared.images.images[part])
+    p = predict_images(model_of(run), run.info.preprocess, prepared.images.images[part])
     return float(log_loss(prepared.table.labels[part], p, labels=[0, 1]))
 
 
@@ -96,7 +97,7 @@ def test_frozen_then_whole_with_a_rate_that_falls_when_validation_stalls(
         assert not np.array_equal(thawed, whole), name
     history = history_of(run)
     losses = [row["val_loss"] for row in history[1:]]
-    expected = [5e-2] + [optimise.plateau_rate(losses[:n], 5e-2) for n in range(len(losses))]
+    expected = [5e-2] + [plateau_rate(losses[:n], 5e-2) for n in range(len(losses))]
     assert [row["learning_rate"] for row in history] == pytest.approx(expected, rel=1e-5)
     assert expected[-1] < 5e-2  # no loss falls sixteen times in a row at such a rate
     (log,) = (run.folder / "tensorboard" / "validation").iterdir()
@@ -107,7 +108,7 @@ def test_frozen_then_whole_with_a_rate_that_falls_when_validation_stalls(
 
 
 def test_what_is_validated_and_kept_is_the_moving_average(
-    recorder: Recorder, trained: Callable[..., Run], prepared: fit.Prepared
+    recorder: Recorder, trained: Callable[..., Run], prepared: fit.PreparedData
 ) -> None:
     run = trained(ema=0.8, label_smoothing=0.3, class_weights=True)
     model = model_of(run)
@@ -136,7 +137,7 @@ def test_averages_are_put_in_place_and_back_to_the_bit() -> None:
         average.assign(1e6 * generator.normal(size=average.shape))
     weights = model.get_weights()
     averages = [np.array(average) for average in model.optimizer._model_variables_moving_average]
-    callback = Average()
+    callback = AveragedWeights()
     callback.set_model(model)
     callback.on_test_begin()
     assert all(np.array_equal(*pair) for pair in zip(model.get_weights(), averages, strict=True))
@@ -146,7 +147,7 @@ def test_averages_are_put_in_place_and_back_to_the_bit() -> None:
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_a_run_of_lower_precision_is_kept_in_float32(
-    precision: str, trained: Callable[..., Run], prepared: fit.Prepared
+    precision: str, trained: Callable[..., Run], prepared: fit.PreparedData
 ) -> None:
     run = trained(precision=precision, ema=0.5, class_weights=True)
     model = model_of(run)
@@ -155,5 +156,5 @@ def test_a_run_of_lower_precision_is_kept_in_float32(
     assert validation_loss(run, prepared) == pytest.approx(history_of(run)[0]["val_loss"], rel=2e-2)
     with (run.folder / "predictions.csv").open(newline="") as file:
         stored = [float(row["probability"]) for row in csv.DictReader(file) if row["part"] == "test"]
-    found = predict.run_probabilities(run, run.dataset().take(prepared.table.where("test")))
+    found = predict_run(run, run.dataset().take(prepared.table.where("test")))
     assert found == pytest.approx(stored, abs=1e-5)

@@ -17,20 +17,21 @@ from edge_ct.run import Run, SplitTable, load_run, save_run_info, write_seen_sli
 from edge_ct.train import fit
 from edge_ct.train.data.augment import POLICIES
 from edge_ct.train.fitting.batches import Batches
-from edge_ct.train.fitting.options import Options
+from edge_ct.train.fitting.options import TrainingOptions
 from edge_ct.train.fitting.teacher import Teacher
-from edge_ct.train.score import ensemble, predict
+from edge_ct.train.score import ensemble
+from edge_ct.train.score.predict import predict_run
 
 CLASSES = ("non-COVID", "COVID")
 
 
 @pytest.fixture(scope="module")
 def teacher_run(members: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return ensemble.create(members, tmp_path_factory.mktemp("teacher") / "both", fit=True)
+    return ensemble.create_ensemble(members, tmp_path_factory.mktemp("teacher") / "both", fit=True)
 
 
-def options_of(folder: Path, **changes: object) -> Options:
-    return msgspec.structs.replace(msgspec.convert(load_run(folder).info.options, Options), **changes)
+def options_of(folder: Path, **changes: object) -> TrainingOptions:
+    return msgspec.structs.replace(msgspec.convert(load_run(folder).info.options, TrainingOptions), **changes)
 
 
 def test_a_teacher_says_what_its_run_says(teacher_run: Run) -> None:
@@ -40,7 +41,7 @@ def test_a_teacher_says_what_its_run_says(teacher_run: Run) -> None:
     chosen = dataset.take(table.where("test"))
     # Of these slices of 96 px, one of 32 made by way of 48 is the same to the bit.
     found = teacher(load_images(chosen, Preprocess(48)).images)
-    assert found == pytest.approx(predict.run_probabilities(teacher_run, chosen), abs=1e-6)
+    assert found == pytest.approx(predict_run(teacher_run, chosen), abs=1e-6)
     assert found.std() > 0.05
 
 
@@ -79,7 +80,7 @@ def test_a_teacher_of_other_classes_is_refused_and_nothing_is_written(
     other = tmp_path / "teacher"
     shutil.copytree(trained_run, other)
     save_run_info(other, msgspec.structs.replace(load_run(other).info, classes=("healthy", "ill")))
-    with pytest.raises(DataRejected, match="its classes are healthy and ill, the slices' non-COVID and COVID"):
+    with pytest.raises(DataRejected, match="are healthy and ill, but those of the data are non-COVID and COVID"):
         fit.train(phantom_table, tmp_path / "out", options_of(trained_run, size=32, teacher=str(other)), False, False)
     assert not (tmp_path / "out").exists()
 
@@ -90,10 +91,10 @@ def test_a_teacher_that_knows_the_students_exam_is_refused(
     kept = tmp_path / "kept"
     shutil.copytree(trained_run, kept)
     other_split = options_of(trained_run, size=32, seed=1, teacher=str(trained_run))
-    with pytest.raises(DataRejected, match=r"was trained or chosen with .* slices that are to judge its student"):
+    with pytest.raises(DataRejected, match=r"trained or selected on .* slices that validate or test the student"):
         fit.train(phantom_table, kept, other_split, resume=False, force=True)
     assert (kept / "model.keras").read_bytes() == (trained_run / "model.keras").read_bytes()
-    with pytest.raises(EdgeCTError, match="is the teacher"):
+    with pytest.raises(EdgeCTError, match="is the folder of the teacher"):
         fit.train(phantom_table, kept, options_of(trained_run, teacher=str(kept)), resume=False, force=True)
     assert (kept / "model.keras").exists()
 
@@ -114,7 +115,7 @@ def test_no_slice_comes_later_for_the_student(taught: str, learned: str, refused
     if not refused:
         assert Teacher(trained_run, CLASSES, one).size == 48
         return
-    with pytest.raises(DataRejected, match=f"1 slices that are to judge its student .{table.paths[i]}"):
+    with pytest.raises(DataRejected, match=f"1 slices that validate or test the student .{table.paths[i]}"):
         Teacher(trained_run, CLASSES, one)
 
 
@@ -124,25 +125,25 @@ def test_what_ancestors_of_the_teacher_saw_counts_too(trained_run: Path, tmp_pat
     write_seen_slices(child, {"f" * 16: "train"})
     one = SplitTable(("a.png",), np.array([1], np.int8), ("",), ("test",), ("f" * 64,))
     assert Teacher(trained_run, CLASSES, one)
-    with pytest.raises(DataRejected, match="to judge its student"):
+    with pytest.raises(DataRejected, match="validate or test the student"):
         Teacher(child, CLASSES, one)
 
 
 @pytest.mark.slow
 def test_a_student_comes_to_say_what_its_teacher_says(
-    trained_run: Path, untrained: Callable[[Path, Path, Options], Run], phantom_table: Path, tmp_path: Path
+    trained_run: Path, untrained: Callable[[Path, Path, TrainingOptions], Run], phantom_table: Path, tmp_path: Path
 ) -> None:
     """Smaller than its teacher; mixing 1 leaves the labels out."""
     options = options_of(
         trained_run, size=32, epochs=14, teacher=str(trained_run), mixing=1.0, temperature=2.0, patience=50
     )
-    prepared = fit.prepare(phantom_table, options)
+    prepared = fit.prepare_data(phantom_table, options)
     student = fit.train_prepared(prepared, tmp_path / "student", options)
     train = prepared.table.where("train")
     chosen = prepared.dataset.take(train)
-    teacher = predict.run_probabilities(load_run(trained_run), chosen)
-    blank = predict.run_probabilities(untrained(phantom_table, tmp_path / "blank", options), chosen)
-    learned = predict.run_probabilities(student, chosen)
+    teacher = predict_run(load_run(trained_run), chosen)
+    blank = predict_run(untrained(phantom_table, tmp_path / "blank", options), chosen)
+    learned = predict_run(student, chosen)
     assert np.corrcoef(learned, teacher)[0, 1] > 0.85
     assert np.abs(learned - teacher).mean() < 0.5 * np.abs(blank - teacher).mean()
     assert np.mean((learned >= 0.5) == (teacher >= 0.5)) > np.mean((learned >= 0.5) == chosen.labels)

@@ -14,12 +14,14 @@ from sklearn.metrics import log_loss
 from edge_ct import cli
 from edge_ct.errors import DataRejected, EdgeCTError
 from edge_ct.run import Run, RunInfo, load_run, save_run_info, write_split
-from edge_ct.train.fitting.options import Options
+from edge_ct.train.fitting.options import TrainingOptions
 from edge_ct.train.published_results import SEED_STUDY
-from edge_ct.train.score import ensemble, evaluate, predict, seed_study_table
+from edge_ct.train.score import ensemble, evaluate
+from edge_ct.train.score.predict import combine_members
+from edge_ct.train.score.seed_study_table import read_table
 
 Folders = tuple[Path, Path]
-Untrained = Callable[[Path, Path, Options], Run]
+Untrained = Callable[[Path, Path, TrainingOptions], Run]
 
 
 def predictions(folder: Path) -> dict[str, float]:
@@ -40,12 +42,12 @@ def run_of(rule: str = "mean", weights: tuple[float, ...] = ()) -> Run:
 
 def test_probabilities_are_combined_by_hand() -> None:
     members = np.array([[0.9, 0.2, 0.5, 0.1], [0.5, 0.4, 0.5, 0.6], [0.1, 0.9, 0.2, 0.2], [0.3, 0.9, 0.49, 0.1]])
-    assert predict.combine(run_of(), members) == pytest.approx([0.45, 0.6, 0.4225, 0.25])
-    weighted = predict.combine(run_of(weights=(0.5, 0.3, 0.2, 0.0)), members)
+    assert combine_members(run_of(), members) == pytest.approx([0.45, 0.6, 0.4225, 0.25])
+    weighted = combine_members(run_of(weights=(0.5, 0.3, 0.2, 0.0)), members)
     assert weighted == pytest.approx([0.62, 0.4, 0.44, 0.27])
-    assert predict.combine(run_of("vote"), members) == pytest.approx([0.5, 0.5, 0.5, 0.25])
+    assert combine_members(run_of("vote"), members) == pytest.approx([0.5, 0.5, 0.5, 0.25])
     # Two of four are enough: a tie is positive.
-    assert (predict.combine(run_of("vote"), members) >= 0.5).tolist() == [True, True, True, False]
+    assert (combine_members(run_of("vote"), members) >= 0.5).tolist() == [True, True, True, False]
 
 
 def test_an_ensemble_of_earlier_versions_is_a_plain_mean() -> None:
@@ -90,14 +92,14 @@ def test_fitted_weights_follow_merit_as_far_as_the_slices_carry() -> None:
 
 
 def test_the_mean_and_its_table(members: Folders, tmp_path: Path) -> None:
-    run = ensemble.create(members, tmp_path / "both")
+    run = ensemble.create_ensemble(members, tmp_path / "both")
     first, second, both = (predictions(folder) for folder in (*members, run.folder))
     assert len(both) > 40
     for path, p in both.items():
         assert p == pytest.approx((first[path] + second[path]) / 2, abs=2e-6)
     found = evaluate.evaluate(run.folder, None, "auto", "COVID")
     assert found.model == "ensemble-48"
-    rows = seed_study_table.read(run.folder)
+    rows = read_table(run.folder)
     assert [(row.name, row.size, row.params) for row in rows] == [
         ("customcnn-48", 48, 294930), ("customcnn-32", 32, 294930), ("ensemble-48", 48, 2 * 294930),
     ]  # fmt: skip
@@ -131,7 +133,7 @@ def test_the_published_figures_are_those_of_the_seed_study() -> None:
 
 
 def test_weights_are_fitted_on_the_validation_part_alone(members: Folders, tmp_path: Path) -> None:
-    run = ensemble.create(members, tmp_path / "weighted", fit=True)
+    run = ensemble.create_ensemble(members, tmp_path / "weighted", fit=True)
     table, weights = run.split(), run.info.weights
     p = {path: (predictions(members[0])[path], predictions(members[1])[path]) for path in predictions(run.folder)}
     part = [table.paths[i] for i in table.where("validation")]
@@ -140,7 +142,7 @@ def test_weights_are_fitted_on_the_validation_part_alone(members: Folders, tmp_p
     assert weights[0] > 0.7  # the other knows nothing
     for path, combined in predictions(load_run(run.folder).folder).items():
         assert combined == pytest.approx(np.dot(weights, p[path]), abs=2e-6)
-    assert [row.weight for row in seed_study_table.read(run.folder)] == [*weights, None]
+    assert [row.weight for row in read_table(run.folder)] == [*weights, None]
 
 
 def test_a_vote_of_two_is_positive_where_one_is(members: Folders, tmp_path: Path, capsys: object) -> None:
@@ -160,7 +162,7 @@ def test_a_vote_of_two_is_positive_where_one_is(members: Folders, tmp_path: Path
 def test_what_does_not_combine_is_refused(
     members: Folders, untrained: Untrained, phantom_table: Path, tmp_path: Path
 ) -> None:
-    options = msgspec.convert(load_run(members[0]).info.options, Options)
+    options = msgspec.convert(load_run(members[0]).info.options, TrainingOptions)
     small = msgspec.structs.replace(options, size=32)
     other = untrained(phantom_table, tmp_path / "b", msgspec.structs.replace(small, seed=1)).folder
     inner = tmp_path / "inner"
@@ -174,12 +176,12 @@ def test_what_does_not_combine_is_refused(
         ([members[0], inner], "is an ensemble itself"),
     ):
         with pytest.raises(DataRejected, match=message):
-            ensemble.create(named, both)
+            ensemble.create_ensemble(named, both)
         assert not both.exists()
-    with pytest.raises(DataRejected, match="a vote has none"):
-        ensemble.create(members, both, "vote", fit=True)
+    with pytest.raises(DataRejected, match="a vote has no weights"):
+        ensemble.create_ensemble(members, both, "vote", fit=True)
     before = (members[0] / "run.json").read_bytes()
     with pytest.raises(EdgeCTError, match="is one of the members"):
-        ensemble.create(members, members[0], force=True)
+        ensemble.create_ensemble(members, members[0], force=True)
     assert (members[0] / "run.json").read_bytes() == before
     assert cli.run(["ensemble", *map(str, members), "--out", str(both), "--rule", "vote", "--fit-weights"]) == 2

@@ -12,6 +12,7 @@ from edge_ct.classifier import Classifier
 from edge_ct.convert import pipeline
 from edge_ct.dataset import load
 from edge_ct.errors import DataRejected, ModelRejected
+from edge_ct.held_out import select_held_out
 from edge_ct.run import load_run
 from edge_ct.train.data import synthesise
 from edge_ct.train.score import evaluate
@@ -33,13 +34,13 @@ TRAIN, VALIDATION, TEST, NEW = (letter * 64 for letter in "abcd")
     ],
 )
 def test_what_is_scored(hashes: list[str | None], part: str, chosen: list[int], split: str) -> None:
-    found, kind, _ = evaluate.select(hashes, KNOWN, "grouped", part)
+    found, kind, _ = select_held_out(hashes, KNOWN, "grouped", part)
     assert (found, kind) == (chosen, split)
 
 
 def test_training_slices_alone_are_refused() -> None:
     with pytest.raises(DataRejected, match="no slice to score"):
-        evaluate.select([TRAIN, VALIDATION], KNOWN, "random", "auto")
+        select_held_out([TRAIN, VALIDATION], KNOWN, "random", "auto")
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from edge_ct.run import load_run
 from edge_ct.train.data import synthesise
 from edge_ct.train.score import evaluate
 from edge_ct.train.score.group_scores import score_groups
-from edge_ct.train.score.predict import run_probabilities
+from edge_ct.train.score.predict import predict_run
 
 GROUPS = ["a", "a", "a", "b", "b", "c", "d", "d", "d", "e", "e", "m", "m"]
 LABELS = np.array([1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 1])
@@ -58,7 +58,7 @@ def test_patients_of_a_run(trained_run: Path, phantom_table: Path, capsys: pytes
     tested = table.where("test")
     patients: dict[str, list[float]] = defaultdict(list)
     truth = {table.groups[i]: int(table.labels[i]) for i in tested}
-    for i, p in zip(tested, run_probabilities(run, dataset.take(tested)), strict=True):
+    for i, p in zip(tested, predict_run(run, dataset.take(tested)), strict=True):
         patients[table.groups[i]].append(p)
     right = sum((np.mean(own) >= 0.5) == truth[name] for name, own in patients.items())
     assert cli.run(["evaluate", str(trained_run), "--by", "group", "--k", "2", "--json"]) == 0
@@ -99,4 +99,4 @@ def test_patients_of_a_bundle_are_decided_as_the_device_does(
     assert groups["mean"]["threshold"] == point.threshold
     # A folder does not say whose slices they are, and a bundle does not know them.
     assert cli.run(["evaluate", str(bundle), "--data", str(table.parent), "--by", "group"]) == 7
-    assert "of no known group" in capsys.readouterr().err
+    assert "is not known" in capsys.readouterr().err

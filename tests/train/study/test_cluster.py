@@ -18,10 +18,10 @@ import pytest
 from edge_ct.errors import DataRejected, EdgeCTError, MissingExtra
 from edge_ct.system.host import processors
 from edge_ct.train import fit
-from edge_ct.train.fitting.options import Options
+from edge_ct.train.fitting.options import TrainingOptions
 from edge_ct.train.study import cluster, runner
-from edge_ct.train.study.cluster import Order
-from edge_ct.train.zoo import build
+from edge_ct.train.study.cluster import JobOrder
+from edge_ct.train.zoo.builder import build
 
 from ..conftest import SmallStudy, tables_of
 
@@ -111,7 +111,7 @@ def test_nodes_and_resources() -> None:
             ]
 
     def places(cpus: float, gpus: float = 0, memory: float = 0) -> int:
-        return cluster._places(Ray, {"CPU": cpus, "GPU": gpus, "memory": memory * 2**30})
+        return cluster._count_places(Ray, {"CPU": cpus, "GPU": gpus, "memory": memory * 2**30})
 
     assert places(4) == 5
     assert places(4, 0.5) == 4
@@ -140,20 +140,20 @@ def test_a_cluster_that_is_not_there() -> None:
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtra, match=r"pip install 'edge-ct\[cluster\]'"):
-        cluster.spread(None)
+        cluster.cluster_runner(None)
 
 
-def order(**changes: object) -> Order:
-    made = Order("a job", Options("vgg16", size=32), ("train",), False, processors(), fit.versions())
+def order(**changes: object) -> JobOrder:
+    made = JobOrder("a job", TrainingOptions("vgg16", size=32), ("train",), False, processors(), fit.package_versions())
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
 def test_a_node_with_other_packages_says_so() -> None:
-    cluster._check_versions(fit.versions())
+    cluster._check_versions(fit.package_versions())
     with pytest.raises(
-        EdgeCTError, match=r"has keras \S+ instead of 0\.1, gone missing instead of 2; install the same"
+        EdgeCTError, match=r"has keras \S+ instead of 0\.1, gone missing instead of 2; install the same versions"
     ):
-        cluster._check_versions(fit.versions() | {"keras": "0.1", "gone": "2"})
+        cluster._check_versions(fit.package_versions() | {"keras": "0.1", "gone": "2"})
 
 
 def test_a_job_gives_its_finished_run_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -162,15 +162,15 @@ def test_a_job_gives_its_finished_run_back(monkeypatch: pytest.MonkeyPatch, tmp_
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(name)
 
-    monkeypatch.setattr(runner, "do", do)
+    monkeypatch.setattr(runner, "run_job", do)
     shared: Any = None
-    assert sorted(cluster._do(order(), shared, None)) == ["run.json", "tensorboard/events"]
-    files = cluster._do(order(keep_model=True), shared, None)
+    assert sorted(cluster._run_on_node(order(), shared, None)) == ["run.json", "tensorboard/events"]
+    files = cluster._run_on_node(order(keep_model=True), shared, None)
     assert files["model.keras"] == b"model.keras"
     (tmp_path / "out" / "old").mkdir(parents=True)
     written = []
     monkeypatch.setattr(cluster, "write_bytes", lambda path, content: written.append(path.relative_to(tmp_path)))
-    cluster._write(tmp_path / "out", files)
+    cluster._write_run(tmp_path / "out", files)
     assert not (tmp_path / "out").exists()
     assert [str(path) for path in written] == ["out/model.keras", "out/tensorboard/events", "out/run.json"]
 
@@ -183,12 +183,12 @@ def test_weights_come_along(tmp_path: Path) -> None:
     colour = keras.applications.VGG16(include_top=False, weights=None, input_shape=(32, 32, 3))
     colour.save_weights(tmp_path / "vgg.weights.h5")
     content = (tmp_path / "vgg.weights.h5").read_bytes()
-    options = Options("vgg16", size=32, weights="/nowhere/vgg.weights.h5")
+    options = TrainingOptions("vgg16", size=32, weights="/nowhere/vgg.weights.h5")
     (tmp_path / "scratch").mkdir()
     start = cluster._start(order(options=options), content, tmp_path / "scratch")
     assert cluster._start(order(), None, tmp_path) is None
     assert start is not None
-    expected = build.build(keras, "vgg16", 32, weights=tmp_path / "vgg.weights.h5")
+    expected = build(keras, "vgg16", 32, weights=tmp_path / "vgg.weights.h5")
     for first, second in zip(start().get_weights()[:4], expected.get_weights()[:4], strict=True):
         assert np.array_equal(first, second)
 
@@ -210,7 +210,11 @@ class Failed(Exception):
     [
         (Failed(DataRejected("no weights")), DataRejected, "^vgg16, fold 2: no weights$"),
         (Failed(ValueError("broken")), EdgeCTError, "^vgg16, fold 2: ValueError: broken$"),
-        (Lost("out of memory"), EdgeCTError, "^vgg16, fold 2: its worker was lost 9 times, at last: out of memory$"),
+        (
+            Lost("out of memory"),
+            EdgeCTError,
+            "its worker was lost 9 times; the last error was: out of memory$",
+        ),
     ],
 )
 def test_what_went_wrong_on_a_node_is_one_line(raised: Exception, kind: type[Exception], message: str) -> None:

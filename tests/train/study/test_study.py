@@ -22,7 +22,8 @@ from edge_ct.system.files import exclusive_lock
 from edge_ct.system.host import processors
 from edge_ct.train import fit
 from edge_ct.train.score import evaluate
-from edge_ct.train.study import plan, runner
+from edge_ct.train.study import runner
+from edge_ct.train.study.plan import make_plan, read_plan
 
 from ..conftest import SmallStudy, tables_of
 
@@ -45,7 +46,9 @@ def test_every_job_leaves_a_run_folder(small_study: SmallStudy) -> None:
             "confusion.png",
         }  # fmt: skip
     assert {path.name for path in small_study.out.iterdir()} == {"study.json", "customcnn", "tables", "plots", ".lock"}
-    seeds = [msgspec.convert(load_run(small_study.out / folder).info.options, fit.Options).seed for folder in folders]
+    seeds = [
+        msgspec.convert(load_run(small_study.out / folder).info.options, fit.TrainingOptions).seed for folder in folders
+    ]
     assert seeds == [7, 8, 1007, 1008]
 
 
@@ -73,7 +76,7 @@ def test_a_finished_study_trains_nothing_again(small_study: SmallStudy, monkeypa
     def refuse(*arguments: object) -> None:
         raise AssertionError("trains")
 
-    monkeypatch.setattr(runner, "do", refuse)
+    monkeypatch.setattr(runner, "run_job", refuse)
     before = tables_of(small_study.out)
     table = small_study.run(small_study.out)
     assert len(table.results) == 4  # type: ignore[attr-defined]
@@ -88,7 +91,7 @@ def test_runs_without_models_say_so(small_study: SmallStudy) -> None:
 
 @pytest.mark.slow
 def test_other_options_and_other_slices_are_refused(small_study: SmallStudy, tmp_path: Path) -> None:
-    with pytest.raises(DataRejected, match="was begun with rounds 2"):
+    with pytest.raises(DataRejected, match="was started with rounds 2"):
         small_study.run(small_study.out, rounds=1)
     copy = tmp_path / "copy"
     shutil.copytree(small_study.out, copy)
@@ -96,22 +99,22 @@ def test_other_options_and_other_slices_are_refused(small_study: SmallStudy, tmp
     rows = small_study.data.read_text().splitlines()
     fewer = small_study.data.with_name("fewer.csv")
     fewer.write_text("\n".join(rows[:-2]) + "\n")
-    with pytest.raises(DataRejected, match="begun with other slices"):
-        runner.run(fewer, copy, ["customcnn"], small_study.options, 2, 2)
+    with pytest.raises(DataRejected, match="started with other slices"):
+        runner.run_study(fewer, copy, ["customcnn"], small_study.options, 2, 2)
     assert not (copy / "customcnn" / "round-02" / "fold-2").exists()
 
 
 def test_data_that_cannot_be_dealt_leave_nothing(small_study_data: Path, tmp_path: Path) -> None:
-    options = fit.Options("", size=32, split="grouped")
+    options = fit.TrainingOptions("", size=32, split="grouped")
     with pytest.raises(DataRejected, match="groups with slices of class"):
-        runner.run(small_study_data, tmp_path / "out", ["customcnn"], options, folds=40)
+        runner.run_study(small_study_data, tmp_path / "out", ["customcnn"], options, folds=40)
     assert not (tmp_path / "out").exists()
 
 
 def test_two_processes_do_not_share_a_study(small_study_data: Path, tmp_path: Path) -> None:
-    options = fit.Options("", size=32, split="grouped")
+    options = fit.TrainingOptions("", size=32, split="grouped")
     with exclusive_lock(tmp_path / "out"), pytest.raises(EdgeCTError, match="another process"):
-        runner.run(small_study_data, tmp_path / "out", ["customcnn"], options, folds=2)
+        runner.run_study(small_study_data, tmp_path / "out", ["customcnn"], options, folds=2)
     assert not (tmp_path / "out" / "study.json").exists()
 
 
@@ -120,21 +123,23 @@ def test_jobs_are_done_in_order_and_a_failed_one_keeps_the_others(
 ) -> None:
     done = []
 
-    def do(shared: fit.Prepared, parts: tuple[str, ...], options: fit.Options, folder: Path, *others: object) -> None:
+    def do(
+        shared: fit.PreparedData, parts: tuple[str, ...], options: fit.TrainingOptions, folder: Path, *others: object
+    ) -> None:
         done.append((folder.relative_to(tmp_path), options.network, options.seed, parts.count("test")))
         if len(done) == 3:
             raise DataRejected("no")
         folder.mkdir(parents=True)
-        info = fit._info(options, shared)
+        info = fit._run_info(options, shared)
         (folder / "checkpoint").mkdir()
         (folder / "model.keras").touch()
         save_run_info(folder, msgspec.structs.replace(info, finished=True))
 
-    monkeypatch.setattr(runner, "do", do)
+    monkeypatch.setattr(runner, "run_job", do)
     monkeypatch.setattr(runner, "_report", lambda *arguments: None)
-    options = fit.Options("", size=32, test=0.25)
+    options = fit.TrainingOptions("", size=32, test=0.25)
     with pytest.raises(DataRejected, match="no"):
-        runner.run(small_study_data, tmp_path / "out", ["vgg16", "customcnn"], options, rounds=2)
+        runner.run_study(small_study_data, tmp_path / "out", ["vgg16", "customcnn"], options, rounds=2)
     assert [(str(folder), *others) for folder, *others in done] == [
         ("out/vgg16/round-01/fold-1", "vgg16", 0, 15),
         ("out/vgg16/round-02/fold-1", "vgg16", 1000, 15),
@@ -142,16 +147,16 @@ def test_jobs_are_done_in_order_and_a_failed_one_keeps_the_others(
     ]
     # Without folds, models are kept: the runs are there to be combined.
     assert {path.name for path in (tmp_path / "out/vgg16/round-01/fold-1").iterdir()} == {"run.json", "model.keras"}
-    runner.run(small_study_data, tmp_path / "out", ["vgg16", "customcnn"], options, rounds=2, keep_models=False)
+    runner.run_study(small_study_data, tmp_path / "out", ["vgg16", "customcnn"], options, rounds=2, keep_models=False)
     assert [str(folder) for folder, *_ in done[3:]] == [
         "out/customcnn/round-01/fold-1",
         "out/customcnn/round-02/fold-1",
     ]
     assert {path.name for path in (tmp_path / "out/customcnn/round-01/fold-1").iterdir()} == {"run.json"}
     assert (tmp_path / "out/vgg16/round-01/fold-1/model.keras").exists()
-    runner.run(small_study_data, tmp_path / "out", ["customcnn"], options, force=True)
+    runner.run_study(small_study_data, tmp_path / "out", ["customcnn"], options, force=True)
     assert not (tmp_path / "out/vgg16").exists()
-    assert plan.begun_at(tmp_path / "out", plan.wanted(["customcnn"], options, 0, 1, 0), False) is not None
+    assert read_plan(tmp_path / "out", make_plan(["customcnn"], options, 0, 1, 0), False) is not None
 
 
 @pytest.mark.parametrize("kind", ["random", "grouped"])
@@ -160,13 +165,15 @@ def test_slices_of_nobody_are_grouped_where_the_split_wants_it(
 ) -> None:
     tables = []
 
-    def do(shared: fit.Prepared, parts: tuple[str, ...], *others: object) -> None:
+    def do(shared: fit.PreparedData, parts: tuple[str, ...], *others: object) -> None:
         tables.append((shared.table, parts))
         raise DataRejected("enough")
 
-    monkeypatch.setattr(runner, "do", do)
+    monkeypatch.setattr(runner, "run_job", do)
     with pytest.raises(DataRejected, match="enough"):
-        runner.run(small_study_data.parent, tmp_path, ["customcnn"], fit.Options("", size=32, split=kind), folds=2)
+        runner.run_study(
+            small_study_data.parent, tmp_path, ["customcnn"], fit.TrainingOptions("", size=32, split=kind), folds=2
+        )
     ((table, parts),) = tables
     homes: dict[str, set[str]] = {}
     for group, part in zip(table.groups, parts, strict=True):
@@ -212,10 +219,7 @@ def test_killed_between_any_two_writes_it_ends_the_same(
     last = "customcnn/round-02/fold-2"
     steps = dict(states.found)  # where there are several of a name, the last one
     assert len(states.found) > 80
-    assert (
-        plan.begun_at(steps["replace study.json"], plan.wanted(["customcnn"], small_study.options, 2, 2, 0), False)
-        is None
-    )
+    assert read_plan(steps["replace study.json"], make_plan(["customcnn"], small_study.options, 2, 2, 0), False) is None
     chosen = [
         f"replace {last}/split.csv",
         f"replace {last}/checkpoint/epoch-0001.npz",
@@ -252,7 +256,7 @@ def test_killed_with_sigkill_it_ends_the_same(small_study: SmallStudy, tmp_path:
     assert not (out / "tables").exists()
     ended = subprocess.run(command, capture_output=True, check=True, text=True)
     assert tables_of(out) == tables_of(small_study.out)
-    assert "2 of 4 jobs have finished already" in ended.stderr
+    assert "2 of 4 jobs are already finished" in ended.stderr
     (row,) = json.loads(ended.stdout)["networks"]
     assert (row["network"], row["runs"], row["n"]) == ("customcnn", 4, 60)
 
@@ -279,9 +283,9 @@ def test_interrupted_it_exits_with_130_and_keeps_what_is_done(small_study: Small
     ("arguments", "message"),
     [
         (["resnet05", "customcnn"], "did you mean resnet50"),
-        (["customcnn", "--keep-models"], "are a study's"),
-        (["customcnn", "--cpus-per-job", "2"], "are a study's"),
-        (["customcnn", "--folds", "2", "--gpus-per-job", "0.5"], "go with --cluster"),
+        (["customcnn", "--keep-models"], "are for a study"),
+        (["customcnn", "--cpus-per-job", "2"], "are for a study"),
+        (["customcnn", "--folds", "2", "--gpus-per-job", "0.5"], "need --cluster"),
         (["customcnn", "--folds", "1"], "--folds"),
     ],
 )
@@ -292,7 +296,7 @@ def test_wrong_usage(arguments: list[str], message: str, capsys: pytest.CaptureF
 
 def test_groups_and_names_mix(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked = []
-    monkeypatch.setattr(runner, "run", lambda data, out, networks, *others: asked.append(networks) or stop())
+    monkeypatch.setattr(runner, "run_study", lambda data, out, networks, *others: asked.append(networks) or stop())
 
     def stop() -> None:
         raise DataRejected("enough")
@@ -304,7 +308,7 @@ def test_groups_and_names_mix(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
 
 def test_durations() -> None:
-    assert [runner.duration(s) for s in (0.4, 89, 91, 5300, 5500, 360_000)] == [
+    assert [runner.format_duration(s) for s in (0.4, 89, 91, 5300, 5500, 360_000)] == [
         "0 s", "89 s", "2 min", "88 min", "1 h 32 min", "100 h 00 min",
     ]  # fmt: skip
 

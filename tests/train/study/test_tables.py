@@ -10,24 +10,24 @@ import pytest
 from scipy import stats
 
 from edge_ct.train import published_results
-from edge_ct.train.study import results, tables
-from edge_ct.train.study.results import Mean, Result, Table
-from edge_ct.train.zoo import build
+from edge_ct.train.study import tables
+from edge_ct.train.study.results import JobResult, MeanEstimate, StudyTable, estimate_mean
+from edge_ct.train.zoo.architectures import GARG_NETWORKS
 
-RESULT = Result(
+RESULT = JobResult(
     "resnet50", 1, 1, 0, parameters=23_600_000, train=60, validation=20, test=20, tp=9, fp=2, tn=8, fn=1,
     accuracy=0.85, f1=0.857143, sensitivity=0.9, precision=0.818182, specificity=0.8, auc=0.95, loss=0.4,
     train_accuracy=1.0, validation_accuracy=0.9,
 )  # fmt: skip
 
 
-def make(*changes: dict[str, object], folds: int = 2) -> Table:
+def make(*changes: dict[str, object], folds: int = 2) -> StudyTable:
     found = tuple(msgspec.structs.replace(RESULT, **change) for change in changes)
     rounds = max(one.round for one in found)
-    return Table("set_1 & 100%", 40, "grouped", folds, rounds, found)
+    return StudyTable("set_1 & 100%", 40, "grouped", folds, rounds, found)
 
 
-def four_runs() -> Table:
+def four_runs() -> StudyTable:
     return make(
         {"accuracy": 0.85},
         {"fold": 2, "accuracy": 0.9, "tp": 10, "fn": 0},
@@ -39,17 +39,17 @@ def four_runs() -> Table:
 def test_mean_and_interval_are_students() -> None:
     values = [0.91, 0.93, 0.96, 0.9, 0.97]
     low, high = stats.t.interval(0.95, 4, np.mean(values), np.std(values, ddof=1) / np.sqrt(5))
-    found = results.mean(values)
+    found = estimate_mean(values)
     assert found.value == pytest.approx(np.mean(values))
     assert found.half == pytest.approx((high - low) / 2)
     # by the printed table of t: 4.303 for 2 degrees of freedom
-    assert results.mean([1.0, 2.0, 3.0]).half == pytest.approx(4.303 / 3**0.5, rel=1e-4)
+    assert estimate_mean([1.0, 2.0, 3.0]).half == pytest.approx(4.303 / 3**0.5, rel=1e-4)
 
 
 def test_means_of_little() -> None:
-    assert results.mean([None, None]) == Mean(None, None, 0)
-    assert results.mean([0.5]) == Mean(0.5, None, 1)
-    assert results.mean([0.5, None, 0.5]) == Mean(0.5, 0.0, 2)
+    assert estimate_mean([None, None]) == MeanEstimate(None, None, 0)
+    assert estimate_mean([0.5]) == MeanEstimate(0.5, None, 1)
+    assert estimate_mean([0.5, None, 0.5]) == MeanEstimate(0.5, 0.0, 2)
 
 
 def test_rounds_are_averaged_in_the_pooled_counts() -> None:
@@ -70,7 +70,7 @@ def test_markdown_has_our_figures_beside_the_papers() -> None:
         {"network": "efficientnetb5"}, {"network": "modified-efficientnetb5", "parameters": 28_834_567},
         {"network": "customcnn"},
     )  # fmt: skip
-    text = tables.markdown(table)
+    text = tables.format_markdown(table)
     assert re.findall(r"## Table \d\. (.*)", text) == [
         "Parameters, in millions", "Base networks", "Modified networks", "The seed study's networks",
         "Pooled out-of-fold decisions",
@@ -88,18 +88,18 @@ def test_markdown_has_our_figures_beside_the_papers() -> None:
 
 
 def test_markdown_rows_are_as_wide_as_their_headers() -> None:
-    for block in re.findall(r"(?:^\|.*\|\n)+", tables.markdown(four_runs()), re.M):
+    for block in re.findall(r"(?:^\|.*\|\n)+", tables.format_markdown(four_runs()), re.M):
         assert len({line.count("|") for line in block.splitlines()}) == 1
 
 
 def test_what_is_undefined_in_some_runs_says_so() -> None:
-    text = tables.markdown(four_runs())
+    text = tables.format_markdown(four_runs())
     assert "0.8182 ± 0.0000 (3 of 4)" in text
-    assert "| undefined |" in tables.markdown(make({"precision": None}))
+    assert "| undefined |" in tables.format_markdown(make({"precision": None}))
 
 
 def test_latex_is_well_formed() -> None:
-    text = tables.latex(four_runs())
+    text = tables.format_latex(four_runs())
     body = re.sub(r"(?m)^%.*$|(?<!\\)%$", "", text)
     assert len(re.findall(r"(?<!\\)\{", body)) == len(re.findall(r"(?<!\\)\}", body))
     assert re.findall(r"\\begin\{(\w+\*?)\}", body) == ["table*", "tabular"] * 4
@@ -116,7 +116,7 @@ def test_latex_is_well_formed() -> None:
 
 
 def test_latex_escapes() -> None:
-    assert tables.escaped("50% & a_b #1 $x {y} ~^\\ ±") == (
+    assert tables.escape_latex("50% & a_b #1 $x {y} ~^\\ ±") == (
         r"50\% \& a\_b \#1 \$x \{y\} \textasciitilde{}\textasciicircum{}\textbackslash{} $\pm$"
     )
 
@@ -145,7 +145,7 @@ def test_the_papers_figures_agree_among_themselves() -> None:
     assert (
         published_results.GARG_2022.keys()
         == published_results.PARAMETERS.keys()
-        == {n for n in build.GARG if not n.startswith("modified-")}
+        == {n for n in GARG_NETWORKS if not n.startswith("modified-")}
     )
     for figures in published_results.GARG_2022.values():
         precision, sensitivity = figures["precision"].value, figures["sensitivity"].value

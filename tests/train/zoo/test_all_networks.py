@@ -15,10 +15,12 @@ import numpy as np
 import pytest
 
 from edge_ct.train.published_results import PARAMETERS
-from edge_ct.train.zoo import build
+from edge_ct.train.zoo.architectures import GARG_NETWORKS, MODIFIED_PREFIX, NETWORK_NAMES, SEED_STUDY_NETWORKS, find
+from edge_ct.train.zoo.backbones import keras_backbone
+from edge_ct.train.zoo.builder import build, replace_head
 
 LONG = bool(os.environ.get("EDGE_CT_LONG_TESTS"))
-BASES = tuple(name for name in build.NETWORKS if not build.find(name).modified)
+BASES = tuple(name for name in NETWORK_NAMES if not find(name).modified)
 _SMALLEST = (
     "customcnn",
     "mobilenetv2",
@@ -29,20 +31,20 @@ _SMALLEST = (
     "densenet121",
     "vgg16",
 )
-REPRESENTATIVES = tuple(name for base in _SMALLEST for name in (base, build.MODIFIED + base) if name in build.NETWORKS)
+REPRESENTATIVES = tuple(name for base in _SMALLEST for name in (base, MODIFIED_PREFIX + base) if name in NETWORK_NAMES)
 
 
 def test_all_networks_of_both_papers_are_there() -> None:
     expected = {"customcnn", "mobilenetv2", *PARAMETERS, *(f"modified-{name}" for name in PARAMETERS)}
-    assert set(build.NETWORKS) == expected
-    assert len(build.GARG) == 40
-    assert set(build.SEED_STUDY) <= expected
+    assert set(NETWORK_NAMES) == expected
+    assert len(GARG_NETWORKS) == 40
+    assert set(SEED_STUDY_NETWORKS) <= expected
 
 
 def assert_parameters_are_published(model: Any) -> None:
     """The paper rounds most of its figures and cuts some (EfficientNetB1, B2)."""
-    architecture = build.find(model.name)
-    base = model.name.removeprefix(build.MODIFIED)
+    architecture = find(model.name)
+    base = model.name.removeprefix(MODIFIED_PREFIX)
     if base in PARAMETERS:
         published = PARAMETERS[base][architecture.modified]
         millions = model.count_params() / 1e6
@@ -53,24 +55,24 @@ def assert_parameters_are_published(model: Any) -> None:
 @pytest.mark.parametrize("network", BASES)
 def test_a_network_and_its_modified_form_have_the_published_parameters(network: str) -> None:
     """The Modified form is built on the backbone of the base, from which its description differs in nothing else."""
-    architecture = build.find(network)
-    model = build.build(keras, network, architecture.minimum)
+    architecture = find(network)
+    model = build(keras, network, architecture.minimum)
     assert model.name == network
     assert_parameters_are_published(model)
     if network in PARAMETERS:
-        twin = build.find(build.MODIFIED + network)
+        twin = find(MODIFIED_PREFIX + network)
         assert replace(architecture, name=twin.name, modified=True) == twin
-        assert_parameters_are_published(build.with_head(keras, twin, model))
+        assert_parameters_are_published(replace_head(keras, twin, model))
     keras.backend.clear_session()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("network", build.NETWORKS if LONG else REPRESENTATIVES)
+@pytest.mark.parametrize("network", NETWORK_NAMES if LONG else REPRESENTATIVES)
 def test_a_network_trains_and_is_the_same_after_loading(network: str, tmp_path: Path) -> None:
-    architecture = build.find(network)
+    architecture = find(network)
     size = architecture.minimum
     keras.utils.set_random_seed(0)
-    model = build.build(keras, network, size)
+    model = build(keras, network, size)
     assert_parameters_are_published(model)
 
     images = np.random.default_rng(0).uniform(-1, 1, (4, size, size, 1)).astype(np.float32)
@@ -96,15 +98,15 @@ def test_a_network_trains_and_is_the_same_after_loading(network: str, tmp_path: 
 
 def test_every_family_and_form_is_represented() -> None:
     def kinds(networks: Iterable[str]) -> set[tuple[str, bool]]:
-        return {(build.find(name).family, build.find(name).modified) for name in networks}
+        return {(find(name).family, find(name).modified) for name in networks}
 
-    assert kinds(REPRESENTATIVES) == kinds(build.NETWORKS)
+    assert kinds(REPRESENTATIVES) == kinds(NETWORK_NAMES)
 
 
 def test_the_signal_reaches_the_end_of_vgg_before_training() -> None:
     """He et al. 2015: their weights keep a signal's size through rectifiers. Glorot's leave a thousandth of it here."""
     keras.utils.set_random_seed(0)
-    model = build.build(keras, "vgg16", 32)
+    model = build(keras, "vgg16", 32)
     features = keras.Model(model.inputs[0], model.get_layer("features").output)
     images = np.random.default_rng(0).normal(0, 1, (8, 32, 32, 1)).astype(np.float32)
     assert 0.1 < np.sqrt((np.asarray(features(images)) ** 2).mean()) < 10
@@ -112,7 +114,7 @@ def test_the_signal_reaches_the_end_of_vgg_before_training() -> None:
 
 @pytest.mark.parametrize("network", ["inceptionv3", "xception", "vgg16"])
 def test_the_stated_minimum_is_the_networks_own(network: str) -> None:
-    architecture = build.find(network)
+    architecture = find(network)
     entry = keras.layers.Input((architecture.minimum - 1, architecture.minimum - 1, 1))
     with pytest.raises(ValueError, match="at least"):
-        build.application(keras, architecture, 1.0, entry)
+        keras_backbone(keras, architecture, 1.0, entry)

@@ -8,13 +8,13 @@ import pytest
 
 from edge_ct.errors import EdgeCTError
 from edge_ct.network_analysis.macs import count_macs
-from edge_ct.train.zoo import build
+from edge_ct.train.zoo.builder import build
 from edge_ct.train.zoo.lesion_decoder import add_lesion_map, has_lesion_map
 
 
 @pytest.mark.parametrize(("alpha", "size"), [(1.0, 96), (0.35, 64)])
 def test_map_has_a_logit_for_each_eighth_of_the_side(alpha: float, size: int) -> None:
-    plain = build.build(keras, "mobilenetv2", size, alpha)
+    plain = build(keras, "mobilenetv2", size, alpha)
     model = add_lesion_map(keras, plain)
     assert has_lesion_map(model) and not has_lesion_map(plain)
     image = np.random.default_rng(0).normal(size=(2, size, size, 1)).astype(np.float32)
@@ -27,15 +27,15 @@ def test_map_has_a_logit_for_each_eighth_of_the_side(alpha: float, size: int) ->
 
 def test_decoder_is_light() -> None:
     for alpha, most in ((1.0, 0.045), (0.35, 0.065)):
-        plain = build.build(keras, "mobilenetv2", 224, alpha)
+        plain = build(keras, "mobilenetv2", 224, alpha)
         before = count_macs(plain)
         assert before < count_macs(add_lesion_map(keras, plain)) < (1 + most) * before
 
 
 def test_twins_of_both_apis_agree() -> None:
     tf_keras = importlib.import_module("tf_keras")
-    ours = add_lesion_map(keras, build.build(keras, "mobilenetv2", 64, 0.35))
-    twin = add_lesion_map(tf_keras, build.build(tf_keras, "mobilenetv2", 64, 0.35))
+    ours = add_lesion_map(keras, build(keras, "mobilenetv2", 64, 0.35))
+    twin = add_lesion_map(tf_keras, build(tf_keras, "mobilenetv2", 64, 0.35))
     for layer in ours.layers:
         if layer.weights:
             twin.get_layer(layer.name).set_weights(layer.get_weights())
@@ -46,6 +46,6 @@ def test_twins_of_both_apis_agree() -> None:
 
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(EdgeCTError, match="customcnn has no lesion map"):
-        add_lesion_map(keras, build.build(keras, "customcnn", 64))
+        add_lesion_map(keras, build(keras, "customcnn", 64))
     with pytest.raises(EdgeCTError, match="multiple of 32"):
-        add_lesion_map(keras, build.build(keras, "mobilenetv2", 72, 0.35))
+        add_lesion_map(keras, build(keras, "mobilenetv2", 72, 0.35))
