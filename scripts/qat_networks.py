@@ -1,10 +1,13 @@
-"""What quantisation-aware training takes of each network of the zoo, tried out: a CSV.
+"""Try quantisation-aware training on each network of the zoo, and write a CSV of the results.
 
 python scripts/qat_networks.py OUT.csv [NETWORK ...]
 
-Each network is built at its least size with random weights, given the roundings, converted to a full-integer file, and
-the file compared with the network that training would see. Networks that OUT.csv has already are not tried again.
+Each network is built at its smallest size with random weights, gets quantisation nodes, and is converted to a
+full-integer file, whose outputs are compared with those of the network in training. Networks that OUT.csv already lists
+are not tried again.
 """
+
+from __future__ import annotations
 
 import csv
 import os
@@ -30,47 +33,50 @@ from edge_ct.train.zoo.builder import build
 COLUMNS = ("network", "size", "qat", "int8", "steps_apart", "folded", "ruled", "left", "reason")
 
 
-def row(name: str) -> dict[str, object]:
-    """One network. int8: whether a full-integer file results. steps_apart: largest difference of a logit between the
-    file and the network in training, in steps of the file's logits, over eight phantom slices."""
+def qat_row(name: str) -> dict[str, object]:
+    """Return the row of one network.
+
+    `int8` says whether a full-integer file results. `steps_apart` is the largest difference of a logit between the file
+    and the network in training, in quantisation steps of the file's logits, over eight phantom slices.
+    """
     architecture = find(name)
     size = architecture.minimum
     keras.utils.set_random_seed(1)
     model = keras_to_tflite.deployed(build(keras, name, size))
-    found: dict[str, object] = dict.fromkeys(COLUMNS, "") | {"network": name, "size": size, "int8": "no"}
+    row: dict[str, object] = dict.fromkeys(COLUMNS, "") | {"network": name, "size": size, "int8": "no"}
     preprocess = Preprocess(size)
     slices = np.stack([preprocess(make_slice(k, 3, k % 2 == 0, 96).image) for k in range(8)])
     try:
         quantised, taken = qat.prepare(model)
-        found |= {"qat": taken.qat, "reason": taken.reason}
-        found |= {name: " ".join(getattr(taken, name)) for name in ("folded", "ruled", "left")}
+        row |= {"qat": taken.qat, "reason": taken.reason}
+        row |= {name: " ".join(getattr(taken, name)) for name in ("folded", "ruled", "left")}
         qat.set_ranges(quantised, preprocess, slices)
         expected = np.asarray(quantised(preprocess.normalise(slices), training=False)[0])
         flatbuffer = keras_to_tflite.to_int8(quantised, preprocess, slices)
     except EdgeCTError as error:
-        return found | {"qat": found["qat"] or "none", "reason": str(error)}
+        return row | {"qat": row["qat"] or "none", "reason": str(error)}
     runtime = Runtime(flatbuffer, tensors := read_tensors(flatbuffer))
     logits = []
     for image in slices:
         runtime.invoke(image)
         logits.append(runtime.outputs().logits)
     apart = np.abs(np.stack(logits) - expected).max() / tensors.logits.scale
-    return found | {"int8": "yes", "steps_apart": f"{apart:.2f}"}
+    return row | {"int8": "yes", "steps_apart": f"{apart:.2f}"}
 
 
 def main(out: str, *names: str) -> None:
-    """Fill the table, written after each network."""
+    """Add the missing networks to the table, which is written after each network."""
     path = Path(out)
     rows: dict[str, dict[str, object]] = {}
     if path.exists():
         with path.open(newline="") as file:
-            rows = {one["network"]: one for one in csv.DictReader(file)}
+            rows = {row["network"]: dict(row) for row in csv.DictReader(file)}
     for name in names or NETWORK_NAMES:
         if name not in rows:
-            rows[name] = row(name)
+            rows[name] = qat_row(name)
             print({key: str(value)[:60] for key, value in rows[name].items()}, file=sys.stderr)
         ordered = [rows[known] for known in NETWORK_NAMES if known in rows]
-        write_text(path, to_csv(COLUMNS, ([one[column] for column in COLUMNS] for one in ordered)))
+        write_text(path, to_csv(COLUMNS, ([row[column] for column in COLUMNS] for row in ordered)))
 
 
 if __name__ == "__main__":

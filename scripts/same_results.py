@@ -1,11 +1,11 @@
-"""Whether another machine, or another runtime, sees and decides what this one does: the same slices, judged on both.
+"""Check that another machine, or another runtime, gives the same results as this one for the same slices.
 
-    python scripts/same_results.py slices FOLDER [--real SARS-COV-2-CT]    50 phantoms, and 50 real slices
-    python scripts/same_results.py judge FOLDER BUNDLE OUT                 what is seen, inferred and decided here
-    python scripts/same_results.py compare HERE THERE                      a table; exit code 1 where they differ
+    python scripts/same_results.py slices FOLDER [--real SARS-COV-2-CT]    write 50 phantoms, and 50 real slices
+    python scripts/same_results.py judge FOLDER BUNDLE OUT                 judge them on this machine
+    python scripts/same_results.py compare HERE THERE                      compare; exit code 1 if results differ
 
-`judge` needs a device's base dependencies alone. Equal means: the same decoded pixels, the same bytes into the
-network, int8 outputs at most one quantisation step apart, the same decisions, golden slices right.
+`judge` needs the base dependencies of a device only. Results are the same if the decoded pixels, the bytes that go into
+the network and the decisions are equal, int8 outputs differ by at most one quantisation step, and golden slices pass.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from edge_ct.manifest import Tensor
 from edge_ct.runtime import Outputs
 
 COUNT = 50
-# Up and down, odd and even, square and not, and by more than two and four; the real slices' own sizes are between.
+# Larger and smaller than the input, odd and even, square and not, by factors of more than two and four.
 SIDES = (
     (512, 512),
     (341, 505),
@@ -48,7 +48,7 @@ OUTPUTS = ("logits", "class_map", "embedding")
 
 
 def write_slices(folder: Path, real: Path | None) -> None:
-    """Phantoms of several sizes as PNG, JPEG and TIFF, half of them positive; and links to real slices."""
+    """Write phantoms of several sizes as PNG, JPEG and TIFF, half of them positive, and copies of real slices."""
     from edge_ct.phantom import make_slice
 
     shutil.rmtree(folder, ignore_errors=True)
@@ -57,9 +57,9 @@ def write_slices(folder: Path, real: Path | None) -> None:
         height, width = SIDES[index % len(SIDES)]
         image = make_slice(index, 4, index % 2 == 0, 128 if min(height, width) < 200 else 512).image
         suffix = ("png", "jpg", "tif", "png", "png")[index % 5]
-        # Sizes by another rule than the preprocessing's own; the file holds the bytes, so this need not be exact.
-        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-        if not cv2.imwrite(str(folder / f"phantom-{index:02}.{suffix}"), image):
+        # This resizing need not be exact on every machine: the file holds the bytes.
+        resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+        if not cv2.imwrite(str(folder / f"phantom-{index:02}.{suffix}"), resized):
             sys.exit(f"same_results: {folder}: cannot be written")
     if real is not None:
         for number, path in enumerate(_spread(slices.find(real), COUNT)):
@@ -68,12 +68,12 @@ def write_slices(folder: Path, real: Path | None) -> None:
 
 def _spread(paths: list[Path], count: int) -> list[Path]:
     if len(paths) < count:
-        sys.exit(f"same_results: {len(paths)} real slices, {count} are wanted")
+        sys.exit(f"same_results: {len(paths)} real slices, but {count} are needed")
     return [paths[index * len(paths) // count] for index in range(count)]
 
 
 def judge(folder: Path, bundle: Path, out: Path) -> None:
-    """Judge every slice of `folder`, and write what was seen on the way to `out` (.npz)."""
+    """Judge every slice of `folder`, and write intermediate and final results to `out` (.npz)."""
     classifier = Classifier(bundle)
     try:
         classifier.check_golden()
@@ -84,23 +84,23 @@ def judge(folder: Path, bundle: Path, out: Path) -> None:
     arrays: dict[str, list[np.ndarray]] = {name: [] for name in OUTPUTS}
     begun = perf_counter()
     for path in sorted(folder.iterdir()):
-        one = slices.read(path)
-        image = classifier.manifest.preprocess(one.pixels)
-        # A picture that is rejected goes through the network here all the same: its bytes and outputs must agree too.
+        slice_ = slices.read(path)
+        image = classifier.manifest.preprocess(slice_.pixels)
+        # A rejected picture also goes through the network here: its input bytes and outputs must agree too.
         probability, outputs = classifier.infer(image)
         rows.append(
             {
                 "source": path.name,
-                "pixels": one.sha256,
+                "pixels": slice_.sha256,
                 "input": hashlib.sha256(image.tobytes()).hexdigest(),
-                "decision": classifier.judge_slice(one).result.decision,
+                "decision": classifier.judge_slice(slice_).result.decision,
                 "probability": probability,
             }
         )
         for name in OUTPUTS:
             tensor = getattr(classifier.manifest.tensors, name)
             if tensor is not None:
-                arrays[name].append(stored(outputs, tensor, name))
+                arrays[name].append(in_steps(outputs, tensor, name))
     about = {
         "bundle": classifier.identity,
         "golden": golden,
@@ -113,13 +113,12 @@ def judge(folder: Path, bundle: Path, out: Path) -> None:
         "seconds": perf_counter() - begun,
         "rows": rows,
     }
-    np.savez(
-        out, about=np.array(json.dumps(about)), **{name: np.stack(found) for name, found in arrays.items() if found}
-    )
+    saved: dict[str, Any] = {name: np.stack(outputs) for name, outputs in arrays.items() if outputs}
+    np.savez(out, about=np.array(json.dumps(about)), **saved)
 
 
-def stored(outputs: Outputs, tensor: Tensor, name: str) -> np.ndarray:
-    """An output in its quantisation steps, float64 [...]; a float graph's as it is."""
+def in_steps(outputs: Outputs, tensor: Tensor, name: str) -> np.ndarray:
+    """Return an output in quantisation steps, float64 [...]; an output of a float graph is returned unchanged."""
     values = np.asarray(getattr(outputs, name), np.float64)
     if tensor.dtype == "float32":
         return values
@@ -127,15 +126,15 @@ def stored(outputs: Outputs, tensor: Tensor, name: str) -> np.ndarray:
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
-    """What `judge` wrote."""
+class JudgedSlices:
+    """A file of `judge`: facts about the machine with one row a slice, and the outputs [slices, ...] by name."""
 
     about: dict[str, Any]
     outputs: dict[str, np.ndarray]
 
     @property
     def title(self) -> str:
-        """The machine and what ran on it."""
+        """The machine and the software on it."""
         about = self.about
         return (
             f"{about['machine']}, {about['runtime']} with {about['kernels']}, NumPy {about['numpy']}, "
@@ -143,21 +142,31 @@ class Judged:
         )
 
 
-def read(path: Path) -> Judged:
-    """A file of `judge`."""
+def read_judged(path: Path) -> JudgedSlices:
+    """Read a file of `judge`."""
     with np.load(path) as found:
-        return Judged(json.loads(str(found["about"])), {name: found[name] for name in OUTPUTS if name in found})
+        return JudgedSlices(json.loads(str(found["about"])), {name: found[name] for name in OUTPUTS if name in found})
 
 
-def compare(here: Judged, there: Judged, other_arithmetic: bool = False) -> tuple[str, bool]:
-    """A table, and whether the two are equal as this module's docstring says; in their input alone if so asked."""
+def compare(here: JudgedSlices, there: JudgedSlices, other_arithmetic: bool = False) -> tuple[str, bool]:
+    """Compare two files of `judge`.
+
+    Args:
+        here: Results of this machine.
+        there: Results of the other one.
+        other_arithmetic: Whether only the input of the network must be the same.
+
+    Returns:
+        A table, and whether the results are the same.
+    """
     ours, theirs = here.about["rows"], there.about["rows"]
     if here.about["bundle"] != there.about["bundle"] or [r["source"] for r in ours] != [r["source"] for r in theirs]:
-        return "not the same bundle, or not the same slices", False
+        return "the two files belong to different bundles or slices", False
     lines = [f"{here.about['bundle']}", f"  here   {here.title}", f"  there  {there.title}"]
     same_input = same_results = True
     lines.append(
-        f"  {'':9}{'n':>4} {'pixels':>8} {'input':>8} {'decision':>9}   largest step apart (share of values apart)"
+        f"  {'':9}{'n':>4} {'pixels':>8} {'input':>8} {'decision':>9}   largest difference in steps (share of values "
+        "that differ)"
     )
     for kind in sorted({row["source"].split("-")[0] for row in ours}):
         which = [index for index, row in enumerate(ours) if row["source"].startswith(kind)]
@@ -175,16 +184,16 @@ def compare(here: Judged, there: Judged, other_arithmetic: bool = False) -> tupl
     decisions = sorted({row["decision"] for row in ours})
     counts = ", ".join(f"{sum(row['decision'] == name for row in ours)} {name}" for name in decisions)
     farthest = max(abs(a["probability"] - b["probability"]) for a, b in zip(ours, theirs, strict=True))
-    lines.append(f"  decisions here: {counts}; probabilities at most {farthest:.2g} apart")
+    lines.append(f"  decisions here: {counts}; probabilities differ by at most {farthest:.2g}")
     lines.append(f"  golden slices: here {here.about['golden']}; there {there.about['golden']}")
     same_results &= here.about["golden"] == there.about["golden"] == "right"
-    verdict = "the same" if same_input and same_results else "the same input" if same_input else "not the same input"
+    verdict = "same results" if same_input and same_results else "same input" if same_input else "different input"
     return "\n".join([*lines, f"  {verdict}"]), same_input and (same_results or other_arithmetic)
 
 
 def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="Judge the same slices on two machines, and compare.")
+    """Parse the command line and run the command."""
+    parser = argparse.ArgumentParser(description="Judge the same slices on two machines and compare the results.")
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("slices")
     command.add_argument("folder", type=Path)
@@ -196,15 +205,17 @@ def main() -> None:
     for name in ("here", "there"):
         command.add_argument(name, type=Path)
     command.add_argument(
-        "--other-arithmetic", action="store_true", help="another runtime: only what goes into the network must be equal"
+        "--other-arithmetic",
+        action="store_true",
+        help="the other side has another runtime: only the input of the network must be the same",
     )
-    asked = parser.parse_args()
-    if asked.command == "slices":
-        write_slices(asked.folder, asked.real)
-    elif asked.command == "judge":
-        judge(asked.folder, asked.bundle, asked.out)
+    arguments = parser.parse_args()
+    if arguments.command == "slices":
+        write_slices(arguments.folder, arguments.real)
+    elif arguments.command == "judge":
+        judge(arguments.folder, arguments.bundle, arguments.out)
     else:
-        table, equal = compare(read(asked.here), read(asked.there), asked.other_arithmetic)
+        table, equal = compare(read_judged(arguments.here), read_judged(arguments.there), arguments.other_arithmetic)
         print(table)
         sys.exit(0 if equal else 1)
 

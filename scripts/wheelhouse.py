@@ -1,10 +1,11 @@
-"""A folder of wheels from which edge-ct installs on a 64-bit Raspberry Pi OS without a network.
+"""Make a folder of wheels from which edge-ct installs on a 64-bit Raspberry Pi OS without a network.
 
     python scripts/wheelhouse.py FOLDER [--python 3.11 --python 3.13]
-    python scripts/wheelhouse.py FOLDER --python 3.11 --only pytest    # of the development lock
+    python scripts/wheelhouse.py FOLDER --python 3.11 --only pytest    # a wheel of the development lock
 
-It holds what requirements/device-extras.lock pins for aarch64, by its hashes, edge-ct's own wheel, `install.sh`,
-which installs from it, and SHA256SUMS. The same versions as the development lock: a device runs what was tested.
+The folder holds the wheels that requirements/device-extras.lock pins for aarch64, checked by their hashes, edge-ct's
+own wheel, `install.sh`, which installs from the folder, and SHA256SUMS. The versions are those of the development lock,
+so that a device runs what was tested.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ from pathlib import Path
 from packaging.markers import Marker
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ("edge_ct", "train", "convert", "device_app", "benchmarks")
+PACKAGES = ("edge_ct", "train", "convert", "device_app", "benchmarks", "recipes")
 MACHINE = "aarch64"
-UNAVAILABLE = 69  # sysexits.h: wheels that cannot be had
-# The Pythons of Raspberry Pi OS bookworm and trixie, and the C library of the older.
+UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h: the wheels cannot be downloaded
+# Python versions of Raspberry Pi OS bookworm and trixie, and the C library of the older release.
 PYTHONS = ("3.11", "3.13")
 GLIBC = range(17, 37)
-NOTE = """Wheels of edge-ct and what it needs, for 64-bit Arm: Python {pythons}.
+NOTE = """Wheels of edge-ct and its dependencies for 64-bit Arm, Python {pythons}.
 
     sh install.sh              # into /opt/edge-ct (sudo), or: sh install.sh FOLDER
     sh install.sh --base       # without DICOM and the web page
@@ -40,7 +41,7 @@ No network is used. Research use only. Not a medical device.
 
 @dataclass(frozen=True)
 class Pin:
-    """One requirement of a lock file. hashes: as pip writes them, `sha256:...`."""
+    """One requirement of a lock file, with its environment marker and its hashes, written as `sha256:...`."""
 
     requirement: str
     marker: str | None
@@ -48,12 +49,12 @@ class Pin:
 
     @property
     def name(self) -> str:
-        """Of the package."""
+        """Name of the package."""
         return self.requirement.partition("==")[0]
 
 
 def read_lock(text: str) -> Iterator[Pin]:
-    """The pins of a lock file as `uv pip compile --generate-hashes` writes it."""
+    """Yield the pins of a lock file that `uv pip compile --generate-hashes` has written."""
     joined = re.sub(r"\\\n", " ", text)
     for line in joined.splitlines():
         if not line.strip() or line.lstrip().startswith("#"):
@@ -64,7 +65,7 @@ def read_lock(text: str) -> Iterator[Pin]:
 
 
 def environment(python: str, machine: str = MACHINE) -> dict[str, str]:
-    """What markers ask, of that Python on a Linux of that machine. pip's own options do not reach markers."""
+    """Return the environment of a Python on Linux, to evaluate markers in; pip's options do not affect markers."""
     return {
         "implementation_name": "cpython",
         "implementation_version": f"{python}.0",
@@ -81,14 +82,14 @@ def environment(python: str, machine: str = MACHINE) -> dict[str, str]:
     }
 
 
-def chosen(pins: Iterable[Pin], python: str, machine: str = MACHINE) -> list[Pin]:
-    """Those that hold there."""
-    asked = environment(python, machine)
-    return [pin for pin in pins if pin.marker is None or Marker(pin.marker).evaluate(asked)]
+def select_pins(pins: Iterable[Pin], python: str, machine: str = MACHINE) -> list[Pin]:
+    """Return the pins whose markers hold in that environment."""
+    arguments = environment(python, machine)
+    return [pin for pin in pins if pin.marker is None or Marker(pin.marker).evaluate(arguments)]
 
 
 def download(pins: list[Pin], python: str, folder: Path) -> None:
-    """The wheels of `pins` for that Python, hashes checked."""
+    """Download the wheels of `pins` for that Python and check their hashes."""
     pinned = "".join(f"{pin.requirement} {' '.join(f'--hash={value}' for value in pin.hashes)}\n" for pin in pins)
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as listed:
         listed.write(pinned)
@@ -96,19 +97,19 @@ def download(pins: list[Pin], python: str, folder: Path) -> None:
         _pip("download", "--no-deps", "--require-hashes", "-r", listed.name, "-d", folder, *_target(python))
 
 
-def own_wheel(folder: Path) -> None:
-    """edge-ct's wheel, built from a copy: `build/` in a checkout may hold files that are no longer there."""
+def build_wheel(folder: Path) -> None:
+    """Build edge-ct's wheel from a copy, because `build/` in a checkout may hold files that have been deleted."""
     with tempfile.TemporaryDirectory() as copied:
         source = Path(copied) / "edge-ct"
-        for room in ROOMS:
-            shutil.copytree(ROOT / room, source / room, ignore=shutil.ignore_patterns("__pycache__", "results"))
+        for package in PACKAGES:
+            shutil.copytree(ROOT / package, source / package, ignore=shutil.ignore_patterns("__pycache__", "results"))
         for name in ("pyproject.toml", "README.md", "LICENSE"):
             shutil.copy(ROOT / name, source)
         _pip("wheel", "--no-deps", "--no-build-isolation", "-w", folder, source)
 
 
 def check(folder: Path, python: str) -> None:
-    """Let pip resolve edge-ct with its device extras for that Python from `folder` alone."""
+    """Check that pip can resolve edge-ct with its device extras for that Python from `folder` alone."""
     with tempfile.TemporaryDirectory() as nowhere:
         _pip(
             *("download", "--isolated", "--no-index", "--find-links", folder, "-d", nowhere),
@@ -117,7 +118,7 @@ def check(folder: Path, python: str) -> None:
 
 
 def make(folder: Path, pythons: Iterable[str]) -> None:
-    """Fill `folder`, anew."""
+    """Empty `folder` and fill it."""
     wheels = folder / "wheels"
     shutil.rmtree(folder, ignore_errors=True)
     wheels.mkdir(parents=True)
@@ -125,8 +126,8 @@ def make(folder: Path, pythons: Iterable[str]) -> None:
         shutil.copy(ROOT / "requirements" / lock, folder / lock)
     pins = list(read_lock((folder / "device-extras.lock").read_text(encoding="utf-8")))
     for python in pythons:
-        download(chosen(pins, python), python, wheels)
-    own_wheel(wheels)
+        download(select_pins(pins, python), python, wheels)
+    build_wheel(wheels)
     for python in pythons:
         check(wheels, python)
     shutil.copy(ROOT / "scripts" / "install.sh", folder)
@@ -138,16 +139,16 @@ def make(folder: Path, pythons: Iterable[str]) -> None:
     print(f"{folder}: {len(list(wheels.iterdir()))} wheels, {size / 1e6:.0f} MB, for Python {', '.join(pythons)}")
 
 
-def make_of(folder: Path, pythons: Iterable[str], names: Iterable[str]) -> None:
-    """The development lock's wheels of these packages, without what they need."""
+def make_selection(folder: Path, pythons: Iterable[str], names: Iterable[str]) -> None:
+    """Download the named packages of the development lock, without their dependencies."""
     folder.mkdir(parents=True, exist_ok=True)
     pins = list(read_lock((ROOT / "requirements" / "dev.lock").read_text(encoding="utf-8")))
     wanted = set(names)
     for python in pythons:
-        found = [pin for pin in chosen(pins, python) if pin.name in wanted]
-        if missing := wanted - {pin.name for pin in found}:
+        selected = [pin for pin in select_pins(pins, python) if pin.name in wanted]
+        if missing := wanted - {pin.name for pin in selected}:
             sys.exit(f"wheelhouse: not in requirements/dev.lock: {', '.join(sorted(missing))}")
-        download(found, python, folder)
+        download(selected, python, folder)
 
 
 def _target(python: str) -> list[str]:
@@ -166,17 +167,17 @@ def _pip(command: str, *arguments: object) -> None:
 
 
 def main() -> None:
-    """The command line."""
+    """Parse the command line and make the folder."""
     parser = argparse.ArgumentParser(description="Make a folder of wheels for a 64-bit Raspberry Pi OS.")
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--python", action="append", help="a Python of the device; may be repeated")
-    parser.add_argument("--only", action="append", help="a package of the development lock; may be repeated")
-    asked = parser.parse_args()
-    pythons = asked.python or PYTHONS
-    if asked.only:
-        make_of(asked.folder, pythons, asked.only)
+    parser.add_argument("folder", type=Path, help="folder to fill")
+    parser.add_argument("--python", action="append", help="Python version of the device; may be repeated")
+    parser.add_argument("--only", action="append", help="package of the development lock; may be repeated")
+    arguments = parser.parse_args()
+    pythons = arguments.python or PYTHONS
+    if arguments.only:
+        make_selection(arguments.folder, pythons, arguments.only)
     else:
-        make(asked.folder, pythons)
+        make(arguments.folder, pythons)
 
 
 if __name__ == "__main__":

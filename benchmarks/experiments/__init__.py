@@ -4,7 +4,7 @@
 - `peers`, `peer_worker`          the same network in other inference engines, measured in turns
 - `heatmap_cost`                  what heat maps add to the time of classification
 - `dicom_round_trip`              a DICOM series sent to the node, and its report back
-- `serve_under_load`              the web page under many clients
-- `conversions`                   every TFLite variant of one run, beside fp32
+- `serve_under_load`              the web page with many clients
+- `conversions`                   every TFLite variant of one run, compared with fp32
 - `groups_table`, `model_rows`    rows of the committed tables, made from what commands print as JSON
 """

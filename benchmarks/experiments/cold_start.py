@@ -2,8 +2,8 @@
 
     python -m edge_ct.benchmarks.experiments.cold_start BUNDLE [SLICE]
 
-To be run in an environment with the base dependencies alone (`make bench-cold`); both take turns in one run, so a busy
-machine slows both.
+Run it in an environment with the base dependencies only (`make bench-cold`). The two programs take turns, so that a
+busy machine slows both.
 """
 
 from __future__ import annotations
@@ -21,7 +21,12 @@ ROUNDS = 21
 
 
 def main(bundle: str, slice_path: str | None = None) -> None:
-    """Print both medians and their ratios."""
+    """Print the medians of both programs and their ratios.
+
+    Args:
+        bundle: The bundle to classify with.
+        slice_path: A slice file; a 512 px phantom by default.
+    """
     with tempfile.TemporaryDirectory() as folder:
         if slice_path is None:
             slice_path = str(Path(folder) / "slice.png")
@@ -33,10 +38,10 @@ def main(bundle: str, slice_path: str | None = None) -> None:
         runs: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
         for turn in range(ROUNDS + 2):
             for name, command in commands.items():
-                found = cold_run(command)
-                if turn >= 2:  # the first two only fill the file cache
-                    runs[name].append(found)
-    medians = {name: np.median(found, axis=0) for name, found in runs.items()}
+                measured = cold_run(command)
+                if turn >= 2:  # the first two turns fill the file cache
+                    runs[name].append(measured)
+    medians = {name: np.median(measured, axis=0) for name, measured in runs.items()}
     for name, (wall, memory) in medians.items():
         print(f"{name:<8} {wall:7.1f} ms  {memory:6.1f} MB  (median of {ROUNDS} processes)")
     wall, memory = medians["edge-ct"] / medians["bare"]

@@ -1,10 +1,10 @@
-"""One table of every bundle made of one run: what each shrinking cost, and what it brought.
+"""One table of all bundles that were made from one run: accuracy, size and latency of each.
 
 python -m edge_ct.benchmarks.experiments.conversions OUT.csv STEM [STEM ...]
 
-STEM.tflite is a bundle; STEM.evaluate.json and STEM.predictions.csv what `evaluate STEM.tflite --data DIR --json
---predictions FILE` gave of it; STEM.benchmark.json what `benchmark` gave. The first bundle is what others are compared
-with, slice by slice, at a calibrated probability of 0.5, on the slices that neither rejects.
+STEM.tflite is a bundle. STEM.evaluate.json and STEM.predictions.csv are written by `evaluate STEM.tflite --data DIR
+--json --predictions FILE`, STEM.benchmark.json by `benchmark`. The other bundles are compared with the first one slice
+by slice, at a calibrated probability of 0.5, on the slices that neither rejects.
 """
 
 from __future__ import annotations
@@ -26,14 +26,19 @@ from edge_ct.system.csv_text import estimate_columns, to_csv
 from edge_ct.system.files import write_text
 
 _ESTIMATES = ("accuracy", "sensitivity", "specificity", "auc", "ece")
-# Tensors of fewer numbers than this are biases and ranges, not kernels.
-_KERNEL = 1024
+# Tensors with fewer elements than this are biases and ranges, and not kernels.
+_KERNEL_SIZE = 1024
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
-    """The slices of a bundle, in order of their paths. labels: 0 or 1, [n]; probabilities: calibrated, [n], NaN of a
-    slice that was rejected."""
+class BundlePredictions:
+    """The predictions of a bundle, in the order of the slices' paths.
+
+    Attributes:
+        paths: Paths of the slices.
+        labels: 0 or 1, [n].
+        probabilities: Calibrated P(positive), float [n]; NaN for a rejected slice.
+    """
 
     paths: tuple[str, ...]
     labels: np.ndarray
@@ -41,104 +46,112 @@ class Judged:
 
     @property
     def accepted(self) -> np.ndarray:
-        """bool [n]"""
-        return ~np.isnan(self.probabilities)
+        """Whether each slice was accepted, bool [n]."""
+        return np.asarray(~np.isnan(self.probabilities))
 
-    def only(self, kept: np.ndarray) -> Judged:
-        """The slices that a mask [n] keeps."""
+    def select(self, kept: np.ndarray) -> BundlePredictions:
+        """Return the slices for which the mask, bool [n], is true."""
         paths = tuple(path for path, keep in zip(self.paths, kept, strict=True) if keep)
-        return Judged(paths, self.labels[kept], self.probabilities[kept])
+        return BundlePredictions(paths, self.labels[kept], self.probabilities[kept])
 
 
-def read(path: Path) -> Judged:
-    """Read what `evaluate --predictions` wrote. Raises `EdgeCTError` where it is not that."""
+def read_predictions(path: Path) -> BundlePredictions:
+    """Read a file of `evaluate --predictions`; raises `EdgeCTError` if it is not one."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = sorted(csv.DictReader(file), key=lambda row: row["path"])
         labels = np.array([int(row["label"]) for row in rows])
         probabilities = np.array([float(row["probability"] or "nan") for row in rows])
     except (OSError, KeyError, ValueError) as error:
-        raise EdgeCTError(f"{path}: not predictions: {error}") from error
-    return Judged(tuple(row["path"] for row in rows), labels, probabilities)
+        raise EdgeCTError(f"{path}: not a file of `evaluate --predictions`: {error}") from error
+    return BundlePredictions(tuple(row["path"] for row in rows), labels, probabilities)
 
 
-def row(stem: str, reference: str) -> dict[str, object]:
-    """One row. Raises `EdgeCTError` for files that are not of one bundle, or bundles that judged other slices."""
+def conversion_row(stem: str, reference: str) -> dict[str, object]:
+    """Return the row of one bundle.
+
+    Args:
+        stem: Path of the bundle without `.tflite`.
+        reference: The same of the bundle to compare with.
+
+    Raises:
+        EdgeCTError: The files belong to different bundles, or the two bundles judged different slices.
+    """
     opened = read_bundle(Path(f"{stem}.tflite"))
     evaluation, benchmark = (json.loads(Path(f"{stem}.{kind}.json").read_text()) for kind in ("evaluate", "benchmark"))
-    for kind, found in (("scores", evaluation), ("latency", benchmark)):
-        if found["model"] != opened.identity:
-            raise EdgeCTError(f"{stem}: {kind} of {found['model']}, not of {opened.identity}")
-    judged, before = (read(Path(f"{name}.predictions.csv")) for name in (stem, reference))
-    if judged.paths != before.paths:
-        raise EdgeCTError(f"{stem}: judged other slices than {reference}")
+    for kind, printed in (("scores", evaluation), ("latency", benchmark)):
+        if printed["model"] != opened.identity:
+            raise EdgeCTError(f"{stem}: {kind} of {printed['model']}, not of {opened.identity}; run the command again")
+    predictions, before = (read_predictions(Path(f"{name}.predictions.csv")) for name in (stem, reference))
+    if predictions.paths != before.paths:
+        raise EdgeCTError(f"{stem}: has predictions of different slices than {reference}; score both on the same data")
     manifest = opened.manifest
-    found: dict[str, object] = {
+    row: dict[str, object] = {
         "model": manifest.name,
         "done": manifest.shrinking or "nothing",
         "variant": manifest.variant,
         **{name: evaluation[name] for name in ("split", "part", "n")},
-        "rejected": int((~judged.accepted).sum()),
+        "rejected": int((~predictions.accepted).sum()),
     }
     for name in _ESTIMATES:
-        found |= estimate_columns(name, evaluation[name])
-    found["sensitivity_at_threshold"] = estimate_columns("s", evaluation["operating_point"]["sensitivity"])["s"]
-    both = judged.accepted & before.accepted
-    found |= _against(judged.only(both), before.only(both))
-    found |= _size(opened)
+        row |= estimate_columns(name, evaluation[name])
+    row["sensitivity_at_threshold"] = estimate_columns("s", evaluation["operating_point"]["sensitivity"])["s"]
+    both = predictions.accepted & before.accepted
+    row |= _comparison(predictions.select(both), before.select(both))
+    row |= _size(opened)
     latency, machine = benchmark["model_only"], benchmark["machine"]
-    found |= {name: f"{latency[name]:.3f}" for name in ("p50_ms", "p90_ms")}
-    found |= {"queries": latency["n"], "threads": latency["threads"], "peak_rss_mb": f"{benchmark['peak_rss_mb']:.1f}"}
-    return found | {name: machine[name] for name in ("cpu", "architecture", "runtime")}
+    row |= {name: f"{latency[name]:.3f}" for name in ("p50_ms", "p90_ms")}
+    row |= {"queries": latency["n"], "threads": latency["threads"], "peak_rss_mb": f"{benchmark['peak_rss_mb']:.1f}"}
+    return row | {name: machine[name] for name in ("cpu", "architecture", "runtime")}
 
 
-def _against(judged: Judged, before: Judged) -> dict[str, object]:
-    """Exact McNemar, overall and on the positives; agreement; lost and found positives."""
-    calls, other = judged.probabilities >= 0.5, before.probabilities >= 0.5
-    labels, positive = judged.labels, judged.labels == 1
+def _comparison(predictions: BundlePredictions, before: BundlePredictions) -> dict[str, object]:
+    """Return exact McNemar tests on all slices and on the positives, agreement, and positives lost and gained."""
+    calls, other = predictions.probabilities >= 0.5, before.probabilities >= 0.5
+    labels, positive = predictions.labels, predictions.labels == 1
     return {
         "mcnemar_p": f"{mcnemar_p(labels, other, calls):.4f}",
         "mcnemar_p_positives": f"{mcnemar_p(labels[positive], other[positive], calls[positive]):.4f}",
         "agreement": f"{(calls == other).mean():.5f}",
         "positives_lost": int((other & ~calls & positive).sum()),
         "positives_found": int((~other & calls & positive).sum()),
-        "largest_change": f"{np.abs(judged.probabilities - before.probabilities).max():.4f}",
+        "largest_change": f"{np.abs(predictions.probabilities - before.probabilities).max():.4f}",
     }
 
 
 def _size(opened: Bundle) -> dict[str, object]:
-    """Bytes of the bundle, of the model in it, and of the model deflated; share of kernel weights that are zero."""
+    """Return sizes of the bundle, the model and the deflated model, and the share of kernel weights that are zero."""
     return {
         "parameters": opened.manifest.network.parameters,
         "bundle_bytes": len(opened.content),
         "raw_bytes": len(opened.model),
         "compressed_bytes": len(zlib.compress(opened.model, 9)),
-        "zeros": f"{zeros(opened.model):.4f}",
+        "zeros": f"{zero_share(opened.model):.4f}",
     }
 
 
-def zeros(model: bytes) -> float:
-    """Share of the kernels' weights that are zero; those of a sparsely stored kernel are not counted, nor stored."""
+def zero_share(model: bytes) -> float:
+    """Return the share of kernel weights that are zero; sparsely stored kernels cannot be read and are left out."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter: Any = Interpreter(model_content=model)
-    # Constants alone can be read before tensors are allocated.
-    found = total = 0
+    # Before tensors are allocated, only constants can be read.
+    zeros = total = 0
     for tensor in interpreter.get_tensor_details():
-        if int(np.prod(tensor["shape"])) < _KERNEL or tensor["dtype"] not in (np.int8, np.float32, np.float16):
+        if int(np.prod(tensor["shape"])) < _KERNEL_SIZE or tensor["dtype"] not in (np.int8, np.float32, np.float16):
             continue
         try:
             values = interpreter.get_tensor(tensor["index"])
         except ValueError:
             continue
-        found += int((values == 0).sum())
+        zeros += int((values == 0).sum())
         total += values.size
-    return found / total if total else 0.0
+    return zeros / total if total else 0.0
 
 
 def main(out: str, *stems: str) -> None:
-    """Write the table."""
-    rows = [row(stem, stems[0]) for stem in stems]
+    """Write the table to `out`."""
+    rows = [conversion_row(stem, stems[0]) for stem in stems]
     write_text(Path(out), to_csv(tuple(rows[0]), (entry.values() for entry in rows)))
 
 

@@ -1,10 +1,10 @@
-"""From the last byte of a CT series to its structured report at the receiver, beside the bare model's time.
+"""The time from the last byte of a CT series to its structured report, compared with the bare model's time.
 
     python -m edge_ct.benchmarks.experiments.dicom_round_trip BUNDLE [SLICES]
 
-`edge-ct listen` runs as a process of its own; this one is the scanner and the PACS. The clock starts before the last
-object is sent, so that its own way counts, and stops when the report is here. The bare model's time is that of one
-thread that runs the network, and nothing else, on the slices that show lung, in this process, right afterwards.
+`edge-ct listen` runs in a process of its own; this process is the scanner and the PACS. The clock starts before the
+last object is sent, so that its transfer counts, and stops when the report arrives. The bare model's time is measured
+right afterwards in this process: one thread runs the network, and nothing else, on the slices that show lung.
 """
 
 from __future__ import annotations
@@ -27,16 +27,21 @@ from edge_ct.errors import EdgeCTError
 from edge_ct.phantom import make_slice
 
 SIDE = 512  # px
-WITHOUT_LUNG = 0.3  # share of the slices: neck and abdomen
-PATIENCE = 120.0
+WITHOUT_LUNG = 0.3  # share of the slices that show neck or abdomen
+TIMEOUT = 120.0  # seconds
 _CT, _EXPLICIT = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2.1"
 _REPORT = "1.2.840.10008.5.1.4.1.1.88.33"  # Comprehensive SR
 _ROOT = "1.2.826.0.1.3680043.8.498.600"
-_PICTURES = 12  # that are drawn; the others repeat them
+_PICTURES = 12  # different phantoms; the other slices repeat them
 
 
 def measure(bundle: Path, slices: int) -> dict[str, Any]:
-    """Times in milliseconds, and their ratio. slices: of the series, at least 10."""
+    """Return times in milliseconds and their ratio.
+
+    Args:
+        bundle: The bundle that the device judges with.
+        slices: Number of slices of the series, at least 10.
+    """
     from pynetdicom import AE, evt
     from pynetdicom.presentation import AllStoragePresentationContexts
 
@@ -57,11 +62,11 @@ def measure(bundle: Path, slices: int) -> dict[str, Any]:
         tempfile.TemporaryDirectory() as folder,
         _Listen(bundle, Path(folder), f"PACS@127.0.0.1:{server.server_address[1]}") as port,
     ):
-        # A first series of two slices: what is imported and allocated once is not the second one's.
+        # A first series of two slices takes the time of imports and allocations.
         _send(port, _series(0, 2))
         _wait(done)
         done.clear()
-        time.sleep(2)  # its heat maps are on their way still
+        time.sleep(2)  # until the heat maps of the first series have been sent
         started, last = _send(port, _series(1, slices))
         _wait(done)
     server.shutdown()
@@ -80,7 +85,7 @@ def measure(bundle: Path, slices: int) -> dict[str, Any]:
 
 
 class _Listen:
-    """The device as a process, from its first word to its end."""
+    """`edge-ct listen` as a process, ready when the constructor returns."""
 
     def __init__(self, bundle: Path, state: Path, target: str) -> None:
         log = state / "log"
@@ -98,7 +103,7 @@ class _Listen:
         ]
         with log.open("wb") as file:
             self._process = subprocess.Popen([sys.executable, "-m", "edge_ct", "listen", *arguments], stderr=file)
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + TIMEOUT
         while not (found := re.search(rb":(\d+) listens", log.read_bytes())):
             if self._process.poll() is not None or time.monotonic() > end:
                 self._process.kill()
@@ -115,7 +120,7 @@ class _Listen:
 
 
 def _send(port: int, objects: Iterator[Any]) -> tuple[float, float]:
-    """Send a series in one association; when it began, and when the last object began to be sent."""
+    """Send a series in one association; return when it began, and when sending the last object began."""
     from pynetdicom import AE
 
     entity = AE(ae_title="SCANNER")
@@ -124,18 +129,18 @@ def _send(port: int, objects: Iterator[Any]) -> tuple[float, float]:
     ready = list(objects)
     association = entity.associate("127.0.0.1", port, ae_title="EDGECT")
     if not association.is_established:
-        raise EdgeCTError("edge-ct listen takes no association")
+        raise EdgeCTError("edge-ct listen refused the association")
     started = last = time.perf_counter()
-    for one in ready:
+    for instance in ready:
         last = time.perf_counter()
-        if association.send_c_store(one).get("Status") != 0:
+        if association.send_c_store(instance).get("Status") != 0:
             raise EdgeCTError("edge-ct listen refused a slice")
     association.release()
     return started, last
 
 
 def _series(number: int, slices: int) -> Iterator[Any]:
-    """Synthetic CT objects, from the neck down."""
+    """Yield synthetic CT objects, from the neck down."""
     from pydicom.dataset import Dataset, FileMetaDataset
 
     bare = round(WITHOUT_LUNG * slices)
@@ -143,32 +148,36 @@ def _series(number: int, slices: int) -> Iterator[Any]:
     y, x = np.mgrid[:SIDE, :SIDE] - SIDE / 2
     neck = _stored(np.where(x**2 + y**2 < (0.3 * SIDE) ** 2, 235, 0).astype(np.uint8))
     for index in range(slices):
-        one = Dataset()
-        one.file_meta = FileMetaDataset()
-        one.file_meta.TransferSyntaxUID = _EXPLICIT
-        one.file_meta.MediaStorageSOPClassUID = one.SOPClassUID = _CT
+        instance: Any = Dataset()
+        instance.file_meta = FileMetaDataset()
+        instance.file_meta.TransferSyntaxUID = _EXPLICIT
+        instance.file_meta.MediaStorageSOPClassUID = instance.SOPClassUID = _CT
         uid = f"{_ROOT}.{number}.{index}"
-        one.file_meta.MediaStorageSOPInstanceUID = one.SOPInstanceUID = uid
-        one.StudyInstanceUID, one.SeriesInstanceUID = f"{_ROOT}.{number}", f"{_ROOT}.{number}.0.1"
-        one.PatientID, one.Modality, one.ImageType = f"phantom-{number}", "CT", ["ORIGINAL", "PRIMARY", "AXIAL"]
-        one.InstanceNumber, one.ImagePositionPatient = index + 1, [0, 0, -index]
-        one.ImageOrientationPatient, one.NumberOfSeriesRelatedInstances = [1, 0, 0, 0, 1, 0], slices
-        one.Rows = one.Columns = SIDE
-        one.SamplesPerPixel, one.PhotometricInterpretation = 1, "MONOCHROME2"
-        one.BitsAllocated = one.BitsStored = 16
-        one.HighBit, one.PixelRepresentation = 15, 0
-        one.RescaleSlope, one.RescaleIntercept = 1, -1400
-        one.PixelData = neck if index < bare else lungs[index % _PICTURES]
-        yield one
+        instance.file_meta.MediaStorageSOPInstanceUID = instance.SOPInstanceUID = uid
+        instance.StudyInstanceUID, instance.SeriesInstanceUID = f"{_ROOT}.{number}", f"{_ROOT}.{number}.0.1"
+        instance.PatientID, instance.Modality, instance.ImageType = (
+            f"phantom-{number}",
+            "CT",
+            ["ORIGINAL", "PRIMARY", "AXIAL"],
+        )
+        instance.InstanceNumber, instance.ImagePositionPatient = index + 1, [0, 0, -index]
+        instance.ImageOrientationPatient, instance.NumberOfSeriesRelatedInstances = [1, 0, 0, 0, 1, 0], slices
+        instance.Rows = instance.Columns = SIDE
+        instance.SamplesPerPixel, instance.PhotometricInterpretation = 1, "MONOCHROME2"
+        instance.BitsAllocated = instance.BitsStored = 16
+        instance.HighBit, instance.PixelRepresentation = 15, 0
+        instance.RescaleSlope, instance.RescaleIntercept = 1, -1400
+        instance.PixelData = neck if index < bare else lungs[index % _PICTURES]
+        yield instance
 
 
 def _stored(grey: np.ndarray) -> bytes:
-    """uint8 in the lung window -> stored values whose window it is again."""
+    """Return stored values that the lung window maps to these grey levels, uint8."""
     return (np.rint(grey * (1500 / 255)) + 50).astype(np.uint16).tobytes()
 
 
 def _bare(bundle: Path, count: int) -> float:
-    """Milliseconds of the network alone for so many slices, one thread."""
+    """Return the milliseconds that the network alone needs for `count` slices on one thread."""
     classifier = Classifier(bundle)
     images = [
         classifier.manifest.preprocess(make_slice(1, i, True, SIDE, 0, _PICTURES).image) for i in range(_PICTURES)
@@ -182,8 +191,8 @@ def _bare(bundle: Path, count: int) -> float:
 
 
 def _wait(done: threading.Event) -> None:
-    if not done.wait(PATIENCE):
-        raise EdgeCTError(f"no report within {PATIENCE:.0f} s")
+    if not done.wait(TIMEOUT):
+        raise EdgeCTError(f"no report within {TIMEOUT:.0f} s")
 
 
 def main(bundle: str, slices: str = "300") -> None:

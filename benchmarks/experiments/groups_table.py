@@ -1,4 +1,4 @@
-"""Rows of `benchmarks/results/*-groups.csv`, from what `data group --json` printed of slices and of phantoms.
+"""Rows of `benchmarks/results/*-groups.csv`, from what `data group --json` printed for slices and for phantoms.
 
 python -m edge_ct.benchmarks.experiments.groups_table OUT.csv SLICES.json,PHANTOMS.json [...]
 """
@@ -17,33 +17,40 @@ from edge_ct.system.files import write_text
 _COUNTS = ("n", "links", "discordant_links", "groups", "largest", "alone")
 
 
-def row(found: dict[str, Any], phantoms: dict[str, Any]) -> dict[str, object]:
-    """One row: limits, counts, and how groups of phantoms agree with their patients.
+def group_row(slices: dict[str, Any], phantoms: dict[str, Any]) -> dict[str, object]:
+    """Return one row: limits, counts, and how well the groups of phantoms agree with their patients.
 
-    Raises `EdgeCTError` where the limits differ, or the phantoms' patients are not known.
+    Args:
+        slices: What `data group --json` printed for the slices.
+        phantoms: The same for the phantoms.
+
+    Raises:
+        EdgeCTError: The limits differ, or the patients of the phantoms are not known.
     """
-    if found["limits"] != phantoms["limits"]:
-        raise EdgeCTError(f"limits {found['limits']} and {phantoms['limits']}: not one setting")
+    if slices["limits"] != phantoms["limits"]:
+        raise EdgeCTError(
+            f"the limits differ: {slices['limits']} and {phantoms['limits']}; group both with the same limits"
+        )
     if phantoms["recall"] is None:
-        raise EdgeCTError("the phantoms were grouped without their patients: group slices.csv, with --regroup")
+        raise EdgeCTError("the phantoms were grouped without their patients; group slices.csv with --regroup")
     shares = {
-        "discordant_share": found["discordant_links"] / max(1, found["links"]),
-        "nearest_in_group": found["nearest_in_group"],
+        "discordant_share": slices["discordant_links"] / max(1, slices["links"]),
+        "nearest_in_group": slices["nearest_in_group"],
         "phantom_precision": phantoms["precision"],
         "phantom_recall": phantoms["recall"],
     }
     return {
-        **found["limits"],
-        **{name: found[name] for name in _COUNTS},
-        "mixed": len(found["mixed"]),
+        **slices["limits"],
+        **{name: slices[name] for name in _COUNTS},
+        "mixed": len(slices["mixed"]),
         **{name: "" if share is None else f"{share:.5f}" for name, share in shares.items()},
         **{f"phantom_{name}": phantoms[name] for name in ("n", "groups", "largest")},
     }
 
 
 def main(out: str, *pairs: str) -> None:
-    """Write the table."""
-    rows = [row(*(json.loads(Path(name).read_text()) for name in pair.split(","))) for pair in pairs]
+    """Write the table to `out`."""
+    rows = [group_row(*(json.loads(Path(name).read_text()) for name in pair.split(","))) for pair in pairs]
     write_text(Path(out), to_csv(tuple(rows[0]), (entry.values() for entry in rows)))
 
 

@@ -1,15 +1,11 @@
-"""What heat maps add to judging slices: `python -m edge_ct.benchmarks.experiments.heatmap_cost model.tflite`.
+"""The time that heat maps add to classification: `python -m edge_ct.benchmarks.experiments.heatmap_cost model.tflite`.
 
-The same folder of phantoms (PNG, 512 px) is judged by `edge-ct classify`, by the same with `--maps` (the maps as
-numbers) and with `--heatmap` (pictures), in turns, in one process, on all processors. A ratio is of the medians over
-the rounds.
+`edge-ct classify` judges the same folder of phantoms (PNG, 512 px) alone, with `--maps` (maps as numbers) and with
+`--heatmap` (pictures), in turns, in one process, on all processors. A ratio is one of medians over the rounds.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,8 +15,8 @@ import click
 import msgspec
 import numpy as np
 
-from edge_ct import cli
-from edge_ct.errors import EdgeCTError
+from edge_ct.cli import run_program
+from edge_ct.system.child_command import run_command
 from edge_ct.system.progress import print_json
 
 from ..measure.bundle import phantom_files
@@ -28,8 +24,16 @@ from ..measure.bundle import phantom_files
 WAYS = ("alone", "maps", "pictures")
 
 
-class Cost(msgspec.Struct, frozen=True):
-    """Seconds for all slices, medians over the rounds. times_*: of those of classification alone."""
+class HeatmapCost(msgspec.Struct, frozen=True):
+    """Median seconds for all slices.
+
+    Attributes:
+        way: `alone`, `maps` or `pictures`.
+        wall_s: Wall time.
+        cpu_s: Processor time.
+        times_wall: Wall time divided by that of classification alone.
+        times_cpu: Processor time divided by that of classification alone.
+    """
 
     way: str
     wall_s: float
@@ -38,8 +42,13 @@ class Cost(msgspec.Struct, frozen=True):
     times_cpu: float
 
 
-def measure(judge: Callable[[str], None], rounds: int) -> list[Cost]:
-    """judge: does all slices one way. A round of each goes before, unmeasured."""
+def measure(judge: Callable[[str], None], rounds: int) -> list[HeatmapCost]:
+    """Time each way of judging all slices, after one round that is not timed.
+
+    Args:
+        judge: Judges all slices in the way that is named.
+        rounds: Number of rounds.
+    """
     for way in WAYS:
         judge(way)
     taken = []
@@ -52,54 +61,56 @@ def measure(judge: Callable[[str], None], rounds: int) -> list[Cost]:
         taken.append(row)
     medians = np.median(np.array(taken), axis=0)
     return [
-        Cost(way, *(float(value) for value in (*own, *(own / medians[0]))))
-        for way, own in zip(WAYS, medians, strict=True)
+        HeatmapCost(way, *(float(value) for value in (*median, *(median / medians[0]))))
+        for way, median in zip(WAYS, medians, strict=True)
     ]
 
 
-def judging(bundle: Path, folder: Path, slices: int) -> Callable[[str], None]:
-    """`edge-ct classify` of `slices` phantoms below `folder`. Raises `EdgeCTError` where it fails."""
+def phantom_judge(bundle: Path, folder: Path, slices: int) -> Callable[[str], None]:
+    """Return a function that runs `edge-ct classify` on phantoms; it raises `CommandFailed` if the command fails.
+
+    Args:
+        bundle: The bundle to judge with.
+        folder: Folder for slices, maps and pictures.
+        slices: Number of phantoms.
+    """
     source = folder / "slices"
     source.mkdir()
     for number, content in enumerate(phantom_files(slices)):
         (source / f"{number:03d}.png").write_bytes(content)
-    more: dict[str, Sequence[str]] = {
+    options: dict[str, Sequence[str]] = {
         "alone": (),
         "maps": ("--maps", str(folder / "maps.npz")),
         "pictures": ("--heatmap", str(folder / "pictures")),
     }
 
     def judge(way: str) -> None:
-        printed = io.StringIO()
-        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-            code = cli.run(["classify", str(source), "--model", str(bundle), "--json", *more[way]])
-        if code:
-            raise EdgeCTError(f"edge-ct classify ended with {code}: {printed.getvalue().strip()[-300:]}")
+        words = ["classify", source, "--model", bundle, "--json", *options[way]]
+        run_command(words, show_progress=False, same_process=True)
 
     return judge
 
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("--slices", type=click.IntRange(1), default=100, show_default=True)
-@click.option("--rounds", type=click.IntRange(1), default=7, show_default=True)
-@click.option("--json", "as_json", is_flag=True)
-def main(bundle: Path, slices: int, rounds: int, as_json: bool) -> None:
-    """What heat maps add to judging slices."""
+@click.option(
+    "--slices", type=click.IntRange(1), default=100, show_default=True, help="Number of phantom slices to judge."
+)
+@click.option("--rounds", type=click.IntRange(1), default=7, show_default=True, help="Number of rounds to measure.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
+def command(bundle: Path, slices: int, rounds: int, as_json: bool) -> None:
+    """Measure the time that heat maps add to classification with BUNDLE."""
     with TemporaryDirectory() as folder:
-        found = measure(judging(bundle, Path(folder), slices), rounds)
-    for own in found:
+        costs = measure(phantom_judge(bundle, Path(folder), slices), rounds)
+    for cost in costs:
         if as_json:
-            print_json(own)
+            print_json(cost)
         else:
             click.echo(
-                f"{own.way:<9} {own.wall_s:7.2f} s  {own.cpu_s:7.2f} s of processors  "
-                f"{own.times_wall:5.2f} and {own.times_cpu:5.2f} times alone"
+                f"{cost.way:<9} {cost.wall_s:7.2f} s  {cost.cpu_s:7.2f} s of processor time  "
+                f"{cost.times_wall:5.2f} and {cost.times_cpu:5.2f} times classification alone"
             )
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except EdgeCTError as error:
-        sys.exit(str(error))
+    run_program(command)

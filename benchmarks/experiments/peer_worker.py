@@ -1,17 +1,22 @@
-"""One engine of `peers`, in a process and an environment of its own; it imports nothing of edge-ct but as `edge-ct`.
+"""One engine of `peers`, in a process and an environment of its own; only the engine `edge-ct` imports edge-ct.
 
 python peer_worker.py ENGINE MODEL SLICE.png SIZE THREADS
 
-Lines on standard input: `model SECONDS QUERIES` or `end SECONDS QUERIES`, whichever is reached first ends the turn. One
-line of JSON for each: the milliseconds of every query. The first line tells the version and the logits as stored.
+The first line of output is JSON with the engine's version and the stored logits. Each line of input is
+`model SECONDS QUERIES` or `end SECONDS QUERIES`; a turn ends when one of the two limits is reached, and the worker
+answers with a line of JSON: the milliseconds of every query.
 """
+
+from __future__ import annotations
 
 import json
 import os
 import sys
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -19,30 +24,46 @@ import numpy as np
 SCALE, ZERO_POINT = 1 / 127.5, 128
 
 
-def prepared(content, size):
-    """What a plain script does: decode to grey, resize. uint8 [1, size, size, 1]."""
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE)
+class Engine(NamedTuple):
+    """An engine that has loaded a model.
+
+    Attributes:
+        package: Name of the engine's Python package.
+        infer: Image, uint8 [1, size, size, 1] -> logits.
+        preprocess: Bytes of a file -> image; None takes `preprocess_plainly`.
+        classify: Bytes of a file -> result; None preprocesses and infers.
+    """
+
+    package: str
+    infer: Callable[[Any], Any]
+    preprocess: Callable[[bytes], Any] | None = None
+    classify: Callable[[bytes], Any] | None = None
+
+
+def preprocess_plainly(content: bytes, size: int) -> Any:
+    """Decode to grey and resize, as a plain script does; returns uint8 [1, size, size, 1]."""
+    image: Any = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE)
     return np.ascontiguousarray(cv2.resize(image, (size, size))[np.newaxis, :, :, np.newaxis])
 
 
-def edge_ct(model, size, threads):
-    """The engine that ships: its own way from bytes to a result."""
+def edge_ct(model: str, threads: int) -> Engine:
+    """Load the engine that ships, with its own path from bytes to a result."""
     from edge_ct import slices
     from edge_ct.classifier import Classifier
 
     classifier = Classifier(model, threads)
 
-    def prepare(content):
+    def preprocess(content: bytes) -> Any:
         return classifier.manifest.preprocess(slices.decode(content, "slice").pixels)
 
-    def infer(image):
+    def infer(image: Any) -> Any:
         return classifier.infer(image)[1].stored
 
-    return "edge-ct", prepare, infer, classifier.classify
+    return Engine("edge-ct", infer, preprocess, classifier.classify)
 
 
-def tflite(model, size, threads):
-    """LiteRT or tflite-runtime, plainly."""
+def tflite(model: str, threads: int) -> Engine:
+    """Load LiteRT, or tflite-runtime where LiteRT is not installed."""
     try:
         from ai_edge_litert.interpreter import Interpreter
 
@@ -51,57 +72,56 @@ def tflite(model, size, threads):
         from tflite_runtime.interpreter import Interpreter
 
         name = "tflite-runtime"
-    interpreter = Interpreter(model_path=model, num_threads=threads)
+    interpreter: Any = Interpreter(model_path=model, num_threads=threads)
     interpreter.allocate_tensors()
     into = interpreter.get_input_details()[0]["index"]
     outputs = interpreter.get_output_details()
 
-    def infer(image):
+    def infer(image: Any) -> Any:
         interpreter.set_tensor(into, image)
         interpreter.invoke()
-        found = [interpreter.get_tensor(output["index"]) for output in outputs]
-        return logits(found)
+        return select_logits([interpreter.get_tensor(output["index"]) for output in outputs])
 
-    return name, None, infer, None
+    return Engine(name, infer)
 
 
-def onnxruntime(model, size, threads):
-    """ONNX Runtime on its processor provider."""
+def onnxruntime(model: str, threads: int) -> Engine:
+    """Load ONNX Runtime with its processor provider."""
     import onnxruntime as engine
 
     options = engine.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     session = engine.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
-    return "onnxruntime", None, lambda image: logits(session.run(None, {name: image})), None
+    return Engine("onnxruntime", lambda image: select_logits(session.run(None, {name: image})))
 
 
-def openvino(model, size, threads):
-    """OpenVINO reads the TFLite file itself."""
+def openvino(model: str, threads: int) -> Engine:
+    """Load OpenVINO, which reads the TFLite file itself."""
     import openvino as engine
 
     core = engine.Core()
     settings = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
     request = core.compile_model(core.read_model(model), "CPU", settings).create_infer_request()
-    return "openvino", None, lambda image: logits(list(request.infer({0: image}).values())), None
+    return Engine("openvino", lambda image: select_logits(list(request.infer({0: image}).values())))
 
 
-def keras(model, size, threads):
-    """A plain `predict` of the network that the bundle was made of, at full precision."""
+def keras(model: str, threads: int) -> Engine:
+    """Load the network that the bundle was made from, at full precision, for a plain `predict`."""
     import keras as engine
     import tensorflow
 
     tensorflow.config.threading.set_intra_op_parallelism_threads(threads)
     network = engine.saving.load_model(model, compile=False)
 
-    def infer(image):
+    def infer(image: Any) -> Any:
         return network.predict((image.astype(np.float32) - ZERO_POINT) * SCALE, verbose=0)[0]
 
-    return "keras", None, infer, None
+    return Engine("keras", infer)
 
 
-def logits(outputs):
-    """The output of shape [1, 2]."""
+def select_logits(outputs: Sequence[Any]) -> Any:
+    """Return the output of shape [1, 2]."""
     return next(output for output in outputs if tuple(output.shape) == (1, 2))[0]
 
 
@@ -115,26 +135,29 @@ ENGINES = {
 }
 
 
-def main(engine, model, path, size, threads):
-    """Answer lines until there are no more."""
-    # Native libraries print as they like: answers go where standard output was, theirs to standard error.
+def main(name: str, model: str, path: str, side: str, threads: str) -> None:
+    """Answer lines of input until there are no more."""
+    # Native libraries may print to standard output: that goes to standard error, and answers to the original output.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    size = int(size)
-    package, prepare, infer, whole = ENGINES[engine](model, size, int(threads))
-    prepare = prepare or (lambda content: prepared(content, size))
-    whole = whole or (lambda content: infer(prepare(content)))
+    engine = ENGINES[name](model, int(threads))
+    preprocess = engine.preprocess or (lambda content: preprocess_plainly(content, int(side)))
+    classify = engine.classify or (lambda content: engine.infer(preprocess(content)))
     content = Path(path).read_bytes()
-    image = prepare(content)
-    queries = {"model": lambda: infer(image), "end": lambda: whole(content)}
+    image = preprocess(content)
+    queries: dict[str, Callable[[], Any]] = {"model": lambda: engine.infer(image), "end": lambda: classify(content)}
     for query in queries.values():
         for _ in range(10):
             query()
-    first = {"version": f"{package} {version(package)}", "logits": np.asarray(infer(image), float).tolist()}
+    first = {
+        "version": f"{engine.package} {version(engine.package)}",
+        "logits": np.asarray(engine.infer(image), float).tolist(),
+    }
     print(json.dumps(first), file=answers, flush=True)
     for line in sys.stdin:
         kind, seconds, count = line.split()
-        query, until, times = queries[kind], perf_counter() + float(seconds), []
+        query, until = queries[kind], perf_counter() + float(seconds)
+        times: list[float] = []
         while len(times) < int(count) and (not times or perf_counter() < until):
             start = perf_counter()
             query()

@@ -1,11 +1,11 @@
-"""`edge-ct serve` under load: start, idle memory, and eight clients with two thousand uploads.
+"""`edge-ct serve` under load: start time, idle memory, and two thousand uploads from eight clients.
 
     python -m edge_ct.benchmarks.experiments.serve_under_load model.tflite
     python -m edge_ct.benchmarks.experiments.serve_under_load model.tflite --clients 8 --uploads 2000 --json
 
-The server is a process of its own and the clients are processes too, over HTTP on loopback; each upload is a slice of
-its own and is counted when it was acknowledged, that is, when its row is on the disk. Linux alone: memory is read from
-/proc. The last part of the run tells whether memory is flat: the growth from the first half's end to the end.
+The server and the clients are processes of their own and talk HTTP over the loopback interface. Each upload is a
+different slice, and counts when it is acknowledged, which means that its row is on the disk. Memory is read from /proc,
+so this runs on Linux only. The growth from half of the time to the end shows whether memory stays constant.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ SAMPLE_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What a run gave. Memory: resident, in MB of 10^6 bytes; times in seconds; latency in milliseconds."""
+class ServeLoad:
+    """Result of a run: resident memory in MB (10^6 bytes), times in seconds, latency of an upload in milliseconds."""
 
     start_seconds: float
     idle_mb: float
@@ -74,21 +74,30 @@ class Server:
         self.url: str = json.loads(line)["urls"][0]
 
     def resident_mb(self) -> float:
+        """Return the resident memory of the server in MB."""
         text = Path(f"/proc/{self.process.pid}/status").read_text()
-        found = re.search(r"VmRSS:\s+(\d+) kB", text)
-        return int(found[1]) * 1024 / 1e6 if found else 0.0
+        match = re.search(r"VmRSS:\s+(\d+) kB", text)
+        return int(match[1]) * 1024 / 1e6 if match else 0.0
 
     def stop(self) -> None:
+        """End the server."""
         self.process.send_signal(signal.SIGTERM)
         code = self.process.wait(60)
         if self.process.stdout:
             self.process.stdout.close()
         if code:
-            raise SystemExit(f"edge-ct serve ended with {code}")
+            raise SystemExit(f"edge-ct serve ended with exit code {code}")
 
 
-def client(url: str, first: int, count: int, results: Any) -> None:
-    """A browser: the list's page, its stream of news, then uploads one after the other; puts what came of them."""
+def run_client(url: str, first: int, count: int, results: Any) -> None:
+    """Act as a browser: open the list and its event stream, upload slices one after the other, and report the times.
+
+    Args:
+        url: Address of the server.
+        first: Number of the first slice.
+        count: Number of uploads.
+        results: Queue that takes (milliseconds of each upload, errors, repeated attempts).
+    """
     parts = urlsplit(url)
     connection = HTTPConnection(str(parts.hostname), int(parts.port or 80), timeout=120)
     connection.request("GET", "/")
@@ -98,7 +107,7 @@ def client(url: str, first: int, count: int, results: Any) -> None:
     headers = {"Cookie": cookie, "X-CSRF-Token": token, "Accept": "application/json"}
     stream = HTTPConnection(str(parts.hostname), int(parts.port or 80), timeout=None)
     stream.request("GET", "/events", headers=headers)
-    threading.Thread(target=_swallow, args=(stream,), daemon=True).start()
+    threading.Thread(target=_read_events, args=(stream,), daemon=True).start()
     image = make_slice(first, 4, first % 2 == 1, SIDE).image
     times, errors, again = [], 0, 0
     for number in range(first, first + count):
@@ -131,14 +140,21 @@ def _upload(connection: HTTPConnection, headers: dict[str, str], name: str, cont
     return answer.status
 
 
-def _swallow(stream: HTTPConnection) -> None:
+def _read_events(stream: HTTPConnection) -> None:
     answer = stream.getresponse()
     while answer.readline():
         pass
 
 
-def measure(model: Path, clients: int, uploads: int, folder: Path) -> Measured:
-    """Start the server some times for its start, then once for the load."""
+def measure(model: Path, clients: int, uploads: int, folder: Path) -> ServeLoad:
+    """Start the server several times to measure its start, then once more for the load.
+
+    Args:
+        model: The bundle.
+        clients: Number of clients.
+        uploads: Number of uploads of all clients together.
+        folder: Folder for the server's state.
+    """
     starts = []
     for number in range(STARTS):
         server = Server(model, folder / f"start-{number}")
@@ -151,7 +167,7 @@ def measure(model: Path, clients: int, uploads: int, folder: Path) -> Measured:
     results: Any = context.Queue()
     share = uploads // clients
     processes = [
-        context.Process(target=client, args=(server.url, 1 + i * share, share, results)) for i in range(clients)
+        context.Process(target=run_client, args=(server.url, 1 + i * share, share, results)) for i in range(clients)
     ]
     begun = time.perf_counter()
     for process in processes:
@@ -164,15 +180,15 @@ def measure(model: Path, clients: int, uploads: int, folder: Path) -> Measured:
         while not results.empty():
             answers.append(results.get())
         if not any(process.is_alive() for process in processes) and len(answers) < clients and results.empty():
-            raise SystemExit("a client died")
+            raise SystemExit("a client ended before its last upload")
     seconds = time.perf_counter() - begun
     end = server.resident_mb()
     for process in processes:
         process.join()
-    times = sorted(own for answer in answers for own in answer[0])
+    times = sorted(ms for answer in answers for ms in answer[0])
     rows = _rows(server.url)
     server.stop()
-    return Measured(
+    return ServeLoad(
         start_seconds=round(statistics.median(starts), 3),
         idle_mb=round(idle, 1),
         clients=clients,
@@ -198,12 +214,12 @@ def _rows(url: str) -> int:
 
 
 def main() -> None:
-    """Parse, measure, print."""
+    """Parse the arguments, measure, and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path)
-    parser.add_argument("--clients", type=int, default=8)
-    parser.add_argument("--uploads", type=int, default=2000)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("model", type=Path, help="bundle that the server judges with")
+    parser.add_argument("--clients", type=int, default=8, help="number of clients at the same time")
+    parser.add_argument("--uploads", type=int, default=2000, help="number of uploads of all clients together")
+    parser.add_argument("--json", action="store_true", help="print JSON on standard output")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         measured = measure(options.model, options.clients, options.uploads, Path(folder))

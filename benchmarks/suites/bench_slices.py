@@ -1,4 +1,4 @@
-"""pytest-benchmark suites of what happens to a slice before the network: decode, identity, preprocess. `make bench`."""
+"""pytest-benchmark suites of the steps before the network: decode, identity, preprocess. Run by `make bench`."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from ..measure.bundle import phantom_files
 
 @pytest.fixture(scope="module")
 def content() -> bytes:
-    """A PNG file of 512 px."""
+    """Return a PNG file of a 512 px phantom."""
     return phantom_files(1)[0]
 
 
 def test_decode_png_512(benchmark: Any, content: bytes) -> None:
-    """PNG bytes -> Slice."""
+    """Decode PNG bytes to a slice."""
     assert benchmark(slices.decode, content, "phantom").pixels.shape == (512, 512)
 
 
 def test_identity_512(benchmark: Any, content: bytes) -> None:
-    """SHA-256 of the pixels, for recognising a slice."""
+    """Hash the pixels, by which a slice is recognised."""
     pixels = slices.decode(content, "phantom").pixels
     assert len(benchmark(lambda: slices.Slice(pixels, "phantom").sha256)) == 64
 
 
 @pytest.mark.parametrize("size", [96, 224, 380])
 def test_preprocess_512(benchmark: Any, content: bytes, size: int) -> None:
-    """Slice -> the network's input."""
+    """Preprocess a slice to the network's input."""
     pixels = slices.decode(content, "phantom").pixels
     assert benchmark(Preprocess(size), pixels).shape == (size, size, 1)

@@ -2,7 +2,7 @@
 
     pytest benchmarks/suites/bench_training.py -s
 
-Both train in one process and take turns. An epoch counts from end to end: batches, steps, validation; with `edge-ct
+Both train in one process and take turns. The time of an epoch covers batches, steps and validation, and with `edge-ct
 train` the checkpoint too. First epochs, which build the graph, do not count.
 """
 
@@ -26,20 +26,20 @@ from edge_ct.preprocess import Preprocess
 from edge_ct.run import SplitTable, read_split
 
 SIZE, BATCH, EPOCHS, ROUNDS = 96, 32, 5, 3
-# MobileNetV2 at a third of its width: the faster the network, the more all else weighs.
+# MobileNetV2 at a third of its width: the faster the network, the more everything else weighs.
 TRAINING = ("--alpha", "0.35", "--size", str(SIZE), "--batch", str(BATCH), "--augment", "flips", "--patience", "99")
 TARGET = 0.95
 
 
 @contextmanager
 def timed_epochs() -> Iterator[list[float]]:
-    """Inside, every Keras `fit` adds the seconds of each of its epochs but the first."""
+    """Yield a list to which every Keras `fit` in this context adds the seconds of its epochs, except the first."""
     import keras
 
     seconds: list[float] = []
     fit = keras.Model.fit
 
-    class Timer(keras.callbacks.Callback):
+    class Timer(keras.callbacks.Callback):  # type: ignore[misc]
         ended: float | None = None
 
         def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -59,12 +59,12 @@ def timed_epochs() -> Iterator[list[float]]:
 
 
 def bare_fit(model: Any, images: np.ndarray, labels: np.ndarray, table: SplitTable) -> None:
-    """What one would write without edge-ct; images: float32 [n, s, s, 1] of grey levels."""
+    """Train a model as one would without edge-ct; `images` are grey levels, float32 [n, s, s, 1]."""
     import keras
 
     generator = np.random.default_rng(0)
 
-    class Batches(keras.utils.PyDataset):
+    class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         def __init__(self, chosen: np.ndarray) -> None:
             super().__init__()
             self.chosen = chosen
@@ -73,8 +73,8 @@ def bare_fit(model: Any, images: np.ndarray, labels: np.ndarray, table: SplitTab
             return len(self.chosen) // BATCH
 
         def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-            own = self.chosen[index * BATCH : (index + 1) * BATCH]
-            return np.stack([augmented(images[i], generator) for i in own])[..., None] / 127.5 - 1, labels[own]
+            batch = self.chosen[index * BATCH : (index + 1) * BATCH]
+            return np.stack([augment(images[i], generator) for i in batch])[..., None] / 127.5 - 1, labels[batch]
 
     validation = table.where("validation")
     model.compile(
@@ -91,8 +91,8 @@ def bare_fit(model: Any, images: np.ndarray, labels: np.ndarray, table: SplitTab
     )
 
 
-def augmented(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Flips and rotations by up to 15 degrees, float32 [s, s]."""
+def augment(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Flip an image at random and rotate it by up to 15 degrees; returns float32 [s, s]."""
     turn = cv2.getRotationMatrix2D((SIZE / 2 - 0.5,) * 2, generator.uniform(-15, 15), 1)
     image = cv2.warpAffine(image[:, :, 0], turn, (SIZE, SIZE), borderMode=cv2.BORDER_REPLICATE)
     for axis in (0, 1):
@@ -101,20 +101,20 @@ def augmented(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     return image
 
 
-def slices_of(data: Path) -> tuple[Images, np.ndarray]:
-    """Every slice in memory, and its label."""
+def load_slices(data: Path) -> tuple[Images, np.ndarray]:
+    """Return every slice in memory, and its label."""
     dataset = load(data)
     return load_images(dataset, Preprocess(SIZE)), dataset.labels.astype(np.int32)
 
 
 def compare(folder: Path) -> dict[str, list[float]]:
-    """Seconds of each epoch, of `edge-ct train` and of the bare `fit`; `folder` is written to."""
+    """Return the seconds of each epoch of `edge-ct train` and of the bare `fit`; runs are written to `folder`."""
     import keras
 
     data = folder / "phantoms"
     shape = ("--patients", "300", "--slices", "2", "--size", str(SIZE))
     assert cli.run(["data", "synth", str(data), *shape]) == 0
-    images, labels = slices_of(data / "slices.csv")
+    images, labels = load_slices(data / "slices.csv")
     floats = images.images.astype(np.float32)
     seconds: dict[str, list[float]] = {"edge-ct train": [], "bare fit": []}
     for number in range(ROUNDS):
@@ -132,7 +132,7 @@ def compare(folder: Path) -> dict[str, list[float]]:
 
 @pytest.mark.slow
 def test_training_keeps_up_with_a_bare_fit(tmp_path: Path) -> None:
-    """The ratio of throughputs; of medians, as both met the same disturbances."""
+    """Compare throughputs by medians, because both took turns under the same disturbances."""
     seconds = compare(tmp_path)
     n = len(read_split(tmp_path / "run-0" / "split.csv").where("train")) // BATCH * BATCH
     for name, found in seconds.items():

@@ -1,7 +1,7 @@
-"""pytest-benchmark suite of `classify --worklist`: what storing a result costs, on the disk before it is shown.
+"""pytest-benchmark suite of `classify --worklist`: the time that storing a result on the disk adds.
 
-Through the command, in this process: a wing does not import another. Every slice is a new one, as the worklist knows
-slices again; `make bench` shows the same command without the worklist beside it.
+It runs the command in this process, because wings do not import each other. Every slice is a new one, because the
+worklist recognises slices; `make bench` also shows the same command without the worklist.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ROUNDS = 60
 def test_classify_one(
     benchmark: Any, bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], stored: bool
 ) -> None:
-    """One slice, through the command."""
+    """Classify one slice through the command."""
     numbers = itertools.count()
     image = make_slice(0, 3, True, 128, seed=11).image
 

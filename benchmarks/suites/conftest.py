@@ -1,4 +1,4 @@
-"""What the pytest-benchmark suites share: a bundle, from `--bundle` or made of phantoms by the commands."""
+"""The bundle that the pytest-benchmark suites share: `--bundle`, or one that the commands make from phantoms."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from edge_ct import cli
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`pytest benchmarks --bundle model.tflite`."""
-    parser.addoption("--bundle", type=Path, help="The bundle to measure; a small one of phantoms by default.")
+    """Add the option of `pytest benchmarks/suites --bundle model.tflite`."""
+    parser.addoption("--bundle", type=Path, help="Bundle to measure; a small one trained on phantoms by default.")
 
 
 @pytest.fixture(scope="session")
 def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle: the one that was named, or CustomCNN at 48 px after one epoch."""
+    """Return the named bundle, or CustomCNN at 48 px after one epoch."""
     named = request.config.getoption("--bundle")
     if named is not None:
         return Path(named)

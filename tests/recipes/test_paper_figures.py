@@ -7,7 +7,7 @@ import pytest
 from edge_ct.errors import EdgeCTError
 from edge_ct.recipes import paper_figures
 from edge_ct.recipes.paper_figures import figure_commands, read_figures_recipe
-from edge_ct.train.zoo import build
+from edge_ct.train.zoo.architectures import NETWORK_NAMES
 
 
 def test_the_commands_of_two_networks(tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ def test_phantoms_are_drawn_once_and_all_networks_exist(tmp_path: Path) -> None:
     recipe = read_figures_recipe()
     commands = figure_commands(recipe, tmp_path, [], [])
     assert [words[0] for words in commands] == ["train"] * 11 + ["explain"]
-    assert set(recipe.networks) <= set(build.NETWORKS)
+    assert set(recipe.networks) <= set(NETWORK_NAMES)
 
 
 def test_a_network_that_is_not_in_the_recipe_is_an_error(tmp_path: Path) -> None:

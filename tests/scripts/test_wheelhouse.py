@@ -42,14 +42,14 @@ def wheelhouse() -> ModuleType:
 @pytest.mark.parametrize(("python", "numpy"), [("3.11", "numpy==2.4.6"), ("3.13", "numpy==2.5.5")])
 def test_markers_are_asked_for_the_device(wheelhouse: ModuleType, python: str, numpy: str) -> None:
     """Whatever this machine and this Python are."""
-    found = wheelhouse.chosen(wheelhouse.read_lock(LOCK), python)
+    found = wheelhouse.select_pins(wheelhouse.read_lock(LOCK), python)
     assert [pin.requirement for pin in found] == ["ai-edge-litert==2.3.0", numpy, "click==8.5.1"]
     assert found[0].hashes == ("sha256:aa", "sha256:bb")
     assert [pin.name for pin in found] == ["ai-edge-litert", "numpy", "click"]
 
 
 def test_32_bit_gets_no_litert(wheelhouse: ModuleType) -> None:
-    found = wheelhouse.chosen(wheelhouse.read_lock(LOCK), "3.11", "armv7l")
+    found = wheelhouse.select_pins(wheelhouse.read_lock(LOCK), "3.11", "armv7l")
     assert [pin.name for pin in found] == ["numpy", "click"]
 
 
@@ -60,7 +60,9 @@ def test_every_pin_of_the_locks_is_read(wheelhouse: ModuleType) -> None:
         assert len(pins) == text.count("==", 0) - text.count("== '")
         assert sum(len(pin.hashes) for pin in pins) == text.count("--hash=")
         assert all(pin.hashes for pin in pins)
-        assert {"numpy", "ai-edge-litert", "msgspec", "click"} <= {pin.name for pin in wheelhouse.chosen(pins, "3.11")}
+        assert {"numpy", "ai-edge-litert", "msgspec", "click"} <= {
+            pin.name for pin in wheelhouse.select_pins(pins, "3.11")
+        }
 
 
 def test_extras_hold_the_versions_of_the_base(wheelhouse: ModuleType) -> None:

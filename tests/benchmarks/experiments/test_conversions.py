@@ -59,7 +59,7 @@ def test_a_table_compares_slice_by_slice_with_the_first(tiny_bundle: Path, tmp_p
 def test_figures_of_another_model_are_refused(tiny_bundle: Path, tmp_path: Path) -> None:
     stem = measured(tmp_path, "fp32", tiny_bundle, range(0), model="another")
     with pytest.raises(EdgeCTError, match="scores of another, not of"):
-        conversions.row(stem, stem)
+        conversions.conversion_row(stem, stem)
 
 
 def test_other_slices_are_refused(tiny_bundle: Path, tmp_path: Path) -> None:
@@ -67,11 +67,11 @@ def test_other_slices_are_refused(tiny_bundle: Path, tmp_path: Path) -> None:
     path = tmp_path / "int8.predictions.csv"
     whole = path.read_text()
     path.write_text(whole.replace("03.png", "33.png"))
-    with pytest.raises(EdgeCTError, match="judged other slices"):
-        conversions.row(second, first)
+    with pytest.raises(EdgeCTError, match="predictions of different slices"):
+        conversions.conversion_row(second, first)
     path.write_text(whole.replace("0.9", "sure"))
-    with pytest.raises(EdgeCTError, match="not predictions"):
-        conversions.row(second, first)
+    with pytest.raises(EdgeCTError, match="not a file of `evaluate --predictions`"):
+        conversions.conversion_row(second, first)
 
 
 def test_a_slice_that_either_rejects_is_counted_and_not_compared(tiny_bundle: Path, tmp_path: Path) -> None:
@@ -80,6 +80,6 @@ def test_a_slice_that_either_rejects_is_counted_and_not_compared(tiny_bundle: Pa
     path = tmp_path / "int8.predictions.csv"
     lines = path.read_text().splitlines()
     path.write_text("\n".join("03.png,1,rejected," if line.startswith("03") else line for line in lines) + "\n")
-    row = conversions.row(second, first)
+    row = conversions.conversion_row(second, first)
     assert (row["rejected"], row["positives_lost"], row["agreement"]) == (1, 1, f"{18 / 19:.5f}")
-    assert conversions.row(first, second)["rejected"] == 0
+    assert conversions.conversion_row(first, second)["rejected"] == 0

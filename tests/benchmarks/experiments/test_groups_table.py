@@ -41,7 +41,7 @@ def test_what_does_not_belong_together_is_refused(tmp_path: Path) -> None:
         )
         for distance in (1, 2)
     )
-    with pytest.raises(EdgeCTError, match="not one setting"):
-        groups_table.row(one, other)
+    with pytest.raises(EdgeCTError, match="the limits differ"):
+        groups_table.group_row(one, other)
     with pytest.raises(EdgeCTError, match="--regroup"):
-        groups_table.row(one, {**one, "recall": None})
+        groups_table.group_row(one, {**one, "recall": None})

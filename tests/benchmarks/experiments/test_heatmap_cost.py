@@ -33,7 +33,7 @@ def test_ratios_are_of_medians(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_each_way_judges_all_slices(tiny_bundle: Path, tmp_path: Path) -> None:
-    judge = heatmap_cost.judging(tiny_bundle, tmp_path, 3)
+    judge = heatmap_cost.phantom_judge(tiny_bundle, tmp_path, 3)
     for way in heatmap_cost.WAYS:
         judge(way)
     with np.load(tmp_path / "maps.npz") as maps:

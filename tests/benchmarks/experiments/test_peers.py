@@ -27,7 +27,7 @@ def test_rows_hold_every_engine_and_query() -> None:
         own = peers.Peer(engine, 1, None, f"{engine} 1", (3.0, -3.0) if engine != "slow" else (9.0, -9.0))
         own.times = {"model": [[ms] * 3] * 4, "end": [[2 * ms] * 3] * 4}
         found.append(own)
-    table = peers.rows(found, "net@1")
+    table = peers.peer_rows(found, "net@1")
     assert len(table) == 6
     slow = next(row for row in table if row["engine"] == "slow" and row["query"] == "end to end")
     assert (slow["p50_ms"], slow["ours_to_theirs"], slow["n"], slow["same_logits"]) == ("16.000", "0.250", 12, "no")
@@ -42,23 +42,23 @@ def test_engines_take_turns_and_agree(tiny_bundle: Path, tmp_path: Path) -> None
     flatbuffer.write_bytes(opened.model)
     size = opened.manifest.preprocess.size
     with ExitStack() as stack:
-        ours = peers.start("edge-ct", sys.executable, tiny_bundle, path, size, 1, stack)
-        theirs = peers.start("litert", sys.executable, flatbuffer, path, size, 1, stack)
+        ours = peers.start_peer("edge-ct", sys.executable, tiny_bundle, path, size, 1, stack)
+        theirs = peers.start_peer("litert", sys.executable, flatbuffer, path, size, 1, stack)
         for _ in range(2):
             for own in (ours, theirs):
                 for kind in peers.KINDS:
-                    own.turn(kind, 0.05, 5)
+                    own.run_turn(kind, 0.05, 5)
         assert theirs.version.startswith("ai-edge-litert ")
         assert all(1 <= len(turn) <= 5 for own in (ours, theirs) for turn in own.times["model"])
-        assert len(peers.rows([ours, theirs], "tiny")) == 4
+        assert len(peers.peer_rows([ours, theirs], "tiny")) == 4
         ours.process.kill()
         with pytest.raises(EdgeCTError, match="ended with exit code"):
-            ours.turn("model", 0.05, 5)
+            ours.run_turn("model", 0.05, 5)
 
 
 def test_an_engine_that_is_not_there(tmp_path: Path) -> None:
     with ExitStack() as stack, pytest.raises(EdgeCTError, match="ended with exit code"):
-        peers.start("no-such-engine", sys.executable, tmp_path, tmp_path, 32, 1, stack)
+        peers.start_peer("no-such-engine", sys.executable, tmp_path, tmp_path, 32, 1, stack)
 
 
 def test_the_worker_needs_nothing_of_edge_ct() -> None:
