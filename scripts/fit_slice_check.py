@@ -1,14 +1,15 @@
 """Fit the weights of `edge_ct.imaging.slice_check` on slices against X-rays and photographs, with augmentation.
 
-    python scripts/fit_slice_check.py SLICES.csv OTHERS_FOLDER
+    python scripts/fit_slice_check.py OTHERS_FOLDER SLICES [SLICES ...]
 
-prints the weights as that module contains them. It was run once for the project; training does not run it.
+prints the weights as that module contains them, and how weights perform on a source that they were fitted without. It
+is run once for the project; training does not run it.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from edge_ct import slices
+from edge_ct.dataset import load
 from edge_ct.imaging.exact_resize import resize_exact
 from edge_ct.imaging.slice_check import Measurements, measure, thumbnail, without_frame
 from edge_ct.phantom import make_slice
@@ -32,7 +34,7 @@ AS_OTHERS = Augment(
 )  # fmt: skip
 # The position of dark areas is known from few pictures and depends on the field of view, so it has half the weight.
 GREYS = ("split", "spread", "between", "slopes", "edges", "whole", "pieces")
-VARIANTS, PHANTOMS = 12, 600
+VARIANTS, PHANTOMS, MOST = 12, 300, 400  # MOST: slices of one source
 
 
 def fit(measured: np.ndarray, is_slice: np.ndarray, weights: np.ndarray) -> tuple[Measurements, float]:
@@ -71,42 +73,74 @@ def measure_versions(
 
 
 def collect(
-    scans: Sequence[np.ndarray], phantoms: Sequence[np.ndarray], others: Sequence[np.ndarray]
+    sources: Mapping[str, Sequence[np.ndarray]], others: Sequence[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return measurements, whether each is of a slice, and weights that give every kind about the same influence."""
+    """Measure slices and other pictures, each as it is and altered.
+
+    Args:
+        sources: Slices by their source, uint8 [h, w] each; every source has the same weight in total.
+        others: Pictures that are no slices; together they weigh as much as all sources.
+
+    Returns:
+        Measurements [n, 11], whether each is of a slice, bool [n], and sample weights [n].
+    """
     generator = np.random.default_rng(0)
     rows: list[Measurements] = []
     labels: list[bool] = []
     weights: list[float] = []
-    for pictures, augment, times, is_slice, plain in (
-        (scans, AS_SLICES, 1, True, 0.5),
-        (phantoms, AS_SLICES, 0, True, 1.5),
-        (others, AS_OTHERS, VARIANTS, False, 6.0),
-    ):
+    kinds = [(pictures, AS_SLICES, 2, True, 2.0) for pictures in sources.values()]
+    for pictures, augment, times, is_slice, plain in (*kinds, (others, AS_OTHERS, VARIANTS, False, 6.0)):
+        before = len(rows)
         for pixels in pictures:
-            versions = list(measure_versions(pixels, augment, times, generator))
-            rows += versions
-            labels += [is_slice] * len(versions)
-            weights += [plain] + [1.0] * (len(versions) - 1) if versions else []
-    return np.array(rows), np.array(labels), np.array(weights)
+            measured = list(measure_versions(pixels, augment, times, generator))
+            rows += measured
+            labels += [is_slice] * len(measured)
+            weights += [plain] + [1.0] * (len(measured) - 1) if measured else []
+        total = sum(weights[before:]) * (len(sources) if is_slice else 1)
+        weights[before:] = [weight / total for weight in weights[before:]]
+    return np.array(rows), np.array(labels), np.array(weights) * len(rows) / sum(weights)
 
 
-def main(table: str, folder: str) -> None:
-    """Print the weights.
+def read_sources(tables: Sequence[str]) -> dict[str, list[np.ndarray]]:
+    """Read at most `MOST` slices of each source of the data sets, chosen at random."""
+    generator = np.random.default_rng(0)
+    paths: dict[str, list[Path]] = {}
+    for table in tables:
+        dataset = load(Path(table), one_class=True)
+        names = dataset.sources or (dataset.name,) * len(dataset)
+        for name, path in zip(names, dataset.paths, strict=True):
+            paths.setdefault(name, []).append(path)
+    chosen = {name: generator.permutation(np.array(found, object))[:MOST] for name, found in paths.items()}
+    return {name: [slices.read(path).pixels for path in found] for name, found in chosen.items()}
+
+
+def report(name: str, measured: np.ndarray, is_slice: np.ndarray, weights: Measurements, bias: float) -> None:
+    """Print how many of the pictures the weights call a slice."""
+    accepted = measured @ np.array(weights) + bias >= 0
+    print(f"# {name}: {int(accepted[is_slice].sum())} of {int(is_slice.sum())} slices and their alterations accepted, "
+          f"{int(accepted[~is_slice].sum())} of {int((~is_slice).sum())} other pictures")  # fmt: skip
+
+
+def main(folder: str, *tables: str) -> None:
+    """Print the weights, and how weights fitted without a source do on that source.
 
     Args:
-        table: CSV `path,...,part` of slices; those of part `train` are used.
-        folder: Folder of other pictures.
+        folder: Pictures that are no slices.
+        tables: Data sets of slices: folders, or CSV files with a `source` column.
     """
-    import csv
-
-    root = Path(table).parent
-    with Path(table).open(newline="") as file:
-        scans = [slices.read(root / row["path"]).pixels for row in csv.DictReader(file) if row.get("part") == "train"]
+    sources = read_sources(tables)
     others = [slices.read(path).pixels for path in slices.find(Path(folder))]
-    phantoms = [make_slice(i, i % 8, i % 2 == 0, (64, 96, 224, 512)[i % 4], seed=11).image for i in range(PHANTOMS)]
-    fitted, bias = fit(*collect(scans, phantoms, others))
-    for name, value in zip(Measurements._fields, fitted, strict=True):
+    sizes = (64, 96, 224, 512)
+    phantoms = [make_slice(i, i % 8, i % 2 == 0, sizes[i % 4], seed=11).image for i in range(PHANTOMS)]
+    for left_out in sources:
+        kept = {name: pictures for name, pictures in sources.items() if name != left_out}
+        fitted = fit(*collect({**kept, "phantoms": phantoms}, others[::2]))
+        measured, is_slice, _ = collect({left_out: sources[left_out]}, others[1::2])
+        report(f"without {left_out} and every second other picture", measured, is_slice, *fitted)
+    measured, is_slice, sample_weights = collect({**sources, "phantoms": phantoms}, others)
+    weights, bias = fit(measured, is_slice, sample_weights)
+    report("all", measured, is_slice, weights, bias)
+    for name, value in zip(Measurements._fields, weights, strict=True):
         print(f"    {name}={value:.4g},")
     print(f"_BIAS = {bias:.4g}")
 

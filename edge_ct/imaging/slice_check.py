@@ -31,6 +31,12 @@ _COLOURFUL, _COLOUR_PRICE = 0.25, 10.0
 # Smallest ratio of width to height without the frame: in every axial slice the body is wider than deep.
 _NARROW = 0.8
 
+_WIDE = 2.2  # largest ratio of width to height; that of the real slices is at most 1.7
+# A mask, a drawing or rendered text has few greys: a large share of its pixels at the two commonest ones, or few
+# effective greys (the exponential of the entropy). Of 3,894 real slices of eight sources one is beyond these limits.
+_TWO_GREYS, _FEW_GREYS = 0.85, 12.0
+_NEAR = 2  # grey levels about a common grey that count with it, for JPEG
+
 # A sum below `REJECT` is rejected; a sum below `DOUBT` is rejected if the outlier detector agrees.
 REJECT, DOUBT = 0.0, 1.5
 UNLIKE = (
@@ -58,19 +64,19 @@ class Measurements(NamedTuple):
 _GREYS = np.arange(256, dtype=np.float64)
 _SQUARE = np.ones((3, 3), np.uint8)
 _WEIGHTS = Measurements(
-    split=3.779,
-    spread=-24.05,
-    between=2.824,
-    slopes=1.727,
-    edges=13.48,
-    whole=7.315,
-    pieces=0.1071,
-    beside=1.754,
-    spine=-0.6991,
-    valley=2.282,
-    lower=1.275,
+    split=2.297,
+    spread=-24.39,
+    between=-0.544,
+    slopes=-7.637,
+    edges=15.73,
+    whole=9.688,
+    pieces=0.9937,
+    beside=1.772,
+    spine=-0.6544,
+    valley=1.508,
+    lower=0.3464,
 )
-_BIAS = -17.78
+_BIAS = -18.18
 
 
 def colour_share(image: np.ndarray) -> float:
@@ -116,6 +122,7 @@ def check_slice(pixels: np.ndarray, colour: float = 0.0) -> SliceCheck:
         pixels: uint8 [h, w].
         colour: Share of coloured pixels, from `colour_share`.
     """
+    height, width = pixels.shape
     if colour > _COLOURFUL:
         return SliceCheck(-math.inf, "this is a colour picture, not a CT slice: give the slice itself, in grey")
     whole = thumbnail(pixels)
@@ -126,18 +133,35 @@ def check_slice(pixels: np.ndarray, colour: float = 0.0) -> SliceCheck:
         return SliceCheck(
             -math.inf, "the picture is blank or nearly one grey: export the slice again, in a lung window"
         )
+    if _has_few_greys(pixels, copy):
+        return SliceCheck(
+            -math.inf, "the picture has few greys, as a mask, a drawing or text has: give the CT slice itself"
+        )
+    if width > _WIDE * height:
+        return SliceCheck(-math.inf, "the picture is much wider than high, unlike an axial slice: give the whole slice")
     allowed = _SMALL * math.log2(max(_FRAMED / min(pixels.shape), 1))
     total = weighted_sum(measured) + allowed - _COLOUR_PRICE * colour
     if total < REJECT:
         return SliceCheck(total, _reason(copy), allowed)
     (top, bottom), (left, right) = box
-    height, width = pixels.shape
     if (right - left) * width < _NARROW * (bottom - top) * height:
         return SliceCheck(
             -math.inf,
             "the picture is higher than wide, unlike an axial slice: turn it upright, or give the whole slice",
         )
     return SliceCheck(total, None, allowed)
+
+
+def _has_few_greys(pixels: np.ndarray, copy: np.ndarray) -> bool:
+    counts = np.bincount(copy.ravel(), minlength=256)
+    shares = counts[counts > 0] / copy.size
+    if math.exp(-float(shares @ np.log(shares))) < _FEW_GREYS:
+        return True
+    near = np.convolve(cv2.calcHist([pixels], [0], None, [256], [0, 256]).ravel(), np.ones(2 * _NEAR + 1), "same")
+    first = int(near.argmax())
+    total = near[first]
+    near[max(first - 2 * _NEAR, 0) : first + 2 * _NEAR + 1] = 0
+    return bool(total + near.max() > _TWO_GREYS * pixels.size)
 
 
 def weighted_sum(measured: Measurements) -> float:
