@@ -89,11 +89,10 @@ def time_text(text: str, words: Words) -> str:
 
 @dataclass(frozen=True)
 class ProbabilityScale:
-    """The scale of probabilities in percent: the refer zone, and the threshold of positive."""
+    """The refer zone on the scale of probabilities, in percent: between the thresholds for negative and positive."""
 
     refer_from: float
     refer_to: float
-    threshold: float
 
     @property
     def width(self) -> float:
@@ -103,11 +102,8 @@ class ProbabilityScale:
 
 def probability_scale(manifest: Manifest) -> ProbabilityScale:
     """Return the scale of a model."""
-    zone, threshold = manifest.zone, 100 * manifest.operating_point.threshold
-    if zone is None:
-        return ProbabilityScale(threshold, threshold, threshold)
-    low, high = sorted((100 * zone.positive_from, 100 * zone.negative_to))
-    return ProbabilityScale(low, high, threshold)
+    rule = manifest.decision_rule
+    return ProbabilityScale(*(min(100.0, 100 * limit) for limit in (rule.negative_below, rule.positive_from)))
 
 
 @dataclass(frozen=True)

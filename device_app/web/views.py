@@ -179,6 +179,7 @@ def model() -> Response:
     page = render_template(
         "model.html",
         manifest=bundle.manifest,
+        rule=bundle.manifest.decision_rule,
         identity=bundle.identity,
         variants=variants,
         metrics=metrics,

@@ -37,7 +37,7 @@ _CONCEPTS: Mapping[str, str] = {
     "use": "Intended use",
     "probability": "Calibrated probability of COVID-19 by the model",
     "slices": "Slices judged",
-    "positive-slices": "Slices above the operating point",
+    "positive-slices": "Positive slices",
     "lung": "Lung area as a fraction of the body area",
 }
 
@@ -121,7 +121,7 @@ def _texts(result: SeriesResult, bundle: Bundle, seal: str) -> list[tuple[str, s
     if verdict:
         summary = (
             f"Mean probability {verdict.probability:.1%} over {verdict.slices} slices that show lung; "
-            f"{verdict.positive_slices} of them above the operating point"
+            f"{verdict.positive_slices} of them positive"
         )
         texts.append(("summary", summary))
     if result.skipped:
@@ -144,13 +144,11 @@ def _algorithm(bundle: Bundle, seal: str) -> Any:
     """Return the identification of the model, with the parameters that its decisions depend on."""
     from highdicom.sr import AlgorithmIdentification
 
-    manifest = bundle.manifest
-    zone = manifest.zone
-    parameters = [f"bundle SHA-256 {seal}", f"operating point {manifest.operating_point.threshold:.4f}"]
-    if zone:
-        parameters.append(
-            f"positive from {zone.positive_from:.4f}, negative up to {zone.negative_to:.4f}, level {zone.level}"
-        )
+    manifest, rule = bundle.manifest, bundle.manifest.decision_rule
+    parameters = [
+        f"bundle SHA-256 {seal}",
+        f"negative below {rule.negative_below:.4f}, positive from {rule.positive_from:.4f}",
+    ]
     return AlgorithmIdentification(
         name=manifest.name, version=f"{__version__} {seal[:12]}", parameters=parameters, manufacturer=MANUFACTURER
     )

@@ -1,4 +1,5 @@
-// Files from this screen or phone: two at a time, each acknowledged by its row, tried again while the device is busy.
+// Uploads from this computer or phone: two files at a time, each acknowledged by its row, and retried while the device
+// is busy.
 "use strict";
 
 const AT_ONCE = 2, TRIES = 6, SHOWN = 200;
@@ -6,18 +7,18 @@ const SLICE = /\.(png|jpe?g|tiff?|dcm)$/i, NO_SUFFIX = /(^[^.]+|\.\d+)$/;
 const form = document.getElementById("upload"), drop = document.getElementById("drop");
 const results = document.getElementById("results"), after = document.getElementById("after");
 const progress = document.getElementById("progress"), bar = progress.querySelector("progress");
-const told = progress.querySelector("span"), stop = document.getElementById("stop");
+const statusText = progress.querySelector("span"), stop = document.getElementById("stop");
 const limit = Number(form.dataset.most);
 const waiting = [];
 let total = 0, done = 0, failed = 0, running = 0, stopped = false;
 
-function take(files, picked) {
-  const good = [...files].filter(file => picked || SLICE.test(file.name) || NO_SUFFIX.test(file.name))
+function enqueue(files, picked) {
+  const accepted = [...files].filter(file => picked || SLICE.test(file.name) || NO_SUFFIX.test(file.name))
     .filter(file => !file.name.startsWith("."));
-  if (!good.length) return edge.announce(told.textContent = edge.say("none"));
+  if (!accepted.length) return edge.announce(statusText.textContent = edge.say("none"));
   if (!running && !waiting.length) { total = done = failed = 0; stopped = false; }
-  for (const file of good) waiting.push(file);
-  total += good.length;
+  for (const file of accepted) waiting.push(file);
+  total += accepted.length;
   show();
   while (running < AT_ONCE && waiting.length) { running++; work(); }
 }
@@ -25,8 +26,8 @@ function take(files, picked) {
 async function work() {
   while (waiting.length && !stopped) {
     const file = waiting.shift(), line = entry(file.name);
-    if (file.size > limit) settle(line, { error: edge.say("large", { size: limit / 1048576 }) });
-    else settle(line, await send(file, line));
+    if (file.size > limit) showResult(line, { error: edge.say("large", { size: limit / 1048576 }) });
+    else showResult(line, await send(file, line));
     show();
   }
   running--;
@@ -40,13 +41,13 @@ async function send(file, line) {
       body.append("files", file, file.name);
       const answer = await fetch("/upload", { method: "POST", body, headers: { "X-CSRF-Token": edge.csrf, Accept: "application/json" } });
       if (answer.status === 401) { location.reload(); return { error: "" }; }
-      const said = await answer.json();
-      if (answer.status !== 503 || attempt === TRIES) return said.files ? said.files[0] : said;
+      const result = await answer.json();
+      if (answer.status !== 503 || attempt === TRIES) return result.files ? result.files[0] : result;
     } catch {
       if (attempt === TRIES) return { error: edge.say("gone") };
       line.querySelector(".end").textContent = edge.say("lost");
     }
-    await new Promise(go => setTimeout(go, 500 * 2 ** attempt * (0.75 + Math.random() / 2)));
+    await new Promise(resolve => setTimeout(resolve, 500 * 2 ** attempt * (0.75 + Math.random() / 2)));
     if (stopped) return { error: edge.say("stopped") };
   }
 }
@@ -61,22 +62,22 @@ function entry(name) {
   return line;
 }
 
-function settle(line, said) {
+function showResult(line, result) {
   const end = line.querySelector(".end");
-  if (said.error !== undefined) {
+  if (result.error !== undefined) {
     failed++;
     end.classList.add("bad");
-    end.textContent = said.error;
+    end.textContent = result.error;
     return;
   }
   done++;
   const link = document.createElement("a"), badge = document.createElement("span");
-  link.href = said.url;
-  badge.className = `badge ${said.decision}`;
-  badge.append(mark(said.decision), said.word + (said.decision === "rejected" ? "" : ` ${said.chance}`));
-  end.replaceChildren(...(said.new ? [] : [`${edge.say("again")} `]), badge);
+  link.href = result.url;
+  badge.className = `badge ${result.decision}`;
+  badge.append(mark(result.decision), result.word + (result.decision === "rejected" ? "" : ` ${result.chance}`));
+  end.replaceChildren(...(result.new ? [] : [`${edge.say("again")} `]), badge);
   link.append(...line.childNodes);
-  if (said.reason) link.title = said.reason;
+  if (result.reason) link.title = result.reason;
   line.replaceChildren(link);
 }
 
@@ -93,10 +94,10 @@ function show(ending = false) {
   progress.hidden = false;
   bar.max = total; bar.value = done + failed;
   const text = edge.say(ending ? "finished" : "progress", { done, total });
-  told.textContent = failed ? `${text} ${edge.say("failed", { n: failed })}` : text;
+  statusText.textContent = failed ? `${text} ${edge.say("failed", { n: failed })}` : text;
   stop.hidden = ending;
-  // Not each one: a screen reader would never come to an end.
-  if (ending || (done + failed) % Math.max(1, Math.round(total / 5)) === 0) edge.announce(told.textContent);
+  // Announce about five steps only, so that a screen reader can finish each message.
+  if (ending || (done + failed) % Math.max(1, Math.round(total / 5)) === 0) edge.announce(statusText.textContent);
 }
 
 function finish() {
@@ -108,32 +109,32 @@ function finish() {
 stop.addEventListener("click", () => { stopped = true; });
 addEventListener("beforeunload", event => { if (running) event.preventDefault(); });
 const files = document.getElementById("files"), folder = document.getElementById("folder");
-files.addEventListener("change", () => { take(files.files, true); files.value = ""; });
-folder.addEventListener("change", () => { take(folder.files, false); folder.value = ""; });
+files.addEventListener("change", () => { enqueue(files.files, true); files.value = ""; });
+folder.addEventListener("change", () => { enqueue(folder.files, false); folder.value = ""; });
 document.getElementById("pick-folder").hidden = !("webkitdirectory" in folder) || matchMedia("(max-width: 42rem)").matches;
 
-// The whole page takes what is dropped, folders with what is in them.
+// Files and folders may be dropped anywhere on the page; a folder is uploaded with all files below it.
 addEventListener("dragover", event => { event.preventDefault(); drop.classList.add("over"); });
 addEventListener("dragleave", event => { if (!event.relatedTarget) drop.classList.remove("over"); });
 addEventListener("drop", async event => {
   event.preventDefault();
   drop.classList.remove("over");
   const entries = [...event.dataTransfer.items].map(item => item.webkitGetAsEntry?.()).filter(Boolean);
-  if (!entries.some(one => one.isDirectory)) return take(event.dataTransfer.files, true);
-  take((await Promise.all(entries.map(walk))).flat(), false);
+  if (!entries.some(entry => entry.isDirectory)) return enqueue(event.dataTransfer.files, true);
+  enqueue((await Promise.all(entries.map(walk))).flat(), false);
 });
 
 async function walk(entry) {
-  if (entry.isFile) return [await new Promise((good, bad) => entry.file(good, bad))];
-  const reader = entry.createReader(), found = [];
+  if (entry.isFile) return [await new Promise((resolve, reject) => entry.file(resolve, reject))];
+  const reader = entry.createReader(), files = [];
   for (;;) {
-    const some = await new Promise((good, bad) => reader.readEntries(good, bad));
-    if (!some.length) return found;
-    for (const one of some) found.push(...await walk(one));
+    const batch = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+    if (!batch.length) return files;
+    for (const child of batch) files.push(...await walk(child));
   }
 }
 
-// A folder of the device, which the device reads itself.
+// Progress of a folder that the device reads itself.
 const reading = document.getElementById("reading");
 edge.listen(state => {
   if (!reading || !state.reading) return;

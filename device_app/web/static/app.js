@@ -1,4 +1,4 @@
-// Every page: the words, the token, news from the device, keys, the menu.
+// Code of every page: texts, CSRF token, live events, keyboard shortcuts, the menu.
 "use strict";
 
 const edge = {
@@ -9,25 +9,26 @@ const edge = {
     return this.words[key].replace(/\{(\w+)\}/g, (hole, name) => values[name] ?? hole);
   },
 
-  // For screen readers: what changes without being looked at.
+  // Announces a change to screen readers.
   announce(text) {
     const live = document.getElementById("live");
     if (live.textContent !== text) live.textContent = text;
   },
 
-  // News of the device: a stream, or, where there are too many, a question every few seconds.
-  listen(told) {
+  // Calls `update` with each new state of the device: from a stream of events, or by polling if there are too many
+  // streams.
+  listen(update) {
     let polling = 0;
     const ask = async () => {
       try {
         const answer = await fetch("/state", { headers: { Accept: "application/json" } });
         if (answer.status === 401) return location.reload();
-        if (answer.ok) told(await answer.json());
-      } catch { /* it will be asked again */ }
+        if (answer.ok) update(await answer.json());
+      } catch { /* The next poll tries again. */ }
     };
     const open = () => {
       const source = new EventSource("/events");
-      source.addEventListener("state", event => told(JSON.parse(event.data)));
+      source.addEventListener("state", event => update(JSON.parse(event.data)));
       source.addEventListener("open", () => { clearInterval(polling); polling = 0; ask(); });
       source.addEventListener("error", () => {
         if (!polling) polling = setInterval(ask, 4000);
@@ -40,8 +41,8 @@ const edge = {
 };
 
 document.documentElement.classList.add("scripted");
-for (const one of document.querySelectorAll(".needs-script")) one.hidden = false;
-for (const one of document.querySelectorAll(".no-script")) one.hidden = true;
+for (const element of document.querySelectorAll(".needs-script")) element.hidden = false;
+for (const element of document.querySelectorAll(".no-script")) element.hidden = true;
 
 const keys = document.getElementById("keys");
 const showKeys = document.getElementById("show-keys");
@@ -54,7 +55,7 @@ menu.addEventListener("keydown", event => {
   if (event.key === "Escape" && menu.open) { menu.open = false; menu.querySelector("summary").focus(); }
 });
 
-// One key, one thing; never while somebody writes.
+// Keyboard shortcuts; they are off while the user types.
 edge.keys = {
   "?": () => keys.showModal(),
   a: () => location.assign("/add"),
@@ -62,10 +63,10 @@ edge.keys = {
 };
 document.addEventListener("keydown", event => {
   if (event.ctrlKey || event.metaKey || event.altKey || keys.open) return;
-  const at = event.target;
-  const writing = at.matches("textarea, input:not([type=range], [type=radio], [type=file])");
-  const arrows = event.key.startsWith("Arrow") && at.matches("input");
-  if (writing || arrows) return;
-  const found = edge.keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];
-  if (found && found(event) !== false) event.preventDefault();
+  const target = event.target;
+  const typing = target.matches("textarea, input:not([type=range], [type=radio], [type=file])");
+  const arrows = event.key.startsWith("Arrow") && target.matches("input");
+  if (typing || arrows) return;
+  const action = edge.keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+  if (action && action(event) !== false) event.preventDefault();
 });

@@ -1,4 +1,4 @@
-// The worklist: keeps itself in order while results come in, without taking the focus away.
+// The worklist: refreshes its rows while results arrive, and keeps the focus where it is.
 "use strict";
 
 const rows = document.getElementById("rows");
@@ -17,18 +17,18 @@ async function refresh() {
       const fresh = document.createElement("template");
       fresh.innerHTML = await answer.text();
       merge(fresh.content);
-      await new Promise(done => setTimeout(done, 400));
+      await new Promise(resolve => setTimeout(resolve, 400));
     } while (again);
-  } catch { /* the device is away for a moment; the next news tries again */ } finally { busy = false; }
+  } catch { /* The device did not answer; the next event tries again. */ } finally { busy = false; }
 }
 
-// Rows that have not changed stay the same elements, so that a focused one stays focused.
+// Unchanged rows keep their elements, so that a focused row stays focused.
 function merge(fresh) {
   const kept = new Map();
   for (const row of rows.querySelectorAll(".row")) kept.set(row.dataset.version, row);
   for (const row of fresh.querySelectorAll(".row")) {
-    const own = kept.get(row.dataset.version);
-    if (own) row.replaceWith(own);
+    const unchanged = kept.get(row.dataset.version);
+    if (unchanged) row.replaceWith(unchanged);
   }
   const focused = rows.contains(document.activeElement) ? document.activeElement : null;
   const address = focused && focused.getAttribute("href");

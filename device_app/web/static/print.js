@@ -1,4 +1,4 @@
-// The summary: a button and a key for the browser's own print dialogue.
+// The summary: a button and a key that open the print dialogue of the browser.
 "use strict";
 
 const button = document.getElementById("print");

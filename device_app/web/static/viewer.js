@@ -1,10 +1,10 @@
-// One slice: grey levels on a canvas, the heat map over it, keys.
+// One slice: grey levels on a canvas, the heat map as a layer above it, keyboard shortcuts.
 "use strict";
 
 const picture = document.getElementById("slice"), canvas = document.getElementById("canvas");
 const layer = document.getElementById("layer"), slider = document.getElementById("opacity");
 
-// Of the 8-bit picture: from where black, to where white.
+// Grey levels of the 8-bit picture that are shown as black and as white.
 const WINDOWS = { as_is: [0, 255], lung: [0, 128], dense: [112, 255], inverted: [255, 0] };
 let original = null;
 
@@ -37,7 +37,7 @@ function fade(value) {
   if (!slider) return;
   slider.value = Math.min(Math.max(value, 0), 100);
   layer.style.opacity = slider.value / 100;
-  document.getElementById("opacity-told").textContent = `${slider.value} %`;
+  document.getElementById("opacity-value").textContent = `${slider.value} %`;
   slider.setAttribute("aria-valuetext", `${slider.value} %`);
 }
 if (slider) {
@@ -61,6 +61,6 @@ edge.keys.Escape = go("up");
 edge.keys.p = () => document.getElementById("to-print").click();
 edge.keys.g = () => document.getElementById("agree").focus();
 
-// The strip begins where this slice is.
+// Scroll the strip to this slice.
 const here = document.querySelector(".strip [aria-current]");
 if (here) here.parentElement.scrollLeft = here.offsetLeft - here.parentElement.clientWidth / 2;

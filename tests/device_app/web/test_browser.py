@@ -121,7 +121,7 @@ def test_from_files_to_a_signed_summary(
     served = start(serve)
     page, beside = open_page(served), open_page(served)
     page.goto(served.url)
-    assert "Nothing here yet" in page.inner_text("main")
+    assert "The worklist is empty" in page.inner_text("main")
     beside.goto(served.url)
 
     # Upload and progress.
@@ -129,7 +129,7 @@ def test_from_files_to_a_signed_summary(
     page.set_input_files("#files", [str(path) for path in study])
     page.wait_for_selector("#results li a")
     page.wait_for_selector("#after:not([hidden])")
-    assert f"{len(study)} of {len(study)} judged. Done." in page.inner_text("#progress")
+    assert f"{len(study)} of {len(study)} slices judged. Finished." in page.inner_text("#progress")
     assert page.locator("#results li a").count() == len(study)
     assert page.inner_text("#live") == page.inner_text("#progress span")
     shoot(page, "serve-add")
@@ -160,7 +160,7 @@ def test_from_files_to_a_signed_summary(
     page.keyboard.press("h")
     assert layer.evaluate("image => image.style.opacity") == "0"
     page.keyboard.press("h")
-    assert page.inner_text("#opacity-told") == "30 %"
+    assert page.inner_text("#opacity-value") == "30 %"
     page.locator("#opacity").fill("65")
     page.locator("#opacity").evaluate("slider => slider.blur()")
     shoot(page, "serve-slice")
@@ -219,7 +219,7 @@ def test_from_files_to_a_signed_summary(
     page.wait_for_selector("html[lang='pt-BR']")
     assert "Somente para pesquisa" in page.inner_text(".top")
     page.locator(".row.rejected:has-text('half.png') a").click()
-    assert "arquivo incompleto" in page.inner_text(".verdict")
+    assert "arquivo truncado" in page.inner_text(".verdict")
     for name in ("model", "device"):
         page.goto(served.url + name)
         shoot(page, f"serve-{name}-pt", full_page=True)
@@ -238,7 +238,7 @@ def test_a_photograph_is_not_judged(
     assert "Not judged" in page.inner_text("#results")
     page.click("#results a")
     page.wait_for_selector(".verdict.rejected")
-    assert "Send it again as an axial chest CT slice" in page.inner_text(".verdict")
+    assert "Send this slice again as an axial chest CT slice" in page.inner_text(".verdict")
     assert page.locator("#layer").count() == 0
     shoot(page, "serve-photograph")
 
@@ -251,7 +251,7 @@ def test_a_phone_behind_a_pin(serve: Callable[..., Served], open_page: Callable[
     assert page.locator(".tabs").count() == 0
     page.fill("input[name=pin]", "111111")
     page.click("main button")
-    assert "That is not the PIN" in page.inner_text("[role=alert]")
+    assert "This PIN is wrong" in page.inner_text("[role=alert]")
     shoot(page, "serve-pin-phone")
     page.fill("input[name=pin]", PIN)
     page.click("main button")

@@ -80,7 +80,10 @@ def test_an_unknown_language_is_english() -> None:
 @pytest.mark.parametrize(
     ("said", "translated"),
     [
-        ("uncertain at the 95% level: have it read, or test", "incerto no nível de 95%: peça a leitura ou um teste"),
+        (
+            "uncertain at the 95% level: have it read, or test",
+            "indeterminado no nível de 95%: solicite a leitura ou um exame",
+        ),
         (
             "20 x 20 px; too small for a CT slice (at least 32)",
             "20 x 20 px; pequeno demais para um corte de TC (no mínimo 32)",
