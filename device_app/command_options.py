@@ -1,4 +1,4 @@
-"""The options that several commands of the device share."""
+"""The options and colours that several commands of the device share."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from edge_ct.shipped_models import shipped_models
 
 from .paths import DEFAULT_STATE
 
+DECISION_COLOURS = {"positive": "red", "refer": "yellow", "negative": "green", "rejected": "magenta"}
 
-def _folder(context: click.Context, parameter: click.Parameter, value: Path) -> Path:
+
+def _expand_home(context: click.Context, parameter: click.Parameter, value: Path) -> Path:
     return value.expanduser()
 
 
@@ -20,19 +22,33 @@ state_option = click.option(
     type=click.Path(path_type=Path, file_okay=False),
     default=DEFAULT_STATE,
     show_default=True,
-    callback=_folder,
-    help="The folder of worklist and device key.",
+    callback=_expand_home,
+    help="Folder of the worklist and of the device key.",
 )
 
 
 def model_help() -> str:
-    """What there is for --model."""
+    """Return the help of `--model`, which names the shipped bundles."""
     names = [f"{name}{'' if number else ' (the default)'}" for number, name in enumerate(shipped_models())]
-    there = f"or a shipped one: {', '.join(names)}" if names else "no model is shipped with this version"
-    return f"The bundle to use: a file; {there}."
+    shipped = f"the name of a shipped one: {', '.join(names)}" if names else "required: no bundle is shipped"
+    return f"The bundle to use: a file, or {shipped}."
 
 
 model_option = click.option("--model", metavar="BUNDLE", help=model_help())
 keep_days_option = click.option(
-    "--keep-days", type=click.IntRange(1), help="Delete stored results that are older, once a day."
+    "--keep-days",
+    type=click.IntRange(1),
+    help="Once a day, delete stored results that are older than this number of days.",
+)
+threads_option = click.option(
+    "--threads",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Number of threads of each interpreter.",
+)
+workers_option = click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    help="Number of slices judged at the same time.  [default: the number of processors / --threads]",
 )

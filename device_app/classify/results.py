@@ -86,10 +86,12 @@ def classify(
         if heatmaps:
             from ..heatmaps import heatmap
 
-            heatmap.write(found, heat, heatmaps)
+            heatmap.write_heatmap(found, heat, heatmaps)
         entry = None
         if recording:
-            entry = recording.worklist.entry(
+            from ..worklist.records import prepare_entry
+
+            entry = prepare_entry(
                 found,
                 classifier.bundle,
                 origin="classify",

@@ -14,7 +14,7 @@ from edge_ct.errors import EdgeCTError, InputRejected
 
 from ..judging import dicom_objects, series
 from ..judging.series import JudgedFrame, SeriesResult
-from ..worklist.records import Entry
+from ..worklist.records import Entry, prepare_entry
 from ..worklist.worklist import Worklist
 from .receive.spool import Arrival, Spool
 from .series_clock import OpenSeries, SeriesClock
@@ -108,7 +108,7 @@ class SeriesJudge:
     def _entry(self, frame: JudgedFrame) -> Entry:
         assert frame.judgement is not None
         attributes = frame.attributes
-        entry = self._worklist.entry(
+        entry = prepare_entry(
             frame.judgement,
             self._bundle,
             origin=ORIGIN,
@@ -116,4 +116,4 @@ class SeriesJudge:
             key=f"dicom {attributes.key}",
             series=attributes.series,
         )
-        return replace(entry, patient=attributes.patient or None) if self._show_identity else entry
+        return replace(entry, show_identity=self._show_identity)

@@ -1,4 +1,7 @@
-"""PNGs of what a row keeps: thumbnail, heat map as a transparent layer, slice with the map over it."""
+"""Pictures for the web page, as PNG: the thumbnail of a slice, its heat map as a transparent layer, and both together.
+
+The argument `png` of each function is the grey slice that the worklist stores.
+"""
 
 from __future__ import annotations
 
@@ -7,47 +10,39 @@ import numpy as np
 
 from edge_ct.errors import EdgeCTError
 
-from . import heatmap
-from .heatmap import Heat
+from .heatmap import Heat, blend_heat, colour_heat, encode_png
 
-THUMB = 128
-_LAYER = 512
+THUMBNAIL_SIDE = 128
+_LAYER_SIDE = 512
 
 
-def thumb(png: bytes) -> bytes:
-    """The slice in a square of 128 px, on black."""
-    grey = _grey(png)
-    scale = THUMB / max(grey.shape)
+def draw_thumbnail(png: bytes) -> bytes:
+    """Draw the slice in a square of 128 px, on black."""
+    grey = _decode(png)
+    scale = THUMBNAIL_SIDE / max(grey.shape)
     width, height = (max(1, round(side * scale)) for side in grey.shape[::-1])
-    canvas = np.zeros((THUMB, THUMB), np.uint8)
-    top, left = (THUMB - height) // 2, (THUMB - width) // 2
+    canvas = np.zeros((THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.uint8)
+    top, left = (THUMBNAIL_SIDE - height) // 2, (THUMBNAIL_SIDE - width) // 2
     small = cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA)
     canvas[top : top + height, left : left + width] = small
-    return _png(canvas)
+    return encode_png(canvas, "thumbnail")
 
 
-def layer(png: bytes, heat: Heat) -> bytes:
-    """Evidence as colours whose opacity grows with it, in the slice's proportions; at most 512 px a side."""
-    height, width = _grey(png).shape
-    scale = min(1.0, _LAYER / max(height, width))
-    colours, cover = heatmap.colour(heat, max(1, round(width * scale)), max(1, round(height * scale)))
-    return _png(np.dstack([colours, (255 * cover).astype(np.uint8)]))
+def draw_layer(png: bytes, heat: Heat) -> bytes:
+    """Draw a heat map alone, in the proportions of its slice and at most 512 px a side; its opacity grows with it."""
+    height, width = _decode(png).shape
+    scale = min(1.0, _LAYER_SIDE / max(height, width))
+    colours, opacity = colour_heat(heat, max(1, round(width * scale)), max(1, round(height * scale)))
+    return encode_png(np.dstack([colours, (255 * opacity).astype(np.uint8)]), "heat map")
 
 
-def overlay(png: bytes, heat: Heat) -> bytes:
-    """Slice and map in one picture, for print."""
-    return _png(heatmap.blend(cv2.cvtColor(_grey(png), cv2.COLOR_GRAY2BGR), heat))
+def draw_overlay(png: bytes, heat: Heat) -> bytes:
+    """Draw the slice with its heat map over it, for print."""
+    return encode_png(blend_heat(cv2.cvtColor(_decode(png), cv2.COLOR_GRAY2BGR), heat), "heat map")
 
 
-def _grey(png: bytes) -> np.ndarray:
+def _decode(png: bytes) -> np.ndarray:
     grey = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_GRAYSCALE)
     if grey is None:
-        raise EdgeCTError("a picture of the worklist is damaged; edge-ct worklist verify tells more")
+        raise EdgeCTError("a picture in the worklist is damaged; check the worklist with: edge-ct worklist verify")
     return grey
-
-
-def _png(image: np.ndarray) -> bytes:
-    encoded, content = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
-    if not encoded:
-        raise EdgeCTError("a picture cannot be encoded")
-    return content.tobytes()

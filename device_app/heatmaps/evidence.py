@@ -1,30 +1,40 @@
-"""What a decision rests on: the class map, at no extra cost, or occlusion where the graph has none."""
+"""The evidence behind a decision: from the class map at no extra cost, or by occlusion if the graph has none."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from edge_ct.classifier import Classifier, Judgement
-from edge_ct.network_analysis.occlusion import occlusion_map as evidence_of_patches
+from edge_ct.network_analysis.occlusion import occlusion_map
 
-from .heatmap import Heat, of_class_map
+from .heatmap import Heat, class_map_heat
 
 
 def heat_of(judgement: Judgement, classifier: Classifier, budget: float = 2.0) -> Heat | None:
-    """The heat map of a judgement; None for a slice that was not judged.
+    """Return the heat map of a judgement.
 
-    budget: seconds that occlusion may take.
+    Args:
+        judgement: The judgement.
+        classifier: The classifier that made it.
+        budget: Maximum time in seconds for occlusion.
+
+    Returns:
+        The heat map; None for a rejected slice.
     """
     if judgement.slice is None or judgement.outputs is None or judgement.result.decision == "rejected":
         return None
-    class_map = judgement.outputs.class_map
-    if class_map is not None:
-        return of_class_map(class_map, classifier.manifest)
-    return occlusion(classifier, judgement.slice.pixels, budget)
+    heat = class_map_heat(judgement, classifier.manifest)
+    return heat if heat is not None else occlusion_heat(classifier, judgement.slice.pixels, budget)
 
 
-def occlusion(classifier: Classifier, pixels: np.ndarray, budget: float = 2.0) -> Heat:
-    """What the calibrated log-odds lose with each patch. pixels: uint8 [h, w]."""
+def occlusion_heat(classifier: Classifier, pixels: np.ndarray, budget: float = 2.0) -> Heat:
+    """Return the calibrated log-odds that are lost when each patch of a slice is blurred.
+
+    Args:
+        classifier: The classifier.
+        pixels: uint8 [h, w].
+        budget: Maximum time in seconds.
+    """
     calibration = classifier.manifest.calibration
 
     def log_odds(images: np.ndarray) -> np.ndarray:
@@ -32,4 +42,4 @@ def occlusion(classifier: Classifier, pixels: np.ndarray, budget: float = 2.0) -
         odds = calibration.slope * (logits[:, 1] - logits[:, 0]) + calibration.intercept
         return np.where(np.isfinite(odds), odds, 0.0)
 
-    return Heat(evidence_of_patches(log_odds, classifier.manifest.preprocess(pixels), budget), "occlusion")
+    return Heat(occlusion_map(log_odds, classifier.manifest.preprocess(pixels), budget), "occlusion")

@@ -1,4 +1,4 @@
-"""A heat map over its slice: where the network found evidence for COVID-19, beside the slice itself, with a legend."""
+"""Heat maps: where the network found evidence for COVID-19, drawn over the slice, with a legend."""
 
 from __future__ import annotations
 
@@ -15,24 +15,29 @@ from edge_ct.manifest import Calibration, Manifest
 from edge_ct.network_analysis.receptive_field import Centres, enlarge_map
 from edge_ct.system.files import write_bytes
 
-# Local evidence in log-odds; the same range for every slice, so that two pictures can be compared.
+# Local evidence in log-odds that gets the strongest colour. It is the same for all slices, so pictures can be compared.
 FULL_SCALE = 6.0
 _SIDE, _MARGIN, _LEGEND, _LEGEND_WIDTH, _BAR = 512, 8, 56, 144, 128
 _OPACITY = 0.65
-_COLOURS = cv2.COLORMAP_CIVIDIS  # readable by the colour-blind and in greyscale print
+_COLOURS = cv2.COLORMAP_CIVIDIS  # readable by colour-blind people and in greyscale print
+# A file name has at most 255 bytes; this leaves room for the hash and the ending.
+_MAX_NAME_BYTES = 200
 
 
 _METHODS = {
-    "class map": "by the network's own class map",
-    "occlusion": "by occlusion: what is lost where a patch is blurred",
+    "class map": "from the class map of the network",
+    "occlusion": "from occlusion: log-odds lost when a patch is blurred",
 }
 
 
 @dataclass(frozen=True, eq=False)
 class Heat:
-    """What a decision rests on. evidence: float32 [h, w], calibrated log-odds; method: `class map` or `occlusion`.
+    """The evidence that a decision rests on.
 
-    centres: where its rows and columns look.
+    Attributes:
+        evidence: float32 [h, w], calibrated log-odds of COVID-19.
+        method: `class map` or `occlusion`.
+        centres: Centres of the receptive fields of its rows and columns; None if they were not measured.
     """
 
     evidence: np.ndarray
@@ -40,8 +45,8 @@ class Heat:
     centres: Centres = None
 
 
-class Answer(Protocol):
-    """A result, or a row of the worklist."""
+class DecidedSlice(Protocol):
+    """A `Result`, or a row of the worklist."""
 
     @property
     def decision(self) -> str: ...
@@ -50,87 +55,128 @@ class Answer(Protocol):
     def probability(self) -> float | None: ...
 
 
-def evidence(class_map: np.ndarray, calibration: Calibration) -> np.ndarray:
-    """Calibrated log-odds of each cell, float32 [h, w]; their mean is the slice's."""
+def calibrated_log_odds(class_map: np.ndarray, calibration: Calibration) -> np.ndarray:
+    """Return the calibrated log-odds of each cell; their mean is the log-odds of the slice.
+
+    Args:
+        class_map: float32 [h, w, 2].
+        calibration: The calibration of the bundle.
+
+    Returns:
+        float32 [h, w].
+    """
     return np.asarray(calibration.slope * (class_map[:, :, 1] - class_map[:, :, 0]) + calibration.intercept)
 
 
-def of_class_map(class_map: np.ndarray, manifest: Manifest) -> Heat:
-    """The heat map of a bundle's own class map, float32 [h, w, 2]."""
-    return Heat(evidence(class_map, manifest.calibration), "class map", manifest.map_centres)
+def heat_of_class_map(class_map: np.ndarray, manifest: Manifest) -> Heat:
+    """Return the heat map that a class map, float32 [h, w, 2], gives."""
+    return Heat(calibrated_log_odds(class_map, manifest.calibration), "class map", manifest.map_centres)
+
+
+def class_map_heat(judgement: Judgement, manifest: Manifest) -> Heat | None:
+    """Return the heat map of a judgement; None if the slice was rejected or the graph has no class map."""
+    if judgement.outputs is None or judgement.outputs.class_map is None:
+        return None
+    return heat_of_class_map(judgement.outputs.class_map, manifest)
 
 
 def draw_heat(pixels: np.ndarray, heat: Heat, caption: str) -> np.ndarray:
-    """Slice and overlay side by side over a legend, BGR uint8 [h, w, 3]. pixels: uint8 [h, w]."""
+    """Draw a slice, and beside it the slice with its heat map, over a legend.
+
+    Args:
+        pixels: uint8 [h, w].
+        heat: The heat map.
+        caption: The last line of the legend.
+
+    Returns:
+        BGR uint8 [height, width, 3].
+    """
     scale = _SIDE / max(pixels.shape)
     width, height = (max(1, round(side * scale)) for side in pixels.shape[::-1])
     grey = cv2.cvtColor(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR), cv2.COLOR_GRAY2BGR)
-    overlay = blend(grey, heat)
-    across = max(2 * width + 3 * _MARGIN, _LEGEND_WIDTH)
-    canvas = np.full((height + _LEGEND + 2 * _MARGIN, across, 3), 255, np.uint8)
+    overlay = blend_heat(grey, heat)
+    total_width = max(2 * width + 3 * _MARGIN, _LEGEND_WIDTH)
+    canvas = np.full((height + _LEGEND + 2 * _MARGIN, total_width, 3), 255, np.uint8)
     canvas[_MARGIN : _MARGIN + height, _MARGIN : _MARGIN + width] = grey
     canvas[_MARGIN : _MARGIN + height, 2 * _MARGIN + width : 2 * (_MARGIN + width)] = overlay
-    _legend(canvas, height + 2 * _MARGIN, heat.method, caption)
+    _draw_legend(canvas, height + 2 * _MARGIN, heat.method, caption)
     return canvas
 
 
-def colour(heat: Heat, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
-    """Evidence as colours, BGR uint8 [height, width, 3], and how much they cover, float32 [height, width], 0 to 1."""
-    shown = enlarge_map(np.nan_to_num(heat.evidence), height, width, heat.centres)
-    strength = np.clip(shown / FULL_SCALE, 0, 1)
+def colour_heat(heat: Heat, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+    """Enlarge a heat map and turn it into colours.
+
+    Args:
+        heat: The heat map.
+        width: Width of the picture in pixels.
+        height: Height of the picture in pixels.
+
+    Returns:
+        The colours, BGR uint8 [height, width, 3], and their opacity, float32 [height, width], 0 to 1.
+    """
+    enlarged = enlarge_map(np.nan_to_num(heat.evidence), height, width, heat.centres)
+    strength = np.clip(enlarged / FULL_SCALE, 0, 1)
     return cv2.applyColorMap((strength * 255).astype(np.uint8), _COLOURS), np.sqrt(strength)
 
 
-def blend(slice_: np.ndarray, heat: Heat) -> np.ndarray:
-    """A map over its slice, both BGR uint8 [h, w, 3]."""
-    colours, cover = colour(heat, slice_.shape[1], slice_.shape[0])
-    opacity = np.float32(_OPACITY) * cover
-    return np.asarray(cv2.blendLinear(slice_, colours, 1 - opacity, opacity))
+def blend_heat(picture: np.ndarray, heat: Heat) -> np.ndarray:
+    """Draw a heat map over a slice; both are BGR uint8 [h, w, 3]."""
+    colours, opacity = colour_heat(heat, picture.shape[1], picture.shape[0])
+    opacity = np.float32(_OPACITY) * opacity
+    return np.asarray(cv2.blendLinear(picture, colours, 1 - opacity, opacity))
 
 
-def write(judgement: Judgement, heat: Heat | None, folder: Path) -> Path | None:
-    """Write the picture of a judged slice and its heat map to `folder`; None, and nothing written, for a rejected one
-    and where there is no heat map.
+def write_heatmap(judgement: Judgement, heat: Heat | None, folder: Path) -> Path | None:
+    """Write the picture of a judged slice and its heat map to a folder.
 
-    Named after the file and the first digits of its pixels' SHA-256, so that equal names do not collide.
+    The file is named after the slice and the first digits of its pixels' SHA-256, so that files of equal name in
+    different folders do not collide.
+
+    Returns:
+        The path; None, and nothing is written, if the slice was rejected or has no heat map.
     """
     result = judgement.result
     if judgement.slice is None or heat is None or result.decision == "rejected":
         return None
     picture = draw_heat(judgement.slice.pixels, heat, caption(result))
     name = Path(result.source).stem.strip("<>.") or "slice"
-    # A file name has at most 255 bytes.
-    name = name.encode()[:200].decode(errors="ignore")
+    name = name.encode()[:_MAX_NAME_BYTES].decode(errors="ignore")
     path = folder / f"{name}-{judgement.slice.sha256[:8]}.png"
-    write_bytes(path, encode(picture, str(path)))
+    write_bytes(path, encode_png(picture, str(path)))
     return path
 
 
-def caption(result: Answer) -> str:
-    """What is written below a picture."""
-    p = "" if result.probability is None else f", P(COVID-19) = {result.probability:.2f}"
-    return f"{result.decision}{p}. Research use only."
+def caption(decided: DecidedSlice) -> str:
+    """Return the line of text below a picture: the decision, the probability and the notice."""
+    p = "" if decided.probability is None else f", P(COVID-19) = {decided.probability:.2f}"
+    return f"{decided.decision}{p}. Research use only."
 
 
-def encode(picture: np.ndarray, name: str) -> bytes:
-    """A picture as PNG."""
-    encoded, content = cv2.imencode(".png", picture)
+def encode_png(picture: np.ndarray, source: str) -> bytes:
+    """Encode a picture as PNG, at the compression level that is fast on a small device.
+
+    Args:
+        picture: Grey uint8 [h, w], BGR [h, w, 3] or BGRA [h, w, 4].
+        source: The name of the picture, for errors.
+    """
+    encoded, content = cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 1])
     if not encoded:
-        raise EdgeCTError(f"{name}: cannot be encoded")
+        raise EdgeCTError(f"{source}: the picture cannot be encoded as PNG")
     return content.tobytes()
 
 
-def _legend(canvas: np.ndarray, top: int, method: str, caption: str) -> None:
+def _draw_legend(canvas: np.ndarray, top: int, method: str, caption: str) -> None:
     ramp = np.linspace(0, 255, _BAR).astype(np.uint8)[np.newaxis].repeat(12, axis=0)
     canvas[top + 2 : top + 14, _MARGIN : _MARGIN + _BAR] = cv2.applyColorMap(ramp, _COLOURS)
-    for share in (0, 0.5, 1):
-        x = _MARGIN + round(share * (_BAR - 1))
+    for position in (0, 0.5, 1):
+        x = _MARGIN + round(position * (_BAR - 1))
         canvas[top + 14 : top + 17, x] = 0
-        _text(canvas, f"{share * FULL_SCALE:g}{'+' if share == 1 else ''}", (max(2, x - 4), top + 28), 0.35)
-    _text(canvas, "evidence for COVID-19, in log-odds,", (3 * _MARGIN + _BAR, top + 13))
-    _text(canvas, _METHODS.get(method, method), (3 * _MARGIN + _BAR, top + 28))
-    _text(canvas, caption, (_MARGIN, top + 47))
+        tick = f"{position * FULL_SCALE:g}{'+' if position == 1 else ''}"
+        _draw_text(canvas, tick, (max(2, x - 4), top + 28), 0.35)
+    _draw_text(canvas, "evidence for COVID-19, in log-odds,", (3 * _MARGIN + _BAR, top + 13))
+    _draw_text(canvas, _METHODS.get(method, method), (3 * _MARGIN + _BAR, top + 28))
+    _draw_text(canvas, caption, (_MARGIN, top + 47))
 
 
-def _text(canvas: np.ndarray, text: str, origin: tuple[int, int], size: float = 0.45) -> None:
+def _draw_text(canvas: np.ndarray, text: str, origin: tuple[int, int], size: float = 0.45) -> None:
     cv2.putText(canvas, text, origin, cv2.FONT_HERSHEY_SIMPLEX, size, (0, 0, 0), 1, cv2.LINE_AA)

@@ -1,13 +1,14 @@
-"""A hot folder: files are judged once they are complete, and remembered across restarts; nothing in it is touched.
+"""A watched folder: each file is judged once, when it is complete, and remembered across restarts.
 
-It asks the folder every few seconds, because USB sticks and network shares send no events. A file is complete when its
-size and time of change have stayed the same for `settle` seconds, by this process's own clock: those of sticks and
-shares are often wrong. One that cannot be read may be a copy that stalled, so it is asked again before it is a rejected
-row. The folder may vanish and come back.
+Nothing in the folder is moved or changed. The folder is polled, because USB sticks and network shares send no events. A
+file is complete when its size and modification time have not changed for `settle` seconds of this process's clock; the
+clocks of sticks and shares are often wrong. A file that cannot be read may be a copy that has stalled, so it is tried
+again for some time before it becomes a rejected row. The folder may disappear and come back.
 """
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,12 +22,12 @@ from edge_ct.errors import StorageFull
 from ..judging.judge import SliceJudgement
 from ..judging.pool import Judges, judge_each
 from ..judging.sources import Source
-from ..worklist.records import Added, Entry
-from ..worklist.worklist import Worklist, fingerprint
+from ..worklist.records import Added, Entry, prepare_entry
+from ..worklist.worklist import Worklist
 
 SETTLE = 3.0
 INTERVAL = 2.0
-# How much longer an empty or unreadable file is given.
+# An empty or unreadable file is given this many times the settling time.
 PATIENCE = 5
 _FULL_PAUSE = 30.0
 _DAY = 86400.0
@@ -34,7 +35,7 @@ _DAY = 86400.0
 
 @dataclass(eq=False)
 class _Tracked:
-    """A file that is not judged yet: as it was last seen, and since when it has been so."""
+    """A file that is not judged yet: its size and modification time, and since when they have not changed."""
 
     size: int
     modified_ns: int
@@ -43,18 +44,15 @@ class _Tracked:
 
 @dataclass(frozen=True, eq=False)
 class _Prepared:
-    """A judgement ready to be stored; entry: None where its file changed meanwhile, or may yet be completed.
-
-    seen: the file's fingerprint.
-    """
+    """A judgement on its way to the worklist; `entry` is None if its file has changed or may still be completed."""
 
     path: Path
-    seen: bytes
+    fingerprint: bytes
     entry: Entry | None
 
 
 class Watch:
-    """One folder, one worklist. `scan` looks once; `run` goes on until told to stop."""
+    """Watches one folder for one worklist: `scan` looks once, `run` repeats it until it is told to stop."""
 
     def __init__(
         self,
@@ -65,42 +63,65 @@ class Watch:
         say: Callable[[str], None] = lambda line: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """say: takes lines for people. clock: seconds."""
+        """Begin to watch.
+
+        Args:
+            folder: The folder; it need not exist yet.
+            worklist: Where results are stored.
+            judges: The classifiers.
+            settle: Seconds for which a complete file has not changed.
+            say: Takes messages for the user.
+            clock: Returns the time in seconds.
+        """
         self.folder, self.settle = folder, settle
         self._worklist, self._judges = worklist, judges
         self._say, self._clock = say, clock
         self._tracked: dict[Path, _Tracked] = {}
         self._known: dict[Path, bytes] = {}
-        self._there = True
+        self._present = True
 
     @property
     def waiting(self) -> int:
-        """How many files are there and not judged yet."""
+        """Number of files in the folder that are not judged yet."""
         return len(self._tracked)
 
     def scan(self) -> Iterator[Added]:
-        """Look once, and judge what is complete. A row is on the disk before it is yielded. Raises `StorageFull`."""
-        ready = self._complete()
-        if not ready:
+        """Judge the files that are complete now.
+
+        Yields:
+            The rows, each when it is on the disk.
+
+        Raises:
+            StorageFull: There is no room in the worklist.
+        """
+        complete = self._complete_files()
+        if not complete:
             return
-        for batch in judge_each(self._judges, (Source(str(path)) for path in ready), self._prepare):
-            # Of an object of several frames all are stored, or none yet.
-            held = {own.path for own in batch if own.entry is None}
-            prepared = [own for own in batch if own.path not in held]
-            entries = [own.entry for own in prepared if own.entry is not None]
+        for batch in judge_each(self._judges, (Source(str(path)) for path in complete), self._prepare):
+            # The frames of one object are stored together: none of them if one is not ready.
+            postponed = {prepared.path for prepared in batch if prepared.entry is None}
+            ready = [prepared for prepared in batch if prepared.path not in postponed]
+            entries = [prepared.entry for prepared in ready if prepared.entry is not None]
             if not entries:
                 continue
-            for own, added in zip(prepared, self._worklist.add_all(entries), strict=True):
-                self._tracked.pop(own.path, None)
-                self._known[own.path] = own.seen
+            for prepared, added in zip(ready, self._worklist.add_all(entries), strict=True):
+                self._tracked.pop(prepared.path, None)
+                self._known[prepared.path] = prepared.fingerprint
                 yield added
 
     def run(
         self, stop: threading.Event, interval: float = INTERVAL, keep_days: int | None = None, once: bool = False
     ) -> Iterator[Added]:
-        """Scan every `interval` seconds until `stop` is set or, with `once`, until nothing waits.
+        """Scan again and again.
 
-        keep_days: delete results that are older, once a day.
+        Args:
+            stop: Ends the run when it is set.
+            interval: Seconds between two scans.
+            keep_days: Once a day, delete stored results that are older than this number of days.
+            once: End the run when no file waits.
+
+        Yields:
+            The rows, each when it is on the disk.
         """
         pruned = -_DAY
         while not stop.is_set():
@@ -116,71 +137,86 @@ class Watch:
             except StorageFull as error:
                 if once:
                     raise
-                # Nothing is acknowledged, so nothing is lost: the files are judged when there is room.
+                # Nothing is lost: the files are still in the folder, and are judged when there is room again.
                 self._say(f"{error}")
                 pause = max(interval, _FULL_PAUSE)
             if once and not self._tracked:
                 return
             stop.wait(pause)
 
-    def _complete(self) -> list[Path]:
-        """The files that have been as they are for long enough, in order of their paths."""
-        found = self._look()
-        if found is None:
-            # What comes back may be another stick, or the same one half written.
+    def _complete_files(self) -> list[Path]:
+        """Return the files that have not changed for long enough, in the order of their paths."""
+        paths = self._list_folder()
+        if paths is None:
+            # What comes back may be a different stick, or the same one with a copy that was interrupted.
             self._tracked.clear()
             self._known.clear()
             return []
-        now, ready, present = self._clock(), [], set()
-        for path in found:
-            try:
-                status = path.stat()
-            except OSError:
-                continue
-            present.add(path)
-            seen = fingerprint(str(path), status.st_size, status.st_mtime_ns)
-            if self._known.get(path) == seen:
-                continue
-            tracked = self._tracked.get(path)
-            if tracked is None and self._worklist.was_seen(seen) is not None:
-                self._known[path] = seen
-                continue
-            if tracked is None or (tracked.size, tracked.modified_ns) != (status.st_size, status.st_mtime_ns):
-                self._tracked[path] = _Tracked(status.st_size, status.st_mtime_ns, now)
-                continue
-            quiet = now - tracked.since
-            if quiet >= self.settle * (1 if status.st_size else PATIENCE):
-                ready.append(path)
-        for own in (self._tracked, self._known):
-            for path in own.keys() - present:
-                del own[path]
-        return ready
+        now = self._clock()
+        complete = [path for path in paths if self._is_complete(path, now)]
+        for remembered in (self._tracked, self._known):
+            for path in remembered.keys() - set(paths):
+                del remembered[path]
+        return complete
 
-    def _look(self) -> list[Path] | None:
+    def _is_complete(self, path: Path, now: float) -> bool:
+        """Return True if a file is new and complete; track it otherwise, if it is new."""
         try:
-            # An unmounted stick leaves no folder, or an empty one; both are nothing to do.
-            found = slices.find(self.folder) if self.folder.is_dir() else None
+            status = path.stat()
         except OSError:
-            found = None
-        if (found is not None) != self._there:
-            self._there = found is not None
-            self._say(f"{self.folder}: {'is back' if self._there else 'is gone; waiting for it'}")
-        return found
+            self._tracked.pop(path, None)
+            self._known.pop(path, None)
+            return False
+        size, modified_ns = status.st_size, status.st_mtime_ns
+        fingerprint = file_fingerprint(str(path), size, modified_ns)
+        if self._known.get(path) == fingerprint:
+            return False
+        tracked = self._tracked.get(path)
+        if tracked is None and self._worklist.result_of_file(fingerprint) is not None:
+            self._known[path] = fingerprint
+            return False
+        if tracked is None or (tracked.size, tracked.modified_ns) != (size, modified_ns):
+            self._tracked[path] = _Tracked(size, modified_ns, now)
+            return False
+        return now - tracked.since >= self.settle * (1 if size else PATIENCE)
 
-    def _prepare(self, found: SliceJudgement, classifier: Classifier) -> _Prepared:
-        """On a worker: what is stored."""
-        path = Path(found.file)
+    def _list_folder(self) -> list[Path] | None:
+        """Return the files in the folder; None if there is no folder."""
+        try:
+            # An unmounted stick leaves an empty folder or none at all; in neither case is there anything to judge.
+            paths = slices.find(self.folder) if self.folder.is_dir() else None
+        except OSError:
+            paths = None
+        if (paths is not None) != self._present:
+            self._present = paths is not None
+            self._say(f"{self.folder}: {'the folder is back' if self._present else 'no such folder; waiting for it'}")
+        return paths
+
+    def _prepare(self, judgement: SliceJudgement, classifier: Classifier) -> _Prepared:
+        """Prepare a judgement to be stored; called on a worker."""
+        path = Path(judgement.file)
         tracked = self._tracked[path]
         try:
             status = path.stat()
         except OSError:
             return _Prepared(path, b"", None)
-        seen = fingerprint(str(path), status.st_size, status.st_mtime_ns)
-        if (status.st_size, status.st_mtime_ns) != (tracked.size, tracked.modified_ns):
-            return _Prepared(path, seen, None)
-        if not found.readable and self._clock() - tracked.since < PATIENCE * self.settle:
-            return _Prepared(path, seen, None)
-        entry = self._worklist.entry(
-            found, classifier.bundle, origin="watch", patient=found.patient, key=found.key, seen=seen
+        size, modified_ns = status.st_size, status.st_mtime_ns
+        fingerprint = file_fingerprint(str(path), size, modified_ns)
+        changed = (size, modified_ns) != (tracked.size, tracked.modified_ns)
+        if changed or (not judgement.readable and self._clock() - tracked.since < PATIENCE * self.settle):
+            return _Prepared(path, fingerprint, None)
+        entry = prepare_entry(
+            judgement,
+            classifier.bundle,
+            origin="watch",
+            patient=judgement.patient,
+            key=judgement.key,
+            fingerprint=fingerprint,
         )
-        return _Prepared(path, seen, entry)
+        return _Prepared(path, fingerprint, entry)
+
+
+def file_fingerprint(path: str, size: int, modified_ns: int) -> bytes:
+    """Return 16 bytes that identify a state of a file: its path, its size in bytes and its modification time in ns."""
+    text = f"{size} {modified_ns} {path}".encode("utf-8", "surrogateescape")
+    return hashlib.sha256(text).digest()[:16]

@@ -131,11 +131,11 @@ class JudgingQueue(Generic[Stored]):
             pixels: uint8 [h, w].
             seconds: Time limit in seconds.
         """
-        from ..heatmaps.evidence import occlusion
+        from ..heatmaps.evidence import occlusion_heat
 
         with self._testing:
             self._tester = self._tester or Classifier(self._bundle)
-            return occlusion(self._tester, pixels, seconds)
+            return occlusion_heat(self._tester, pixels, seconds)
 
     def close(self, timeout: float) -> bool:
         """Accept nothing more and finish what is queued; return whether that took at most `timeout` seconds."""

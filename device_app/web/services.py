@@ -18,7 +18,7 @@ from edge_ct.classifier import Judgement
 from edge_ct.imaging.limits import MAX_BYTES
 
 from ..heatmaps.heatmap import Heat
-from ..worklist.records import Added, Row
+from ..worklist.records import Added, Row, prepare_entry
 from ..worklist.worklist import Worklist
 from .events import Events
 from .folders import FolderProgress, FolderReader, Folders
@@ -156,7 +156,7 @@ class Services:
         return done
 
     def _store(self, judgement: Judgement) -> Added:
-        return self.worklist.add(judgement, self.bundle, origin=ORIGIN)
+        return self.worklist.add(prepare_entry(judgement, self.bundle, origin=ORIGIN))
 
     def _submit_path(self, path: Path, name: str) -> Future[Added]:
         return self.queue.submit(name, lambda: slices.read_bytes(path, name), patience=60.0)

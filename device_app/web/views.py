@@ -141,11 +141,11 @@ def _draw(number: int, kind: str) -> bytes | None:
     if png is None or kind == "slice":
         return png
     if kind == "thumb":
-        return drawing.thumb(png)
+        return drawing.draw_thumbnail(png)
     heat = services.heat(_row(number), png)
     if heat is None:
         return None
-    return drawing.layer(png, heat) if kind == "layer" else drawing.overlay(png, heat)
+    return drawing.draw_layer(png, heat) if kind == "layer" else drawing.draw_overlay(png, heat)
 
 
 _REVIEW_BUTTONS: dict[str, tuple[Verdict, Label | None]] = {

@@ -1,10 +1,29 @@
-"""Stored results: one SQLite file.
+"""Stored results: one SQLite file. `from edge_ct.device_app.worklist import Worklist` opens it from Python.
 
 - `commands`     `edge-ct worklist`
-- `worklist`     results, reviews and retention
+- `worklist`     storing judgements, reviews and retention
+- `reader`       queries on what is stored
 - `database`     the file, its schema and its transactions
 - `records`      judgements as rows
 - `audit_trail`  the hash-chained audit trail
 - `queue`        work that survives restarts
-- `export`       CSV, JSON and FHIR
+- `export`       CSV, JSON, datasets and pictures
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .worklist import Worklist
+
+__all__ = ["Worklist"]
+
+
+def __getattr__(name: str) -> object:
+    """Import `Worklist` when it is asked for, so that importing this package stays cheap."""
+    if name == "Worklist":
+        from .worklist import Worklist
+
+        return Worklist
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,30 +9,30 @@ import click
 
 from edge_ct.decision import Decision
 from edge_ct.errors import EdgeCTError, WorklistDamaged
-from edge_ct.system.files import refuse_existing, write_text
 from edge_ct.system.progress import print_json
 
-from ..command_options import state_option
+from ..command_options import DECISION_COLOURS, state_option
 from .database import FILE
 from .records import Row
 from .worklist import Worklist
 
-_COLOURS = {"positive": "red", "refer": "yellow", "negative": "green", "rejected": "magenta"}
-_json_option = click.option("--json", "as_json", is_flag=True, help="JSON alone on standard output.")
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
 
 
-@click.group(short_help="Look at, review, export and verify stored results.")
+@click.group(short_help="List, review, export and verify stored results.")
 def worklist() -> None:
-    """Look at the results that classify, serve, watch and listen stored, most urgent first; review and export them."""
+    """List, review, export and verify the results that classify, serve, watch and listen have stored."""
 
 
-@worklist.command("list", short_help="Results, most urgent first.")
+@worklist.command("list", short_help="List results, most urgent first.")
 @state_option
-@click.option("--open", "only_open", is_flag=True, help="Only what nobody has reviewed.")
-@click.option("--decision", type=click.Choice(get_args(Decision)), help="Only results of this decision.")
-@click.option("--series", help="Only this series.")
-@click.option("--patient", metavar="KEY", help="Only this patient, by the pseudonymised key.")
-@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="At most so many.")
+@click.option("--open", "only_open", is_flag=True, help="List only results without a review.")
+@click.option("--decision", type=click.Choice(get_args(Decision)), help="List only results with this decision.")
+@click.option("--series", help="List only results of this series.")
+@click.option("--patient", metavar="KEY", help="List only results of this patient, given by the pseudonymised key.")
+@click.option(
+    "--limit", type=click.IntRange(1), default=100, show_default=True, help="Maximum number of results to list."
+)
 @_json_option
 def list_(
     state: Path,
@@ -43,7 +43,10 @@ def list_(
     limit: int,
     as_json: bool,
 ) -> None:
-    """List results: open ones first, positive by probability, refer, rejected, negative; then reviewed ones.
+    """List results in the order of review.
+
+    Open results come first: positive ones by falling probability, then refer, rejected and negative. Reviewed results
+    follow.
 
     \b
     Example:
@@ -60,14 +63,18 @@ def list_(
     click.echo(f"open: {shown}. Research use only: triage, not a diagnosis.", err=True)
 
 
-@worklist.command(short_help="One result with its reviews and its trail.")
+@worklist.command(short_help="Show one result with its reviews and audit entries.")
 @click.argument("number", type=int)
 @state_option
-@click.option("--picture", type=click.Path(path_type=Path, dir_okay=False), help="Write slice and heat map as PNG.")
-@click.option("--force", is_flag=True, help="Overwrite the picture.")
+@click.option(
+    "--picture",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the slice beside its heat map to this PNG file.",
+)
+@click.option("--force", is_flag=True, help="Overwrite the picture if it exists.")
 @_json_option
 def show(number: int, state: Path, picture: Path | None, force: bool, as_json: bool) -> None:
-    """Show one result: the model's answer, what people said of it, and the entries of the audit trail.
+    """Show one result: the model's answer, its reviews, and its entries in the audit trail.
 
     \b
     Example:
@@ -76,109 +83,118 @@ def show(number: int, state: Path, picture: Path | None, force: bool, as_json: b
     with _open(state) as stored:
         row, reviews, trail = stored.get(number), stored.reviews(number), stored.trail(number)
         if picture:
-            from . import pictures
+            from .export import write_picture
 
-            refuse_existing(picture, force)
-            pictures.write(stored, row, picture)
+            write_picture(stored, row, picture, force)
     if as_json:
         print_json({"result": row, "reviews": reviews, "trail": trail})
         return
     for name in Row.__struct_fields__[:-1]:
         value = getattr(row, name)
         click.echo(f"{name:<12} {'-' if value is None else value}")
-    for own in reviews:
-        click.echo(f"{'review':<12} {own.time} {own.reviewer}: {own.verdict}, {own.label or 'no label'}  {own.note}")
+    for review in reviews:
+        label = review.label or "no label"
+        click.echo(f"{'review':<12} {review.time} {review.reviewer}: {review.verdict}, {label}  {review.note}")
     for entry in trail:
         click.echo(f"{'trail':<12} {entry['seq']} {entry['time']} {entry['actor']}: {entry['action']}")
 
 
-@worklist.command(short_help="Sign a result off: agree, or override it.")
+@worklist.command("review", short_help="Review a result: agree, or override the decision.")
 @click.argument("number", type=int)
 @state_option
-@click.option("--reviewer", required=True, help="Who reviews.")
-@click.option("--agree", "verdict", flag_value="agree", help="The model is right.")
+@click.option("--reviewer", required=True, help="Name of the reviewer, stored with the review.")
+@click.option("--agree", "verdict", flag_value="agree", help="Agree with the model's decision.")
 @click.option(
-    "--override", "label", type=click.Choice(["positive", "negative", "unusable"]), help="It is not: this is."
+    "--override",
+    "label",
+    type=click.Choice(["positive", "negative", "unusable"]),
+    help="Override the model's decision with this label.",
 )
-@click.option("--note", default="", help="Why.")
-def review(number: int, state: Path, reviewer: str, verdict: Any, label: Any, note: str) -> None:
-    """Sign a result off. The model's answer stays; the review stands beside it, and the latest one counts.
+@click.option("--note", default="", help="A remark that is stored with the review.")
+def review_(number: int, state: Path, reviewer: str, verdict: Any, label: Any, note: str) -> None:
+    """Review a result. The model's answer is kept; the review is stored beside it, and the latest review counts.
 
     \b
     Example:
       edge-ct worklist review 17 --reviewer "Dr Lima" --override negative --note "motion artefact"
     """
     if (verdict is None) == (label is None):
-        raise click.UsageError("either --agree or --override LABEL")
+        raise click.UsageError("give either --agree or --override LABEL")
     with _open(state) as stored:
-        own = stored.review(number, reviewer, verdict or "override", label, note)
-    click.echo(f"{number}: {own.verdict}, {own.label or 'no label'}, {own.reviewer}, {own.time}")
+        review = stored.review(number, reviewer, verdict or "override", label, note)
+    click.echo(f"{number}: {review.verdict}, {review.label or 'no label'}, {review.reviewer}, {review.time}")
 
 
-@worklist.command(short_help="Write results, or labelled slices to train on.")
+@worklist.command("export", short_help="Export results, or labelled slices to train on.")
 @state_option
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The file, or the dataset's folder.")
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="The file to write; for a dataset, the folder."
+)
 @click.option(
     "--format",
     "kind",
     type=click.Choice(["csv", "json", "dataset"]),
     default="csv",
     show_default=True,
-    help="A table, or a folder of slices with the labels of their reviews.",
+    help="Write a table of results, or a dataset of slices with the labels of their reviews.",
 )
-@click.option("--reviewed", is_flag=True, help="Only reviewed results; a dataset holds no others anyway.")
-@click.option("--force", is_flag=True, help="Overwrite what is there.")
-def export(state: Path, out: Path, kind: str, reviewed: bool, force: bool) -> None:
-    """Write the worklist as CSV or JSON, or its reviewed slices as a dataset for `edge-ct train --from RUN --data OUT`.
+@click.option("--reviewed", is_flag=True, help="Export only reviewed results; a dataset never holds others.")
+@click.option("--force", is_flag=True, help="Overwrite the file, or the dataset, if it exists.")
+def export_(state: Path, out: Path, kind: str, reviewed: bool, force: bool) -> None:
+    """Export the worklist as CSV or JSON, or its labelled slices as a dataset.
+
+    `edge-ct train --from RUN --data OUT/slices.csv` continues the training of a run with such a dataset.
 
     \b
     Example:
       edge-ct worklist export --reviewed --format dataset --out reviewed/
       edge-ct train --from runs/mobilenetv2 --data reviewed/slices.csv --out runs/mobilenetv2-2
     """
-    from . import export as exporting
+    from . import export
 
     with _open(state) as stored:
         if kind == "dataset":
-            counts = exporting.write_dataset(stored, out, force)
-            said = ", ".join(f"{count} {name}" for name, count in counts.items())
-            click.echo(f"{out}: {said}; table: {out / exporting.TABLE}", err=True)
-            return
-        refuse_existing(out, force)
-        rows = stored.rows(state="reviewed" if reviewed else None, by="number")
-        write_text(out, exporting.to_csv(rows) if kind == "csv" else exporting.to_json(rows))
-        stored.note("export", "export", {"to": kind, "results": len(rows)})
-    click.echo(f"{out}: {len(rows)} results", err=True)
+            counts = export.write_dataset(stored, out, force)
+            classes = ", ".join(f"{count} {name}" for name, count in counts.items())
+            click.echo(f"{out}: {classes}; table: {out / export.TABLE}", err=True)
+        else:
+            count = export.write_table(stored, out, kind, "reviewed" if reviewed else None, force)
+            click.echo(f"{out}: {count} results", err=True)
 
 
-@worklist.command(short_help="Check the file, the audit chain and every row.")
+@worklist.command("verify", short_help="Verify the file, the audit trail and every result.")
 @state_option
-@click.option("--head", metavar="HASH", help="The hash of an entry that must be there, from an earlier verification.")
+@click.option(
+    "--head", metavar="HASH", help="Hash that an earlier verification printed; its entry must still be in the trail."
+)
 @_json_option
-def verify(state: Path, head: str | None, as_json: bool) -> None:
-    """Check that nothing was lost or changed; exit code 9, and the first bad entry named, where something was.
+def verify_(state: Path, head: str | None, as_json: bool) -> None:
+    """Verify that no result, review or audit entry was lost or changed.
+
+    Exit code 9 if there is a problem; the message names the first bad entry.
 
     \b
     Example:
       edge-ct worklist verify
     """
     with _open(state) as stored:
-        found = stored.verify(head)
+        verification = stored.verify(head)
     if as_json:
-        print_json(found)
-    if found.problem:
-        raise WorklistDamaged(f"{state}: {found.problem}")
+        print_json(verification)
+    if verification.problem:
+        raise WorklistDamaged(f"{state}: {verification.problem}")
     if not as_json:
-        click.echo(
-            f"good: {found.results} results, {found.reviews} reviews, {found.entries} entries, head {found.head}"
-        )
+        counts = f"{verification.results} results, {verification.reviews} reviews, {verification.entries} entries"
+        click.echo(f"good: {counts}, head {verification.head}")
 
 
-@worklist.command(short_help="Delete old results; the audit trail stays.")
+@worklist.command("prune", short_help="Delete old results; the audit trail is kept.")
 @state_option
-@click.option("--keep-days", type=click.IntRange(1), required=True, help="Results of so many days are kept.")
-def prune(state: Path, keep_days: int) -> None:
-    """Delete results, pictures and reviews older than so many days, and give the room back.
+@click.option(
+    "--keep-days", type=click.IntRange(1), required=True, help="Delete results that are older than this number of days."
+)
+def prune_(state: Path, keep_days: int) -> None:
+    """Delete old results with their pictures and reviews, and return the space to the file system.
 
     \b
     Example:
@@ -191,15 +207,18 @@ def prune(state: Path, keep_days: int) -> None:
 
 
 def _open(state: Path) -> Worklist:
-    """The worklist that is there: a mistyped folder must not look like an empty one."""
+    """Open the worklist if there is one: a mistyped folder must not look like an empty worklist."""
     if not (state / FILE).exists():
-        raise EdgeCTError(f"{state}: no worklist there; edge-ct classify --worklist, serve, watch and listen begin one")
+        raise EdgeCTError(
+            f"{state}: no worklist in this folder; name another with --state, or begin one with edge-ct classify "
+            "--worklist, serve, watch or listen"
+        )
     return Worklist(state)
 
 
 def _line(row: Row) -> str:
-    decision = click.style(f"{row.decision:<9}", fg=_COLOURS[row.decision], bold=row.state == "open")
+    decision = click.style(f"{row.decision:<9}", fg=DECISION_COLOURS[row.decision], bold=row.state == "open")
     p = "      " if row.probability is None else f"{row.probability:6.1%}"
-    said = f"  [{row.review.verdict}: {row.review.label or 'no label'}, {row.review.reviewer}]" if row.review else ""
+    review = f"  [{row.review.verdict}: {row.review.label or 'no label'}, {row.review.reviewer}]" if row.review else ""
     reason = f"  ({row.reason})" if row.reason else ""
-    return f"{row.id:>6}  {decision} {p}  {row.time[:16]}  {row.patient or '-':<16}  {row.source}{reason}{said}"
+    return f"{row.id:>6}  {decision} {p}  {row.time[:16]}  {row.patient or '-':<16}  {row.source}{reason}{review}"

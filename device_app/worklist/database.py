@@ -1,6 +1,7 @@
-"""The worklist's file: SQLite in WAL mode, synchronous=FULL, shared by several processes.
+"""The worklist's file: SQLite in WAL mode with synchronous=FULL, shared by several processes.
 
-What `writing` has left is on the disk: the commit waits for it. A write-ahead log needs a local file system.
+A commit waits for the disk, so what `Store.writing` wrote is durable when it ends. The write-ahead log needs a local
+file system.
 """
 
 from __future__ import annotations
@@ -16,32 +17,18 @@ from pathlib import Path
 
 from edge_ct.errors import EdgeCTError, StorageFull
 
+from .records import COLUMNS
+
 FILE = "worklist.sqlite"
 BUSY_SECONDS = 60.0
 MAX_BYTES = 8 << 30
 MIN_FREE = 256 << 20
 _VERSION = 1
 
-# The model's answer is never written again; what people say of it stands in `reviews`, beside it.
+# The model's answer is never changed; what reviewers say about it is kept beside it, in `reviews`.
 _SCHEMA = """
 CREATE TABLE results (
-  id INTEGER PRIMARY KEY AUTOINCREMENT,
-  identity TEXT NOT NULL UNIQUE,
-  time TEXT NOT NULL,
-  origin TEXT NOT NULL,
-  source TEXT NOT NULL,
-  sha256 TEXT,
-  patient TEXT,
-  study TEXT,
-  series TEXT,
-  instance TEXT,
-  decision TEXT NOT NULL CHECK (decision IN ('positive', 'refer', 'rejected', 'negative')),
-  urgency INTEGER NOT NULL,
-  probability REAL,
-  reason TEXT,
-  model TEXT NOT NULL,
-  bundle TEXT NOT NULL,
-  latency_ms REAL,
+{columns},
   state TEXT NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'reviewed')),
   review INTEGER REFERENCES reviews (id)
 );
@@ -53,7 +40,7 @@ CREATE INDEX results_by_time ON results (time);
 CREATE TABLE pictures (
   result INTEGER PRIMARY KEY REFERENCES results (id),
   png BLOB NOT NULL,
-  heat BLOB,  -- float32: its cells, row by row, and then where its rows and columns look, if that was measured
+  heat BLOB,  -- float32: the cells row by row, then the centres of rows and columns, if they were measured
   heat_rows INTEGER,
   heat_columns INTEGER,
   heat_method TEXT
@@ -96,32 +83,37 @@ CREATE TABLE queue (
 CREATE INDEX queue_by_turn ON queue (queue, state, next_try);
 CREATE INDEX queue_by_topic ON queue (queue, topic, state);
 CREATE TABLE notes (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TRIGGER answers_stay BEFORE UPDATE OF
-  id, identity, time, origin, source, sha256, patient, study, series, instance, decision, urgency, probability, reason,
-  model, bundle, latency_ms
-ON results BEGIN SELECT RAISE(ABORT, 'the answer of a model is never changed'); END;
+CREATE TRIGGER answers_stay BEFORE UPDATE OF {names}
+ON results BEGIN SELECT RAISE(ABORT, 'the answer of a model cannot be changed'); END;
 CREATE TRIGGER reviews_stay BEFORE UPDATE ON reviews
-BEGIN SELECT RAISE(ABORT, 'a review is never changed; add another'); END;
+BEGIN SELECT RAISE(ABORT, 'a review cannot be changed; add another one'); END;
 CREATE TRIGGER audit_stays BEFORE UPDATE ON audit
-BEGIN SELECT RAISE(ABORT, 'the audit trail is never changed'); END;
+BEGIN SELECT RAISE(ABORT, 'the audit trail cannot be changed'); END;
 CREATE TRIGGER audit_is_kept BEFORE DELETE ON audit
-BEGIN SELECT RAISE(ABORT, 'the audit trail is never shortened'); END;
+BEGIN SELECT RAISE(ABORT, 'the audit trail cannot be shortened'); END;
 CREATE TRIGGER audit_is_appended BEFORE INSERT ON audit
 WHEN NEW.seq IS NOT (SELECT coalesce(max(seq), 0) + 1 FROM audit)
-BEGIN SELECT RAISE(ABORT, 'the audit trail is written at its end alone'); END;
-"""
+BEGIN SELECT RAISE(ABORT, 'audit entries can only be appended'); END;
+""".format(columns=",\n".join(f"  {name} {kind}" for name, kind in COLUMNS.items()), names=", ".join(COLUMNS))
 
 
 class Store:
-    """One connection, which the threads of a process share in turn; other processes have their own.
-
-    max_bytes: of the file, free pages aside. min_free: bytes that must stay free on the disk.
-    """
+    """One connection, which the threads of a process take in turn; every other process has a connection of its own."""
 
     def __init__(
         self, folder: Path, max_bytes: int = MAX_BYTES, min_free: int = MIN_FREE, busy_seconds: float = BUSY_SECONDS
     ) -> None:
-        """Open the file in `folder`, or make both. Raises `EdgeCTError` where that cannot be."""
+        """Open the file in `folder`; make both if they do not exist.
+
+        Args:
+            folder: The folder of the worklist.
+            max_bytes: Maximum size of the file, without its free pages.
+            min_free: Number of bytes that must stay free on the disk.
+            busy_seconds: How long to wait for another process that holds the file.
+
+        Raises:
+            EdgeCTError: The file cannot be opened or made.
+        """
         self.folder, self.path = folder, folder / FILE
         self.max_bytes, self.min_free = max_bytes, min_free
         self._busy_seconds = busy_seconds
@@ -131,7 +123,7 @@ class Store:
             # SQLite gives its two companions the mode of this one.
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
         except OSError as error:
-            raise EdgeCTError(f"{folder}: the worklist cannot be kept there: {error.strerror or error}") from error
+            raise EdgeCTError(f"{folder}: the worklist cannot be stored there: {error.strerror or error}") from error
         with self._errors():
             self._connection = sqlite3.connect(
                 self.path, timeout=busy_seconds, isolation_level=None, check_same_thread=False
@@ -143,15 +135,16 @@ class Store:
                 raise
 
     def close(self) -> None:
-        """Close the connection; the last process to do so folds the log into the file."""
+        """Close the connection; the last process that does so merges the write-ahead log into the file."""
         with self._lock, suppress(sqlite3.Error):
             self._connection.close()
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """A transaction, alone among all processes; on the disk when it ends, undone where it raises.
+        """Open a transaction that excludes all other writers; it is durable when it ends, and undone if it raises.
 
-        Raises `StorageFull`, before or within, where there is no room.
+        Raises:
+            StorageFull: There is no room, when the transaction begins or later.
         """
         with self._lock, self._errors():
             self._connection.execute("BEGIN IMMEDIATE")
@@ -165,50 +158,54 @@ class Store:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """The connection, for statements that each see one state of the file."""
+        """Lend the connection for queries; each statement sees one consistent state of the file."""
         with self._lock, self._errors():
             yield self._connection
 
     def check_room(self, coming: int = 0) -> None:
-        """Raise `StorageFull` where `coming` bytes more would be too many, before anything is half stored."""
+        """Check that `coming` more bytes can be stored, before any of them is written.
+
+        Raises:
+            StorageFull: The worklist or the disk would be too full.
+        """
         with self.reading() as connection:
             used = self.used_bytes(connection)
         if used + coming > self.max_bytes:
             raise StorageFull(
-                f"{self.folder}: the worklist holds {used / 2**20:.0f} MiB and may hold {self.max_bytes / 2**20:.0f}; "
-                "edge-ct worklist prune --keep-days N makes room"
+                f"{self.folder}: the worklist has reached {used / 2**20:.0f} of {self.max_bytes / 2**20:.0f} MiB and "
+                "stores nothing more; delete old results with: edge-ct worklist prune --keep-days N"
             )
         try:
             free = shutil.disk_usage(self.folder).free
         except OSError as error:
-            raise EdgeCTError(f"{self.folder}: the worklist is gone: {error.strerror}") from error
-        # Twice: a page is in the log before it is in the file.
+            raise EdgeCTError(f"{self.folder}: the folder of the worklist has disappeared: {error.strerror}") from error
+        # Counted twice: a page is written to the log before it is written to the file.
         if free - 2 * coming < self.min_free:
             raise StorageFull(
-                f"{self.folder}: {free / 2**20:.0f} MiB free on the disk, {self.min_free / 2**20:.0f} are kept back; "
-                "nothing more is stored; free some, or edge-ct worklist prune --keep-days N"
+                f"{self.folder}: {free / 2**20:.0f} MiB free on the disk, {self.min_free / 2**20:.0f} must stay free; "
+                "nothing more is stored; delete files, or old results with: edge-ct worklist prune --keep-days N"
             )
 
     @staticmethod
     def used_bytes(connection: sqlite3.Connection) -> int:
-        """Size of the file's pages that hold something."""
+        """Return the size in bytes of the pages in use."""
         pages, free, size = (
             int(connection.execute(f"PRAGMA {name}").fetchone()[0])
             for name in ("page_count", "freelist_count", "page_size")
         )
         return (pages - free) * size
 
-    def give_back(self) -> None:
-        """Return free pages, and what the log holds, to the file system."""
+    def release_free_pages(self) -> None:
+        """Return free pages and the space of the log to the file system."""
         with self.reading() as connection:
-            # `execute` would take one step, which frees one page.
+            # `execute` would take a single step, which frees only one page.
             connection.executescript("PRAGMA incremental_vacuum;")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def _prepare(self) -> None:
         connection = self._connection
-        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # heeded by a new file alone
-        # Two processes that make a file at once can meet here, where SQLite does not wait by itself.
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # has an effect on a new file only
+        # If two processes make the file at the same time, this statement can fail at once: SQLite does not wait here.
         end = time.monotonic() + self._busy_seconds
         while True:
             try:
@@ -219,10 +216,12 @@ class Store:
                     raise
                 time.sleep(0.01)
         if mode != "wal":
-            raise EdgeCTError(f"{self.folder}: this file system has no write-ahead log; keep the worklist on another")
+            raise EdgeCTError(
+                f"{self.folder}: this file system does not support a write-ahead log; use a folder on a local disk"
+            )
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
-        connection.execute("PRAGMA secure_delete=ON")  # what retention takes away is gone
+        connection.execute("PRAGMA secure_delete=ON")  # so that pruned results cannot be recovered from the file
         connection.execute(f"PRAGMA journal_size_limit={16 << 20}")
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version == 0:
@@ -234,28 +233,30 @@ class Store:
                     connection.execute(f"PRAGMA user_version={_VERSION}")
                     version = _VERSION
         if version != _VERSION:
-            raise EdgeCTError(f"{self.path}: made by a newer edge-ct (schema {version}); update this one")
+            raise EdgeCTError(f"{self.path}: written by a newer version of edge-ct (schema {version}); update edge-ct")
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        """SQLite's exceptions as this project's."""
+        """Translate the exceptions of SQLite into those of edge-ct."""
         try:
             yield
         except sqlite3.Error as error:
             text = str(error)
             if "full" in text:
-                raise StorageFull(f"{self.folder}: no room for the worklist: {text}; nothing was stored") from error
+                raise StorageFull(f"{self.folder}: the disk is full: {text}; nothing was stored") from error
             if "locked" in text:
                 raise EdgeCTError(
-                    f"{self.path}: busy for {self._busy_seconds:.0f} s: another process holds the worklist"
+                    f"{self.path}: locked for {self._busy_seconds:.0f} s by another process; stop it, or try again"
                 ) from error
             if isinstance(error, sqlite3.DatabaseError) and ("malformed" in text or "not a database" in text):
-                raise EdgeCTError(f"{self.path}: damaged: {text}; keep a copy of it, then begin a new one") from error
+                raise EdgeCTError(
+                    f"{self.path}: damaged: {text}; move the folder away and keep it, then begin a new worklist"
+                ) from error
             raise EdgeCTError(f"{self.path}: {text}") from error
 
 
 def _statements(script: str) -> Iterator[str]:
-    """The statements of a script, one by one: `executescript` would commit before it begins."""
+    """Yield the statements of a script one by one: `executescript` would commit the open transaction."""
     statement = ""
     for line in script.splitlines(keepends=True):
         statement += line

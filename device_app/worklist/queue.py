@@ -1,7 +1,8 @@
-"""Queues in the worklist's file: work that must be done once and survive restarts (objects to judge, objects to send).
+"""Queues in the worklist's file, for work that must survive restarts: objects to judge and objects to send.
 
-An item is put once for each key, claimed for a while, and done, retried or given up. A worker that dies loses its claim
-when the lease ends, so an item is worked on at least once; its key lets the other side tell a second time.
+An item is put once for each key, claimed for a limited time, and then finished, retried or given up. A worker that dies
+loses its claim when the lease ends. Each item is therefore processed at least once; its key lets the receiver recognise
+a repetition.
 """
 
 from __future__ import annotations
@@ -15,11 +16,23 @@ import msgspec
 
 from .database import Store
 
+# Names of the queues: DICOM objects that were received, and DICOM objects that are to be sent.
+RECEIVED = "dicom-received"
+OUTGOING = "dicom-out"
+
 
 class Item(msgspec.Struct, frozen=True):
-    """One piece of work. key: stable, unique in its queue. topic: what it belongs to (a series, a target).
+    """One piece of work. Times are in seconds since 1970.
 
-    payload: JSON of the queue's own. times: seconds since 1970.
+    Attributes:
+        key: Unique within the queue, and the same after a restart.
+        topic: What the item belongs to: a series, or a target.
+        payload: JSON; its content is known to the user of the queue.
+        state: `waiting`, `done` or `failed`.
+        attempts: How often the item was claimed.
+        next_try: When the item may be claimed.
+        finished: When the item was done or given up; None while it waits.
+        error: Why the last attempt failed; None if it did not.
     """
 
     id: int
@@ -35,43 +48,56 @@ class Item(msgspec.Struct, frozen=True):
 
 
 class Topic(msgspec.Struct, frozen=True):
-    """A topic with waiting items: how many, and when the last one came, in seconds since 1970."""
+    """A topic with waiting items.
+
+    Attributes:
+        waiting: Number of waiting items.
+        last: When the latest item was put, in seconds since 1970.
+    """
 
     topic: str
     waiting: int
     last: float
 
 
-_COLUMNS = "id, key, topic, payload, state, attempts, created, next_try, finished, error"
+_COLUMNS = ", ".join(Item.__struct_fields__)
 
 
 class Queue:
-    """One queue, by name."""
+    """One queue of the worklist's file. The argument `now` of its methods is in seconds since 1970."""
 
     def __init__(self, store: Store, name: str) -> None:
         self._store, self.name = store, name
 
-    def put(self, key: str, payload: object, topic: str = "", now: float | None = None) -> bool:
-        """Add an item, on the disk when this returns; False where the key is there already. Raises `StorageFull`."""
-        self._store.check_room()
-        with self._store.writing() as connection:
-            return self.put_within(connection, key, payload, topic, now)
+    def put(self, key: str, payload: object, topic: str = "", now: float | None = None) -> Item | None:
+        """Add an item; it is on the disk when this returns.
 
-    def put_within(
-        self, connection: sqlite3.Connection, key: str, payload: object, topic: str = "", now: float | None = None
-    ) -> bool:
-        """As `put`, inside a transaction of the caller's."""
+        Returns:
+            The item; None if the queue already has an item with this key.
+
+        Raises:
+            StorageFull: There is no room for it.
+        """
+        self._store.check_room()
         moment = time.time() if now is None else now
-        added = connection.execute(
-            "INSERT OR IGNORE INTO queue (queue, key, topic, payload, created, next_try) VALUES (?, ?, ?, ?, ?, ?)",
-            (self.name, key, topic, msgspec.json.encode(payload).decode(), moment, moment),
-        )
-        return added.rowcount == 1
+        with self._store.writing() as connection:
+            inserted = connection.execute(
+                "INSERT OR IGNORE INTO queue (queue, key, topic, payload, created, next_try) VALUES (?, ?, ?, ?, ?, ?)",
+                (self.name, key, topic, msgspec.json.encode(payload).decode(), moment, moment),
+            )
+            return self._select(connection, "key = ?", (key,))[0] if inserted.rowcount == 1 else None
 
     def claim(
         self, limit: int = 1, lease: float = 60.0, topic: str | None = None, now: float | None = None
     ) -> list[Item]:
-        """Take up to `limit` items whose turn it is, the longest waiting first; nobody else gets them for `lease` s."""
+        """Claim items that are due, the longest waiting first.
+
+        Args:
+            limit: Maximum number of items.
+            lease: Seconds for which nobody else can claim them.
+            topic: Claim only items of this topic.
+            now: The current time.
+        """
         moment = time.time() if now is None else now
         with self._store.writing() as connection:
             items = self._select(
@@ -85,39 +111,31 @@ class Queue:
             )
         return items
 
-    def done(self, item: int, now: float | None = None) -> None:
-        """The work is finished."""
-        with self._store.writing() as connection:
-            self.done_within(connection, item, now)
-
-    @staticmethod
-    def done_within(connection: sqlite3.Connection, item: int, now: float | None = None) -> None:
-        """As `done`, inside a transaction of the caller's."""
-        moment = time.time() if now is None else now
-        connection.execute("UPDATE queue SET state = 'done', finished = ?, error = NULL WHERE id = ?", (moment, item))
-
     def finish(self, items: Sequence[int], now: float | None = None) -> None:
-        """All of these are finished, or none."""
+        """Mark items as done, by their ids: all of them or none."""
+        moment = time.time() if now is None else now
         with self._store.writing() as connection:
-            for item in items:
-                self.done_within(connection, item, now)
+            connection.executemany(
+                "UPDATE queue SET state = 'done', finished = ?, error = NULL WHERE id = ?",
+                [(moment, item) for item in items],
+            )
 
     def retry(self, item: int, error: str, after: float, now: float | None = None) -> None:
-        """It failed; its turn comes again `after` seconds from now."""
+        """Note that an attempt failed; the item is due again in `after` seconds."""
         moment = time.time() if now is None else now
         with self._store.writing() as connection:
             connection.execute("UPDATE queue SET next_try = ?, error = ? WHERE id = ?", (moment + after, error, item))
 
     def give_up(self, item: int, error: str, now: float | None = None) -> None:
-        """It failed for good; it stays, as failed, until retention or `again`."""
+        """Mark an item as failed; it is kept until retention deletes it or `retry_all` revives it."""
         moment = time.time() if now is None else now
         with self._store.writing() as connection:
             connection.execute(
                 "UPDATE queue SET state = 'failed', finished = ?, error = ? WHERE id = ?", (moment, error, item)
             )
 
-    def again(self, now: float | None = None) -> int:
-        """Let everything that failed for good, or waits for its next turn, be tried now. Returns how many."""
+    def retry_all(self, now: float | None = None) -> int:
+        """Make every item that failed, or waits for its next attempt, due at once; return their number."""
         moment = time.time() if now is None else now
         with self._store.writing() as connection:
             return connection.execute(
@@ -126,7 +144,7 @@ class Queue:
             ).rowcount
 
     def items(self, state: str | None = None, topic: str | None = None, limit: int = 1000) -> list[Item]:
-        """Items in the order they came."""
+        """Return items in the order in which they were put."""
         with self._store.reading() as connection:
             return self._select(
                 connection,
@@ -135,27 +153,27 @@ class Queue:
             )
 
     def get(self, key: str) -> Item | None:
-        """The item of a key."""
+        """Return the item with this key."""
         with self._store.reading() as connection:
             return next(iter(self._select(connection, "key = ?", (key,))), None)
 
     def topics(self) -> list[Topic]:
-        """Topics with waiting items, the one that has been quiet longest first."""
+        """Return the topics with waiting items, the one without a new item for longest first."""
         query = "SELECT topic, count(*), max(created) FROM queue WHERE queue = ? AND state = 'waiting' GROUP BY topic"
         with self._store.reading() as connection:
             return [Topic(*row) for row in connection.execute(f"{query} ORDER BY 3, 1", (self.name,))]
 
     def counts(self) -> dict[str, int]:
-        """How many items there are of each state."""
+        """Return the number of items in each state."""
         query = "SELECT state, count(*) FROM queue WHERE queue = ? GROUP BY state"
         with self._store.reading() as connection:
             return {"waiting": 0, "done": 0, "failed": 0, **dict(connection.execute(query, (self.name,)).fetchall())}
 
-    def _select(self, connection: sqlite3.Connection, where: str, values: Sequence[object]) -> list[Item]:
-        rows = connection.execute(f"SELECT {_COLUMNS} FROM queue WHERE queue = ? AND {where}", (self.name, *values))
-        return [_item(row) for row in rows.fetchall()]
+    def _select(self, connection: sqlite3.Connection, condition: str, values: Sequence[object]) -> list[Item]:
+        query = f"SELECT {_COLUMNS} FROM queue WHERE queue = ? AND {condition}"
+        return [_read_item(row) for row in connection.execute(query, (self.name, *values)).fetchall()]
 
 
-def _item(values: Sequence[Any]) -> Item:
-    found: Any = (*values[:3], msgspec.Raw(values[3].encode()), *values[4:])
-    return Item(*found)
+def _read_item(values: Sequence[Any]) -> Item:
+    fields: Any = (*values[:3], msgspec.Raw(values[3].encode()), *values[4:])
+    return Item(*fields)

@@ -1,37 +1,66 @@
-"""A worklist's rows: a judgement as it is stored, as it is read back, and in which order it is looked at."""
+"""What the worklist stores of a judgement, as it is written and as it is read back."""
 
 from __future__ import annotations
 
 import hashlib
 import math
+import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-import cv2
 import msgspec
 import numpy as np
 
 from edge_ct.bundle import Bundle
 from edge_ct.classifier import Judgement
 from edge_ct.decision import Decision
-from edge_ct.errors import EdgeCTError
 from edge_ct.imaging.exact_resize import block_mean
+from edge_ct.slices import Slice
 from edge_ct.system.files import printable
 
-from ..heatmaps.heatmap import Heat, of_class_map
+from ..heatmaps.heatmap import Heat, class_map_heat, encode_png
 
 Label = Literal["positive", "negative", "unusable"]
 Verdict = Literal["agree", "override"]
 State = Literal["open", "reviewed"]
 
-# Who is looked at first: a rejected slice is one that nobody has judged, so it comes before what was found negative.
+# Order of review. A rejected slice has been judged by nobody, so it comes before the negative ones.
 URGENCY: dict[Decision, int] = {"positive": 0, "refer": 1, "rejected": 2, "negative": 3}
-# Pictures of larger slices are halved until they fit; the hash stays that of the slice.
+# Larger slices are halved until they fit; the stored hash stays that of the slice itself.
 PICTURE_SIDE = 1024
+
+# The model's answer: the columns of table `results` that are written once and never changed, with their SQL types.
+# The schema, its trigger, the INSERT statement and the digests of the audit trail are made from this table.
+COLUMNS = {
+    "id": "INTEGER PRIMARY KEY AUTOINCREMENT",
+    "identity": "TEXT NOT NULL UNIQUE",
+    "time": "TEXT NOT NULL",
+    "origin": "TEXT NOT NULL",
+    "source": "TEXT NOT NULL",
+    "sha256": "TEXT",
+    "patient": "TEXT",
+    "study": "TEXT",
+    "series": "TEXT",
+    "instance": "TEXT",
+    "decision": "TEXT NOT NULL CHECK (decision IN ('positive', 'refer', 'rejected', 'negative'))",
+    "urgency": "INTEGER NOT NULL",
+    "probability": "REAL",
+    "reason": "TEXT",
+    "model": "TEXT NOT NULL",
+    "bundle": "TEXT NOT NULL",
+    "latency_ms": "REAL",
+}
 
 
 class Review(msgspec.Struct, frozen=True):
-    """What a person says of a result. label: what the slice shows; None where agreeing leaves that open (`refer`)."""
+    """What a reviewer says about a result.
+
+    Attributes:
+        result: Id of the result.
+        time: UTC.
+        label: What the slice shows; None if the reviewer agrees with `refer` or `rejected`, which name no class.
+    """
 
     id: int
     result: int
@@ -43,10 +72,17 @@ class Review(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One result. sha256: of the pixels, None where the file could not be read. patient: pseudonymised key.
+    """One stored result.
 
-    bundle: the bundle's SHA-256 seal. latency_ms: decoding, preprocessing and inference. time: UTC. origin: the command
-    that judged it. review: the latest one.
+    Attributes:
+        time: When the result was stored, UTC.
+        origin: The command that judged the slice.
+        sha256: Hash of the pixels; None if the file could not be read.
+        patient: Pseudonymised key.
+        probability: Calibrated P(positive); None for a rejected slice.
+        bundle: SHA-256 seal of the bundle.
+        latency_ms: Time of decoding, preprocessing and inference together.
+        review: The latest review; None while the result is open.
     """
 
     id: int
@@ -69,7 +105,11 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class Added(msgspec.Struct, frozen=True):
-    """A row that is on the disk; new: False where it was there already, the same slice judged by the same bundle."""
+    """A row that is on the disk.
+
+    Attributes:
+        new: False if the same bundle has judged the same slice before; `row` is then the earlier result.
+    """
 
     row: Row
     new: bool
@@ -77,10 +117,15 @@ class Added(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """A judgement ready to be stored: everything that takes time is done.
+    """A judgement that is ready to be stored: hashing and encoding are done.
 
-    identity: two entries with the same one are one result. patient: pseudonymised. png: the grey slice. seen: a
-    fingerprint of the file it came from. item: a queue's item that is done with it.
+    Attributes:
+        identity: Two entries with the same identity are one result.
+        patient: The patient's identifier in clear; the worklist stores its pseudonym.
+        png: The grey slice as PNG; None if the file could not be read.
+        heat: The heat map; None if there is none.
+        fingerprint: Fingerprint of the file that the slice came from, stored so that the file is not judged again.
+        show_identity: True if the worklist stores `patient` in clear.
     """
 
     identity: str
@@ -99,42 +144,49 @@ class Entry:
     latency_ms: float | None
     png: bytes | None
     heat: Heat | None
-    seen: bytes | None
-    item: int | None
+    fingerprint: bytes | None = None
+    show_identity: bool = False
 
     @property
     def size(self) -> int:
-        """Bytes that storing it takes, about."""
+        """Approximate number of bytes that the entry takes on the disk."""
         return 4096 + len(self.png or b"") + (self.heat.evidence.nbytes if self.heat else 0)
 
 
-def entry(
+def prepare_entry(
     judgement: Judgement,
     bundle: Bundle,
+    *,
     origin: str,
-    patient: str | None,
+    patient: str | None = None,
     key: str | None = None,
     series: str | None = None,
     heat: Heat | None = None,
-    seen: bytes | None = None,
-    item: int | None = None,
+    fingerprint: bytes | None = None,
 ) -> Entry:
-    """Prepare a judgement. patient: the pseudonym. Other arguments: `Worklist.add`."""
-    result, one = judgement.result, judgement.slice
-    ids = one.dicom if one else None
-    if heat is None and judgement.outputs is not None and judgement.outputs.class_map is not None:
-        heat = of_class_map(judgement.outputs.class_map, bundle.manifest)
-    spent = [own for own in (result.ms.decode, result.ms.preprocess, result.ms.inference) if own is not None]
-    seal = bundle.seal
-    # Equal pixels are one slice, unless DICOM says that they are two. A file that could not be read is nobody's twin.
-    unlike = key or (f"{one.sha256} {ids.instance if ids else ''}" if one else _random())
+    """Prepare a judgement to be stored. This hashes and encodes and needs no worklist, so a worker should do it.
+
+    Args:
+        judgement: The judgement.
+        bundle: The bundle that judged the slice.
+        origin: The command that judged the slice.
+        patient: The patient's identifier in clear. By default the PatientID of the DICOM object.
+        key: Two judgements of one bundle with the same key are one result. By default the hash of the pixels, together
+            with the instance UID of a DICOM object.
+        series: The series. By default that of the DICOM object.
+        heat: The heat map, for a bundle whose graph has no class map.
+        fingerprint: Fingerprint of the file, stored so that the file is not judged again.
+    """
+    result, slice_ = judgement.result, judgement.slice
+    ids = slice_.dicom if slice_ else None
+    times = [ms for ms in (result.ms.decode, result.ms.preprocess, result.ms.inference) if ms is not None]
     p = result.probability
     return Entry(
-        identity=hashlib.sha256(f"{seal} {unlike}".encode("utf-8", "backslashreplace")).hexdigest(),
+        identity=_identity(bundle, key or _default_key(slice_)),
         origin=origin,
         source=printable(result.source),
-        sha256=one.sha256 if one else None,
-        patient=patient,
+        sha256=slice_.sha256 if slice_ else None,
+        patient=patient or (ids.patient if ids else None),
         study=printable(ids.study) or None if ids else None,
         series=printable(series or result.series or "") or None,
         instance=printable(ids.instance) or None if ids else None,
@@ -142,27 +194,73 @@ def entry(
         probability=None if p is None or math.isnan(p) else float(p),
         reason=printable(result.reason) if result.reason else None,
         model=result.model,
-        bundle=seal,
-        latency_ms=sum(spent) if spent else None,
-        png=encode(one.pixels, result.source) if one else None,
-        heat=heat,
-        seen=seen,
-        item=item,
+        bundle=bundle.seal,
+        latency_ms=sum(times) if times else None,
+        png=encode_picture(slice_.pixels, result.source) if slice_ else None,
+        heat=heat or class_map_heat(judgement, bundle.manifest),
+        fingerprint=fingerprint,
     )
 
 
-def encode(pixels: np.ndarray, source: str, whole: bool = False) -> bytes:
-    """Grey uint8 [h, w] as PNG, lossless up to `PICTURE_SIDE`, or `whole`."""
+def _default_key(slice_: Slice | None) -> str:
+    """Return what identifies a slice: equal pixels are one slice, unless DICOM gives them different instance UIDs."""
+    if slice_ is None:  # An unreadable file never matches another one.
+        return secrets.token_hex(16)
+    return f"{slice_.sha256} {slice_.dicom.instance if slice_.dicom else ''}"
+
+
+def _identity(bundle: Bundle, key: str) -> str:
+    return hashlib.sha256(f"{bundle.seal} {key}".encode("utf-8", "backslashreplace")).hexdigest()
+
+
+def answer_values(entry: Entry, patient: str | None, time: str) -> dict[str, object]:
+    """Return the values of an entry's columns by name; `patient` is stored as it is, and SQLite assigns the id."""
+    assigned = {"id": None, "time": time, "patient": patient, "urgency": URGENCY[entry.decision]}
+    return {name: assigned[name] if name in assigned else getattr(entry, name) for name in COLUMNS}
+
+
+# SQL that selects what `read_row` reads.
+SELECT_ROWS = "SELECT {} FROM results r LEFT JOIN reviews v ON v.id = r.review".format(
+    ", ".join(
+        [f"r.{name}" for name in Row.__struct_fields__ if name != "review"]
+        + [f"v.{name}" for name in Review.__struct_fields__]
+    )
+)
+
+
+def read_row(values: Sequence[object]) -> Row:
+    """Return the row that `SELECT_ROWS` selected."""
+    columns = len(Row.__struct_fields__) - 1
+    review: Any = values[columns:]
+    fields: Any = (*values[:columns], Review(*review) if review[0] is not None else None)
+    return Row(*fields)
+
+
+def heat_values(heat: Heat) -> tuple[bytes, int, int, str]:
+    """Return a heat map as it is stored: float32 cells row by row, then the centres, if any; rows; columns; method."""
+    rows, columns = heat.evidence.shape
+    content = np.concatenate([heat.evidence.reshape(-1), heat.centres or ()]).astype(np.float32).tobytes()
+    return content, rows, columns, heat.method
+
+
+def read_heat(content: bytes, rows: int, columns: int, method: str) -> Heat:
+    """Return the heat map that `heat_values` described."""
+    values = np.frombuffer(content, np.float32)
+    evidence, centres = values[: rows * columns].reshape(rows, columns), values[rows * columns :]
+    return Heat(evidence, method, tuple(centres.tolist()) or None)
+
+
+def encode_picture(pixels: np.ndarray, source: str) -> bytes:
+    """Encode a slice for storage.
+
+    Args:
+        pixels: uint8 [h, w].
+        source: The name of the slice, for errors.
+
+    Returns:
+        A PNG file: lossless up to `PICTURE_SIDE`, halved until it fits beyond that.
+    """
     factor = 1
-    while not whole and max(pixels.shape) > factor * PICTURE_SIDE:
+    while max(pixels.shape) > factor * PICTURE_SIDE:
         factor *= 2
-    encoded, content = cv2.imencode(".png", block_mean(pixels, factor, factor), [cv2.IMWRITE_PNG_COMPRESSION, 1])
-    if not encoded:
-        raise EdgeCTError(f"{source}: cannot be encoded")
-    return content.tobytes()
-
-
-def _random() -> str:
-    import secrets
-
-    return secrets.token_hex(16)
+    return encode_png(block_mean(pixels, factor, factor), source)

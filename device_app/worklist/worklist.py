@@ -1,11 +1,13 @@
-"""The worklist: every result a row on the disk, what people say of it beside it, and a trail of both.
+"""The worklist: results on the disk, the reviews beside them, and an audit trail of both.
 
     with Worklist(folder) as worklist:
-        added = worklist.add(classifier.judge(path), classifier.bundle, origin="classify")
+        entry = prepare_entry(classifier.judge(path), classifier.bundle, origin="classify")
+        added = worklist.add(entry)
         worklist.rows(state="open")                    # most urgent first
         worklist.review(added.row.id, "Dr Lima", "override", "negative", "motion artefact")
 
-What `add` returns is on the disk: it may be acknowledged. Threads may share a `Worklist`; processes open their own.
+What `add` returns is on the disk, so the slice may be acknowledged to its sender. Threads may share a `Worklist`; each
+process opens its own.
 """
 
 from __future__ import annotations
@@ -16,47 +18,46 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
-import numpy as np
-
-from edge_ct.bundle import Bundle
-from edge_ct.classifier import Judgement
-from edge_ct.decision import Decision
-from edge_ct.errors import EdgeCTError, WorklistDamaged
+from edge_ct.errors import EdgeCTError
 from edge_ct.system.files import printable
 
 from ..heatmaps.heatmap import Heat
 from ..paths import DEFAULT_STATE
 from ..pseudonym import device_key, pseudonym
 from . import audit_trail
-from .audit_trail import Verification
 from .database import MAX_BYTES, MIN_FREE, Store
 from .queue import Queue
-from .records import URGENCY, Added, Entry, Label, Review, Row, State, Verdict, entry
+from .reader import WorklistReader, get_row
+from .records import Added, Entry, Label, Review, Verdict, answer_values, heat_values
 
-_ROW = (
-    "r.id, r.time, r.origin, r.source, r.sha256, r.patient, r.study, r.series, r.instance, r.decision, r.probability, "
-    "r.reason, r.model, r.bundle, r.latency_ms, r.state, "
-    "v.id, v.result, v.time, v.reviewer, v.verdict, v.label, v.note"
-)
-_FROM = "FROM results r LEFT JOIN reviews v ON v.id = r.review"
+_MAX_REVIEWER, _MAX_NOTE = 200, 10_000
 _PRUNED_AT_ONCE = 200
 
 
-class Worklist:
-    """The worklist of a folder."""
+class Worklist(WorklistReader):
+    """The worklist in one folder."""
 
     def __init__(
         self,
         folder: Path | str = DEFAULT_STATE,
         max_bytes: int = MAX_BYTES,
         min_free: int = MIN_FREE,
-        clock: Callable[[], str] = audit_trail.now,
+        clock: Callable[[], str] = audit_trail.utc_now,
     ) -> None:
-        """Open the worklist in `folder`, or begin one. clock: UTC, as `audit.now` writes it. Raises `EdgeCTError`."""
-        self.folder = Path(folder).expanduser()
-        self._store = Store(self.folder, max_bytes, min_free)
+        """Open the worklist in `folder`, or begin one.
+
+        Args:
+            folder: The folder of the worklist and of the device key.
+            max_bytes: Maximum size of the worklist.
+            min_free: Number of bytes that must stay free on the disk.
+            clock: Returns the time in UTC, as `audit_trail.utc_now` writes it.
+
+        Raises:
+            EdgeCTError: The worklist or the device key cannot be opened or made.
+        """
+        path = Path(folder).expanduser()
+        super().__init__(path, Store(path, max_bytes, min_free))
         self._clock = clock
         try:
             self._key = device_key(self.folder)
@@ -74,322 +75,151 @@ class Worklist:
         """Close the file."""
         self._store.close()
 
-    # Writing.
-
-    def entry(
-        self,
-        judgement: Judgement,
-        bundle: Bundle,
-        *,
-        origin: str,
-        patient: str | None = None,
-        key: str | None = None,
-        series: str | None = None,
-        heat: Heat | None = None,
-        seen: bytes | None = None,
-        item: int | None = None,
-    ) -> Entry:
-        """Prepare a judgement for `add_all`: hashing and encoding, which worker threads can do. Arguments: `add`."""
-        named = patient or (judgement.slice.dicom.patient if judgement.slice and judgement.slice.dicom else None)
-        return entry(judgement, bundle, origin, self.pseudonym(named), key, series, heat, seen, item)
-
-    def add(
-        self,
-        judgement: Judgement,
-        bundle: Bundle,
-        *,
-        origin: str,
-        patient: str | None = None,
-        key: str | None = None,
-        series: str | None = None,
-        heat: Heat | None = None,
-        seen: bytes | None = None,
-        item: int | None = None,
-    ) -> Added:
-        """Store a judgement of `bundle`; when this returns it is on the disk.
-
-        origin: the command that judged. patient: identifier in clear, stored as its pseudonym; by default what DICOM
-        says. key: two results of one bundle with the same key are one; by default the pixels' hash, with the instance
-        of a DICOM object. series: by default what DICOM says. heat: where the graph gives no class map. seen: the
-        `fingerprint` of the file, remembered with the row. item: of a queue, done with the row. Raises `StorageFull`.
-        """
-        prepared = self.entry(
-            judgement,
-            bundle,
-            origin=origin,
-            patient=patient,
-            key=key,
-            series=series,
-            heat=heat,
-            seen=seen,
-            item=item,
-        )
-        return self.add_all([prepared])[0]
+    def add(self, entry: Entry) -> Added:
+        """Store a prepared judgement; it is on the disk when this returns. Raises `StorageFull`."""
+        return self.add_all([entry])[0]
 
     def add_all(self, entries: Sequence[Entry]) -> list[Added]:
-        """Store several, all or none, for the price of one wait for the disk."""
-        self._store.check_room(sum(own.size for own in entries))
+        """Store several prepared judgements, all or none: they share one wait for the disk. Raises `StorageFull`."""
+        self._store.check_room(sum(entry.size for entry in entries))
         with self._store.writing() as connection:
             time = self._clock()
-            stored = [self._add(connection, own, time) for own in entries]
-            return [Added(_get(connection, number), new) for number, new in stored]
-
-    def _add(self, connection: sqlite3.Connection, own: Entry, time: str) -> tuple[int, bool]:
-        found = connection.execute("SELECT id FROM results WHERE identity = ?", (own.identity,)).fetchone()
-        if found:
-            number = int(found[0])
-            # The trail outlives retention, so it does not name the file.
-            detail: dict[str, object] = {"source": hashlib.sha256(own.source.encode()).hexdigest()[:16]}
-            audit_trail.append(connection, own.origin, "again", number, detail, time)
-        else:
-            number = int(
-                connection.execute(
-                    "INSERT INTO results (identity, time, origin, source, sha256, patient, study, series, instance, "
-                    "decision, urgency, probability, reason, model, bundle, latency_ms) "
-                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (
-                        own.identity, time, own.origin, own.source, own.sha256, own.patient, own.study, own.series,
-                        own.instance, own.decision, URGENCY[own.decision], own.probability, own.reason, own.model,
-                        own.bundle, own.latency_ms,
-                    ),
-                ).lastrowid
-                or 0
-            )  # fmt: skip
-            if own.png is not None:
-                connection.execute("INSERT INTO pictures (result, png) VALUES (?, ?)", (number, own.png))
-                if own.heat is not None:
-                    _set_heat(connection, number, own.heat)
-            detail = {"decision": own.decision, "digest": _digest(connection, "results", audit_trail.ANSWER, number)}
-            audit_trail.append(connection, own.origin, "add", number, detail, time)
-        if own.seen is not None:
-            connection.execute("INSERT OR REPLACE INTO seen VALUES (?, ?)", (own.seen, number))
-        if own.item is not None:
-            Queue.done_within(connection, own.item)
-        return number, not found
+            stored = [_store_entry(connection, entry, self._patient_key(entry), time) for entry in entries]
+            return [Added(get_row(connection, number), new) for number, new in stored]
 
     def review(
         self, result: int, reviewer: str, verdict: Verdict, label: Label | None = None, note: str = ""
     ) -> Review:
-        """Sign a result off: agree with the model, or override it with a label. The latest review counts.
+        """Review a result. The latest review of a result counts; earlier ones stay.
 
-        Agreeing with `positive` or `negative` is that label. Raises `EdgeCTError` for an unknown result, a reviewer
-        without a name, or an override that says nothing else.
+        Args:
+            result: Id of the result.
+            reviewer: Name of the reviewer.
+            verdict: `agree` with the model, or `override` its decision.
+            label: What the slice shows. Agreeing with `positive` or `negative` implies this label.
+            note: A remark.
+
+        Raises:
+            EdgeCTError: There is no such result, the reviewer has no name, or the label contradicts the verdict.
         """
         reviewer, note = printable(" ".join(reviewer.split())), printable(note.strip())
         if not reviewer:
-            raise EdgeCTError("a review needs the reviewer's name")
-        if len(reviewer) > 200 or len(note) > 10_000:
-            raise EdgeCTError("a reviewer's name has at most 200 characters, a note 10,000")
+            raise EdgeCTError("a review needs the name of the reviewer")
+        if len(reviewer) > _MAX_REVIEWER or len(note) > _MAX_NOTE:
+            raise EdgeCTError(f"a reviewer's name has at most {_MAX_REVIEWER} characters, a note at most {_MAX_NOTE:,}")
         with self._store.writing() as connection:
-            row = _get(connection, result)
-            own = row.decision if row.decision in ("positive", "negative") else None
-            if verdict == "agree" and label not in (None, own):
-                raise EdgeCTError(f"result {result} is {row.decision}: agreeing does not make it {label}; override it")
-            if verdict == "override" and label in (None, own):
-                raise EdgeCTError(f"result {result} is {row.decision}: an override needs another label than that")
-            if verdict == "agree":
-                label = own
+            row = get_row(connection, result)
+            implied = row.decision if row.decision in ("positive", "negative") else None
+            if verdict == "agree" and label not in (None, implied):
+                raise EdgeCTError(f"result {result} is {row.decision}: to label it {label}, override the decision")
+            if verdict == "override" and label in (None, implied):
+                raise EdgeCTError(f"result {result} is {row.decision}: an override needs a different label")
             time = self._clock()
+            given = (result, time, reviewer, verdict, implied if verdict == "agree" else label, note)
             number = connection.execute(
-                "INSERT INTO reviews (result, time, reviewer, verdict, label, note) VALUES (?, ?, ?, ?, ?, ?)",
-                (result, time, reviewer, verdict, label, note),
+                "INSERT INTO reviews (result, time, reviewer, verdict, label, note) VALUES (?, ?, ?, ?, ?, ?)", given
             ).lastrowid
             assert number is not None
             connection.execute("UPDATE results SET state = 'reviewed', review = ? WHERE id = ?", (number, result))
+            review = Review(number, *given)
             detail: dict[str, object] = {
                 "review": number,
                 "verdict": verdict,
-                "label": label,
-                "digest": _digest(connection, "reviews", audit_trail.REVIEW, number),
+                "label": review.label,
+                "digest": audit_trail.row_digest(connection, "reviews", audit_trail.REVIEW, number),
             }
             audit_trail.append(connection, reviewer, "review", result, detail, time)
-            return Review(number, result, time, reviewer, verdict, label, note)
+            return review
 
     def set_heat(self, result: int, heat: Heat) -> None:
-        """Keep a heat map that was made later, by occlusion."""
+        """Store a heat map that was made after the result was stored, by occlusion."""
         with self._store.writing() as connection:
-            _set_heat(connection, result, heat)
+            _store_heat(connection, result, heat)
 
     def note(self, actor: str, action: str, detail: Mapping[str, object]) -> None:
-        """Write something else into the audit trail: a start, a settings change, an export."""
+        """Append an entry about something else to the audit trail: a start, a change of settings, an export."""
         with self._store.writing() as connection:
             audit_trail.append(connection, actor, action, None, detail, self._clock())
 
     def prune(self, keep_days: int) -> int:
-        """Delete results, pictures and reviews older than `keep_days` days, and finished queue items; the trail stays.
+        """Delete old results with their pictures and reviews, and finished queue items; the audit trail stays.
 
-        Returns how many results. Whether somebody has looked at them makes no difference: retention is a promise to
-        patients.
+        Open results are deleted like reviewed ones: retention is a promise to patients.
+
+        Args:
+            keep_days: Results older than this number of days are deleted.
+
+        Returns:
+            The number of results deleted.
         """
         if keep_days < 1:
-            raise EdgeCTError("at least one day is kept")
-        moment = datetime.fromisoformat(self._clock().replace("Z", "+00:00")) - timedelta(days=keep_days)
-        before = moment.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+            raise EdgeCTError("results are kept for at least one day")
+        oldest = datetime.fromisoformat(self._clock().replace("Z", "+00:00")) - timedelta(days=keep_days)
         pruned = 0
         while True:
             with self._store.writing() as connection:
-                found = connection.execute(
-                    "SELECT id FROM results WHERE time < ? ORDER BY id LIMIT ?", (before, _PRUNED_AT_ONCE)
-                )
-                numbers = [int(row[0]) for row in found.fetchall()]
-                for statement in ("pictures WHERE result", "results WHERE id", "reviews WHERE result"):
-                    connection.executemany(f"DELETE FROM {statement} = ?", [(number,) for number in numbers])
-                if numbers:
-                    detail = {"before": before, "results": audit_trail.ranges(numbers)}
-                    audit_trail.append(connection, "prune", "prune", None, detail, self._clock())
-                connection.execute("DELETE FROM queue WHERE finished < ?", (moment.timestamp(),))
-            pruned += len(numbers)
-            if len(numbers) < _PRUNED_AT_ONCE:
+                numbers = _prune_some(connection, oldest, self._clock())
+            pruned += numbers
+            if numbers < _PRUNED_AT_ONCE:
                 break
-        self._store.give_back()
+        self._store.release_free_pages()
         return pruned
 
-    # Reading.
-
-    def get(self, result: int) -> Row:
-        """One row. Raises `EdgeCTError` where there is none of that number."""
-        with self._store.reading() as connection:
-            return _get(connection, result)
-
-    def rows(
-        self,
-        *,
-        state: State | None = None,
-        decision: Decision | None = None,
-        series: str | None = None,
-        patient: str | None = None,
-        after: int = 0,
-        by: str = "urgency",
-        limit: int | None = None,
-        offset: int = 0,
-    ) -> list[Row]:
-        """Rows, most urgent first: open ones, positive by probability, refer, rejected, negative; then reviewed ones.
-
-        patient: the pseudonym. after: only rows with a higher number. by: `urgency`, or `number`, the order they came.
-        """
-        if by not in ("urgency", "number"):
-            raise ValueError(f"rows by {by}")
-        wanted = {"state": state, "decision": decision, "series": series, "patient": patient}
-        terms = ["r.id > ?", *(f"r.{name} = ?" for name, value in wanted.items() if value is not None)]
-        values = [after, *(value for value in wanted.values() if value is not None)]
-        order = "r.state, r.urgency, r.probability DESC, r.id" if by == "urgency" else "r.id"
-        query = f"SELECT {_ROW} {_FROM} WHERE {' AND '.join(terms)} ORDER BY {order} LIMIT ? OFFSET ?"
-        with self._store.reading() as connection:
-            found = connection.execute(query, (*values, -1 if limit is None else limit, offset)).fetchall()
-        return [_row(row) for row in found]
-
-    def counts(self, state: State | None = None) -> dict[Decision, int]:
-        """How many rows there are of each decision."""
-        query = "SELECT decision, count(*) FROM results WHERE ? IS NULL OR state = ? GROUP BY decision"
-        with self._store.reading() as connection:
-            found = dict(connection.execute(query, (state, state)).fetchall())
-        return {decision: found.get(decision, 0) for decision in URGENCY}
-
-    def reviews(self, result: int) -> list[Review]:
-        """All reviews of a result, the oldest first."""
-        query = f"SELECT {', '.join(audit_trail.REVIEW)} FROM reviews WHERE result = ? ORDER BY id"
-        with self._store.reading() as connection:
-            return [Review(*row) for row in connection.execute(query, (result,))]
-
-    def picture(self, result: int) -> bytes | None:
-        """The grey slice of a result as PNG; None where the file could not be read."""
-        with self._store.reading() as connection:
-            found = connection.execute("SELECT png FROM pictures WHERE result = ?", (result,)).fetchone()
-        return bytes(found[0]) if found else None
-
-    def heat(self, result: int) -> Heat | None:
-        """What the decision rests on; None where nothing was kept."""
-        query = "SELECT heat, heat_rows, heat_columns, heat_method FROM pictures WHERE result = ? AND heat IS NOT NULL"
-        with self._store.reading() as connection:
-            found = connection.execute(query, (result,)).fetchone()
-        if not found:
-            return None
-        content, rows, columns, method = found
-        values = np.frombuffer(content, np.float32)
-        evidence, centres = values[: rows * columns].reshape(rows, columns), values[rows * columns :]
-        return Heat(evidence, method, tuple(centres.tolist()) or None)
-
-    def version(self) -> int:
-        """The number of the last audit entry: it grows with every change that any process makes."""
-        with self._store.reading() as connection:
-            return int(connection.execute("SELECT coalesce(max(seq), 0) FROM audit").fetchone()[0])
-
-    def trail(self, result: int | None = None, limit: int = 1000) -> list[dict[str, object]]:
-        """Entries of the audit trail, of one result or the last of all, the oldest first."""
-        query = (
-            "SELECT seq, time, actor, action, subject, detail FROM audit WHERE ? IS NULL OR subject = ? "
-            "ORDER BY seq DESC LIMIT ?"
-        )
-        names = ("seq", "time", "actor", "action", "result", "detail")
-        with self._store.reading() as connection:
-            found = connection.execute(query, (result, result, limit)).fetchall()
-        return [dict(zip(names, row, strict=True)) for row in reversed(found)]
-
-    def was_seen(self, fingerprint: bytes) -> int | None:
-        """The result of a file that was judged before; None for a new one."""
-        with self._store.reading() as connection:
-            found = connection.execute("SELECT result FROM seen WHERE fingerprint = ?", (fingerprint,)).fetchone()
-        return int(found[0]) if found else None
-
-    def verify(self, head: str | None = None) -> Verification:
-        """Check the file, the audit chain and every row. head: the hash of an entry that must be in the trail."""
-        with self._store.reading() as connection:
-            return audit_trail.verify(connection, head)
-
-    def check(self, head: str | None = None) -> Verification:
-        """As `verify`. Raises `WorklistDamaged` at the first thing that is wrong."""
-        found = self.verify(head)
-        if found.problem:
-            raise WorklistDamaged(f"{self._store.path}: {found.problem}")
-        return found
-
     def queue(self, name: str) -> Queue:
-        """A queue in the same file."""
+        """Return a queue in the same file."""
         return Queue(self._store, name)
 
-    def used_bytes(self) -> int:
-        """Size of what is kept."""
-        with self._store.reading() as connection:
-            return self._store.used_bytes(connection)
-
-    def check_room(self, coming: int = 0) -> None:
-        """Raise `StorageFull` where `coming` bytes more would be too many."""
-        self._store.check_room(coming)
-
     def pseudonym(self, patient: str | None) -> str | None:
-        """The key under which a patient's identifier is stored."""
+        """Return the key under which a patient's identifier is stored."""
         return pseudonym(self._key, patient)
 
-
-def fingerprint(path: str, size: int, modified_ns: int) -> bytes:
-    """Of a file by its path, size in bytes and time of change: what a watched folder's memory goes by."""
-    text = f"{size} {modified_ns} {path}".encode("utf-8", "surrogateescape")
-    return hashlib.sha256(text).digest()[:16]
+    def _patient_key(self, entry: Entry) -> str | None:
+        """Return what is stored as the patient of an entry."""
+        return printable(entry.patient or "") or None if entry.show_identity else self.pseudonym(entry.patient)
 
 
-def _get(connection: sqlite3.Connection, result: int) -> Row:
-    found = connection.execute(f"SELECT {_ROW} {_FROM} WHERE r.id = ?", (result,)).fetchone()
-    if not found:
-        raise EdgeCTError(f"no result {result} in the worklist")
-    return _row(found)
+def _store_entry(connection: sqlite3.Connection, entry: Entry, patient: str | None, time: str) -> tuple[int, bool]:
+    """Store an entry, or note its repetition; return the id of the result, and True if it is new."""
+    known = connection.execute("SELECT id FROM results WHERE identity = ?", (entry.identity,)).fetchone()
+    if known:
+        number = int(known[0])
+        # The trail is kept longer than the results, so it must not name the file.
+        detail: dict[str, object] = {"source": hashlib.sha256(entry.source.encode()).hexdigest()[:16]}
+        audit_trail.append(connection, entry.origin, "again", number, detail, time)
+    else:
+        values = answer_values(entry, patient, time)
+        placeholders = ", ".join(f":{name}" for name in values)
+        statement = f"INSERT INTO results ({', '.join(values)}) VALUES ({placeholders})"
+        number = int(connection.execute(statement, values).lastrowid or 0)
+        if entry.png is not None:
+            connection.execute("INSERT INTO pictures (result, png) VALUES (?, ?)", (number, entry.png))
+            if entry.heat is not None:
+                _store_heat(connection, number, entry.heat)
+        digest = audit_trail.row_digest(connection, "results", audit_trail.ANSWER, number)
+        audit_trail.append(
+            connection, entry.origin, "add", number, {"decision": entry.decision, "digest": digest}, time
+        )
+    if entry.fingerprint is not None:
+        connection.execute("INSERT OR REPLACE INTO seen VALUES (?, ?)", (entry.fingerprint, number))
+    return number, not known
 
 
-def _row(values: Sequence[object]) -> Row:
-    review: Any = values[16:]
-    found: Any = (*values[:16], Review(*review) if review[0] is not None else None)
-    return Row(*found)
-
-
-def _digest(connection: sqlite3.Connection, table: str, columns: Sequence[str], number: int) -> str:
-    return audit_trail.digest(
-        connection.execute(f"SELECT {', '.join(columns)} FROM {table} WHERE id = ?", (number,)).fetchone()
-    )
-
-
-def _set_heat(connection: sqlite3.Connection, result: int, heat: Heat) -> None:
-    rows, columns = heat.evidence.shape
-    content = np.concatenate([heat.evidence.reshape(-1), heat.centres or ()]).astype(np.float32).tobytes()
+def _store_heat(connection: sqlite3.Connection, result: int, heat: Heat) -> None:
     connection.execute(
         "UPDATE pictures SET heat = ?, heat_rows = ?, heat_columns = ?, heat_method = ? WHERE result = ?",
-        (content, rows, columns, heat.method, result),
+        (*heat_values(heat), result),
     )
+
+
+def _prune_some(connection: sqlite3.Connection, oldest: datetime, time: str) -> int:
+    """Delete some of the results before `oldest`, and return their number; a long transaction would block others."""
+    before = oldest.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    old = connection.execute("SELECT id FROM results WHERE time < ? ORDER BY id LIMIT ?", (before, _PRUNED_AT_ONCE))
+    numbers = [int(row[0]) for row in old.fetchall()]
+    for condition in ("pictures WHERE result", "results WHERE id", "reviews WHERE result"):
+        connection.executemany(f"DELETE FROM {condition} = ?", [(number,) for number in numbers])
+    if numbers:
+        detail = {"before": before, "results": audit_trail.runs_of(numbers)}
+        audit_trail.append(connection, "prune", "prune", None, detail, time)
+    connection.execute("DELETE FROM queue WHERE finished < ?", (oldest.timestamp(),))
+    return len(numbers)

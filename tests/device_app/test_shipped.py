@@ -51,7 +51,7 @@ def test_help_says_what_is_shipped(models: Path) -> None:
     assert command_options.model_help().endswith("a shipped one: accurate (the default), fast.")
     for path in models.iterdir():
         path.unlink()
-    assert "no model is shipped" in command_options.model_help()
+    assert "no bundle is shipped" in command_options.model_help()
     with pytest.raises(ModelRejected, match="no model is shipped with this version"):
         find_bundle(None)
 

@@ -20,10 +20,9 @@ import msgspec
 from edge_ct.errors import EdgeCTError, StorageFull
 
 from ...judging.dicom_frames import FrameAttributes
-from ...worklist.queue import Item
+from ...worklist.queue import OUTGOING, RECEIVED, Item
 from ...worklist.worklist import Worklist
 
-RECEIVED = "dicom-received"
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _ALL = 1 << 24
 
@@ -104,7 +103,8 @@ class Spool:
         self.worklist.check_room()
         try:
             write_durably(path, data)
-            if not self.queue.put(arrival.instance, arrival, arrival.topic):
+            item = self.queue.put(arrival.instance, arrival, arrival.topic)
+            if item is None:
                 self._release(len(data))  # Another association stored the same instance in the meantime.
                 return None
         except StorageFull:
@@ -113,8 +113,7 @@ class Spool:
                 with suppress(OSError):
                     path.unlink()
             raise
-        item = self.queue.get(arrival.instance)
-        return msgspec.structs.replace(arrival, item=item.id if item else 0)
+        return msgspec.structs.replace(arrival, item=item.id)
 
     def topic_of(self, attributes: FrameAttributes) -> str:
         """Return the key of a series: its UID with a digest of study and patient.
@@ -148,7 +147,7 @@ class Spool:
         before, deleted = time.time() - keep_seconds, 0
         waiting = {
             _file_stem(item.key.split(" ")[0])
-            for name in (RECEIVED, "dicom-out")
+            for name in (RECEIVED, OUTGOING)
             for item in self.worklist.queue(name).items(state="waiting", limit=_ALL)
         }
         for path in self._files():

@@ -34,7 +34,7 @@ def draw_capture(pixels: np.ndarray, heat: heatmap.Heat, lines: list[str]) -> np
     Returns:
         RGB uint8 [h + text height, w, 3]. Where there is no evidence, the first h rows are the grey slice itself.
     """
-    picture = heatmap.blend(cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR), heat)
+    picture = heatmap.blend_heat(cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR), heat)
     width = pixels.shape[1]
     wrapped = [part for line in lines for part in textwrap.wrap(line, max(16, width // 7)) or [""]]
     band = np.zeros((_LINE * len(wrapped) + 2 * _MARGIN, width, 3), np.uint8)
@@ -97,7 +97,7 @@ def series_uid(result: SeriesResult, seal: str) -> str:
 def _heat(judged: JudgedFrame, bundle: Bundle) -> heatmap.Heat:
     if judged.class_map is None:
         return heatmap.Heat(np.zeros((1, 1), np.float32), "")
-    return heatmap.of_class_map(judged.class_map, bundle.manifest)
+    return heatmap.heat_of_class_map(judged.class_map, bundle.manifest)
 
 
 def _lines(judged: JudgedFrame, result: SeriesResult, bundle: Bundle) -> list[str]:

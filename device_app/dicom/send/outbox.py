@@ -18,11 +18,10 @@ import msgspec
 from edge_ct import slices
 from edge_ct.errors import EdgeCTError
 
-from ...worklist.queue import Item
+from ...worklist.queue import OUTGOING, Item
 from ...worklist.worklist import Worklist
 
 LOG = logging.getLogger("edge_ct.send")
-OUTGOING = "dicom-out"
 LEASE_SECONDS = 120.0
 _BATCH = 32
 _FIRST_WAIT, _LONGEST_WAIT = 2.0, 300.0
@@ -78,7 +77,7 @@ class Outbox:
 
     def put(self, parcel: Parcel, target: str) -> bool:
         """Add a parcel durably; return False if the outbox already has this object for this target."""
-        return bool(self._queue.put(f"{parcel.instance} {target}", parcel, target))
+        return self._queue.put(f"{parcel.instance} {target}", parcel, target) is not None
 
     def deliver(self, target: Target) -> tuple[int, int]:
         """Send the parcels that are due; return how many were delivered and how many were not."""
@@ -97,7 +96,7 @@ class Outbox:
 
     def retry_now(self) -> int:
         """Make all parcels that wait or were given up due now; return their number."""
-        return self._queue.again()
+        return self._queue.retry_all()
 
     def counts(self) -> dict[str, int]:
         """Return the number of parcels by state: waiting, done, failed."""
@@ -110,7 +109,7 @@ class Outbox:
     def _record(self, item: Item, parcel: Parcel, result: SendResult, target: Target) -> bool:
         """Record the result of one parcel; return whether it was delivered."""
         if result.error is None:
-            self._queue.done(item.id)
+            self._queue.finish([item.id])
             LOG.info("%s delivered to %s", parcel.instance, target)
             return True
         if result.refused and item.attempts + 1 >= _MAX_REFUSALS:

@@ -20,6 +20,7 @@ from edge_ct.device_app.dicom.receive import listener as listening
 from edge_ct.device_app.dicom.receive import spool as spooling
 from edge_ct.device_app.dicom.receive.listener import Listener, ListenerOptions
 from edge_ct.device_app.dicom.receive.spool import Arrival, Spool
+from edge_ct.device_app.worklist.queue import RECEIVED
 from edge_ct.device_app.worklist.worklist import Worklist
 
 from .conftest import NAME, ROOT, edited, store, to_bytes
@@ -69,7 +70,7 @@ def test_what_is_acknowledged_is_on_the_disk_and_in_the_worklist(
 ) -> None:
     objects = [make_ct(index) for index in range(4)]
     assert store(start().port, objects) == [0, 0, 0, 0]
-    items = worklist.queue(spooling.RECEIVED).items()
+    items = worklist.queue(RECEIVED).items()
     assert [item.key for item in items] == [f"{ROOT}.1.2.3.{index}" for index in range(4)]
     assert [one.instance for one in arrived] == [item.key for item in items]
     assert len({one.topic for one in arrived}) == 1
@@ -297,7 +298,7 @@ def test_disk_full(
         broken.setattr(*((spooling.os, "fsync", full) if where == "fsync" else (Path, "replace", full)))
         assert store(own.port, [make_ct(1)]) == [0xA700]
     assert held(spool) == []
-    assert worklist.queue(spooling.RECEIVED).items() == []
+    assert worklist.queue(RECEIVED).items() == []
     assert spool.used == 0
     assert store(own.port, [make_ct(1)]) == [0]
 
@@ -321,7 +322,7 @@ def test_disk_really_full(start: Start, make_ct: MakeCT, tmp_path: Path) -> None
             files = sorted((small / "in").iterdir())
             assert len(files) == statuses.count(0)
             assert {path.name for path in files} == {
-                Path(one.file).name for topic in worklist.queue(spooling.RECEIVED).topics()
+                Path(one.file).name for topic in worklist.queue(RECEIVED).topics()
                 for one in spool.arrivals(topic.topic)
             }  # fmt: skip
     finally:

@@ -16,9 +16,10 @@ from edge_ct.device_app.dicom.peers import Peer
 from edge_ct.device_app.dicom.receive.admission import admit
 from edge_ct.device_app.dicom.receive.listener import Listener
 from edge_ct.device_app.dicom.receive.listener import ListenerOptions as ListenOptions
-from edge_ct.device_app.dicom.receive.spool import RECEIVED, Arrival, Spool
+from edge_ct.device_app.dicom.receive.spool import Arrival, Spool
 from edge_ct.device_app.dicom.send.outbox import Outbox
 from edge_ct.device_app.dicom.send.targets import StoreTarget
+from edge_ct.device_app.worklist.queue import RECEIVED
 from edge_ct.device_app.worklist.worklist import Worklist
 from edge_ct.errors import StorageFull
 

@@ -11,8 +11,9 @@ import pytest
 from edge_ct.device_app.dicom.peers import Peer, is_allowed, parse_networks, tls_context
 from edge_ct.device_app.dicom.receive.listener import Listener, ListenerOptions
 from edge_ct.device_app.dicom.receive.spool import Arrival, Spool
-from edge_ct.device_app.dicom.send.outbox import OUTGOING, Courier, Outbox, Parcel, SendResult, read_parcel
+from edge_ct.device_app.dicom.send.outbox import Courier, Outbox, Parcel, SendResult, read_parcel
 from edge_ct.device_app.dicom.send.targets import StoreTarget, WebTarget
+from edge_ct.device_app.worklist.queue import OUTGOING
 from edge_ct.device_app.worklist.worklist import Worklist
 from edge_ct.errors import EdgeCTError
 

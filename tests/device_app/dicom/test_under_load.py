@@ -15,7 +15,8 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from edge_ct.device_app.dicom.receive.spool import RECEIVED, Arrival
+from edge_ct.device_app.dicom.receive.spool import Arrival
+from edge_ct.device_app.worklist.queue import RECEIVED
 from edge_ct.device_app.worklist.worklist import Worklist
 
 from .conftest import ROOT

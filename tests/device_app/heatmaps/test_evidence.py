@@ -44,7 +44,7 @@ def spot(row: int, column: int, side: int = 64) -> np.ndarray:
 
 @pytest.mark.parametrize(("row", "column"), [(0, 7), (3, 4), (1, 5)])
 def test_evidence_is_where_the_network_looks(row: int, column: int) -> None:
-    found = evidence.occlusion(Bright(), spot(row, column), budget=60)  # type: ignore[arg-type]
+    found = evidence.occlusion_heat(Bright(), spot(row, column), budget=60)  # type: ignore[arg-type]
     cells = found.evidence.shape[0]
     assert (found.method, found.evidence.shape) == ("occlusion", (16, 16))
     strongest = np.unravel_index(found.evidence.argmax(), found.evidence.shape)
@@ -55,7 +55,7 @@ def test_evidence_by_hand() -> None:
     """One patch 220 above the rest, whose blurred self is known from a box of 17: its share of the quarter is lost."""
     pixels = spot(1, 6)
     bright = Bright()
-    found = evidence.occlusion(bright, pixels, budget=0)  # type: ignore[arg-type]
+    found = evidence.occlusion_heat(bright, pixels, budget=0)  # type: ignore[arg-type]
     assert found.evidence.shape == (4, 4)
     assert bright.calls == 17  # the slice itself, and each patch
     box = np.pad(pixels.astype(float), 8, mode="reflect")
@@ -66,7 +66,7 @@ def test_evidence_by_hand() -> None:
 
 
 def test_where_the_network_does_not_look_there_is_no_evidence() -> None:
-    found = evidence.occlusion(Bright(), spot(6, 1), budget=60)  # type: ignore[arg-type]
+    found = evidence.occlusion_heat(Bright(), spot(6, 1), budget=60)  # type: ignore[arg-type]
     assert np.abs(found.evidence).max() == 0
 
 
@@ -75,7 +75,7 @@ def test_grid_is_the_finest_that_the_budget_allows(monkeypatch: pytest.MonkeyPat
     """Two seconds; an inference takes `once`, by a clock that says so."""
     ticks = iter([0.0, once])
     monkeypatch.setattr("edge_ct.network_analysis.occlusion.perf_counter", lambda: next(ticks))
-    assert evidence.occlusion(Bright(), spot(0, 0), 2.0).evidence.shape == (cells, cells)  # type: ignore[arg-type]
+    assert evidence.occlusion_heat(Bright(), spot(0, 0), 2.0).evidence.shape == (cells, cells)  # type: ignore[arg-type]
 
 
 def test_class_map_is_taken_where_there_is_one(tiny_classifier: Classifier, judged: Any) -> None:
@@ -85,12 +85,12 @@ def test_class_map_is_taken_where_there_is_one(tiny_classifier: Classifier, judg
     assert judgement.outputs is not None
     assert found.method == "class map"
     assert np.array_equal(
-        found.evidence, heatmap.evidence(judgement.outputs.class_map, tiny_classifier.manifest.calibration)
+        found.evidence, heatmap.calibrated_log_odds(judgement.outputs.class_map, tiny_classifier.manifest.calibration)
     )
 
 
 def test_occlusion_of_a_real_network_adds_up_in_sign(tiny_classifier: Classifier) -> None:
-    found = evidence.occlusion(tiny_classifier, spot(2, 5, 128), budget=0.0)
+    found = evidence.occlusion_heat(tiny_classifier, spot(2, 5, 128), budget=0.0)
     assert found.evidence.shape == (4, 4)
     assert math.isfinite(float(found.evidence.sum()))
 
@@ -102,8 +102,8 @@ def test_network_without_a_class_map_gets_a_picture(tiny_classifier: Classifier,
     heat = evidence.heat_of(judgement, tiny_classifier, budget=0.0)
     assert heat is not None
     assert heat.method == "occlusion"
-    assert heatmap.write(judgement, None, tmp_path) is None
-    assert heatmap.write(judgement, heat, tmp_path) is not None
+    assert heatmap.write_heatmap(judgement, None, tmp_path) is None
+    assert heatmap.write_heatmap(judgement, heat, tmp_path) is not None
     by_map = heatmap.draw_heat(whole.slice.pixels, heatmap.Heat(heat.evidence, "class map"), "")
     by_occlusion = heatmap.draw_heat(whole.slice.pixels, heat, "")
     differ = np.nonzero((by_map != by_occlusion).any(axis=(1, 2)))[0]
@@ -135,6 +135,6 @@ def test_maps_as_numbers(tiny_bundle: Path, tiny_classifier: Classifier, tmp_pat
         for number, one in enumerate(judged):
             assert one.outputs is not None
             calibration = tiny_classifier.manifest.calibration
-            assert np.array_equal(maps[str(number)], heatmap.evidence(one.outputs.class_map, calibration))
+            assert np.array_equal(maps[str(number)], heatmap.calibrated_log_odds(one.outputs.class_map, calibration))
             assert one.result.probability is not None
             assert 1 / (1 + np.exp(-maps[str(number)].mean())) == pytest.approx(one.result.probability, abs=0.02)

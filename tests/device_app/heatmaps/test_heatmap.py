@@ -37,14 +37,14 @@ def judged(pixels: np.ndarray, source: str, evidence: np.ndarray | None = None) 
 
 
 def draw(pixels: np.ndarray, class_map: np.ndarray, caption: str) -> np.ndarray:
-    return heatmap.draw_heat(pixels, heatmap.Heat(heatmap.evidence(class_map, PLAIN), "class map"), caption)
+    return heatmap.draw_heat(pixels, heatmap.Heat(heatmap.calibrated_log_odds(class_map, PLAIN), "class map"), caption)
 
 
 def write(judgement: Judgement, folder: Path) -> Path | None:
     assert judgement.outputs is not None
     assert judgement.outputs.class_map is not None
-    return heatmap.write(
-        judgement, heatmap.Heat(heatmap.evidence(judgement.outputs.class_map, PLAIN), "class map"), folder
+    return heatmap.write_heatmap(
+        judgement, heatmap.Heat(heatmap.calibrated_log_odds(judgement.outputs.class_map, PLAIN), "class map"), folder
     )
 
 
@@ -59,7 +59,7 @@ def test_evidence_is_calibrated_log_odds_by_hand() -> None:
     class_map = np.array([[[1, 3], [0, 0]], [[2, -2], [0.5, 1]]], np.float32)
     # 1.5 (positive - negative) - 0.25
     expected = [[2.75, -0.25], [-6.25, 0.5]]
-    found = heatmap.evidence(class_map, Calibration(1.5, -0.25, "validation", 1, 1))
+    found = heatmap.calibrated_log_odds(class_map, Calibration(1.5, -0.25, "validation", 1, 1))
     assert found == pytest.approx(np.array(expected))
     assert found.dtype == np.float32
 
@@ -69,7 +69,7 @@ def test_mean_evidence_is_the_score_of_the_slice(tiny_bundle: Path) -> None:
     classifier = Classifier(tiny_bundle)
     calibration, tensors = classifier.manifest.calibration, classifier.manifest.tensors
     _, outputs = classifier.infer(classifier.manifest.preprocess(make_slice(2, 3, True, 64).image))
-    mean = float(heatmap.evidence(outputs.class_map, calibration).mean())
+    mean = float(heatmap.calibrated_log_odds(outputs.class_map, calibration).mean())
     p = probability(outputs.class_map.mean((0, 1)), calibration)
     assert mean == pytest.approx(math.log(p / (1 - p)), abs=1e-4)
     of_logits = probability(outputs.logits, calibration)
@@ -112,7 +112,7 @@ def test_no_evidence_leaves_the_slice_as_it_is() -> None:
 def test_a_cell_is_strongest_where_it_looks() -> None:
     evidence = np.full((3, 3), -3, np.float32)
     evidence[1, 1] = heatmap.FULL_SCALE / 2
-    _, cover = heatmap.colour(heatmap.Heat(evidence, "class map", (0.3, 0.4, 0.9)), 200, 100)
+    _, cover = heatmap.colour_heat(heatmap.Heat(evidence, "class map", (0.3, 0.4, 0.9)), 200, 100)
     assert np.argwhere(cover == cover.max()).mean(0) == pytest.approx((39.5, 79.5), abs=1)
 
 
@@ -229,7 +229,7 @@ def test_slice_with_a_long_name_gets_its_picture(tmp_path: Path) -> None:
 def test_rejected_slice_writes_nothing(tmp_path: Path) -> None:
     rejected = Judgement(Result("a.png", "rejected", None, "truncated", None, "model@0", Milliseconds()))
     heat = heatmap.Heat(np.zeros((2, 2), np.float32), "class map")
-    assert heatmap.write(rejected, heat, tmp_path / "maps") is None
+    assert heatmap.write_heatmap(rejected, heat, tmp_path / "maps") is None
     assert list(tmp_path.iterdir()) == []
 
 
@@ -238,11 +238,11 @@ def test_picture_of_a_real_judgement(tiny_bundle: Path, tmp_path: Path) -> None:
     source = tmp_path / "phantom.png"
     Image.fromarray(make_slice(4, 4, True, 128).image).save(source)
     judgement = classifier.judge(source)
-    path = heatmap.write(judgement, explanation.heat_of(judgement, classifier), tmp_path / "maps")
+    path = heatmap.write_heatmap(judgement, explanation.heat_of(judgement, classifier), tmp_path / "maps")
     assert path is not None
     assert judgement.slice is not None
     assert path.name == f"phantom-{judgement.slice.sha256[:8]}.png"
-    again = heatmap.write(judgement, explanation.heat_of(judgement, classifier), tmp_path / "maps")
+    again = heatmap.write_heatmap(judgement, explanation.heat_of(judgement, classifier), tmp_path / "maps")
     assert again == path
     assert len(list((tmp_path / "maps").iterdir())) == 1
     assert msgspec.json.encode(judgement.result)

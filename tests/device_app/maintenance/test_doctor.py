@@ -14,6 +14,7 @@ from edge_ct.bundle import read_bundle, write_bundle
 from edge_ct.classifier import Classifier
 from edge_ct.device_app.maintenance import doctor
 from edge_ct.device_app.maintenance.doctor import Check
+from edge_ct.device_app.worklist.records import prepare_entry
 from edge_ct.device_app.worklist.worklist import Worklist
 
 NOW = datetime(2026, 7, 1, tzinfo=timezone.utc)
@@ -116,7 +117,7 @@ def test_machine_that_tells_nothing(tiny_bundle: Path, tmp_path: Path) -> None:
 def test_worklist_and_clock(
     tiny_bundle: Path, worklist: Worklist, judged: Any, tiny_classifier: Classifier, root: Path
 ) -> None:
-    worklist.add(judged(1), tiny_classifier.bundle, origin="classify")
+    worklist.add(prepare_entry(judged(1), tiny_classifier.bundle, origin="classify"))
     now = datetime.now(timezone.utc)
     checks = examine(tiny_bundle, worklist.folder, root, moment=now)
     assert statuses(checks) == {}
@@ -136,7 +137,7 @@ def test_worklist_and_clock(
 def test_tampered_worklist_and_open_key(
     tiny_bundle: Path, worklist: Worklist, judged: Any, tiny_classifier: Classifier, root: Path
 ) -> None:
-    worklist.add(judged(1), tiny_classifier.bundle, origin="classify")
+    worklist.add(prepare_entry(judged(1), tiny_classifier.bundle, origin="classify"))
     (worklist.folder / "device.key").chmod(0o644)
     connection = sqlite3.connect(worklist.folder / "worklist.sqlite", isolation_level=None)
     connection.execute("DROP TRIGGER answers_stay")

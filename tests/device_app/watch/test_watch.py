@@ -16,7 +16,7 @@ from PIL import Image
 from edge_ct import cli
 from edge_ct.classifier import Classifier
 from edge_ct.device_app.judging.pool import Judges
-from edge_ct.device_app.watch.hot_folder import Watch
+from edge_ct.device_app.watch.hot_folder import Watch, file_fingerprint
 from edge_ct.device_app.worklist.worklist import Worklist
 from edge_ct.errors import StorageFull
 from edge_ct.phantom import make_slice
@@ -149,11 +149,11 @@ def test_stick_that_is_pulled_out_and_put_back(
     hot.rename(away)
     for _ in range(3):
         assert scan(watch, clock) == []
-    assert said == [f"{hot}: is gone; waiting for it"]
+    assert said == [f"{hot}: no such folder; waiting for it"]
     shutil.copytree(away, hot)  # copy2 keeps the times, as a stick does
     assert scan(watch, clock) == []
     assert scan(watch, clock) == ["2.png"]
-    assert said[1:] == [f"{hot}: is back"]
+    assert said[1:] == [f"{hot}: the folder is back"]
     assert len(worklist.rows()) == 2
     # Unmounted, and the mount point stays, empty.
     shutil.rmtree(hot)
@@ -282,3 +282,10 @@ def test_command_until_it_is_told_to_stop(
     out, err = running.communicate(timeout=60)
     assert (running.returncode, out) == (code, "")
     assert err in ("", "edge-ct: interrupted\n")
+
+
+def test_fingerprint_changes_with_each_of_its_parts() -> None:
+    base = ("a.png", 10, 5)
+    others = [("b.png", 10, 5), ("a.png", 11, 5), ("a.png", 10, 6), (os.fsdecode(b"\xff"), 1, 1)]
+    assert len({file_fingerprint(*own) for own in [base, *others]}) == 5
+    assert file_fingerprint(*base) == file_fingerprint(*base)

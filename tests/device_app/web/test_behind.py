@@ -227,7 +227,7 @@ class TestEvents:
 class TestDrawing:
     def test_a_layer_is_clear_where_there_is_no_evidence(self) -> None:
         heat = Heat(np.array([[-4, -4], [-4, 6]], np.float32), "class map")
-        image = cv2.imdecode(np.frombuffer(drawing.layer(png(1, 2), heat), np.uint8), cv2.IMREAD_UNCHANGED)
+        image = cv2.imdecode(np.frombuffer(drawing.draw_layer(png(1, 2), heat), np.uint8), cv2.IMREAD_UNCHANGED)
         assert image.shape == (96, 96, 4)
         assert image[0, 0, 3] == 0
         assert image[-1, -1, 3] == 255
@@ -238,18 +238,18 @@ class TestDrawing:
     def test_a_layer_keeps_the_slices_proportions(self) -> None:
         tall = cv2.imencode(".png", np.zeros((1024, 512), np.uint8))[1].tobytes()
         heat = Heat(np.zeros((3, 3), np.float32), "class map")
-        image = cv2.imdecode(np.frombuffer(drawing.layer(tall, heat), np.uint8), cv2.IMREAD_UNCHANGED)
+        image = cv2.imdecode(np.frombuffer(drawing.draw_layer(tall, heat), np.uint8), cv2.IMREAD_UNCHANGED)
         assert image.shape == (512, 256, 4)
 
     def test_without_evidence_an_overlay_is_the_slice(self) -> None:
         heat = Heat(np.full((3, 3), -2, np.float32), "class map")
-        image = cv2.imdecode(np.frombuffer(drawing.overlay(png(1, 2), heat), np.uint8), cv2.IMREAD_UNCHANGED)
+        image = cv2.imdecode(np.frombuffer(drawing.draw_overlay(png(1, 2), heat), np.uint8), cv2.IMREAD_UNCHANGED)
         grey = cv2.imdecode(np.frombuffer(png(1, 2), np.uint8), cv2.IMREAD_UNCHANGED)
         assert np.array_equal(image, np.dstack([grey] * 3))
 
     def test_a_damaged_picture_is_said_to_be_one(self) -> None:
         with pytest.raises(EdgeCTError, match="damaged"):
-            drawing.thumb(b"nothing")
+            drawing.draw_thumbnail(b"nothing")
 
 
 class TestHealth:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from edge_ct.classifier import Classifier, Judgement
 from edge_ct.device_app.worklist import audit_trail
+from edge_ct.device_app.worklist.records import prepare_entry
 from edge_ct.device_app.worklist.worklist import Worklist
 from edge_ct.errors import WorklistDamaged
 
@@ -21,9 +22,9 @@ from edge_ct.errors import WorklistDamaged
 def filled(worklist: Worklist, judged: Callable[..., Judgement], tiny_classifier: Classifier) -> Worklist:
     """Entries 1 to 3 are results 1 to 3, entry 4 a review of 2, entry 5 the slice of 1 again."""
     for number in range(3):
-        worklist.add(judged(number, "negative", 0.2), tiny_classifier.bundle, origin="classify")
+        worklist.add(prepare_entry(judged(number, "negative", 0.2), tiny_classifier.bundle, origin="classify"))
     worklist.review(2, "Lima", "override", "positive")
-    worklist.add(judged(0, "negative", 0.2), tiny_classifier.bundle, origin="watch")
+    worklist.add(prepare_entry(judged(0, "negative", 0.2), tiny_classifier.bundle, origin="watch"))
     return worklist
 
 
@@ -66,17 +67,17 @@ def test_chain_by_hand(filled: Worklist) -> None:
         ("UPDATE results SET probability = 0.9 WHERE id = 2", "result 2 was changed after entry 2", 2),
         ("UPDATE results SET decision = 'positive' WHERE id = 3", "result 3 was changed after entry 3", 3),
         ("UPDATE results SET patient = 'x' WHERE id = 1", "result 1 was changed after entry 1", 1),
-        ("DELETE FROM results WHERE id = 2", "result 2 of entry 2 is gone", 2),
+        ("DELETE FROM results WHERE id = 2", "result 2 of entry 2 is missing", 2),
         ("UPDATE reviews SET label = 'negative'", "review 1 was changed after entry 4", 4),
-        ("DELETE FROM reviews", "review 1 of entry 4 is gone", 4),
+        ("DELETE FROM reviews", "review 1 of entry 4 is missing", 4),
         (
             "INSERT INTO results (identity, time, origin, source, decision, urgency, model, bundle) "
             "VALUES ('i', 't', 'o', 's', 'negative', 3, 'm', 'b')",
-            "result 4 is in no entry",
+            "result 4 has no audit entry",
             None,
         ),
         # The end of the trail, cut off with what it tells of: its rows are there still.
-        ("DELETE FROM audit WHERE seq > 2", "result 3 is in no entry", None),
+        ("DELETE FROM audit WHERE seq > 2", "result 3 has no audit entry", None),
     ],
 )
 def test_tampering_is_found_and_named(filled: Worklist, statement: str, problem: str, entry: int | None) -> None:
@@ -112,7 +113,7 @@ def test_a_trail_cut_short_with_all_its_rows_is_found_by_its_head(filled: Workli
 )
 def test_file_itself_refuses(filled: Worklist, statement: str) -> None:
     connection = sqlite3.connect(filled.folder / "worklist.sqlite", isolation_level=None)
-    with pytest.raises(sqlite3.IntegrityError, match=r"never|at its end"):
+    with pytest.raises(sqlite3.IntegrityError, match=r"cannot be (changed|shortened)|can only be appended"):
         connection.execute(statement)
     assert filled.verify().problem is None
 
@@ -130,8 +131,8 @@ def test_damaged_pages_are_found(filled: Worklist) -> None:
 
 @given(st.sets(st.integers(1, 300)))
 def test_ranges_hold_the_same_numbers(numbers: set[int]) -> None:
-    found = audit_trail.ranges(sorted(numbers))
-    assert audit_trail._numbers(found) == numbers
+    found = audit_trail.runs_of(sorted(numbers))
+    assert audit_trail._expand_runs(found) == numbers
     assert all(first <= last for first, last in found)
     assert all(later[0] > sooner[1] + 1 for sooner, later in itertools.pairwise(found))
 

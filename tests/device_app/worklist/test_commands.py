@@ -13,6 +13,7 @@ from PIL import Image
 from edge_ct import cli, dataset, slices
 from edge_ct.classifier import Classifier, Judgement
 from edge_ct.device_app.worklist import export
+from edge_ct.device_app.worklist.records import prepare_entry
 from edge_ct.device_app.worklist.worklist import Worklist
 from edge_ct.errors import DataRejected
 from edge_ct.phantom import make_slice
@@ -26,9 +27,11 @@ def state(worklist: Worklist, judged: Judged, unreadable: Judged, tiny_classifie
     """Six results: 1 negative, 2 positive, 3 refer, 4 negative, 5 unreadable, 6 positive; 1, 2, 3, 6 are reviewed."""
     cases = [("negative", 0.1), ("positive", 0.9), ("refer", 0.5), ("negative", 0.2)]
     for number, (decision, p) in enumerate(cases):
-        worklist.add(judged(number, decision, p), tiny_classifier.bundle, origin="classify", patient=f"p{number}")
-    worklist.add(unreadable("=bad.png"), tiny_classifier.bundle, origin="classify")
-    worklist.add(judged(9, "positive", 0.8), tiny_classifier.bundle, origin="classify")
+        worklist.add(
+            prepare_entry(judged(number, decision, p), tiny_classifier.bundle, origin="classify", patient=f"p{number}")
+        )
+    worklist.add(prepare_entry(unreadable("=bad.png"), tiny_classifier.bundle, origin="classify"))
+    worklist.add(prepare_entry(judged(9, "positive", 0.8), tiny_classifier.bundle, origin="classify"))
     worklist.review(1, "Lima", "override", "positive", "ground glass")
     worklist.review(2, "Lima", "agree")
     worklist.review(3, "Lima", "override", "negative")
@@ -136,7 +139,7 @@ def test_dataset_of_a_large_slice_has_its_own_pixels(
     Image.fromarray(pixels).save(source)
     for number in (1, 2):
         own = judged(number, pixels=pixels + np.uint8(number - 1), source=str(source))
-        worklist.add(own, tiny_classifier.bundle, origin="classify")
+        worklist.add(prepare_entry(own, tiny_classifier.bundle, origin="classify"))
         worklist.review(number, "Lima", "agree")
     assert export.write_dataset(worklist, tmp_path / "out") == {"non-COVID": 0, "COVID": 2}
     sides = {slices.read(path).pixels.shape for path in (tmp_path / "out" / "COVID").iterdir()}
@@ -145,7 +148,7 @@ def test_dataset_of_a_large_slice_has_its_own_pixels(
 
 
 def test_nothing_reviewed_is_no_dataset(worklist: Worklist, tmp_path: Path) -> None:
-    with pytest.raises(DataRejected, match="no slice is labelled"):
+    with pytest.raises(DataRejected, match="no review labels a slice"):
         export.write_dataset(worklist, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -160,7 +163,7 @@ def test_mistyped_folder_is_no_empty_worklist(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("worklist", *command, "--state", tmp_path / "typo") == 1
-    assert "no worklist there" in capsys.readouterr().err
+    assert "no worklist in this folder" in capsys.readouterr().err
     assert not (tmp_path / "typo").exists()
 
 
@@ -172,7 +175,7 @@ def test_training_goes_on_with_what_was_reviewed(
     for number in range(60):
         phantom = make_slice(1000 + number, 2, number % 2 == 0, 96)
         judgement = tiny_classifier.judge_slice(Slice(phantom.image, f"{number}.png"))
-        row = worklist.add(judgement, tiny_classifier.bundle, origin="serve", patient=f"p{number}").row
+        row = worklist.add(prepare_entry(judgement, tiny_classifier.bundle, origin="serve", patient=f"p{number}")).row
         label = "positive" if phantom.positive else "negative"
         worklist.review(row.id, "Lima", "agree" if row.decision == label else "override", label)
     assert export.write_dataset(worklist, tmp_path / "new") == {"non-COVID": 30, "COVID": 30}

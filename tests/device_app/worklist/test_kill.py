@@ -32,6 +32,7 @@ pytestmark = pytest.mark.slow
 WRITER = """
 import sys
 from edge_ct.classifier import Classifier
+from edge_ct.device_app.worklist.records import prepare_entry
 from edge_ct.device_app.worklist.worklist import Worklist
 from edge_ct.system.progress import print_json
 
@@ -39,7 +40,7 @@ state, bundle, sources = sys.argv[1], sys.argv[2], sys.argv[3:]
 classifier = Classifier(bundle)
 with Worklist(state) as worklist:
     for source in sources:
-        print_json(worklist.add(classifier.judge(source), classifier.bundle, origin="classify").row)
+        print_json(worklist.add(prepare_entry(classifier.judge(source), classifier.bundle, origin="classify")).row)
 """
 
 

@@ -9,6 +9,7 @@ from edge_ct.device_app.worklist.worklist import Worklist
 WRITER = """
 import sys
 from edge_ct.classifier import Classifier
+from edge_ct.device_app.worklist.records import prepare_entry
 from edge_ct.device_app.worklist.worklist import Worklist
 from edge_ct.phantom import make_slice
 from edge_ct.slices import Slice
@@ -20,7 +21,8 @@ sys.stdin.readline()
 with Worklist(folder) as worklist:
     for number in range(first, last):
         judgement = classifier.judge_slice(Slice(make_slice(number, 3, True, 64).image, f"{number}.png"))
-        added = worklist.add(judgement, classifier.bundle, origin="classify", patient=f"patient {number}")
+        entry = prepare_entry(judgement, classifier.bundle, origin="classify", patient=f"patient {number}")
+        added = worklist.add(entry)
         worklist.queue("out").put(str(number), {"result": added.row.id})
         worklist.rows(limit=3)
         print(added.row.id, added.row.patient, flush=True)

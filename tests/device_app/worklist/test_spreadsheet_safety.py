@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_ct.classifier import Classifier, Judgement
+from edge_ct.device_app.worklist.records import prepare_entry
 from edge_ct.device_app.worklist.worklist import Worklist
 from edge_ct.system.csv_text import safe_csv_line
 from edge_ct.system.files import printable
@@ -50,7 +51,7 @@ def test_any_text_can_be_stored_and_verified(
 ) -> None:
     with TemporaryDirectory() as folder, Worklist(Path(folder)) as worklist:
         judgement = judged(1, source=source or "x")
-        row = worklist.add(judgement, tiny_classifier.bundle, origin="serve", patient=patient).row
+        row = worklist.add(prepare_entry(judgement, tiny_classifier.bundle, origin="serve", patient=patient)).row
         assert row.source == printable(source or "x")
         review = worklist.review(row.id, f"Dr {reviewer}", "agree", note=note)
         assert worklist.reviews(row.id) == [review]

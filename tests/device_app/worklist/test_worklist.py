@@ -15,7 +15,8 @@ import pytest
 from edge_ct.classifier import Classifier, Judgement
 from edge_ct.device_app.heatmaps import heatmap
 from edge_ct.device_app.heatmaps.heatmap import Heat
-from edge_ct.device_app.worklist import records, worklist
+from edge_ct.device_app.worklist import records
+from edge_ct.device_app.worklist.records import prepare_entry
 from edge_ct.device_app.worklist.worklist import Worklist
 from edge_ct.dicom import DicomIds
 from edge_ct.errors import EdgeCTError, StorageFull
@@ -30,7 +31,7 @@ def raw(own: Worklist) -> sqlite3.Connection:
 
 def test_row_holds_the_judgement(worklist: Worklist, judged: Judged, tiny_classifier: Classifier) -> None:
     judgement = judged(1, "refer", 0.5, "study/1.png")
-    added = worklist.add(judgement, tiny_classifier.bundle, origin="classify", patient=" Maria ")
+    added = worklist.add(prepare_entry(judgement, tiny_classifier.bundle, origin="classify", patient=" Maria "))
     row = added.row
     assert added.new
     assert (row.source, row.decision, row.probability, row.reason) == ("study/1.png", "refer", 0.5, "why")
@@ -50,7 +51,7 @@ def test_row_holds_the_judgement(worklist: Worklist, judged: Judged, tiny_classi
 
 
 def test_row_is_in_the_file_when_add_returns(worklist: Worklist, judged: Judged, tiny_classifier: Classifier) -> None:
-    added = worklist.add(judged(1), tiny_classifier.bundle, origin="classify")
+    added = worklist.add(prepare_entry(judged(1), tiny_classifier.bundle, origin="classify"))
     with Worklist(worklist.folder) as other:
         assert other.rows() == [added.row]
 
@@ -63,7 +64,7 @@ def test_modes_of_log_and_commit(worklist: Worklist) -> None:
 
 
 def test_nobody_else_can_read_it(worklist: Worklist, judged: Judged, tiny_classifier: Classifier) -> None:
-    worklist.add(judged(1), tiny_classifier.bundle, origin="classify")
+    worklist.add(prepare_entry(judged(1), tiny_classifier.bundle, origin="classify"))
     assert stat.S_IMODE(worklist.folder.stat().st_mode) == 0o700
     files = sorted(path.name for path in worklist.folder.iterdir())
     assert files == ["device.key", "worklist.sqlite", "worklist.sqlite-shm", "worklist.sqlite-wal"]
@@ -74,7 +75,7 @@ def test_dicom_identifiers_are_stored_and_the_patient_is_not(
     worklist: Worklist, judged: Judged, tiny_classifier: Classifier
 ) -> None:
     ids = DicomIds("SILVA^MARIA-0077", "1.2.3", "1.2.4", "1.2.5")
-    row = worklist.add(judged(1, ids=ids), tiny_classifier.bundle, origin="listen").row
+    row = worklist.add(prepare_entry(judged(1, ids=ids), tiny_classifier.bundle, origin="listen")).row
     assert (row.study, row.series, row.instance) == ("1.2.3", "1.2.4", "1.2.5")
     assert row.patient == worklist.pseudonym("SILVA^MARIA-0077")
     worklist.close()
@@ -96,10 +97,10 @@ def test_urgency_as_a_health_worker_needs_it(
         ("refer", 0.6),
     ]
     numbers = [
-        worklist.add(judged(i, decision, p), tiny_classifier.bundle, origin="classify").row.id
+        worklist.add(prepare_entry(judged(i, decision, p), tiny_classifier.bundle, origin="classify")).row.id
         for i, (decision, p) in enumerate(cases)
     ]
-    bad = worklist.add(unreadable(), tiny_classifier.bundle, origin="classify").row.id
+    bad = worklist.add(prepare_entry(unreadable(), tiny_classifier.bundle, origin="classify")).row.id
     order = [numbers[i] for i in (4, 2, 5, 1)] + [bad] + [numbers[i] for i in (3, 0)]
     assert [row.id for row in worklist.rows()] == order
     worklist.review(numbers[4], "Lima", "agree")
@@ -114,8 +115,8 @@ def test_urgency_as_a_health_worker_needs_it(
 
 
 def test_same_slice_twice_is_one_row_and_noted(worklist: Worklist, judged: Judged, tiny_classifier: Classifier) -> None:
-    first = worklist.add(judged(1, source="a.png"), tiny_classifier.bundle, origin="classify")
-    again = worklist.add(judged(1, source="b.png"), tiny_classifier.bundle, origin="watch")
+    first = worklist.add(prepare_entry(judged(1, source="a.png"), tiny_classifier.bundle, origin="classify"))
+    again = worklist.add(prepare_entry(judged(1, source="b.png"), tiny_classifier.bundle, origin="watch"))
     assert (again.row, again.new) == (first.row, False)
     (_, noted) = worklist.trail(first.row.id)
     name = hashlib.sha256(b"b.png").hexdigest()[:16]  # the trail outlives retention: it names no file
@@ -128,8 +129,10 @@ def test_same_pixels_of_another_instance_or_key_are_another_row(
 ) -> None:
     bundle = tiny_classifier.bundle
     one, two = (judged(1, ids=DicomIds("p", "1", "2", instance)) for instance in ("3", "4"))
-    numbers = {worklist.add(own, bundle, origin="listen").row.id for own in (one, two, one, judged(1))}
-    numbers |= {worklist.add(judged(1), bundle, origin="serve", key=key).row.id for key in ("x", "y", "x")}
+    numbers = {worklist.add(prepare_entry(own, bundle, origin="listen")).row.id for own in (one, two, one, judged(1))}
+    numbers |= {
+        worklist.add(prepare_entry(judged(1), bundle, origin="serve", key=key)).row.id for key in ("x", "y", "x")
+    }
     assert len(numbers) == len(worklist.rows()) == 5
 
 
@@ -138,14 +141,14 @@ def test_unreadable_files_are_rows_of_their_own(
 ) -> None:
     """Two people's `image.png` can both be damaged."""
     for _ in range(2):
-        row = worklist.add(unreadable(), tiny_classifier.bundle, origin="classify").row
+        row = worklist.add(prepare_entry(unreadable(), tiny_classifier.bundle, origin="classify")).row
         assert (row.sha256, row.latency_ms, worklist.picture(row.id)) == (None, None, None)
     assert len(worklist.rows()) == 2
 
 
 def test_slice_and_heat_map_come_back(worklist: Worklist, judged: Judged, tiny_classifier: Classifier) -> None:
     judgement = judged(2)
-    row = worklist.add(judgement, tiny_classifier.bundle, origin="classify").row
+    row = worklist.add(prepare_entry(judgement, tiny_classifier.bundle, origin="classify")).row
     png = worklist.picture(row.id)
     assert png is not None
     assert judgement.slice is not None
@@ -153,7 +156,7 @@ def test_slice_and_heat_map_come_back(worklist: Worklist, judged: Judged, tiny_c
     assert np.array_equal(cv2.imdecode(np.frombuffer(png, np.uint8), -1), judgement.slice.pixels)
     heat = worklist.heat(row.id)
     assert heat is not None
-    expected = heatmap.evidence(judgement.outputs.class_map, tiny_classifier.manifest.calibration)
+    expected = heatmap.calibrated_log_odds(judgement.outputs.class_map, tiny_classifier.manifest.calibration)
     assert np.array_equal(heat.evidence, expected)
     assert heat.method == "class map"
     worklist.set_heat(row.id, Heat(np.ones((3, 5), np.float32), "occlusion"))
@@ -170,7 +173,7 @@ def test_slice_and_heat_map_come_back(worklist: Worklist, judged: Judged, tiny_c
     ("shape", "kept"), [((1024, 700), (1024, 700)), ((1025, 700), (513, 350)), ((64, 4096), (16, 1024))]
 )
 def test_large_slices_are_kept_smaller(shape: tuple[int, int], kept: tuple[int, int]) -> None:
-    content = records.encode(np.full(shape, 7, np.uint8), "x")
+    content = records.encode_picture(np.full(shape, 7, np.uint8), "x")
     assert cv2.imdecode(np.frombuffer(content, np.uint8), -1).shape == kept
 
 
@@ -178,18 +181,18 @@ def test_source_that_is_no_unicode_is_stored(
     worklist: Worklist, unreadable: Judged, tiny_classifier: Classifier
 ) -> None:
     source = os.fsdecode(b"s\xe3o.png")
-    row = worklist.add(unreadable(source), tiny_classifier.bundle, origin="watch").row
+    row = worklist.add(prepare_entry(unreadable(source), tiny_classifier.bundle, origin="watch")).row
     assert row.source == "s\\udce3o.png"
 
 
 def test_probability_that_is_no_number(worklist: Worklist, judged: Judged, tiny_classifier: Classifier) -> None:
-    row = worklist.add(judged(1, "refer", float("nan")), tiny_classifier.bundle, origin="classify").row
+    row = worklist.add(prepare_entry(judged(1, "refer", float("nan")), tiny_classifier.bundle, origin="classify")).row
     assert row.probability is None
     assert worklist.verify().problem is None
 
 
 def test_reviews_stand_beside_the_answer(worklist: Worklist, judged: Judged, tiny_classifier: Classifier) -> None:
-    row = worklist.add(judged(1), tiny_classifier.bundle, origin="classify").row
+    row = worklist.add(prepare_entry(judged(1), tiny_classifier.bundle, origin="classify")).row
     first = worklist.review(row.id, " Dr  Lima ", "override", "negative", " motion ")
     assert (first.reviewer, first.label, first.note) == ("Dr Lima", "negative", "motion")
     second = worklist.review(row.id, "Dr Reis", "agree")
@@ -204,7 +207,7 @@ def test_reviews_stand_beside_the_answer(worklist: Worklist, judged: Judged, tin
 def test_agreeing_with_a_referral_labels_nothing(
     worklist: Worklist, judged: Judged, tiny_classifier: Classifier
 ) -> None:
-    row = worklist.add(judged(1, "refer", 0.5), tiny_classifier.bundle, origin="classify").row
+    row = worklist.add(prepare_entry(judged(1, "refer", 0.5), tiny_classifier.bundle, origin="classify")).row
     assert worklist.review(row.id, "Lima", "agree").label is None
     assert worklist.review(row.id, "Lima", "override", "positive").label == "positive"
 
@@ -213,9 +216,9 @@ def test_agreeing_with_a_referral_labels_nothing(
     ("reviewer", "verdict", "label", "message"),
     [
         ("", "agree", None, "name"),
-        ("Lima", "agree", "negative", "override it"),
-        ("Lima", "override", None, "another label"),
-        ("Lima", "override", "positive", "another label"),
+        ("Lima", "agree", "negative", "override the decision"),
+        ("Lima", "override", None, "different label"),
+        ("Lima", "override", "positive", "different label"),
         ("L" * 201, "agree", None, "200"),
     ],
 )
@@ -223,7 +226,7 @@ def test_reviews_that_make_no_sense(
     worklist: Worklist, judged: Judged, tiny_classifier: Classifier,
     reviewer: str, verdict: str, label: str | None, message: str,
 ) -> None:  # fmt: skip
-    row = worklist.add(judged(1), tiny_classifier.bundle, origin="classify").row
+    row = worklist.add(prepare_entry(judged(1), tiny_classifier.bundle, origin="classify")).row
     with pytest.raises(EdgeCTError, match=message):
         worklist.review(row.id, reviewer, verdict, label)  # type: ignore[arg-type]
     assert worklist.get(row.id) == row
@@ -238,7 +241,11 @@ def dated(tmp_path: Path, judged: Judged, tiny_classifier: Classifier) -> Iterat
     clock = iter([*times, *["2026-01-11T00:00:00.000Z"] * 50])
     with Worklist(tmp_path / "dated", clock=lambda: next(clock)) as own:
         for number in range(10):
-            own.add(judged(number), tiny_classifier.bundle, origin="classify", seen=bytes([number] * 16))
+            own.add(
+                prepare_entry(
+                    judged(number), tiny_classifier.bundle, origin="classify", fingerprint=bytes([number] * 16)
+                )
+            )
         yield own
 
 
@@ -247,7 +254,7 @@ def test_retention(dated: Worklist) -> None:
     assert dated.prune(keep_days=4) == 6  # the 7th is four days old to the minute: kept
     assert [row.id for row in dated.rows(by="number")] == [7, 8, 9, 10]
     assert (dated.picture(1), dated.reviews(1)) == (None, [])
-    assert dated.was_seen(bytes([0] * 16)) == 1  # or a file that stays in its folder would come back
+    assert dated.result_of_file(bytes([0] * 16)) == 1  # or a file that stays in its folder would come back
     found = dated.verify()
     assert (found.problem, found.results, found.entries) == (None, 4, 12)
     assert dated.prune(keep_days=4) == 0
@@ -257,7 +264,7 @@ def test_retention(dated: Worklist) -> None:
 
 def test_numbers_are_never_used_again(dated: Worklist, judged: Judged, tiny_classifier: Classifier) -> None:
     dated.prune(1)
-    assert dated.add(judged(99), tiny_classifier.bundle, origin="classify").row.id == 11
+    assert dated.add(prepare_entry(judged(99), tiny_classifier.bundle, origin="classify")).row.id == 11
 
 
 def test_retention_gives_room_back(tmp_path: Path, judged: Judged, tiny_classifier: Classifier) -> None:
@@ -266,7 +273,7 @@ def test_retention_gives_room_back(tmp_path: Path, judged: Judged, tiny_classifi
     with Worklist(tmp_path / "s", clock=lambda: next(clock)) as own:
         for number in range(30):
             pixels = noise.integers(0, 256, (256, 256), dtype=np.uint8)
-            own.add(judged(number, pixels=pixels), tiny_classifier.bundle, origin="classify")
+            own.add(prepare_entry(judged(number, pixels=pixels), tiny_classifier.bundle, origin="classify"))
         used, path = own.used_bytes(), own.folder / "worklist.sqlite"
         assert used > 30 * 65536
         own.prune(7)
@@ -279,14 +286,14 @@ def test_no_room_is_an_error_and_nothing_is_stored(tmp_path: Path, judged: Judge
         number = 0
         with pytest.raises(StorageFull, match="prune --keep-days"):
             while True:
-                own.add(judged(number), tiny_classifier.bundle, origin="classify")
+                own.add(prepare_entry(judged(number), tiny_classifier.bundle, origin="classify"))
                 number += 1
         assert 3 < number < 50
         assert len(own.rows()) == number
         assert own.verify().problem is None
     with Worklist(tmp_path / "b", min_free=1 << 60) as own:
         with pytest.raises(StorageFull, match="free on the disk"):
-            own.add(judged(1), tiny_classifier.bundle, origin="classify")
+            own.add(prepare_entry(judged(1), tiny_classifier.bundle, origin="classify"))
         with pytest.raises(StorageFull):
             own.queue("out").put("key", {})
         assert own.rows() == []
@@ -298,8 +305,8 @@ def test_disk_that_fills_within_a_transaction(worklist: Worklist, judged: Judged
     with worklist._store.reading() as connection:
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
         connection.execute(f"PRAGMA max_page_count={pages + 10}")
-    entries = [worklist.entry(judged(1), tiny_classifier.bundle, origin="classify")]
-    entries.append(worklist.entry(judged(2, pixels=pixels), tiny_classifier.bundle, origin="classify"))
+    entries = [prepare_entry(judged(1), tiny_classifier.bundle, origin="classify")]
+    entries.append(prepare_entry(judged(2, pixels=pixels), tiny_classifier.bundle, origin="classify"))
     with pytest.raises(StorageFull, match="nothing was stored"):
         worklist.add_all(entries)
     assert worklist.rows() == []
@@ -329,26 +336,19 @@ def test_file_that_is_no_worklist(tmp_path: Path) -> None:
     with pytest.raises(EdgeCTError, match="damaged"):
         Worklist(tmp_path)
     (tmp_path / "file").touch()
-    with pytest.raises(EdgeCTError, match="cannot be kept there"):
+    with pytest.raises(EdgeCTError, match="cannot be stored there"):
         Worklist(tmp_path / "file")
 
 
 def test_worklist_of_a_newer_version(worklist: Worklist) -> None:
     raw(worklist).execute("PRAGMA user_version=99")
-    with pytest.raises(EdgeCTError, match="newer edge-ct"):
+    with pytest.raises(EdgeCTError, match="newer version of edge-ct"):
         Worklist(worklist.folder)
-
-
-def test_fingerprint_changes_with_each_of_its_parts() -> None:
-    base = ("a.png", 10, 5)
-    others = [("b.png", 10, 5), ("a.png", 11, 5), ("a.png", 10, 6), (os.fsdecode(b"\xff"), 1, 1)]
-    assert len({worklist.fingerprint(*own) for own in [base, *others]}) == 5
-    assert worklist.fingerprint(*base) == worklist.fingerprint(*base)
 
 
 def test_version_grows_with_every_change(worklist: Worklist, judged: Judged, tiny_classifier: Classifier) -> None:
     seen = [worklist.version()]
-    row = worklist.add(judged(1), tiny_classifier.bundle, origin="classify").row
+    row = worklist.add(prepare_entry(judged(1), tiny_classifier.bundle, origin="classify")).row
     seen.append(worklist.version())
     worklist.review(row.id, "Lima", "agree")
     seen.append(worklist.version())
