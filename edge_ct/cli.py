@@ -37,7 +37,7 @@ COMMANDS = {
     "watch": ("edge_ct.device_app.watch.commands:watch", "Judge what arrives in a folder.", ""),
     "worklist": (
         "edge_ct.device_app.worklist.commands:worklist",
-        "Look at, review, export and verify stored results.",
+        "List, review, export and verify stored results.",
         "",
     ),
     "listen": (
