@@ -1,4 +1,4 @@
-"""What was measured of a file -> its manifest, golden slices and the bundle's bytes."""
+"""The bundle of a scored file: its manifest, golden slices and outlier detector."""
 
 from __future__ import annotations
 
@@ -11,121 +11,137 @@ import msgspec
 import numpy as np
 
 from edge_ct.bundle import pack_bundle
-from edge_ct.manifest import INTENDED_USE, SCHEMA, Estimate, Gate, Golden, Manifest, Outliers, Variant
+from edge_ct.manifest import INTENDED_USE, Estimate, Gate, Golden, Manifest, Outliers, Variant, schema_version
 from edge_ct.metrics import score
-from edge_ct.network_analysis import receptive_field
+from edge_ct.network_analysis.receptive_field import Centres, measure_cell_centres
 from edge_ct.outliers import MEMBER, OutlierDetector, fit_outlier_detector
 from edge_ct.phantom import make_slice, preprocessed_phantoms
 from edge_ct.preprocess import Preprocess
 from edge_ct.run import model_name
-from edge_ct.runtime import Runtime
 from edge_ct.system.csv_text import to_csv
 
-from . import calibrate
-from .options import Options
-from .run_slices import Material
-from .scoring import CALIBRATION_SPLIT, Scored, embeddings_of
-from .shrink.shrinking import Shrunk
+from .calibrate import cases_needed, choose_operating_point, fit_conformal_zone
+from .options import ConversionOptions
+from .run_slices import RunSlices
+from .scoring import CALIBRATION_SPLIT, ScoredFile
+from .shrink.steps import ShrunkNetwork
 
+# Golden slices are drawn at this size and enlarged in squares, so that they compress well.
 _GOLDEN_SIZE = 64
-_SEEN = 400  # training slices that say what the network has seen
+_GOLDEN_SEED = 2024
+# Training slices that the outlier detector is fitted on.
+_OUTLIER_SLICES = 400
 
 
-def bundle_bytes(
-    material: Material, fp32: Scored, chosen: Scored, variant: Variant, shrunk: Shrunk, verdict: Gate, options: Options
+def make_bundle(
+    slices: RunSlices,
+    fp32: ScoredFile,
+    scored: ScoredFile,
+    variant: Variant,
+    shrunk: ShrunkNetwork,
+    verdict: Gate,
+    options: ConversionOptions,
 ) -> bytes:
-    """The bundle of `chosen`, a file of the form `variant` of the network `shrunk`.
+    """Return the content of the bundle of a scored file.
 
-    fp32: of the same run as it was trained, whose metrics stand beside.
+    Args:
+        slices: The slices of the run.
+        fp32: The file of the unshrunk network in full precision, whose metrics stand beside those of the bundle.
+        scored: The file to bundle.
+        variant: Its variant.
+        shrunk: The network that it was made of.
+        verdict: What the gate found.
+        options: The settings of the conversion.
     """
-    run, progress = material.run, material.progress
-    labels = material.labels(CALIBRATION_SPLIT)
-    zone = calibrate.conformal_zone(chosen.probabilities[CALIBRATION_SPLIT], labels, options.level)
+    run = slices.run
+    labels, probabilities = slices.labels(CALIBRATION_SPLIT), scored.probabilities[CALIBRATION_SPLIT]
+    zone = fit_conformal_zone(probabilities, labels, options.level)
     if zone is None:
-        progress.say(
-            f"no indeterminate zone: {options.level:.0%} needs {calibrate.needed_cases(options.level)} calibration "
-            f"cases a class, there are {chosen.calibration.positives} and {chosen.calibration.negatives}"
+        slices.progress.say(
+            f"no zone of refer: a level of {options.level:.0%} needs {cases_needed(options.level)} calibration cases "
+            f"per class, but there are {scored.calibration.positives} positive and {scored.calibration.negatives} "
+            "negative ones"
         )
     network = run.info.network
     if shrunk.parameters is not None:
         network = msgspec.structs.replace(network, parameters=shrunk.parameters)
-    golden, members = _golden(chosen, run.info.preprocess)
+    golden, members = _make_golden(scored, run.info.preprocess)
     members["split.csv"] = to_csv(("sha256", "part"), sorted(run.known().items())).encode()
-    seen = _seen(chosen, material, options)
-    if seen:
-        members[MEMBER] = seen[0].pack()
+    outliers = _fit_outliers(scored, slices, options)
+    if outliers:
+        members[MEMBER] = outliers[0].pack()
+    name = model_name(run.info.network, run.info.preprocess.size, scored.name)
     manifest = Manifest(
-        schema=SCHEMA,
-        name=model_name(run.info.network, run.info.preprocess.size, chosen.name)
-        + "-gate-failed" * (not verdict.passed),
+        schema=schema_version(run.info.preprocess, scored.calibration),
+        name=name if verdict.passed else f"{name}-gate-failed",
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         variant=variant,
         network=network,
         classes=run.info.classes,
         preprocess=run.info.preprocess,
-        tensors=chosen.tensors,
-        calibration=chosen.calibration,
-        operating_point=calibrate.operating_point(
-            chosen.probabilities[CALIBRATION_SPLIT], labels, options.target_sensitivity
-        ),
+        tensors=scored.tensors,
+        calibration=scored.calibration,
+        operating_point=choose_operating_point(probabilities, labels, options.target_sensitivity),
         zone=zone,
         golden=golden,
         data=run.info.data,
         gate=verdict,
-        metrics={one.name: _metrics(one, material) for one in (fp32, chosen)},
-        metrics_n=len(chosen.probabilities["test"]),
+        metrics={file.name: _test_metrics(file, slices) for file in (fp32, scored)},
+        metrics_n=len(scored.probabilities["test"]),
         versions={**run.info.versions, "tensorflow": version("tensorflow"), "edge-ct": version("edge-ct")},
         licence=options.licence,
         intended_use=INTENDED_USE,
-        model_sha256=hashlib.sha256(chosen.flatbuffer).hexdigest(),
+        model_sha256=hashlib.sha256(scored.flatbuffer).hexdigest(),
         shrinking=shrunk.label,
-        outliers=seen[1] if seen else None,
-        map_centres=_map_centres(chosen, run.info.preprocess),
+        outliers=outliers[1] if outliers else None,
+        map_centres=_measure_map_centres(scored, run.info.preprocess),
     )
-    return pack_bundle(chosen.flatbuffer, manifest, members)
+    return pack_bundle(scored.flatbuffer, manifest, members)
 
 
-def _seen(chosen: Scored, material: Material, options: Options) -> tuple[OutlierDetector, Outliers] | None:
-    """What the file's embeddings of training slices look like; the calibration split says how far is far."""
-    train = material.labels("train")
-    count = 2 * min(_SEEN // 2, int((train == 0).sum()), int((train == 1).sum()))
-    [images] = material.representative(count, options.seed)
-    return fit_outlier_detector(embeddings_of(chosen, images), chosen.embeddings[CALIBRATION_SPLIT], CALIBRATION_SPLIT)
+def _fit_outliers(
+    scored: ScoredFile, slices: RunSlices, options: ConversionOptions
+) -> tuple[OutlierDetector, Outliers] | None:
+    """Fit the outlier detector on training slices; its threshold comes from the calibration split."""
+    train = slices.labels("train")
+    count = 2 * min(_OUTLIER_SLICES // 2, int((train == 0).sum()), int((train == 1).sum()))
+    [images] = slices.representative(count, options.seed)
+    embeddings = np.stack([outputs.embedding for outputs in scored.run(images)])
+    return fit_outlier_detector(embeddings, scored.embeddings[CALIBRATION_SPLIT], CALIBRATION_SPLIT)
 
 
-def _metrics(scored: Scored, material: Material) -> dict[str, Estimate]:
-    return score(material.labels("test"), scored.probabilities["test"]).estimates()
+def _test_metrics(scored: ScoredFile, slices: RunSlices) -> dict[str, Estimate]:
+    return score(slices.labels("test"), scored.probabilities["test"]).estimates()
 
 
-def _map_centres(chosen: Scored, preprocess: Preprocess) -> receptive_field.Centres:
-    """Of the file's own class map: where its cells look depends on what the network has learned."""
-    if chosen.tensors.class_map is None:
+def _measure_map_centres(scored: ScoredFile, preprocess: Preprocess) -> Centres:
+    """Measure where the cells of this file's class map look, which depends on what the network has learned."""
+    if scored.tensors.class_map is None:
         return None
-    runtime = Runtime(chosen.flatbuffer, chosen.tensors)
 
     def respond(images: np.ndarray) -> np.ndarray:
-        maps = []
-        for image in images:
-            runtime.invoke(image)
-            maps.append(runtime.outputs().class_map)
-        return np.diff(np.stack([own for own in maps if own is not None]), axis=3)
+        maps = [outputs.class_map for outputs in scored.run(images)]
+        return np.diff(np.stack([class_map for class_map in maps if class_map is not None]), axis=3)
 
-    return receptive_field.measure_cell_centres(respond, preprocessed_phantoms(preprocess))
+    return measure_cell_centres(respond, preprocessed_phantoms(preprocess))
 
 
-def _golden(chosen: Scored, preprocess: Preprocess) -> tuple[tuple[Golden, ...], dict[str, bytes]]:
-    """Three phantom slices with the logits this machine gives: never patient data.
+def _make_golden(scored: ScoredFile, preprocess: Preprocess) -> tuple[tuple[Golden, ...], dict[str, bytes]]:
+    """Draw three phantom slices (never patient data) and store them with the logits that this machine computes.
 
-    Drawn small and enlarged in squares, so that they compress well: a bundle's bytes are for its weights.
+    Returns:
+        The entries of the manifest, and the members of the bundle: name -> content.
     """
-    runtime, golden, members = Runtime(chosen.flatbuffer, chosen.tensors), [], {}
+    images, members = [], {}
     for number, positive in enumerate((True, False, True)):
-        phantom = make_slice(patient=number, index=3 + number, positive=positive, size=_GOLDEN_SIZE, seed=2024)
+        phantom = make_slice(number, 3 + number, positive, size=_GOLDEN_SIZE, seed=_GOLDEN_SEED)
         side = (preprocess.size, preprocess.size)
-        image = preprocess(cv2.resize(phantom.image, side, interpolation=cv2.INTER_NEAREST))
-        name = f"golden/{number}.png"
-        _, encoded = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 9])
-        members[name] = encoded.tobytes()
-        runtime.invoke(image)
-        golden.append(Golden(name, tuple(float(value) for value in runtime.outputs().stored)))
-    return tuple(golden), members
+        images.append(preprocess(cv2.resize(phantom.image, side, interpolation=cv2.INTER_NEAREST)))
+        _, encoded = cv2.imencode(".png", images[-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])
+        members[f"golden/{number}.png"] = encoded.tobytes()
+    outputs = scored.run(np.stack(images))
+    golden = tuple(
+        Golden(name, tuple(float(value) for value in output.stored))
+        for name, output in zip(members, outputs, strict=True)
+    )
+    return golden, members

@@ -1,4 +1,4 @@
-"""`edge-ct convert`: parse, call, print."""
+"""The command `edge-ct convert`: parse, call, print."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from edge_ct.system.files import refuse_existing
 from edge_ct.system.progress import Progress, print_json
 
 _FORMATS = {
-    "fp32": "Full precision, to compare with.",
-    "fp16": "Weights of 16-bit floats: half the bytes, the arithmetic of fp32.",
-    "dynamic": "Weights of 8-bit integers, arithmetic on floats.",
-    "int8": "Full integer, the default.",
-    "int16x8": "Activations of 16-bit integers on 8-bit weights.",
+    "fp32": "Make a full-precision file, to compare with.",
+    "fp16": "Make a file with 16-bit float weights: half the bytes, same arithmetic as fp32.",
+    "dynamic": "Make a file with 8-bit integer weights and float arithmetic.",
+    "int8": "Make a full-integer file; this is the default.",
+    "int16x8": "Make a file with 16-bit integer activations and 8-bit weights.",
 }
 
 
-def _formats(command: Any) -> Any:
+def _format_options(command: Any) -> Any:
     for name, text in reversed(_FORMATS.items()):
         command = click.option(f"--{name}", f"format_{name}", is_flag=True, help=text)(command)
     return command
@@ -28,136 +28,148 @@ def _formats(command: Any) -> Any:
 
 @click.command(short_help="Turn a run into a verified TFLite bundle.")
 @click.argument("run", type=click.Path(path_type=Path))
-@_formats
+@_format_options
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
     required=True,
-    help="The bundle to write; of several formats a folder, or a name with {variant} in it.",
+    help="Bundle to write; for several formats a folder, or a name with {variant} in it.",
 )
 @click.option(
     "--float-io/--int-io",
     default=False,
-    help="Take and give float32, slices normalised by the caller; or bytes, the default.",
+    help="Make input and outputs float32, with slices normalised by the caller; by default the input takes bytes.",
 )
 @click.option(
     "--fixed-batch/--any-batch",
     default=True,
     show_default=True,
-    help="One slice at a time, for which runtimes are fastest; or as many as the caller asks for.",
+    help="Take one slice at a time, which runtimes run fastest, or as many as the caller asks for.",
 )
 @click.option(
     "--slim",
     type=click.FloatRange(0.05, 0.75),
     metavar="FRACTION",
-    help="First remove that share of MobileNetV2's expansion channels, 0.05 to 0.75, and fine-tune: faster.",
+    help="Remove this fraction of MobileNetV2's expansion channels, 0.05 to 0.75, and fine-tune: makes it faster.",
 )
 @click.option(
     "--prune",
     type=click.FloatRange(0.5, 0.9),
     metavar="SHARE",
-    help="Then set that share of the weights to zero, 0.5 to 0.9, while fine-tuning: compresses better, seldom faster.",
+    help="Set this share of the weights to zero while training, 0.5 to 0.9: the file compresses better.",
 )
 @click.option(
     "--qat",
     type=click.IntRange(1, 100),
     metavar="EPOCHS",
-    help="Then train so long with the roundings of the int8 file in place; zeros stay zeros.",
+    help="Epochs of quantisation-aware training after the other steps; pruned weights stay zero.",
 )
-@click.option("--sparse", is_flag=True, help="Store kernels without the zeros of --prune: fewer bytes on the disk.")
+@click.option("--sparse", is_flag=True, help="Store kernels without the zeros that --prune makes: fewer bytes on disk.")
 @click.option(
     "--fine-tune",
     type=click.IntRange(1, 100),
     default=4,
     show_default=True,
     metavar="EPOCHS",
-    help="Of --slim and --prune, each.",
+    help="Epochs of fine-tuning after --slim and of training during --prune.",
 )
 @click.option(
     "--max-drop",
     type=click.FloatRange(0, 100),
     default=1.0,
     show_default=True,
-    help="Points of sensitivity or accuracy that may be lost on the validation split.",
+    help="Largest allowed loss of sensitivity and accuracy on the validation split, in percentage points.",
 )
 @click.option(
     "--max-sensitivity-drop",
     type=click.FloatRange(0, 100),
-    help="Points of sensitivity that may be lost, where that is to be another number than --max-drop.",
+    help="Largest allowed loss of sensitivity in percentage points, if it differs from --max-drop.",
 )
 @click.option(
     "--agreement",
     type=click.FloatRange(0, 1),
     default=0.0,
     show_default=True,
-    help="Least share of validation slices on which fp32 and the converted model agree.",
+    help="Smallest allowed share of validation slices on which fp32 and the converted model agree.",
 )
-@click.option("--reference", metavar="RUN", help="A run or an ensemble with the same split to compare with as well.")
+@click.option("--reference", metavar="RUN", help="Run or ensemble with the same split to compare with as well.")
 @click.option(
     "--report-only",
     is_flag=True,
-    help="Write what fails the gate too, as NAME.gate-failed.tflite, to be looked at; the exit code stays 5.",
+    help="Also write what fails the gate, as NAME.gate-failed.tflite, for inspection; the exit code stays 5.",
 )
 @click.option(
     "--representative",
     type=click.IntRange(2, 10_000),
     default=200,
     show_default=True,
-    help="Training slices that set the integer ranges, half of each class.",
+    help="Number of training slices that set the integer ranges, half of each class.",
 )
 @click.option(
     "--quantizer",
     type=click.Choice(["tensorflow", "ai-edge"]),
     default="tensorflow",
     show_default=True,
-    help="What makes integer files.",
+    help="Quantiser that makes the integer and dynamic files.",
 )
 @click.option(
     "--calibration",
     type=click.Choice(["minmax", "moving-average", "mse"]),
     default="minmax",
     show_default=True,
-    help="How ranges come from the slices; all but minmax with --quantizer ai-edge.",
+    help="How ranges are derived from the slices; all but minmax need --quantizer ai-edge.",
 )
 @click.option(
     "--keep",
     multiple=True,
     metavar="LAYER=fp32|int16",
-    help="Compute a layer in float or 16 bits, with --quantizer ai-edge. Can be given again.",
+    help="Compute a layer in float or 16 bits, may be repeated; needs --quantizer ai-edge.",
 )
 @click.option(
     "--auto-mixed",
     is_flag=True,
-    help="Move the int8 layers that add most noise back to float until the gate passes; with --quantizer ai-edge.",
+    help="Move the int8 layers that add most noise to float until the gate passes; needs --quantizer ai-edge.",
 )
-@click.option("--stability", is_flag=True, help="Convert to int8 with a second, disjoint calibration set too.")
+@click.option(
+    "--stability", is_flag=True, help="Convert to int8 again with a second, disjoint calibration set, and show both."
+)
 @click.option(
     "--debug",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Compare integer files with float layer by layer: a table, and this plot (PNG or SVG).",
+    help="Compare integer files with float layer by layer, print a table and draw this plot (PNG or SVG).",
 )
 @click.option(
     "--target-sensitivity",
     type=click.FloatRange(0.5, 1),
     default=0.98,
     show_default=True,
-    help="Of the operating point, on the validation split.",
+    help="Sensitivity that the operating point keeps on the validation split.",
 )
 @click.option(
-    "--level", type=click.FloatRange(0.5, 0.999), default=0.95, show_default=True, help="Of the indeterminate zone."
+    "--level",
+    type=click.FloatRange(0.5, 0.999),
+    default=0.95,
+    show_default=True,
+    help="Confidence level of the zone in which slices are referred.",
 )
 @click.option("--licence", default="not stated", help="Licence of the weights, for the manifest.")
-@click.option("--data", type=click.Path(path_type=Path), help="Where the run's slices are, if they have moved.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Draws the representative slices.")
-@click.option("--force", is_flag=True, help="Overwrite what is there.")
-@click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
+@click.option("--data", type=click.Path(path_type=Path), help="Where the slices of the run are, if they have moved.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Seed for choosing representative slices and for training.",
+)
+@click.option("--force", is_flag=True, help="Overwrite existing files at the target.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
 def convert(
-    run: Path, out: Path, data: Path | None, force: bool, as_json: bool, debug: Path | None, **options: Any
+    run: Path, out: Path, data: Path | None, force: bool, as_json: bool, debug: Path | None, **settings: Any
 ) -> None:
-    """Convert a trained run into one-file TFLite bundles, each calibrated on its own outputs and checked against fp32.
+    """Convert a trained run into one-file TFLite bundles, each calibrated on its own outputs and compared with fp32.
 
-    Exit code 5, and nothing is written, where the converted model lost more than --max-drop. Of several formats those
-    that pass are written, and the exit code is 5 where one does not.
+    If the converted model lost more than --max-drop, nothing is written and the exit code is 5. Of several formats,
+    those that pass are written, and the exit code is 5 if one does not.
 
     \b
     Example:
@@ -165,29 +177,24 @@ def convert(
       edge-ct convert runs/mobilenetv2 --fp32 --fp16 --int8 --out models/
       edge-ct convert runs/mobilenetv2 --slim 0.3 --qat 2 --out small.tflite
       edge-ct convert runs/mobilenetv2 --quantizer ai-edge --auto-mixed --debug layers.png --out model.tflite
-    """  # fmt: skip
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from . import pipeline, report
-    from .quantise.ai_edge import parse_keep
-    from .shrink.steps import Steps
+    from .options import options_from_flags
+    from .pipeline import convert_all
+    from .report import describe_conversion
 
-    asked = tuple(name for name in _FORMATS if options.pop(f"format_{name}"))
-    slim, prune, qat = (options.pop(name) or 0 for name in ("slim", "prune", "qat"))
-    steps = Steps(slim, prune, qat, options.pop("fine_tune"), options["seed"])
-    steps.check(asked or ("int8",), options["sparse"], options["quantizer"])
-    options["keep"] = parse_keep(options["keep"])
-    settings = pipeline.Options(variants=asked or ("int8",), **options)  # type: ignore[arg-type]
+    options = options_from_flags(settings)
     if debug:
         refuse_existing(debug, force)
-    made = pipeline.convert_all(run, out, settings, data, force, Progress(), steps, debug is not None)
+    conversion = convert_all(run, out, options, data, force, Progress(), debug is not None)
     if debug:
-        from . import plots
+        from .plots import draw_layer_errors
 
-        plots.draw_layers(*made.worst_layers(), debug)
-    if len(made.bundles) == 1:
-        made.enforce()
+        draw_layer_errors(*conversion.worst_layers(), debug)
+    if len(conversion.bundles) == 1:
+        conversion.enforce()
     if as_json:
-        print_json(made.document())
+        print_json(conversion.document())
     else:
-        click.echo(report.of(made))
-    made.enforce()
+        click.echo(describe_conversion(conversion))
+    conversion.enforce()

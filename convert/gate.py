@@ -1,4 +1,4 @@
-"""The gate: converted against fp32 on the same slices, by a rule stated before measuring; and against another run."""
+"""The gate: compare the converted model with fp32 on the same slices, by a rule stated before measuring."""
 
 from __future__ import annotations
 
@@ -13,11 +13,16 @@ from edge_ct.manifest import Gate
 from edge_ct.metrics import Scores, mcnemar_p, score
 from edge_ct.run import SplitTable, load_finished_run
 
+_TOLERANCE = 1e-9  # for rounding errors of floating-point numbers
 
-class Rule(msgspec.Struct, frozen=True):
-    """What may be lost. max_drop: points of accuracy, and of sensitivity where `max_sensitivity_drop` is None.
 
-    agreement: least share of slices, 0 to 1, on which both make the same call.
+class GateRule(msgspec.Struct, frozen=True):
+    """What a conversion may lose.
+
+    Attributes:
+        max_drop: Largest allowed loss of accuracy and sensitivity, in percentage points.
+        max_sensitivity_drop: Largest allowed loss of sensitivity; None applies `max_drop` to it.
+        agreement: Smallest allowed share of slices, 0 to 1, with the same decision.
     """
 
     max_drop: float = 1.0
@@ -25,21 +30,35 @@ class Rule(msgspec.Struct, frozen=True):
     agreement: float = 0.0
 
     def broken(self, before: Scores, after: Scores, agreement: float) -> str | None:
-        """How the rule is broken, else None. Where a class is missing there is no sensitivity to lose."""
+        """Return how the rule is broken, or None. A metric that lacks a class is not compared.
+
+        Args:
+            before: Scores of fp32.
+            after: Scores of the converted model on the same slices.
+            agreement: Share of slices with the same decision.
+        """
         reasons = []
         for name in ("sensitivity", "accuracy"):
-            own = self.max_sensitivity_drop if name == "sensitivity" else None
-            allowed, option = (self.max_drop, "--max-drop") if own is None else (own, "--max-sensitivity-drop")
+            special = self.max_sensitivity_drop if name == "sensitivity" else None
+            allowed, option = (self.max_drop, "--max-drop") if special is None else (special, "--max-sensitivity-drop")
             had, has = getattr(before, name).value, getattr(after, name).value
-            if had is not None and has is not None and 100 * (had - has) > allowed + 1e-9:
+            if had is not None and has is not None and 100 * (had - has) > allowed + _TOLERANCE:
                 reasons.append(f"{name} falls by {100 * (had - has):.2f} points, more than {option} {allowed:g}")
-        if agreement < self.agreement - 1e-9:
+        if agreement < self.agreement - _TOLERANCE:
             reasons.append(f"agreement is {agreement:.1%}, less than --agreement {self.agreement:g}")
         return " and ".join(reasons) or None
 
 
 class ClassChange(msgspec.Struct, frozen=True):
-    """One class: lost and gained count slices that were called rightly before and not after, and the reverse."""
+    """The change of decisions for the slices of one class.
+
+    Attributes:
+        n: Number of slices.
+        agreement: Share of slices with the same decision.
+        lost: Number of slices that were classified correctly before and are not now.
+        gained: Number of slices that were not classified correctly before and are now.
+        mcnemar_p: P value of the exact McNemar test.
+    """
 
     n: int
     agreement: float
@@ -48,8 +67,18 @@ class ClassChange(msgspec.Struct, frozen=True):
     mcnemar_p: float
 
 
-class Against(msgspec.Struct, frozen=True):
-    """Two models on the same slices. scores: of the other one. largest_change: of P(positive)."""
+class ModelComparison(msgspec.Struct, frozen=True):
+    """The converted model beside another one, on the same slices.
+
+    Attributes:
+        name: Name of the other model.
+        scores: Scores of the other model.
+        agreement: Share of slices with the same decision.
+        largest_change: Largest change of P(positive) of any slice.
+        mcnemar_p: P value of the exact McNemar test.
+        mcnemar_p_positives: P value of the same test over positive slices.
+        classes: `negative` and `positive` -> change of decisions.
+    """
 
     name: str
     scores: Scores
@@ -61,9 +90,21 @@ class Against(msgspec.Struct, frozen=True):
 
 
 class GateReport(msgspec.Struct, frozen=True):
-    """What `convert --json` prints under `gate`. fp32, converted: scores at probability 0.5 on `split`.
+    """What the gate found; `convert --json` prints it under `gate`.
 
-    before: the comparison with fp32 that the rule is about; reference: with another run, for information.
+    Attributes:
+        passed: Whether the rule was kept.
+        split: The split that was compared on.
+        max_drop: See `GateRule`.
+        reason: How the rule was broken.
+        fp32: Scores of fp32 at probability 0.5.
+        converted: Scores of the converted model at probability 0.5.
+        agreement: Share of slices with the same decision.
+        mcnemar_p: P value of the exact McNemar test.
+        mcnemar_p_positives: P value of the same test over positive slices.
+        rule: The rule.
+        before: The comparison with fp32, to which the rule applies.
+        reference: The comparison with another run, for information only.
     """
 
     passed: bool
@@ -75,12 +116,12 @@ class GateReport(msgspec.Struct, frozen=True):
     agreement: float
     mcnemar_p: float
     mcnemar_p_positives: float
-    rule: Rule
-    before: Against
-    reference: Against | None = None
+    rule: GateRule
+    before: ModelComparison
+    reference: ModelComparison | None = None
 
     def verdict(self) -> Gate:
-        """What the manifest keeps of it."""
+        """Return the part that the manifest keeps."""
         return Gate(
             self.max_drop,
             self.passed,
@@ -96,25 +137,33 @@ class GateReport(msgspec.Struct, frozen=True):
         )
 
 
-class Reference(msgspec.Struct, frozen=True):
-    """Another model's P(positive) of the same slices, float [n]."""
+class ReferenceModel(msgspec.Struct, frozen=True):
+    """Another model's P(positive) of the same slices, float64 [n]."""
 
     name: str
     probabilities: np.ndarray
 
 
-def compare(
+def compare_with_fp32(
     labels: np.ndarray,
     fp32: np.ndarray,
     converted: np.ndarray,
-    rule: Rule,
+    rule: GateRule,
     split: str,
-    reference: Reference | None = None,
+    reference: ReferenceModel | None = None,
 ) -> GateReport:
-    """Compare calibrated P(positive), float [n] each."""
-    after, before = score(labels, converted), against("fp32", labels, fp32, converted)
+    """Compare a converted model with fp32 and apply the rule.
+
+    Args:
+        labels: 0 or 1, [n].
+        fp32: Calibrated P(positive) of fp32, float [n].
+        converted: Calibrated P(positive) of the converted model, float [n].
+        rule: What may be lost.
+        split: Name of the split that the slices are of.
+        reference: Another model to compare with for information.
+    """
+    after, before = score(labels, converted), compare_models("fp32", labels, fp32, converted)
     reason = rule.broken(before.scores, after, before.agreement)
-    other = against(reference.name, labels, reference.probabilities, converted) if reference else None
     return GateReport(
         passed=reason is None,
         split=split,
@@ -127,62 +176,80 @@ def compare(
         mcnemar_p_positives=before.mcnemar_p_positives,
         rule=rule,
         before=before,
-        reference=other,
+        reference=compare_models(reference.name, labels, reference.probabilities, converted) if reference else None,
     )
 
 
-def against(name: str, labels: np.ndarray, other: np.ndarray, converted: np.ndarray) -> Against:
-    """The converted file beside another model, both as P(positive), float [n]; calls are made at 0.5."""
-    calls, other_calls = converted >= 0.5, other >= 0.5
+def compare_models(name: str, labels: np.ndarray, other: np.ndarray, converted: np.ndarray) -> ModelComparison:
+    """Compare the decisions of the converted model, at probability 0.5, with those of another.
+
+    Args:
+        name: Name of the other model.
+        labels: 0 or 1, [n].
+        other: P(positive) of the other model, float [n].
+        converted: P(positive) of the converted model, float [n].
+    """
+    positive, other_positive = converted >= 0.5, other >= 0.5
     classes = {}
-    for known, label in (("negative", 0), ("positive", 1)):
-        own = labels == label
-        right, was_right = calls[own] == (label == 1), other_calls[own] == (label == 1)
-        classes[known] = ClassChange(
-            n=int(own.sum()),
-            agreement=float((right == was_right).mean()) if own.any() else 1.0,
+    for class_name, label in (("negative", 0), ("positive", 1)):
+        members = labels == label
+        right, was_right = positive[members] == (label == 1), other_positive[members] == (label == 1)
+        classes[class_name] = ClassChange(
+            n=int(members.sum()),
+            agreement=float((right == was_right).mean()) if members.any() else 1.0,
             lost=int((was_right & ~right).sum()),
             gained=int((right & ~was_right).sum()),
-            mcnemar_p=mcnemar_p(labels[own], other_calls[own], calls[own]),
+            mcnemar_p=mcnemar_p(labels[members], other_positive[members], positive[members]),
         )
-    return Against(
+    return ModelComparison(
         name=name,
         scores=score(labels, other),
-        agreement=float((calls == other_calls).mean()),
+        agreement=float((positive == other_positive).mean()),
         largest_change=float(np.abs(converted - other).max()),
-        mcnemar_p=mcnemar_p(labels, other_calls, calls),
+        mcnemar_p=mcnemar_p(labels, other_positive, positive),
         mcnemar_p_positives=classes["positive"].mcnemar_p,
         classes=classes,
     )
 
 
-def reference_of(folder: Path, table: SplitTable, split: str) -> Reference:
-    """What another run, or an ensemble, said of the slices of `split`, out of its predictions.csv.
+def load_reference(folder: Path, table: SplitTable, split: str) -> ReferenceModel:
+    """Read the predictions of another run, or of an ensemble, for the slices of a split.
 
-    Raises `DataRejected` where it has not seen all of them as `split`: its figures would be of other slices.
+    Args:
+        folder: Run folder of the other model.
+        table: `split.csv` of the run that is converted.
+        split: Name of the split.
+
+    Raises:
+        DataRejected: The predictions are missing or damaged, or the other run has some of these slices in another
+            split, so that its figures would be of other slices.
     """
     run = load_finished_run(folder)
     path = run.folder / "predictions.csv"
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            said = {row["path"]: float(row["probability"]) for row in csv.DictReader(file) if row["part"] == split}
+            predicted = {row["path"]: float(row["probability"]) for row in csv.DictReader(file) if row["part"] == split}
     except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
-        raise DataRejected(f"{path}: missing or damaged") from error
-    theirs = run.split()
-    hashes = {theirs.sha256[index]: theirs.paths[index] for index in theirs.where(split)}
-    found = [said.get(hashes.get(table.sha256[index], "")) for index in table.where(split)]
-    if missing := sum(one is None for one in found):
-        raise DataRejected(f"{folder}: {missing} of {len(found)} {split} slices are not in its {split} part")
-    return Reference(run.name if run.info.kind == "network" else f"ensemble {folder.name}", np.array(found, np.float64))
+        raise DataRejected(f"{path}: the predictions are missing or damaged; evaluate the run again") from error
+    other = run.split()
+    paths = {other.sha256[index]: other.paths[index] for index in other.where(split)}
+    probabilities = [predicted.get(paths.get(table.sha256[index], "")) for index in table.where(split)]
+    if missing := sum(value is None for value in probabilities):
+        raise DataRejected(
+            f"{folder}: {missing} of {len(probabilities)} {split} slices are not in its {split} split; "
+            "compare with a run of the same split"
+        )
+    name = run.name if run.info.kind == "network" else f"ensemble {folder.name}"
+    return ReferenceModel(name, np.array(probabilities, np.float64))
 
 
-def failed_name(target: Path) -> Path:
-    """Where a file that failed is written to be looked at: never where one that passed would be."""
+def failed_path(target: Path) -> Path:
+    """Return where a file that failed is written for inspection, never where a file that passed would be."""
     return target.with_name(f"{target.stem}.gate-failed{target.suffix}")
 
 
 def enforce(report: GateReport) -> None:
-    """Raise `GateFailed` where the rule is broken."""
+    """Raise `GateFailed` if the rule was broken."""
     if not report.passed:
         where = f"on the {report.split} split (n = {report.fp32.n})"
         raise GateFailed(f"{report.reason}, {where}; nothing was written to the target")

@@ -1,4 +1,4 @@
-"""The slices of a run that conversion works with, read when they are first asked for."""
+"""The slices of a run, read when they are first asked for."""
 
 from __future__ import annotations
 
@@ -11,77 +11,108 @@ from edge_ct.errors import DataRejected
 from edge_ct.run import Run
 from edge_ct.system.progress import QUIET, Progress
 
-# Fewer of a class, and neither ranges nor calibration nor gate would mean anything.
+# With fewer cases of a class, neither ranges nor calibration nor gate would mean anything.
 MINIMUM_CASES = 5
 
 
-class Material:
-    """A run's slices by part. Every step of a conversion, shrinking ones too, takes its slices from here.
+class RunSlices:
+    """The slices of a run by split; every step of a conversion takes its slices from here.
 
-    run, table (split.csv), preprocess, progress: for whoever needs them.
+    Attributes:
+        run: The run.
+        table: Its `split.csv`.
+        preprocess: Its preprocessing.
+        progress: Where progress is shown.
     """
 
     def __init__(self, run: Run, data: Path | None = None, progress: Progress = QUIET) -> None:
-        """data: where the run's slices are now, if they have moved. Raises `DataRejected`: no or too few slices."""
+        """Find the slices of a run.
+
+        Args:
+            run: The run.
+            data: Where its slices are now, if they have moved.
+            progress: Where progress is shown.
+
+        Raises:
+            DataRejected: There are no slices, or too few to convert with.
+        """
         self.run, self.progress = run, progress
         self.table, self.preprocess = run.split(), run.info.preprocess
         self._dataset: Dataset = run.dataset(data)
         self._images: dict[str, np.ndarray] = {}
-        for part, purpose in (("train", "draw representative slices from"), ("validation", "calibrate on")):
-            self._check(part, purpose)
+        for split, purpose in (("train", "draw representative slices from"), ("validation", "calibrate on")):
+            self._check(split, purpose)
 
-    def labels(self, part: str) -> np.ndarray:
-        """0 or 1, int8 [n]."""
-        return np.asarray(self.table.labels[self.table.where(part)])
+    def labels(self, split: str) -> np.ndarray:
+        """Return the labels of a split, 0 or 1, int8 [n]."""
+        return np.asarray(self.table.labels[self.table.where(split)])
 
-    def images(self, part: str) -> np.ndarray:
-        """All slices of `part`, uint8 [n, s, s, 1]. Raises `DataRejected` where they have changed since training."""
-        if part not in self._images:
-            self._images[part] = self._read(self.table.where(part), f"reading {part}")
-        return self._images[part]
+    def images(self, split: str) -> np.ndarray:
+        """Return all slices of a split, uint8 [n, s, s, 1].
+
+        Raises:
+            DataRejected: A slice has changed since training.
+        """
+        if split not in self._images:
+            self._images[split] = self._read(self.table.where(split), f"reading {split} slices")
+        return self._images[split]
 
     def representative(self, count: int, seed: int, sets: int = 1) -> list[np.ndarray]:
-        """Disjoint sets of `count` slices of the training part, uint8 [n, s, s, 1]: half of each class, spread over
-        as many groups as there are. Fewer, and said so, where there are not enough."""
+        """Draw disjoint sets of representative slices from the training split.
+
+        Half of each set is of each class, spread over as many groups as there are. A set is smaller, and a progress
+        line says so, if there are not enough slices.
+
+        Args:
+            count: Number of slices per set.
+            seed: Seed of the choice.
+            sets: Number of sets.
+
+        Returns:
+            One array per set, uint8 [n, s, s, 1].
+
+        Raises:
+            DataRejected: A class has too few slices for so many sets.
+        """
         indices = self.representative_indices(count, seed, sets)
-        smallest = min(len(own) for own in indices)
+        smallest = min(len(members) for members in indices)
         if smallest < count:
             self.progress.say(f"only {smallest} of {count} representative slices: the training split has no more")
-        everything = self._read(np.concatenate(indices), "reading representative")
-        return np.split(everything, np.cumsum([len(own) for own in indices])[:-1])
+        images = self._read(np.concatenate(indices), "reading representative slices")
+        return np.split(images, np.cumsum([len(members) for members in indices])[:-1])
 
     def representative_indices(self, count: int, seed: int, sets: int = 1) -> list[np.ndarray]:
-        """The same as indices of split.csv."""
+        """Draw the same sets as `representative`, as indices of `split.csv`."""
         train, generator = self.table.where("train"), np.random.default_rng(seed)
         chosen: list[list[np.ndarray]] = [[] for _ in range(sets)]
         for label in (0, 1):
-            own = self._spread(generator.permutation(train[self.table.labels[train] == label]))
-            wanted = min(-(-count // 2), len(own) // sets)
+            members = self._spread_over_groups(generator.permutation(train[self.table.labels[train] == label]))
+            wanted = min(-(-count // 2), len(members) // sets)
             if wanted == 0:
-                raise DataRejected(f"too few training slices for {sets} disjoint sets of representative ones")
+                raise DataRejected(f"too few training slices for {sets} disjoint sets of representative slices")
             for number in range(sets):
-                chosen[number].append(own[number * wanted : (number + 1) * wanted])
-        return [np.concatenate(one) for one in chosen]
+                chosen[number].append(members[number * wanted : (number + 1) * wanted])
+        return [np.concatenate(parts) for parts in chosen]
 
-    def _spread(self, indices: np.ndarray) -> np.ndarray:
-        """In the same order, but the first of every group before the second of any."""
-        seen: dict[str, int] = {}
+    def _spread_over_groups(self, indices: np.ndarray) -> np.ndarray:
+        """Keep the order, but put the first slice of every group before the second of any."""
+        counts: dict[str, int] = {}
         turns = []
         for index in indices:
             group = self.table.groups[index] or f"slice {index}"
-            turns.append(seen.get(group, 0))
-            seen[group] = turns[-1] + 1
+            turns.append(counts.get(group, 0))
+            counts[group] = turns[-1] + 1
         return np.asarray(indices[np.argsort(turns, kind="stable")])
 
-    def _check(self, part: str, purpose: str) -> None:
-        labels = self.labels(part)
+    def _check(self, split: str, purpose: str) -> None:
+        labels = self.labels(split)
         if len(labels) == 0:
-            raise DataRejected(f"{self.run.folder}: the run has no {part} split to {purpose}")
+            raise DataRejected(f"{self.run.folder}: the run has no {split} split to {purpose}")
         for name, label in zip(self.run.info.classes, (0, 1), strict=True):
-            if (found := int((labels == label).sum())) < MINIMUM_CASES:
+            if (count := int((labels == label).sum())) < MINIMUM_CASES:
                 raise DataRejected(
-                    f"{self.run.folder}: too few slices to {purpose}: {found} of class {name} in the {part} split, "
-                    f"at least {MINIMUM_CASES} are needed"
+                    f"{self.run.folder}: too few slices to {purpose}: {count} of class {name} in the {split} split, "
+                    f"but at least {MINIMUM_CASES} are needed"
                 )
 
     def _read(self, indices: np.ndarray, label: str) -> np.ndarray:
@@ -90,5 +121,8 @@ class Material:
             images = load_images(dataset, self.preprocess, on_done)
         for index, sha256 in zip(indices, images.sha256, strict=True):
             if self.table.sha256[index] != sha256:
-                raise DataRejected(f"{self.table.paths[index]}: its pixels are not those the run was trained on")
+                raise DataRejected(
+                    f"{self.table.paths[index]}: its pixels are not those that the run was trained on; "
+                    "name the original data with --data"
+                )
         return images.images

@@ -1,4 +1,4 @@
-"""A flatbuffer run on the slices that calibrate, gate and describe it."""
+"""A TFLite file, run on the slices that calibrate, gate and describe it."""
 
 from __future__ import annotations
 
@@ -8,61 +8,80 @@ import numpy as np
 
 from edge_ct.decision import probability
 from edge_ct.manifest import Calibration, Tensors
-from edge_ct.runtime import Runtime, read_tensors
+from edge_ct.runtime import Outputs, Runtime, read_tensors
 from edge_ct.system.host import processors
+from edge_ct.system.progress import QUIET, Progress
 
-from . import calibrate
-from .run_slices import Material
+from .calibrate import fit_calibration
+from .run_slices import RunSlices
 
-# What calibrates is not what is reported: metrics are those of `test`.
+# Calibration and gate use this split; the metrics of a bundle are those of `test`, which they never see.
 CALIBRATION_SPLIT = "validation"
-SCORED = (CALIBRATION_SPLIT, "test")
+SCORED_SPLITS = (CALIBRATION_SPLIT, "test")
 
 
 @dataclass(frozen=True, eq=False)
-class Scored:
-    """A flatbuffer and what it says of the validation and test slices, by part.
+class ScoredFile:
+    """A TFLite file with its outputs on the validation and test slices.
 
-    logits: float32 [n, 2]. embeddings: float32 [n, e]. probabilities: calibrated P(positive), float [n].
+    Attributes:
+        name: Name for progress lines and tables.
+        flatbuffer: Content of the file.
+        tensors: Its input and outputs.
+        runtime: The one interpreter that runs it.
+        logits: Split -> float32 [n, 2].
+        embeddings: Split -> float32 [n, e].
+        calibration: Calibration fitted on the file's own logits of the validation split.
+        probabilities: Split -> calibrated P(positive), float64 [n].
     """
 
     name: str
     flatbuffer: bytes
     tensors: Tensors
+    runtime: Runtime
     logits: dict[str, np.ndarray]
     embeddings: dict[str, np.ndarray]
     calibration: Calibration
     probabilities: dict[str, np.ndarray]
 
+    def run(self, images: np.ndarray) -> list[Outputs]:
+        """Run the file on images, uint8 [n, s, s, 1]; returns one set of outputs per image."""
+        return _run(self.runtime, images, "", QUIET)
 
-def run_file(flatbuffer: bytes, material: Material, name: str) -> Scored:
-    """Run a file on both parts and calibrate it on its own outputs. name: for progress and tables."""
-    tensors = read_tensors(flatbuffer, material.preprocess)
+
+def score_file(flatbuffer: bytes, slices: RunSlices, name: str) -> ScoredFile:
+    """Run a file on the validation and test slices and calibrate it on its own outputs.
+
+    Args:
+        flatbuffer: Content of the file.
+        slices: The slices of the run.
+        name: Name for progress lines and tables.
+
+    Raises:
+        DataRejected: The validation split cannot calibrate the file.
+    """
+    tensors = read_tensors(flatbuffer, slices.preprocess)
     runtime = Runtime(flatbuffer, tensors, processors())
     logits, embeddings = {}, {}
-    for part in SCORED:
-        images, outputs = material.images(part), []
-        with material.progress.bar(f"scoring {name}, {part}", len(images)) as on_done:
-            for image in images:
-                runtime.invoke(image)
-                outputs.append(runtime.outputs())
-                on_done(1)
+    for split in SCORED_SPLITS:
+        outputs = _run(runtime, slices.images(split), f"scoring {name} on {split}", slices.progress)
         width = tensors.embedding.shape[-1]
-        logits[part] = np.stack([one.logits for one in outputs]) if outputs else np.zeros((0, 2), np.float32)
-        embeddings[part] = np.stack([one.embedding for one in outputs]) if outputs else np.zeros((0, width), np.float32)
+        logits[split] = np.array([output.logits for output in outputs], np.float32).reshape(-1, 2)
+        embeddings[split] = np.array([output.embedding for output in outputs], np.float32).reshape(-1, width)
     differences = logits[CALIBRATION_SPLIT][:, 1] - logits[CALIBRATION_SPLIT][:, 0]
-    calibration = calibrate.fit_calibration(differences, material.labels(CALIBRATION_SPLIT), CALIBRATION_SPLIT)
+    calibration = fit_calibration(differences, slices.labels(CALIBRATION_SPLIT), CALIBRATION_SPLIT)
     probabilities = {
-        part: np.array([probability(one, calibration) for one in logits[part]], np.float64) for part in SCORED
+        split: np.array([probability(values, calibration) for values in logits[split]], np.float64)
+        for split in SCORED_SPLITS
     }
-    return Scored(name, flatbuffer, tensors, logits, embeddings, calibration, probabilities)
+    return ScoredFile(name, flatbuffer, tensors, runtime, logits, embeddings, calibration, probabilities)
 
 
-def embeddings_of(scored: Scored, images: np.ndarray) -> np.ndarray:
-    """The file's embeddings of slices, uint8 [n, s, s, 1] -> float32 [n, e]."""
-    runtime = Runtime(scored.flatbuffer, scored.tensors, processors())
-    found = []
-    for image in images:
-        runtime.invoke(image)
-        found.append(runtime.outputs().embedding)
-    return np.stack(found)
+def _run(runtime: Runtime, images: np.ndarray, label: str, progress: Progress) -> list[Outputs]:
+    outputs = []
+    with progress.bar(label, len(images)) as on_done:
+        for image in images:
+            runtime.invoke(image)
+            outputs.append(runtime.outputs())
+            on_done(1)
+    return outputs

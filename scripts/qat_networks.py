@@ -19,6 +19,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 
+from edge_ct.convert.networks import to_deployed_form
+from edge_ct.convert.options import FileFormat
 from edge_ct.convert.quantise import keras_to_tflite
 from edge_ct.convert.shrink import qat
 from edge_ct.errors import EdgeCTError
@@ -42,17 +44,17 @@ def qat_row(name: str) -> dict[str, object]:
     architecture = find(name)
     size = architecture.minimum
     keras.utils.set_random_seed(1)
-    model = keras_to_tflite.deployed(build(keras, name, size))
+    model = to_deployed_form(build(keras, name, size))
     row: dict[str, object] = dict.fromkeys(COLUMNS, "") | {"network": name, "size": size, "int8": "no"}
     preprocess = Preprocess(size)
     slices = np.stack([preprocess(make_slice(k, 3, k % 2 == 0, 96).image) for k in range(8)])
     try:
-        quantised, taken = qat.prepare(model)
+        quantised, taken = qat.insert_rounding(model)
         row |= {"qat": taken.qat, "reason": taken.reason}
         row |= {name: " ".join(getattr(taken, name)) for name in ("folded", "ruled", "left")}
-        qat.set_ranges(quantised, preprocess, slices)
+        qat.set_activation_ranges(quantised, preprocess, slices)
         expected = np.asarray(quantised(preprocess.normalise(slices), training=False)[0])
-        flatbuffer = keras_to_tflite.to_int8(quantised, preprocess, slices)
+        flatbuffer = keras_to_tflite.to_flatbuffer(quantised, preprocess, FileFormat("int8"), slices)
     except EdgeCTError as error:
         return row | {"qat": row["qat"] or "none", "reason": str(error)}
     runtime = Runtime(flatbuffer, tensors := read_tensors(flatbuffer))

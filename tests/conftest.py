@@ -164,6 +164,8 @@ def write_tiny_bundle(path: Path) -> None:
     """Make the `tiny_bundle`; needs the `convert` extra."""
     import keras
 
+    from edge_ct.convert.networks import to_deployed_form
+    from edge_ct.convert.options import FileFormat
     from edge_ct.convert.quantise import keras_to_tflite
     from edge_ct.runtime import read_tensors
     from edge_ct.train.zoo import build
@@ -171,9 +173,9 @@ def write_tiny_bundle(path: Path) -> None:
     keras.utils.set_random_seed(1)
     preprocess = Preprocess(32)
     network = build(keras, "customcnn", 32)
-    model = keras_to_tflite.deployed(network)
+    model = to_deployed_form(network)
     slices = np.stack([preprocess(make_slice(i, 3, i % 2 == 0, 64).image) for i in range(8)])
-    flatbuffer = keras_to_tflite.to_int8(model, preprocess, slices)
+    flatbuffer = keras_to_tflite.to_flatbuffer(model, preprocess, FileFormat("int8"), slices)
     tensors = read_tensors(flatbuffer)
     runtime = Runtime(flatbuffer, tensors)
     golden, members = [], {}

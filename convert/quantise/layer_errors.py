@@ -1,4 +1,4 @@
-"""Where a quantised file departs from its float one, layer by layer: the signal-to-noise ratio of every tensor."""
+"""The signal-to-noise ratio of every tensor of a quantised file against its float file."""
 
 from __future__ import annotations
 
@@ -14,15 +14,20 @@ from edge_ct.preprocess import Preprocess
 from edge_ct.runtime import read_tensors, stored_bytes
 from edge_ct.system import native_output
 
-_HEAD = {(1, 2): "logits"}
 # Decibels of a tensor that is the same in both files.
 EXACT = 200.0
+_SHOWN_LAYERS = 15
 
 
 class LayerError(msgspec.Struct, frozen=True):
-    """The output of one operation. name: its Keras layer's. snr_db: of its output, with all noise from before.
+    """The noise of one operation's output.
 
-    own: noise to signal that this operation adds to the worst of its inputs, 0 where it adds none. bytes: of weights.
+    Attributes:
+        name: Name of the Keras layer.
+        op: Name of the TFLite operation.
+        snr_db: Signal-to-noise ratio of its output in dB, with all noise from earlier operations.
+        own: Ratio of noise to signal that this operation adds to the worst of its inputs; 0 if it adds none.
+        bytes: Size of its weights.
     """
 
     name: str
@@ -32,57 +37,71 @@ class LayerError(msgspec.Struct, frozen=True):
     bytes: int
 
 
-def layer_errors(
+def measure_layer_errors(
     fp32: bytes, quantised: bytes, images: np.ndarray, preprocess: Preprocess, layers: tuple[str, ...]
 ) -> tuple[LayerError, ...]:
-    """Compare two files of one network in order of execution. fp32: with float32 input. images: uint8 [n, s, s, 1].
+    """Compare two files of one network in order of execution.
 
-    layers: names of the Keras network's. Tensors are matched by their names; those that one file alone has, where
-    operations were merged differently, are left out.
+    Tensors are matched by name. A tensor that only one file has, because operations were merged differently, is left
+    out.
+
+    Args:
+        fp32: The float file, with float32 input.
+        quantised: The quantised file.
+        images: uint8 [n, s, s, 1].
+        preprocess: The preprocessing of the network.
+        layers: Names of the Keras layers.
     """
-    first, second = _Interpreter(fp32, preprocess), _Interpreter(quantised, preprocess)
+    first, second = _TensorReader(fp32, preprocess), _TensorReader(quantised, preprocess)
     shared = [name for name in first.outputs if name in second.outputs]
     signal, noise = dict.fromkeys(shared, 0.0), dict.fromkeys(shared, 0.0)
     for image in images:
         first.invoke(image)
         second.invoke(image)
         for name in shared:
-            expected, found = first.real(name), second.real(name)
+            expected, actual = first.real(name), second.real(name)
             signal[name] += float((expected**2).sum())
-            noise[name] += float(((found - expected) ** 2).sum())
+            noise[name] += float(((actual - expected) ** 2).sum())
     ratio = {name: noise[name] / max(signal[name], 1e-30) for name in shared}
-    found = []
+    errors = []
     for name in shared:
-        operation = first.outputs[name]
         before = max((ratio[source] for source in first.sources(name) if source in ratio), default=0.0)
-        found.append(
+        errors.append(
             LayerError(
                 name=layer_of(name, first.shape(name), layers),
-                op=operation["op_name"],
+                op=first.outputs[name]["op_name"],
                 snr_db=min(EXACT, -10 * math.log10(ratio[name])) if ratio[name] > 0 else EXACT,
                 own=max(0.0, ratio[name] - before),
                 bytes=second.weight_bytes(name),
             )
         )
-    return tuple(found)
+    return tuple(errors)
 
 
 def layer_of(tensor: str, shape: tuple[int, ...], layers: tuple[str, ...]) -> str:
-    """The Keras layer that a tensor comes from: `net_1/stage1_relu_1/Relu;net_1/stage1_conv_1/convolution` is
-    stage1_conv's. The graph's outputs, which the converter names anew, are told by their shapes."""
+    """Return the Keras layer that a tensor comes from.
+
+    `net_1/stage1_relu_1/Relu;net_1/stage1_conv_1/convolution` comes from `stage1_conv`. The converter renames the
+    outputs of the graph; they are recognised by their shapes.
+
+    Args:
+        tensor: Name of the tensor.
+        shape: Its shape.
+        layers: Names of the Keras layers.
+    """
     for part in reversed(tensor.split(";")):
         for word in reversed(part.split("/")):
-            # Keras numbers a layer's operations on when it traces them.
+            # Keras appends a number to a layer's operations when it traces them.
             for candidate in (re.sub(r"_\d+$", "", word), word):
                 if candidate in layers:
                     return candidate
     if tensor.startswith(("Identity", "StatefulPartitionedCall")):
-        return "class_map" if len(shape) == 4 else _HEAD.get(shape, "embedding")
+        return "class_map" if len(shape) == 4 else "logits" if shape == (1, 2) else "embedding"
     return tensor
 
 
-class _Interpreter:
-    """A file whose every tensor can be read after a run, in order, without delegates."""
+class _TensorReader:
+    """A file whose every tensor can be read after a run; it runs in order, without delegates."""
 
     def __init__(self, flatbuffer: bytes, preprocess: Preprocess) -> None:
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
@@ -96,7 +115,7 @@ class _Interpreter:
             )
             self._interpreter.allocate_tensors()
         self._tensors = {tensor["index"]: tensor for tensor in self._interpreter.get_tensor_details()}
-        # Models made on the way are numbered through the life of the process.
+        # Intermediate models get a new number each time one is made in the process.
         self._names = {
             index: re.sub(r"(^|;)functional(_\d+)*/", r"\1", tensor["name"]) for index, tensor in self._tensors.items()
         }
@@ -121,7 +140,7 @@ class _Interpreter:
         tensor = self._tensors[self._index[name]]
         stored = self._interpreter.get_tensor(tensor["index"]).astype(np.float64)
         scale, zero_point = tensor["quantization"]
-        return (stored - zero_point) * scale if scale else stored
+        return np.asarray((stored - zero_point) * scale if scale else stored)
 
     def shape(self, name: str) -> tuple[int, ...]:
         return tuple(int(side) for side in self._tensors[self._index[name]]["shape"])
@@ -133,12 +152,12 @@ class _Interpreter:
         computed = {self._input, *self._index.values()}
         constants = {int(index) for index in self.outputs[name]["inputs"] if index >= 0} - computed
         tensors = [self._tensors[index] for index in constants]
-        return sum(int(np.prod(one["shape"])) * np.dtype(one["dtype"]).itemsize for one in tensors)
+        return sum(int(np.prod(tensor["shape"])) * np.dtype(tensor["dtype"]).itemsize for tensor in tensors)
 
 
-def as_text(errors: tuple[LayerError, ...], most: int = 15) -> str:
-    """The layers that add most noise, worst first."""
-    worst = sorted(errors, key=lambda error: -error.own)[:most]
+def layer_error_table(errors: tuple[LayerError, ...]) -> str:
+    """Format the layers that add most noise as a table, worst first."""
+    worst = sorted(errors, key=lambda error: -error.own)[:_SHOWN_LAYERS]
     width = max(len(error.name) for error in worst)
     lines = [f"{'layer':<{width}}  operation          SNR, dB  noise added    bytes"]
     lines += [

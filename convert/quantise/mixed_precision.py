@@ -1,4 +1,4 @@
-"""Mixed precision by itself: the layers that add most noise go back to float, until the gate passes."""
+"""Automatic mixed precision: the layers that add most noise go back to float until the gate passes."""
 
 from __future__ import annotations
 
@@ -11,15 +11,25 @@ import msgspec
 from edge_ct.runtime import Runtime
 
 from ..gate import GateReport
-from ..scoring import Scored, run_file
-from .ai_edge import Precision
-from .variants import Files
+from ..options import LayerPrecision
+from ..scoring import ScoredFile, score_file
+from .variants import VariantBuilder
 
-_TIMED = 15
+_TIMED_RUNS = 15
+# Without the head in 8 bits there would be no integer output.
+_ALWAYS_QUANTISED = ("class_map", "logits")
 
 
-class Step(msgspec.Struct, frozen=True):
-    """What was tried: so many layers in float, and their price. ms: median of one slice on one thread."""
+class MixedStep(msgspec.Struct, frozen=True):
+    """One file that was tried.
+
+    Attributes:
+        layers: The layers in float.
+        bytes: Size of the file.
+        ms: Median time of one slice on one thread, in milliseconds.
+        passed: Whether the gate passed.
+        reason: Why it did not.
+    """
 
     layers: tuple[str, ...]
     bytes: int
@@ -28,51 +38,63 @@ class Step(msgspec.Struct, frozen=True):
     reason: str | None
 
 
-class Search:
-    """From the full-integer file on. scored, report: of the last file tried, which is the one that passed, if any."""
+class MixedPrecisionSearch:
+    """The search, which starts from the full-integer file.
 
-    def __init__(self, files: Files, scored: Scored, report: GateReport) -> None:
-        self.files, self.scored, self.report = files, scored, report
+    Attributes:
+        builder: Builds the files.
+        scored: The last file that was tried: the one that passed, if any did.
+        report: What the gate found for it.
+    """
 
-    def run(self, judge: Callable[[Scored], GateReport]) -> tuple[Step, ...]:
-        """Move 1, 2, 4, ... layers until `judge` passes or all are in float; returns the steps, int8 first."""
-        progress, steps = self.files.material.progress, [self._step(())]
+    def __init__(self, builder: VariantBuilder, scored: ScoredFile, report: GateReport) -> None:
+        self.builder, self.scored, self.report = builder, scored, report
+
+    def run(self, judge: Callable[[ScoredFile], GateReport]) -> tuple[MixedStep, ...]:
+        """Move 1, 2, 4, ... layers to float until the gate passes or all layers are in float.
+
+        Args:
+            judge: Compares a file with fp32.
+
+        Returns:
+            The files that were tried, the full-integer one first.
+        """
+        progress, steps = self.builder.slices.progress, [self._measure(())]
         if self.report.passed:
-            progress.say("mixed precision: int8 passes as it is, nothing is moved")
+            progress.say("mixed precision: the int8 file passes the gate, so no layer is moved to float")
             return tuple(steps)
-        known = set(self.files.layer_names())
-        ranked = [
-            error.name
-            for error in sorted(self.files.errors(self.scored.flatbuffer), key=lambda error: -error.own)
-            if error.name in known and error.bytes and error.name not in ("class_map", "logits")
-        ]
-        ranked = list(dict.fromkeys(ranked))
-        count = 1
+        ranked, count = self._rank_layers(), 1
         while not self.report.passed and count < 2 * len(ranked):
             moved = tuple(ranked[:count])
-            keep: dict[str, Precision] = dict.fromkeys(moved, "fp32")
-            name = self.files.name("int8", "mixed")
-            self.scored = run_file(self.files.of("int8", keep), self.files.material, name)
+            keep: dict[str, LayerPrecision] = dict.fromkeys(moved, "fp32")
+            name = self.builder.name("int8", "mixed")
+            self.scored = score_file(self.builder.build("int8", keep), self.builder.slices, name)
             self.report = judge(self.scored)
-            steps.append(self._step(moved))
-            progress.say(describe(steps[-1], steps[0]))
+            steps.append(self._measure(moved))
+            progress.say(describe_step(steps[-1], steps[0]))
             count *= 2
         return tuple(steps)
 
-    def _step(self, moved: tuple[str, ...]) -> Step:
+    def _rank_layers(self) -> list[str]:
+        """Return the layers with weights, those that add most noise first."""
+        known = set(self.builder.layer_names())
+        errors = sorted(self.builder.measure_errors(self.scored.flatbuffer), key=lambda error: -error.own)
+        names = [error.name for error in errors if error.bytes and error.name not in _ALWAYS_QUANTISED]
+        return [name for name in dict.fromkeys(names) if name in known]
+
+    def _measure(self, moved: tuple[str, ...]) -> MixedStep:
         scored = self.scored
-        runtime, image = Runtime(scored.flatbuffer, scored.tensors), self.files.material.images("validation")[0]
+        runtime, image = Runtime(scored.flatbuffer, scored.tensors), self.builder.slices.images("validation")[0]
         times = []
-        for _ in range(_TIMED):
+        for _ in range(_TIMED_RUNS):
             begun = perf_counter()
             runtime.invoke(image)
             times.append(1000 * (perf_counter() - begun))
-        return Step(moved, len(scored.flatbuffer), median(times), self.report.passed, self.report.reason)
+        return MixedStep(moved, len(scored.flatbuffer), median(times), self.report.passed, self.report.reason)
 
 
-def describe(step: Step, first: Step) -> str:
-    """One step and its price against the full-integer file."""
-    verdict = "passes" if step.passed else f"fails: {step.reason}"
-    price = f"{step.bytes - first.bytes:+,} bytes, {step.ms - first.ms:+.2f} ms"
-    price = f"{step.bytes - first.bytes:+,} bytes, {step.ms - first.ms:+.2f} ms"
-    return f"{len(step.layers)} layers in float: {price}; {verdict}"
+def describe_step(step: MixedStep, first: MixedStep) -> str:
+    """Describe one file and its cost against the full-integer file in one line."""
+    verdict = "passes the gate" if step.passed else f"fails the gate: {step.reason}"
+    cost = f"{step.bytes - first.bytes:+,} bytes, {step.ms - first.ms:+.2f} ms"
+    return f"{len(step.layers)} layers in float: {cost}; {verdict}"

@@ -70,14 +70,6 @@ def round_kernels(model: Any, images: np.ndarray, seed: int = 0, progress: Progr
     return len(layers)
 
 
-def round_rows(rows: np.ndarray, covariance: np.ndarray) -> np.ndarray:
-    """Round filters onto their grids, one step a filter: its largest magnitude / 127.
-
-    rows: float [filters, taps]. covariance: float [taps, taps], of the taps' inputs. Returns float64 [filters, taps].
-    """
-    return np.asarray(round_groups(rows[np.newaxis], covariance[np.newaxis])[0])
-
-
 def round_groups(rows: np.ndarray, covariance: np.ndarray) -> np.ndarray:
     """As `round_rows` of several groups at once: [groups, filters, taps], [groups, taps, taps]."""
     step = _steps(rows)[:, :, 0]
@@ -115,8 +107,8 @@ def _steps(rows: np.ndarray) -> np.ndarray:
 
 def _is_handled(layer: Any) -> bool:
     if isinstance(layer, keras.layers.DepthwiseConv2D):
-        return layer.depth_multiplier == 1 and max(layer.dilation_rate) == 1
-    return type(layer) is keras.layers.Conv2D and layer.groups == 1 and max(layer.dilation_rate) == 1
+        return bool(layer.depth_multiplier == 1 and max(layer.dilation_rate) == 1)
+    return bool(type(layer) is keras.layers.Conv2D and layer.groups == 1 and max(layer.dilation_rate) == 1)
 
 
 def _is_depthwise(layer: Any) -> bool:

@@ -1,7 +1,7 @@
-"""Magnitude pruning (Zhu & Gupta 2017): the smallest weights become zero, more of them step by step, in training.
+"""Magnitude pruning (Zhu & Gupta 2017): the smallest weights become zero, step by step more of them, during training.
 
-It makes files compress better. It makes inference faster only where kernels for sparse weights exist for the layer, the
-type and the target at hand.
+Pruning makes files compress better. It makes inference faster only where the runtime has sparse kernels for the layer,
+the data type and the processor.
 """
 
 from __future__ import annotations
@@ -16,43 +16,64 @@ from edge_ct.errors import EdgeCTError
 from edge_ct.system import native_output
 from edge_ct.system.progress import QUIET, Progress
 
-from . import finetune, tf_keras_twin
+from .finetune import DistillationData, EpochResult, FineTuneRecipe, fine_tune
+from .tf_keras_twin import CONVOLUTIONS, build_twin, clone_layers, copy_back
 
 with native_output.captured_native_stderr(), warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import tensorflow_model_optimization as tfmot
 
-# Layers of fewer weights than this hold too little to be worth losing any: stems, the class map.
-_SMALLEST = 1024
-# Share of the steps over which sparsity rises; in the rest the network recovers.
+# Layers with fewer weights, such as stems and the class map, are not worth pruning.
+_MIN_WEIGHTS = 1024
+# Share of the steps during which sparsity rises; in the rest the network recovers.
 _RISE = 0.6
 _KINDS = {"Conv2D": "kernel", "Dense": "kernel", "SeparableConv2D": "pointwise_kernel"}
 
 
-class Account(msgspec.Struct, frozen=True):
-    """What pruning came to. share: of the pruned layers' weights that are zero. overall: of all weights.
+class PruneAccount(msgspec.Struct, frozen=True):
+    """The result of pruning.
 
-    layers: how many were pruned. left: names of the layers with kernels that were not.
+    Attributes:
+        share: Share of the pruned layers' weights that are zero.
+        overall: Share of all weights that are zero.
+        layers: Number of pruned layers.
+        left: Names of the layers with kernels that were not pruned.
+        epochs: The epochs of training.
     """
 
     share: float
     overall: float
     layers: int
     left: tuple[str, ...]
-    epochs: list[finetune.Epoch]
+    epochs: list[EpochResult]
 
 
-def prune(
-    model: Any, sparsity: float, lessons: finetune.Lessons, recipe: finetune.Recipe, progress: Progress = QUIET
-) -> Account:
-    """Prune a Keras 3 network of one output in place. sparsity: share of each pruned layer's weights to become zero."""
-    base = tf_keras_twin.of(model)
-    chosen = {layer.name for layer in base.layers if _prunable(layer)}
+def prune_network(
+    model: Any,
+    sparsity: float,
+    data: DistillationData,
+    recipe: FineTuneRecipe,
+    progress: Progress = QUIET,
+) -> PruneAccount:
+    """Prune a network in place.
+
+    Args:
+        model: A Keras 3 network whose only output is the logits.
+        sparsity: Share of each pruned layer's weights that becomes zero.
+        data: The slices.
+        recipe: How to train.
+        progress: Where progress is shown.
+
+    Raises:
+        EdgeCTError: No layer is large enough to prune.
+    """
+    base = build_twin(model)
+    chosen = {layer.name for layer in base.layers if _is_prunable(layer)}
     if not chosen:
-        raise EdgeCTError(f"{model.name} has no layer of {_SMALLEST} weights to prune")
-    steps = len(lessons.draw(recipe.seed, 0, recipe.batch)) * recipe.epochs
+        raise EdgeCTError(f"{model.name} cannot be pruned: it has no layer of {_MIN_WEIGHTS} weights or more")
+    steps = len(data.draw(recipe.seed, 0, recipe.batch)) * recipe.epochs
     every = max(1, steps // 100)
-    end = every * max(1, round(_RISE * steps / every))  # sparsity is reached at a step at which masks are drawn anew
+    end = every * max(1, round(_RISE * steps / every))  # a step at which masks are updated
     schedule = tfmot.sparsity.keras.PolynomialDecay(0.0, sparsity, begin_step=0, end_step=end, frequency=every)
 
     def wrap(layer: Any) -> Any:
@@ -60,44 +81,50 @@ def prune(
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        network = tf_keras_twin.api.models.clone_model(base, clone_function=wrap)
+        network = clone_layers(base, wrap)
     wrappers = [layer for layer in network.layers if hasattr(layer, "pruning_step")]
 
     def on_step(step: int) -> None:
         for wrapper in wrappers:
             wrapper.pruning_step.assign(step)
 
-    def mask() -> None:
+    def apply_masks() -> None:
         for wrapper in wrappers:
             wrapper.pruning_obj.weight_mask_op()
 
     eligible = min(recipe.epochs - 1, -(-end * recipe.epochs // steps))
-    epochs = finetune.fit(network, lessons, recipe, progress, f"pruning {sparsity:g}", on_step, mask, eligible)
-    mask()
+    epochs = fine_tune(network, data, recipe, progress, f"pruning {sparsity:g}", on_step, apply_masks, eligible)
+    apply_masks()
     stripped = tfmot.sparsity.keras.strip_pruning(network)
-    tf_keras_twin.bring_back(stripped, model)
-    return account(model, chosen, epochs)
+    copy_back(stripped, model)
+    return count_zeros(model, chosen, epochs)
 
 
-def account(model: Any, pruned: set[str], epochs: list[finetune.Epoch]) -> Account:
-    """Count the zeros of a network. pruned: names of its pruned layers."""
+def count_zeros(model: Any, pruned: set[str], epochs: list[EpochResult]) -> PruneAccount:
+    """Count the zeros of a network.
+
+    Args:
+        model: A Keras 3 network.
+        pruned: Names of its pruned layers.
+        epochs: The epochs of training, for the result.
+    """
     zeros = weights = 0
     for layer in model.layers:
         if layer.name in pruned:
             kernel = np.asarray(getattr(layer, _KINDS[type(layer).__name__]))
             zeros += int((kernel == 0).sum())
             weights += kernel.size
-    kept = [layer.name for layer in model.layers if type(layer).__name__ in tf_keras_twin.CONVOLUTIONS]
+    with_kernels = [layer.name for layer in model.layers if type(layer).__name__ in CONVOLUTIONS]
     everything = model.get_weights()
-    return Account(
+    return PruneAccount(
         share=zeros / weights,
         overall=sum(int((values == 0).sum()) for values in everything) / sum(values.size for values in everything),
         layers=len(pruned),
-        left=tuple(name for name in kept if name not in pruned),
+        left=tuple(name for name in with_kernels if name not in pruned),
         epochs=epochs,
     )
 
 
-def _prunable(layer: Any) -> bool:
+def _is_prunable(layer: Any) -> bool:
     attribute = _KINDS.get(type(layer).__name__, "")
-    return bool(attribute) and int(np.prod(getattr(layer, attribute).shape)) >= _SMALLEST
+    return bool(attribute) and int(np.prod(getattr(layer, attribute).shape)) >= _MIN_WEIGHTS

@@ -1,8 +1,9 @@
-"""Quantisation-aware training: the network learns with the roundings of its int8 file in place (Jacob et al. 2018).
+"""Quantisation-aware training: the network learns with the rounding of its int8 file in place (Jacob et al. 2018).
 
-tfmot puts them into the tf_keras twin, after its default 8-bit scheme; what that refuses is brought into a form that it
-takes (`twin.of`), or given a rule here, or left alone, and `Taken` says which. The ranges of activations start at those
-of representative slices: tfmot's own start, -6 to 6, would take thousands of steps to leave.
+tfmot inserts the rounding into the tf_keras twin, by its default 8-bit scheme. A layer that the scheme refuses is
+rebuilt (see `tf_keras_twin`), gets a quantisation config here, or is left alone; `QatSupport` lists which. The ranges
+of activations start at those of representative slices, because training would need thousands of steps to leave
+tfmot's initial range of -6 to 6.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from edge_ct.preprocess import Preprocess
 from edge_ct.system import native_output
 from edge_ct.system.progress import QUIET, Progress
 
-from . import finetune, tf_keras_twin
+from .finetune import DistillationData, EpochResult, FineTuneRecipe, fine_tune
+from .tf_keras_twin import CONVOLUTIONS, build_quantisable_twin, clone_layers
 
 with native_output.captured_native_stderr(), warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -29,17 +31,22 @@ with native_output.captured_native_stderr(), warnings.catch_warnings():
     import tensorflow_model_optimization as tfmot
 
 _quantization = tfmot.quantization.keras
-# What tfmot's rule for `Activation` knows.
+# The functions that tfmot supports in an `Activation` layer.
 _ACTIVATIONS = ("relu", "relu6", "swish", "silu", "gelu", "linear", "softmax", "sigmoid", "tanh")
-_RULED = ("Multiply", "Subtract", "Maximum", "Rescaling")
+# Layers that tfmot's scheme does not support, and whose output `OutputQuantizeConfig` rounds.
+_CONFIGURED = ("Multiply", "Subtract", "Maximum", "Rescaling")
 _BATCH = 16
 
 
-class Taken(msgspec.Struct, frozen=True):
-    """What quantisation-aware training takes of a network. full: all of it; partial: all but `left`; none.
+class QatSupport(msgspec.Struct, frozen=True):
+    """The layers of a network that quantisation-aware training supports.
 
-    folded: layers that tfmot refuses as they are, and takes in another form that computes the same. ruled: layers that
-    it has no rule for, and that have one here. left: layers that stay as they are, and so no full-integer file results.
+    Attributes:
+        qat: `full` for all layers, `partial` for all but `left`, `none`.
+        folded: Layers that tfmot supports only after they were rebuilt with other layers.
+        ruled: Layers that tfmot does not support and that `OutputQuantizeConfig` handles.
+        left: Layers that stay in float, so that the result is not a full-integer file.
+        reason: Why nothing is supported.
     """
 
     qat: str
@@ -49,32 +56,37 @@ class Taken(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
-class Account(msgspec.Struct, frozen=True):
-    """What was taken, and how training went."""
+class QatAccount(msgspec.Struct, frozen=True):
+    """The result of quantisation-aware training.
 
-    taken: Taken
-    epochs: list[finetune.Epoch]
+    Attributes:
+        taken: The supported layers.
+        epochs: The epochs of training.
+    """
+
+    taken: QatSupport
+    epochs: list[EpochResult]
 
 
-class OutputRule(_quantization.QuantizeConfig):  # type: ignore[misc]
-    """For layers without weights that tfmot's scheme does not know: their output is rounded, to a moving range."""
+class OutputQuantizeConfig(_quantization.QuantizeConfig):  # type: ignore[misc, name-defined]
+    """Rounds the output of a layer without weights that tfmot's scheme does not support, to a moving range."""
 
     def get_weights_and_quantizers(self, layer: Any) -> list[Any]:
-        """None: there are no weights."""
+        """Return nothing: the layer has no weights."""
         return []
 
     def get_activations_and_quantizers(self, layer: Any) -> list[Any]:
-        """None: the output is what is rounded."""
+        """Return nothing: the output is rounded instead."""
         return []
 
     def set_quantize_weights(self, layer: Any, quantize_weights: Any) -> None:
-        """Nothing to set."""
+        """Do nothing: there is nothing to set."""
 
     def set_quantize_activations(self, layer: Any, quantize_activations: Any) -> None:
-        """Nothing to set."""
+        """Do nothing: there is nothing to set."""
 
     def get_output_quantizers(self, layer: Any) -> list[Any]:
-        """One, for the whole tensor."""
+        """Return one quantiser for the whole output."""
         return [
             _quantization.quantizers.MovingAverageQuantizer(
                 num_bits=8, per_axis=False, symmetric=False, narrow_range=False
@@ -82,12 +94,12 @@ class OutputRule(_quantization.QuantizeConfig):  # type: ignore[misc]
         ]
 
     def get_config(self) -> dict[str, Any]:
-        """Nothing to keep."""
+        """Return an empty configuration."""
         return {}
 
 
 class _Observer:
-    """Stands in for a quantiser while ranges are found: widens its range to what it sees, and changes nothing."""
+    """Replaces a quantiser while ranges are measured: widens its range to the values and does not round them."""
 
     def __call__(self, inputs: Any, training: Any, weights: dict[str, Any], **_: Any) -> Any:
         weights["min_var"].assign(tf.minimum(weights["min_var"], tf.reduce_min(inputs)))
@@ -95,44 +107,58 @@ class _Observer:
         return inputs
 
 
-def examine(model: Any) -> Taken:
-    """What would be taken of a Keras 3 network, by its layers; a quick look, where `prepare` tries it."""
-    base, folded = tf_keras_twin.for_quantisation(model)
-    ruled, left = _untaken(base)
-    return Taken("partial" if left else "full", folded, ruled, left)
+def check_support(model: Any) -> QatSupport:
+    """Return what is supported of a Keras 3 network, judged by its layers alone; `insert_rounding` tries it."""
+    base, folded = build_quantisable_twin(model)
+    ruled, left = _unsupported(base)
+    return QatSupport("partial" if left else "full", folded, ruled, left)
 
 
-def prepare(model: Any, keep_zeros: bool = False) -> tuple[Any, Taken]:
-    """A Keras 3 model -> its twin with roundings in place, ranges still unknown, and what was taken of it.
+def insert_rounding(model: Any, keep_zeros: bool = False) -> tuple[Any, QatSupport]:
+    """Return the twin of a network with rounding in place; its ranges are not set yet.
 
-    keep_zeros: weights that are zero stay so in training. Raises `EdgeCTError` where tfmot takes none of it.
+    Args:
+        model: A Keras 3 network.
+        keep_zeros: Keep weights that are zero at zero during training.
+
+    Returns:
+        The twin, and the layers that are supported.
+
+    Raises:
+        EdgeCTError: tfmot refuses the network.
     """
-    base, folded = tf_keras_twin.for_quantisation(model)
-    ruled, left = _untaken(base)
+    base, folded = build_quantisable_twin(model)
+    ruled, left = _unsupported(base)
 
     def annotate(layer: Any) -> Any:
         if layer.name in left:
             return layer
-        rule = OutputRule() if layer.name in ruled else None
+        rule = OutputQuantizeConfig() if layer.name in ruled else None
         return _quantization.quantize_annotate_layer(layer, rule)
 
     with (
-        _quantization.quantize_scope({"OutputRule": OutputRule}),
+        _quantization.quantize_scope({"OutputRule": OutputQuantizeConfig}),
         warnings.catch_warnings(),
         native_output.captured_native_stderr(),
     ):
         warnings.simplefilter("ignore")
         try:
-            annotated = tf_keras_twin.api.models.clone_model(base, clone_function=annotate)
+            annotated = clone_layers(base, annotate)
             annotated.set_weights(base.get_weights())
             quantised = _quantization.quantize_apply(annotated, _scheme(keep_zeros))
         except (RuntimeError, ValueError) as error:
-            raise EdgeCTError(f"tfmot takes none of {model.name}: {str(error).splitlines()[0]}") from error
-    return quantised, Taken("partial" if left else "full", folded, ruled, left)
+            raise EdgeCTError(f"tfmot refuses {model.name}: {str(error).splitlines()[0]}") from error
+    return quantised, QatSupport("partial" if left else "full", folded, ruled, left)
 
 
-def set_ranges(quantised: Any, preprocess: Preprocess, images: np.ndarray) -> None:
-    """Set the ranges of all activations to what they are on `images`, uint8 [n, s, s, 1]; the input's to all bytes."""
+def set_activation_ranges(quantised: Any, preprocess: Preprocess, images: np.ndarray) -> None:
+    """Set the ranges of all activations to those on some slices, and the range of the input to all bytes.
+
+    Args:
+        quantised: What `insert_rounding` returned.
+        preprocess: The preprocessing of the network.
+        images: Slices of the training split, uint8 [n, s, s, 1].
+    """
     for low, high in _ranges(quantised):
         low.assign(0.0)
         high.assign(0.0)
@@ -142,27 +168,41 @@ def set_ranges(quantised: Any, preprocess: Preprocess, images: np.ndarray) -> No
             observe(tf.constant(preprocess.normalise(images[start : start + _BATCH])))
     for layer in quantised.layers:
         if type(layer).__name__ == "QuantizeLayer":
-            pin(layer, preprocess)
+            pin_input_range(layer, preprocess)
 
 
-def train(
-    quantised: Any, taken: Taken, lessons: finetune.Lessons, recipe: finetune.Recipe, progress: Progress = QUIET
-) -> Account:
-    """Train what `prepare` gave, its ranges set."""
-    return Account(taken, finetune.fit(quantised, lessons, recipe, progress, "with roundings"))
+def train_with_rounding(
+    quantised: Any,
+    support: QatSupport,
+    data: DistillationData,
+    recipe: FineTuneRecipe,
+    progress: Progress = QUIET,
+) -> QatAccount:
+    """Train a network with rounding in place.
+
+    Args:
+        quantised: What `insert_rounding` returned, with its ranges set.
+        support: The layers that are supported, for the result.
+        data: The slices.
+        recipe: How to train.
+        progress: Where progress is shown.
+    """
+    return QatAccount(support, fine_tune(quantised, data, recipe, progress, "training with rounding"))
 
 
 @contextmanager
 def _observing(quantised: Any) -> Iterator[None]:
-    """Inside, activations pass unrounded and widen their ranges; weights are rounded to ranges of their own."""
+    """Let activations pass unrounded and widen their ranges; weights are rounded as in training."""
     wrappers = [layer for layer in quantised.layers if hasattr(layer, "_output_quantizers")]
     rounding = [(layer, layer._output_quantizers, layer._weight_vars) for layer in wrappers]
-    holders = [one for layer in wrappers for one in layer._quantize_activations]
+    holders = [activation for layer in wrappers for activation in layer._quantize_activations]
     holders += [layer for layer in quantised.layers if type(layer).__name__ == "QuantizeLayer"]
     kept = [(holder, holder.quantizer) for holder in holders]
     for layer, outputs, weights in rounding:
         layer._output_quantizers = [_Observer() for _ in outputs]
-        layer._weight_vars = [(weight, partial(_as_in_training, quantizer), own) for weight, quantizer, own in weights]
+        layer._weight_vars = [
+            (weight, partial(_as_in_training, quantizer), state) for weight, quantizer, state in weights
+        ]
     for holder in holders:
         holder.quantizer = _Observer()
     try:
@@ -178,8 +218,8 @@ def _as_in_training(quantizer: Any, inputs: Any, training: Any, weights: dict[st
     return quantizer(inputs, True, weights=weights)
 
 
-def pin(entry: Any, preprocess: Preprocess) -> None:
-    """Give the input the range of all bytes, whatever the slices hold."""
+def pin_input_range(entry: Any, preprocess: Preprocess) -> None:
+    """Set the range of the input layer to that of all bytes, whatever the slices hold."""
     low, high = preprocess.normalise(np.array([0, 255], np.uint8).reshape(2, 1, 1, 1)).ravel()
     entry.quantizer_vars["min_var"].assign(float(low))
     entry.quantizer_vars["max_var"].assign(float(high))
@@ -191,24 +231,25 @@ def _scheme(keep_zeros: bool) -> Any:
     return _quantization.default_8bit.Default8BitQuantizeScheme()
 
 
-def _untaken(base: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names of the layers that tfmot's scheme refuses: those that `OutputRule` serves, and those that nothing does."""
+def _unsupported(base: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the layers that tfmot's scheme refuses: those that `OutputQuantizeConfig` handles, and the others."""
     registry = _scheme(keep_zeros=False).get_quantize_registry()
-    ruled, left = [], []
+    configured: list[str] = []
+    left: list[str] = []
     for layer in base.layers:
         kind = type(layer).__name__
-        if kind == "InputLayer" or kind in tf_keras_twin.CONVOLUTIONS or kind == "BatchNormalization":
-            continue  # the twin has normalisations behind convolutions alone
+        if kind == "InputLayer" or kind in CONVOLUTIONS or kind == "BatchNormalization":
+            continue  # in the twin every normalisation follows a convolution
         if kind == "Activation":
             if layer.activation.__name__ not in _ACTIVATIONS:
                 left.append(layer.name)
         elif not registry.supports(layer):
-            (ruled if kind in _RULED else left).append(layer.name)
-    return tuple(ruled), tuple(left)
+            (configured if kind in _CONFIGURED else left).append(layer.name)
+    return tuple(configured), tuple(left)
 
 
 def _ranges(quantised: Any) -> list[tuple[Any, Any]]:
-    """Variables of the low and the high end of every activation's range."""
+    """Return the variables of the low and the high end of every activation's range."""
     found = []
     for layer in quantised.layers:
         if type(layer).__name__ == "QuantizeLayer":

@@ -1,8 +1,8 @@
-"""Structured slimming: whole channels go, so that what is left is an ordinary, smaller network, and faster anywhere.
+"""Structured slimming: whole channels are removed, which leaves an ordinary, smaller network that is faster anywhere.
 
-Of each inverted residual block of MobileNetV2 (Sandler et al. 2018) those channels between expansion and projection are
-removed that the projection would miss least: by the variance, over slices, of what a channel contributes. Its mean,
-which needs no channel, goes into the normalisation behind the projection.
+In each inverted residual block of MobileNetV2 (Sandler et al. 2018), the channels between expansion and projection that
+contribute least are removed. The contribution of a channel is measured by the variance, over slices, of its part in the
+projection. Its mean, which needs no channel, is moved into the normalisation behind the projection.
 """
 
 from __future__ import annotations
@@ -19,32 +19,38 @@ from edge_ct.network_analysis.macs import count_macs
 from edge_ct.system import native_output
 from edge_ct.system.progress import QUIET, Progress
 
-from . import finetune, tf_keras_twin
+from .finetune import DistillationData, EpochResult, FineTuneRecipe, fine_tune
+from .tf_keras_twin import build_twin, copy_back
 
 with native_output.captured_native_stderr():
     import keras
 
-# Channels are kept in multiples of this, which is what vector kernels work through at once.
+# Channels are kept in multiples of this number, because vector kernels process so many at once.
 _MULTIPLE = 8
 _BATCH = 16
 
 
-class Account(msgspec.Struct, frozen=True):
-    """What slimming came to. removed, of: channels between expansion and projection, over all blocks.
+class SlimAccount(msgspec.Struct, frozen=True):
+    """The result of slimming.
 
-    parameters, macs: before and after; multiply-accumulates of convolutions, a slice.
+    Attributes:
+        removed: Number of removed channels between expansion and projection, over all blocks.
+        of: Number of these channels before.
+        parameters: Number of weights before and after.
+        macs: Multiply-accumulate operations of all convolutions for one slice, before and after.
+        epochs: The epochs of fine-tuning.
     """
 
     removed: int
     of: int
     parameters: tuple[int, int]
     macs: tuple[int, int]
-    epochs: list[finetune.Epoch]
+    epochs: list[EpochResult]
 
 
 @dataclass(frozen=True)
-class Block:
-    """Names of the layers of one inverted residual block, and its number of channels in between."""
+class ResidualBlock:
+    """The names of the layers of one inverted residual block, and its number of expansion channels."""
 
     expand: str
     expand_norm: str
@@ -56,33 +62,48 @@ class Block:
     channels: int
 
 
-def blocks(model: Any) -> list[Block]:
-    """The blocks of a MobileNetV2. Raises `EdgeCTError` for another network: its channels are wired otherwise."""
+def find_blocks(model: Any) -> list[ResidualBlock]:
+    """Return the inverted residual blocks of a MobileNetV2.
+
+    Raises:
+        EdgeCTError: The network has no such block.
+    """
     names = {layer.name for layer in model.layers}
-    found = []
+    blocks = []
     for layer in model.layers:
         if not layer.name.endswith("_depthwise"):
             continue
         stem = layer.name.removesuffix("depthwise")
-        block = Block(
-            f"{stem}expand", f"{stem}expand_BN", layer.name, f"{stem}depthwise_BN", f"{stem}depthwise_relu",
-            f"{stem}project", f"{stem}project_BN", int(layer.output.shape[-1]),
-        )  # fmt: skip
-        # The first block has no expansion of its own: its channels are the stem's.
+        block = ResidualBlock(
+            expand=f"{stem}expand",
+            expand_norm=f"{stem}expand_BN",
+            depthwise=layer.name,
+            norm=f"{stem}depthwise_BN",
+            activation=f"{stem}depthwise_relu",
+            project=f"{stem}project",
+            project_norm=f"{stem}project_BN",
+            channels=int(layer.output.shape[-1]),
+        )
+        # The first block has no expansion; its channels are those of the stem.
         if {block.expand, block.project, block.activation} <= names:
-            found.append(block)
-    if not found:
-        raise EdgeCTError(f"{model.name} cannot be slimmed: only the blocks of MobileNetV2 can")
-    return found
+            blocks.append(block)
+    if not blocks:
+        raise EdgeCTError(f"{model.name} cannot be slimmed: only MobileNetV2 has blocks whose channels can be removed")
+    return blocks
 
 
-def slim(model: Any, fraction: float, images: np.ndarray) -> Any:
-    """A smaller Keras 3 network, its weights taken from `model`, not trained further.
+def slim_network(model: Any, fraction: float, images: np.ndarray) -> Any:
+    """Return a smaller network with the weights of the given one, not yet fine-tuned.
 
-    fraction: of each block's channels to remove, as far as multiples of eight allow. images: normalised, float32
-    [n, s, s, 1], from the training split.
+    Args:
+        model: A Keras 3 MobileNetV2.
+        fraction: Share of each block's channels to remove, as far as multiples of eight allow.
+        images: Normalised slices of the training split, float32 [n, s, s, 1].
+
+    Raises:
+        EdgeCTError: The network is not a MobileNetV2.
     """
-    chosen = blocks(model)
+    chosen = find_blocks(model)
     kept, means = {}, {}
     for block, (mean, variance) in zip(chosen, _statistics(model, chosen, images), strict=True):
         kernel = np.asarray(model.get_layer(block.project).get_weights()[0])[0, 0]
@@ -91,12 +112,12 @@ def slim(model: Any, fraction: float, images: np.ndarray) -> Any:
         kept[block.expand] = np.sort(np.argsort(-missed, kind="stable")[:count])
         means[block.expand] = mean
     smaller = keras.Model.from_config(_config(model, chosen, kept))
-    own = {layer.name: layer.get_weights() for layer in model.layers if layer.weights}
+    weights = {layer.name: layer.get_weights() for layer in model.layers if layer.weights}
     for block in chosen:
-        _cut(own, block, kept[block.expand], means[block.expand])
+        _cut(weights, block, kept[block.expand], means[block.expand])
     for layer in smaller.layers:
         if layer.weights:
-            layer.set_weights(own[layer.name])
+            layer.set_weights(weights[layer.name])
     return smaller
 
 
@@ -104,22 +125,34 @@ def slim_and_train(
     model: Any,
     fraction: float,
     images: np.ndarray,
-    lessons: finetune.Lessons,
-    recipe: finetune.Recipe,
+    data: DistillationData,
+    recipe: FineTuneRecipe,
     progress: Progress = QUIET,
-) -> tuple[Any, Account]:
-    """As `slim`, then trained further; and what it came to."""
-    smaller = slim(model, fraction, images)
-    base = tf_keras_twin.of(smaller)
-    epochs = finetune.fit(base, lessons, recipe, progress, f"slimmed {fraction:g}")
-    tf_keras_twin.bring_back(base, smaller)
-    return smaller, account(model, smaller, epochs)
+) -> tuple[Any, SlimAccount]:
+    """Slim a network as `slim_network` does, and fine-tune it.
+
+    Args:
+        model: A Keras 3 MobileNetV2 whose only output is the logits.
+        fraction: Share of each block's channels to remove.
+        images: Normalised slices of the training split, float32 [n, s, s, 1].
+        data: The slices to fine-tune on.
+        recipe: How to train.
+        progress: Where progress is shown.
+
+    Returns:
+        The smaller network and the result of slimming.
+    """
+    smaller = slim_network(model, fraction, images)
+    base = build_twin(smaller)
+    epochs = fine_tune(base, data, recipe, progress, f"slimmed {fraction:g}")
+    copy_back(base, smaller)
+    return smaller, count_removed(model, smaller, epochs)
 
 
-def account(before: Any, after: Any, epochs: list[finetune.Epoch]) -> Account:
-    """Count what is gone."""
-    widths = [sum(block.channels for block in blocks(model)) for model in (before, after)]
-    return Account(
+def count_removed(before: Any, after: Any, epochs: list[EpochResult]) -> SlimAccount:
+    """Count removed channels, weights and operations of a network before and after slimming."""
+    widths = [sum(block.channels for block in find_blocks(model)) for model in (before, after)]
+    return SlimAccount(
         removed=widths[0] - widths[1],
         of=widths[0],
         parameters=(before.count_params(), after.count_params()),
@@ -135,24 +168,24 @@ def _kept(channels: int, fraction: float) -> int:
 
 def _deviation(norm: Any) -> np.ndarray:
     variance = np.asarray(norm.get_weights()[3], np.float64)
-    return np.sqrt(variance + norm.epsilon)
+    return np.asarray(np.sqrt(variance + norm.epsilon))
 
 
-def _statistics(model: Any, chosen: list[Block], images: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Mean and variance of each channel as the projection meets it, over slices and places."""
+def _statistics(model: Any, chosen: list[ResidualBlock], images: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return mean and variance of each channel at the input of the projection, over slices and positions."""
     probe = keras.Model(model.inputs[0], [model.get_layer(block.activation).output for block in chosen])
     sums = [np.zeros((2, block.channels)) for block in chosen]
-    places = [0] * len(chosen)
+    counts = [0] * len(chosen)
     for start in range(0, len(images), _BATCH):
         for index, values in enumerate(probe.predict_on_batch(images[start : start + _BATCH])):
             flat = np.asarray(values, np.float64).reshape(-1, values.shape[-1])
             sums[index] += (flat.sum(axis=0), (flat**2).sum(axis=0))
-            places[index] += len(flat)
-    means = [(total[0] / n, total[1] / n) for total, n in zip(sums, places, strict=True)]
+            counts[index] += len(flat)
+    means = [(total[0] / n, total[1] / n) for total, n in zip(sums, counts, strict=True)]
     return [(mean, np.maximum(square - mean**2, 0)) for mean, square in means]
 
 
-def _config(model: Any, chosen: list[Block], kept: dict[str, np.ndarray]) -> dict[str, Any]:
+def _config(model: Any, chosen: list[ResidualBlock], kept: dict[str, np.ndarray]) -> dict[str, Any]:
     config: dict[str, Any] = copy.deepcopy(model.get_config())
     filters = {block.expand: len(kept[block.expand]) for block in chosen}
     for entry in config["layers"]:
@@ -162,15 +195,15 @@ def _config(model: Any, chosen: list[Block], kept: dict[str, np.ndarray]) -> dic
     return config
 
 
-def _cut(own: dict[str, list[np.ndarray]], block: Block, kept: np.ndarray, mean: np.ndarray) -> None:
-    """Take the removed channels out of a block's weights; the projection's normalisation makes up for their means."""
-    gone = np.setdiff1d(np.arange(block.channels), kept)
-    kernel = own[block.project][0]
-    norm = own[block.project_norm]
-    # What is missing behind the projection on average is missing from the mean that is taken off there.
-    norm[2] = norm[2] - (mean[gone] @ kernel[0, 0][gone]).astype(np.float32)
-    own[block.expand] = [own[block.expand][0][..., kept]]
-    own[block.expand_norm] = [values[kept] for values in own[block.expand_norm]]
-    own[block.depthwise] = [own[block.depthwise][0][:, :, kept]]
-    own[block.norm] = [values[kept] for values in own[block.norm]]
-    own[block.project] = [kernel[:, :, kept]]
+def _cut(weights: dict[str, list[np.ndarray]], block: ResidualBlock, kept: np.ndarray, mean: np.ndarray) -> None:
+    """Remove channels from a block's weights; the projection's normalisation compensates for their means."""
+    removed = np.setdiff1d(np.arange(block.channels), kept)
+    kernel = weights[block.project][0]
+    norm = weights[block.project_norm]
+    # The mean of what is missing behind the projection is subtracted from the mean of its normalisation.
+    norm[2] = norm[2] - (mean[removed] @ kernel[0, 0][removed]).astype(np.float32)
+    weights[block.expand] = [weights[block.expand][0][..., kept]]
+    weights[block.expand_norm] = [values[kept] for values in weights[block.expand_norm]]
+    weights[block.depthwise] = [weights[block.depthwise][0][:, :, kept]]
+    weights[block.norm] = [values[kept] for values in weights[block.norm]]
+    weights[block.project] = [kernel[:, :, kept]]

@@ -1,14 +1,16 @@
-"""The tf_keras twin of a Keras 3 network, which is what tfmot takes: the same layers, names, weights and outputs.
+"""The tf_keras twin of a Keras 3 network: the same layers, names, weights and outputs, in the form that tfmot needs.
 
-Rebuilt from the network's own configuration, so that any functional network of built-in layers has one, whoever made
-it. Where a layer has no twin, or tfmot would refuse the one it has, the twin computes the same with other layers:
-InceptionResNetV2's scaled sum becomes a plain one, its scale multiplied into the convolution before it.
+This is the one module that imports tf_keras. A twin is rebuilt from the configuration of the network, so that every
+functional network of built-in layers has one. Where tf_keras lacks a layer, or tfmot would refuse it, the twin computes
+the same with other layers: the scaled sum of InceptionResNetV2 becomes a plain one, and its scale is multiplied into
+the convolution before it.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,24 +21,51 @@ from edge_ct.system import native_output
 with native_output.captured_native_stderr():
     import tf_keras
 
-api = tf_keras
-# Of no use to weights that exist already, and written in Keras 3's own terms.
+# Settings that do not matter for weights that exist already, and that Keras 3 writes in its own terms.
 _LEFT_OUT = ("initializer", "regularizer", "constraint")
 CONVOLUTIONS = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Dense")
 _UNIT, _SEPARATED = "_unit", "_separated"
 
 
-def of(model: Any) -> Any:
-    """The twin of a functional Keras 3 model, weights included. Raises `EdgeCTError` where a layer has none."""
+def set_random_seed(seed: int) -> None:
+    """Seed everything that tf_keras draws at random."""
+    tf_keras.utils.set_random_seed(seed)
+
+
+def make_adam(rate: float) -> Any:
+    """Return an Adam optimiser for tf_keras networks."""
+    return tf_keras.optimizers.Adam(rate)
+
+
+def clone_layers(twin: Any, change: Callable[[Any], Any]) -> Any:
+    """Return a copy of a twin, each layer replaced by what `change` returns for it; weights are new."""
+    return tf_keras.models.clone_model(twin, clone_function=change)
+
+
+def build_twin(model: Any) -> Any:
+    """Return the twin of a functional Keras 3 network, with its weights.
+
+    Raises:
+        EdgeCTError: A layer has no twin.
+    """
     return _rebuild(model, units=False)[0]
 
 
-def for_quantisation(model: Any) -> tuple[Any, tuple[str, ...]]:
-    """As `of`, in a form that tfmot takes, and the names of the layers that it takes in another form.
+def build_quantisable_twin(model: Any) -> tuple[Any, tuple[str, ...]]:
+    """Return the twin in a form that tfmot can quantise.
 
-    tfmot rounds a batch normalisation only together with a convolution before it. Where there is none of its own
-    (DenseNet, ResNetV2), a depthwise 1x1 convolution of weights one is put in front: the network computes what it did,
-    and in the converted file the two are one operation.
+    tfmot rounds a batch normalisation only together with a convolution before it. Where there is none (DenseNet,
+    ResNetV2), a depthwise 1x1 convolution with weights of one is put in front: the network computes the same, and in
+    the converted file the two are one operation.
+
+    Args:
+        model: A functional Keras 3 network.
+
+    Returns:
+        The twin, and the names of the layers that were rebuilt with other layers.
+
+    Raises:
+        EdgeCTError: A layer has no twin.
     """
     return _rebuild(model, units=True)
 
@@ -74,7 +103,7 @@ def _rebuild(model: Any, units: bool) -> tuple[Any, tuple[str, ...]]:
 
 
 def _foldable(config: dict[str, Any]) -> set[str]:
-    """Convolutions that one other layer follows: a normalisation there becomes part of them."""
+    """Return the convolutions that exactly one layer follows: a normalisation there can be folded into them."""
     followers = Counter(
         source[0] for entry in config["layers"] for node in entry["inbound_nodes"] for source in _sources(node)
     )
@@ -86,42 +115,46 @@ def _foldable(config: dict[str, Any]) -> set[str]:
     }
 
 
-def bring_back(twin: Any, model: Any) -> None:
-    """Give a Keras 3 model the weights of a twin that `of` made of it."""
+def copy_back(twin: Any, model: Any) -> None:
+    """Copy the weights of a twin, made by `build_twin`, back to its Keras 3 network."""
     scales = _scales(model.get_config())
     _copy_weights(twin, model, {name: 1 / scale for name, scale in scales.items()})
 
 
 def _copy_weights(source: Any, target: Any, scales: dict[str, float]) -> None:
-    own = {layer.name: layer for layer in source.layers}
+    sources = {layer.name: layer for layer in source.layers}
     for layer in target.layers:
         if layer.weights and not layer.name.endswith(_UNIT):
             scale = scales.get(layer.name, 1.0)
-            layer.set_weights([values * np.float32(scale) for values in _weights(own, layer)])
+            layer.set_weights([values * np.float32(scale) for values in _weights_for(layer, sources)])
 
 
-def _weights(own: dict[str, Any], layer: Any) -> list[np.ndarray]:
-    """What a layer of the twin takes of the one it stands for."""
+def _weights_for(layer: Any, sources: dict[str, Any]) -> list[np.ndarray]:
+    """Return the weights that a layer takes from the layer that it stands for."""
     if layer.name.endswith(_SEPARATED):
-        return list(own[layer.name.removesuffix(_SEPARATED)].get_weights()[:1])
-    values = list(own[layer.name].get_weights())
+        return list(sources[layer.name.removesuffix(_SEPARATED)].get_weights()[:1])
+    values = list(sources[layer.name].get_weights())
     return values[1:] if len(values) > len(layer.weights) else values
 
 
 def _scales(config: dict[str, Any]) -> dict[str, float]:
-    """Convolutions whose output is scaled before it is added (InceptionResNetV2) -> the scale.
+    """Return convolution -> scale of its output in a scaled sum (InceptionResNetV2).
 
-    Raises `EdgeCTError` where what is scaled is not a linear convolution, into which the scale can be multiplied.
+    Raises:
+        EdgeCTError: The scaled layer is not a linear convolution, into which the scale can be multiplied.
     """
     layers = {entry["config"]["name"]: entry for entry in config["layers"]}
-    found = {}
+    scales = {}
     for entry in config["layers"]:
         if entry["class_name"] == "CustomScaleLayer":
             scaled = layers[_sources(entry["inbound_nodes"][0])[1][0]]
             if scaled["class_name"] != "Conv2D" or scaled["config"]["activation"] != "linear":
-                raise EdgeCTError(f"layer {scaled['config']['name']!r}: a scale cannot be multiplied into it")
-            found[scaled["config"]["name"]] = float(entry["config"]["scale"])
-    return found
+                raise EdgeCTError(
+                    f"layer {scaled['config']['name']!r}: its scale cannot be multiplied into it, because it is not a "
+                    "linear convolution"
+                )
+            scales[scaled["config"]["name"]] = float(entry["config"]["scale"])
+    return scales
 
 
 def _layer(layer: Any, kind: str, name: str) -> Any:
@@ -129,7 +162,7 @@ def _layer(layer: Any, kind: str, name: str) -> Any:
         return tf_keras.layers.Add(name=name)
     twin = getattr(tf_keras.layers, kind, None)
     if twin is None:
-        raise EdgeCTError(f"layer {name!r}: a {kind} has no twin in tf_keras, so tfmot cannot take this network")
+        raise EdgeCTError(f"layer {name!r}: a {kind} has no twin in tf_keras, which tfmot needs")
     known = set(inspect.signature(twin.__init__).parameters)
     settings = {key: value for key, value in layer.get_config().items() if key in known and not key.endswith(_LEFT_OUT)}
     settings = {key: _activation(value) if key == "activation" else value for key, value in settings.items()}
@@ -137,8 +170,10 @@ def _layer(layer: Any, kind: str, name: str) -> Any:
 
 
 def _separated(config: dict[str, Any], name: str) -> Any:
-    """A separable convolution as the two that it is. tfmot would do the same, under names of its own, which other
-    layers of the network may have."""
+    """Return a separable convolution as its two parts.
+
+    tfmot would do the same, under names that other layers of the network may have.
+    """
     spatial = {key: config[key] for key in ("kernel_size", "strides", "padding", "dilation_rate", "depth_multiplier")}
     depthwise = tf_keras.layers.DepthwiseConv2D(**spatial, use_bias=False, name=f"{name}{_SEPARATED}")
     pointwise = tf_keras.layers.Conv2D(
@@ -152,19 +187,19 @@ def _unit(name: str) -> Any:
 
 
 def _activation(value: Any) -> Any:
-    """tf_keras knows as `swish` what Keras 3 calls `silu`; tfmot goes by that name."""
+    """Rename `silu` of Keras 3 to `swish`, the name that tf_keras and tfmot know."""
     return "swish" if value == "silu" else value
 
 
 def _sources(node: dict[str, Any]) -> list[tuple[str, int, int]]:
-    """(layer, node, tensor) of everything that one call of a layer was given."""
-    found = []
+    """Return (layer, node, tensor) for every input of one call of a layer."""
+    sources = []
 
     def visit(value: Any) -> None:
         if isinstance(value, dict):
             if value.get("class_name") == "__keras_tensor__":
                 layer, position, tensor = value["config"]["keras_history"]
-                found.append((layer, position, tensor))
+                sources.append((layer, position, tensor))
                 return
             for inner in value.values():
                 visit(inner)
@@ -174,11 +209,11 @@ def _sources(node: dict[str, Any]) -> list[tuple[str, int, int]]:
 
     visit(node["args"])
     visit(node["kwargs"])
-    return found
+    return sources
 
 
 def _histories(value: Any) -> list[tuple[str, int, int]]:
-    """One history or a list of them, as a configuration writes its inputs and outputs."""
+    """Return (layer, node, tensor) of the inputs or outputs in a configuration, which holds one or a list of them."""
     if value and isinstance(value[0], str):
         value = [value]
     return [(layer, position, tensor) for layer, position, tensor in value]

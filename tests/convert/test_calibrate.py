@@ -18,7 +18,7 @@ def scores(n: int, gap: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("method", ["platt", "temperature"])
 def test_each_method_minimises_the_cross_entropy_of_smoothed_targets(method: str) -> None:
     differences, labels = scores(200, 1.5)
-    found = getattr(calibrate, method)(differences, labels)
+    found = getattr(calibrate, f"fit_{method}")(differences, labels)
     targets = np.where(labels == 1, 101 / 102, 1 / 102)
 
     def loss(parameters: np.ndarray) -> float:
@@ -59,7 +59,7 @@ def test_too_few_cases_are_refused(positives: int, negatives: int) -> None:
 
 def test_perfect_separation_gives_a_finite_slope() -> None:
     labels = np.arange(60) % 2
-    slope, intercept = calibrate.platt(np.where(labels == 1, 5.0, -5.0), labels)
+    slope, intercept = calibrate.fit_platt(np.where(labels == 1, 5.0, -5.0), labels)
     assert expit(slope * 5 + intercept) == pytest.approx(31 / 32, abs=1e-3)
 
 
@@ -72,30 +72,30 @@ def test_a_network_that_ranks_the_wrong_way_round_is_refused() -> None:
 def test_operating_point_is_the_highest_threshold_that_keeps_the_sensitivity() -> None:
     labels = np.array([1] * 10 + [0] * 3)
     p = np.array([0.05, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.01, 0.4])
-    assert calibrate.operating_point(p, labels, 1.0).threshold == 0.05
-    assert calibrate.operating_point(p, labels, 0.9).threshold == 0.2
-    assert calibrate.operating_point(p, labels, 0.85).threshold == 0.2
-    assert calibrate.operating_point(p, labels, 0.8).threshold == 0.3
+    assert calibrate.choose_operating_point(p, labels, 1.0).threshold == 0.05
+    assert calibrate.choose_operating_point(p, labels, 0.9).threshold == 0.2
+    assert calibrate.choose_operating_point(p, labels, 0.85).threshold == 0.2
+    assert calibrate.choose_operating_point(p, labels, 0.8).threshold == 0.3
 
 
 def test_operating_point_is_never_above_one_half() -> None:
     labels = np.array([1] * 10 + [0] * 3)
-    assert calibrate.operating_point(np.linspace(0.7, 0.99, 13), labels, 0.9).threshold == 0.5
+    assert calibrate.choose_operating_point(np.linspace(0.7, 0.99, 13), labels, 0.9).threshold == 0.5
 
 
 @pytest.mark.parametrize(("level", "cases"), [(0.95, 19), (0.99, 99), (0.9, 9), (0.5, 1)])
 def test_conformal_levels_need_their_cases(level: float, cases: int) -> None:
-    assert calibrate.needed_cases(level) == cases
+    assert calibrate.cases_needed(level) == cases
     few = np.linspace(0.1, 0.9, 2 * (cases - 1))
-    assert calibrate.conformal_zone(few, np.arange(len(few)) % 2, level) is None
+    assert calibrate.fit_conformal_zone(few, np.arange(len(few)) % 2, level) is None
     enough = np.linspace(0.1, 0.9, 2 * cases)
-    assert calibrate.conformal_zone(enough, np.arange(len(enough)) % 2, level) is not None
+    assert calibrate.fit_conformal_zone(enough, np.arange(len(enough)) % 2, level) is not None
 
 
 def test_zone_with_the_least_cases_reaches_to_the_extremes() -> None:
     positives, negatives = np.linspace(0.3, 0.99, 19), np.linspace(0.01, 0.6, 19)
     p, labels = np.concatenate([positives, negatives]), np.array([1] * 19 + [0] * 19)
-    zone = calibrate.conformal_zone(p, labels, 0.95)
+    zone = calibrate.fit_conformal_zone(p, labels, 0.95)
     assert zone is not None
     assert zone.positive_from == pytest.approx(0.3)
     assert zone.negative_to == pytest.approx(0.6)
@@ -107,7 +107,7 @@ def test_zone_covers_each_class_at_its_level_on_fresh_cases() -> None:
         generator = np.random.default_rng(seed)
         labels = np.arange(80) % 2
         p = expit(generator.normal(2 * (labels - 0.5), 1.0))
-        zone = calibrate.conformal_zone(p, labels, 0.9)
+        zone = calibrate.fit_conformal_zone(p, labels, 0.9)
         assert zone is not None
         fresh_positive, fresh_negative = expit(generator.normal(1, 1, 200)), expit(generator.normal(-1, 1, 200))
         covered.append(((fresh_positive >= zone.positive_from).mean(), (fresh_negative <= zone.negative_to).mean()))

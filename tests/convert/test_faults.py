@@ -78,7 +78,8 @@ def test_a_network_that_the_quantiser_refuses_is_one_line(
 ) -> None:
     import tensorflow as tf
 
-    from edge_ct.convert.quantise import keras_to_tflite
+    from edge_ct.convert.networks import to_deployed_form
+    from edge_ct.convert.quantise import variants
 
     def unconvertible(model: object) -> object:
         """A graph with an operation that TFLite has not."""
@@ -90,8 +91,8 @@ def test_a_network_that_the_quantiser_refuses_is_one_line(
 
         return call
 
-    deployed = keras_to_tflite.deployed
-    monkeypatch.setattr(keras_to_tflite, "deployed", unconvertible)
+    deployed = to_deployed_form
+    monkeypatch.setattr(variants, "to_deployed_form", unconvertible)
     out = tmp_path / "model.tflite"
     assert cli.run(["convert", str(trained_run), "--out", str(out), "--max-drop", "100"]) == 1
     last = capsys.readouterr().err.splitlines()[-1]

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import binomtest
 
 from edge_ct.convert import gate
-from edge_ct.convert.gate import Rule
+from edge_ct.convert.gate import GateRule
 from edge_ct.errors import DataRejected, GateFailed
 from edge_ct.run import load_run
 
@@ -23,7 +23,7 @@ def flipped(indices: range) -> np.ndarray:
 
 
 def test_one_lost_positive_of_a_hundred_is_one_point_and_passes() -> None:
-    report = gate.compare(LABELS, PERFECT, flipped(range(1)), Rule(1.0), "validation")
+    report = gate.compare_with_fp32(LABELS, PERFECT, flipped(range(1)), GateRule(1.0), "validation")
     assert report.passed
     assert report.converted.sensitivity.value == pytest.approx(0.99)
     assert report.agreement == pytest.approx(199 / 200)
@@ -31,7 +31,7 @@ def test_one_lost_positive_of_a_hundred_is_one_point_and_passes() -> None:
 
 
 def test_two_lost_positives_break_a_rule_of_one_point() -> None:
-    report = gate.compare(LABELS, PERFECT, flipped(range(2)), Rule(1.0), "validation")
+    report = gate.compare_with_fp32(LABELS, PERFECT, flipped(range(2)), GateRule(1.0), "validation")
     assert not report.passed
     with pytest.raises(GateFailed, match=r"sensitivity falls by 2\.00 points") as raised:
         gate.enforce(report)
@@ -39,32 +39,32 @@ def test_two_lost_positives_break_a_rule_of_one_point() -> None:
 
 
 def test_lost_specificity_counts_through_accuracy() -> None:
-    report = gate.compare(LABELS, PERFECT, flipped(range(100, 103)), Rule(1.0), "validation")
+    report = gate.compare_with_fp32(LABELS, PERFECT, flipped(range(100, 103)), GateRule(1.0), "validation")
     assert report.reason == "accuracy falls by 1.50 points, more than --max-drop 1"
 
 
 def test_a_gain_passes() -> None:
-    assert gate.compare(LABELS, flipped(range(5)), PERFECT, Rule(0.0), "validation").passed
+    assert gate.compare_with_fp32(LABELS, flipped(range(5)), PERFECT, GateRule(0.0), "validation").passed
 
 
 def test_mcnemar_is_the_exact_binomial_of_the_disagreements() -> None:
-    report = gate.compare(LABELS, flipped(range(100, 102)), flipped(range(8)), Rule(100), "validation")
+    report = gate.compare_with_fp32(LABELS, flipped(range(100, 102)), flipped(range(8)), GateRule(100), "validation")
     assert report.mcnemar_p == pytest.approx(binomtest(2, 10).pvalue)
     assert report.mcnemar_p_positives == pytest.approx(binomtest(0, 8).pvalue)
 
 
 def test_sensitivity_has_a_limit_of_its_own() -> None:
-    strict = Rule(max_drop=5, max_sensitivity_drop=0.5)
-    report = gate.compare(LABELS, PERFECT, flipped(range(1)), strict, "validation")
+    strict = GateRule(max_drop=5, max_sensitivity_drop=0.5)
+    report = gate.compare_with_fp32(LABELS, PERFECT, flipped(range(1)), strict, "validation")
     assert report.reason == "sensitivity falls by 1.00 points, more than --max-sensitivity-drop 0.5"
-    assert gate.compare(LABELS, PERFECT, flipped(range(100, 105)), strict, "validation").passed
+    assert gate.compare_with_fp32(LABELS, PERFECT, flipped(range(100, 105)), strict, "validation").passed
     assert report.verdict().max_sensitivity_drop == 0.5
 
 
 def test_agreement_can_be_asked_for() -> None:
-    rule = Rule(max_drop=100, agreement=0.98)
-    assert gate.compare(LABELS, PERFECT, flipped(range(4)), rule, "validation").passed
-    report = gate.compare(LABELS, PERFECT, flipped(range(5)), rule, "validation")
+    rule = GateRule(max_drop=100, agreement=0.98)
+    assert gate.compare_with_fp32(LABELS, PERFECT, flipped(range(4)), rule, "validation").passed
+    report = gate.compare_with_fp32(LABELS, PERFECT, flipped(range(5)), rule, "validation")
     assert report.reason == "agreement is 97.5%, less than --agreement 0.98"
 
 
@@ -72,7 +72,9 @@ def test_each_class_and_the_largest_change_are_told() -> None:
     before = flipped(range(2))
     converted = flipped(range(1, 4))
     converted[150] = 0.35
-    report = gate.compare(LABELS, before, converted, Rule(100), "validation", gate.Reference("other", PERFECT))
+    report = gate.compare_with_fp32(
+        LABELS, before, converted, GateRule(100), "validation", gate.ReferenceModel("other", PERFECT)
+    )
     positive, negative = report.before.classes["positive"], report.before.classes["negative"]
     assert (positive.n, positive.lost, positive.gained, positive.agreement) == (100, 2, 1, 0.97)
     assert (negative.lost, negative.gained, negative.mcnemar_p) == (0, 0, 1.0)
@@ -86,7 +88,7 @@ def test_each_class_and_the_largest_change_are_told() -> None:
 
 def test_a_reference_must_have_seen_the_same_slices_the_same_way(trained_run: Path, tmp_path: Path) -> None:
     table = load_run(trained_run).split()
-    found = gate.reference_of(trained_run, table, "validation")
+    found = gate.load_reference(trained_run, table, "validation")
     assert len(found.probabilities) == len(table.where("validation"))
     assert ((found.probabilities >= 0) & (found.probabilities <= 1)).all()
     copy = tmp_path / "copy"
@@ -94,8 +96,8 @@ def test_a_reference_must_have_seen_the_same_slices_the_same_way(trained_run: Pa
     lines = (copy / "predictions.csv").read_text().splitlines()
     kept = [line for line in lines if ",validation," not in line or line == lines[1]]
     (copy / "predictions.csv").write_text("\n".join(kept))
-    with pytest.raises(DataRejected, match="validation slices are not in its validation part"):
-        gate.reference_of(copy, table, "validation")
+    with pytest.raises(DataRejected, match="validation slices are not in its validation split"):
+        gate.load_reference(copy, table, "validation")
     (copy / "predictions.csv").write_text("what,is\nthis,?\n")
     with pytest.raises(DataRejected, match="missing or damaged"):
-        gate.reference_of(copy, table, "validation")
+        gate.load_reference(copy, table, "validation")

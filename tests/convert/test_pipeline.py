@@ -10,7 +10,8 @@ import pytest
 from edge_ct.bundle import read_bundle
 from edge_ct.classifier import Classifier
 from edge_ct.convert import pipeline
-from edge_ct.convert.pipeline import Options
+from edge_ct.convert.networks import load_network, to_deployed_form
+from edge_ct.convert.options import ConversionOptions, FileFormat
 from edge_ct.convert.quantise import keras_to_tflite
 from edge_ct.dataset import load_images
 from edge_ct.decision import probability
@@ -19,7 +20,7 @@ from edge_ct.run import load_run
 from edge_ct.train.score.predict import predict_run
 
 pytestmark = pytest.mark.slow
-LENIENT = Options(max_drop=100)
+LENIENT = ConversionOptions(max_drop=100)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def int8(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_file_is_full_integer_and_takes_bytes(int8: Path) -> None:
     manifest = read_bundle(int8).manifest
-    keras_to_tflite.check_int8(read_bundle(int8).model, manifest.preprocess)
+    keras_to_tflite.check_integer(read_bundle(int8).model, manifest.preprocess, FileFormat("int8"))
     assert manifest.tensors.input.dtype == "uint8"
     assert manifest.tensors.input.scale == pytest.approx(1 / 127.5, rel=1e-6)
     assert manifest.tensors.input.zero_point == 128
@@ -41,9 +42,11 @@ def test_the_file_is_full_integer_and_takes_bytes(int8: Path) -> None:
 
 def test_a_float_graph_is_not_taken_for_int8(trained_run: Path) -> None:
     run = load_run(trained_run)
-    flatbuffer = keras_to_tflite.to_fp32(keras_to_tflite.load_deployed(run), run.info.preprocess)
+    flatbuffer = keras_to_tflite.to_flatbuffer(
+        to_deployed_form(load_network(run)), run.info.preprocess, FileFormat("fp32")
+    )
     with pytest.raises(EdgeCTError, match="not full integer"):
-        keras_to_tflite.check_int8(flatbuffer, run.info.preprocess)
+        keras_to_tflite.check_integer(flatbuffer, run.info.preprocess, FileFormat("int8"))
 
 
 def test_logits_are_the_mean_of_the_class_map(int8: Path, trained_run: Path) -> None:
@@ -57,7 +60,7 @@ def test_logits_are_the_mean_of_the_class_map(int8: Path, trained_run: Path) -> 
 
 def test_fp32_file_agrees_with_keras(trained_run: Path, tmp_path: Path) -> None:
     run = load_run(trained_run)
-    pipeline.convert(trained_run, tmp_path / "fp32.tflite", Options(variants=("fp32",), max_drop=100))
+    pipeline.convert(trained_run, tmp_path / "fp32.tflite", ConversionOptions(variants=("fp32",), max_drop=100))
     classifier = Classifier(tmp_path / "fp32.tflite")
     dataset = run.dataset().take(range(20))
     expected = predict_run(run, dataset)
@@ -104,14 +107,14 @@ def test_conversion_is_repeatable(int8: Path, trained_run: Path, tmp_path: Path)
 
 
 def test_a_failed_gate_writes_nothing(trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    compare = pipeline.gate.compare
+    compare = pipeline.gate.compare_with_fp32
 
     def worse(labels: np.ndarray, fp32: np.ndarray, converted: np.ndarray, *rest: object) -> object:
         return compare(labels, np.where(labels == 1, 0.9, 0.1), 1 - np.where(labels == 1, 0.9, 0.1), *rest)
 
-    monkeypatch.setattr(pipeline.gate, "compare", worse)
+    monkeypatch.setattr(pipeline.gate, "compare_with_fp32", worse)
     with pytest.raises(GateFailed):
-        pipeline.convert(trained_run, tmp_path / "model.tflite", Options())
+        pipeline.convert(trained_run, tmp_path / "model.tflite", ConversionOptions())
     assert list(tmp_path.iterdir()) == []
 
 

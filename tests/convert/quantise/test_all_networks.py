@@ -13,6 +13,8 @@ import keras
 import numpy as np
 import pytest
 
+from edge_ct.convert.networks import to_deployed_form
+from edge_ct.convert.options import FileFormat
 from edge_ct.convert.quantise import keras_to_tflite, rounding
 from edge_ct.phantom import make_slice
 from edge_ct.preprocess import Preprocess
@@ -125,7 +127,9 @@ def test_network_and_its_modified_form_convert_to_int8_and_agree_with_keras(name
     rounding_s = time.process_time() - start
     for one, logits in zip(forms, expected, strict=True):
         start = time.process_time()
-        flatbuffer = keras_to_tflite.to_int8(keras_to_tflite.deployed(one), preprocess, representative)
+        flatbuffer = keras_to_tflite.to_flatbuffer(
+            to_deployed_form(one), preprocess, FileFormat("int8"), representative
+        )
         int8_s = time.process_time() - start
         assert (read_tensors(flatbuffer).class_map is None) == (one is not model)
         found = logits_of(flatbuffer, images[_SEEN:])

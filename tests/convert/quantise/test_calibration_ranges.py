@@ -9,6 +9,8 @@ import pytest
 from tensorflow.lite.python.optimize.calibrator import Calibrator
 from tensorflow.lite.tools import flatbuffer_utils
 
+from edge_ct.convert.networks import to_deployed_form
+from edge_ct.convert.options import FileFormat
 from edge_ct.convert.quantise import calibration_ranges, keras_to_tflite
 from edge_ct.preprocess import Preprocess
 
@@ -23,7 +25,7 @@ def network(residual: bool) -> Any:
     )
     class_map = keras.layers.Conv2D(2, 1, name="class_map")(features)
     logits = keras.layers.GlobalAveragePooling2D(name="logits")(class_map)
-    return keras_to_tflite.deployed(keras.Model(inputs, logits))
+    return to_deployed_form(keras.Model(inputs, logits))
 
 
 def ranges_of(flatbuffer: bytes) -> dict[str, tuple[float, float]]:
@@ -45,9 +47,9 @@ def both(model: Any, slices: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> lis
         found.extend((ranges_of(ours), ranges_of(Calibrator(content).calibrate(feed))))
         return ours
 
-    original = calibration_ranges.calibrated
-    monkeypatch.setattr(calibration_ranges, "calibrated", calibrated)
-    keras_to_tflite.to_int8(model, Preprocess(16), slices)
+    original = calibration_ranges.write_ranges
+    monkeypatch.setattr(calibration_ranges, "write_ranges", calibrated)
+    keras_to_tflite.to_flatbuffer(model, Preprocess(16), FileFormat("int8"), slices)
     return found
 
 
@@ -80,8 +82,6 @@ def test_a_graph_that_is_fed_nothing_is_refused(monkeypatch: pytest.MonkeyPatch)
     def nothing() -> Iterator[list[np.ndarray]]:
         yield from ()
 
-    flatbuffer = keras_to_tflite.to_flatbuffer(
-        network(False), Preprocess(16), keras_to_tflite.Form("fp32", float_io=True)
-    )
+    flatbuffer = keras_to_tflite.to_flatbuffer(network(False), Preprocess(16), FileFormat("fp32", float_io=True))
     with pytest.raises(ValueError, match="no representative"):
-        calibration_ranges.calibrated(flatbuffer, nothing)
+        calibration_ranges.write_ranges(flatbuffer, nothing)

@@ -17,9 +17,14 @@ def correlated(taps: int, n: int, seed: int = 0) -> np.ndarray:
     return generator.normal(size=(n, 1)) * 3 + generator.normal(size=(n, taps)) * 0.3
 
 
+def round_one(rows: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    """Round the filters [filters, taps] of a single group."""
+    return rounding.round_groups(rows[np.newaxis], covariance[np.newaxis])[0]
+
+
 def test_every_weight_lies_on_its_filters_grid_and_the_grid_is_the_converters() -> None:
     rows = np.random.default_rng(1).normal(size=(7, 9))
-    rounded = rounding.round_rows(rows, np.cov(correlated(9, 500).T))
+    rounded = round_one(rows, np.cov(correlated(9, 500).T))
     steps = np.abs(rows).max(1, keepdims=True) / 127
     levels = rounded / steps
     assert levels == pytest.approx(np.rint(levels), abs=1e-9)
@@ -34,7 +39,7 @@ def test_outputs_change_less_than_by_rounding_to_nearest() -> None:
     rows = np.random.default_rng(2).normal(size=(64, 9))
     steps = np.abs(rows).max(1, keepdims=True) / 127
     nearest = np.rint(rows / steps) * steps
-    rounded = rounding.round_rows(rows, np.cov(inputs.T))
+    rounded = round_one(rows, np.cov(inputs.T))
     error = (inputs @ (rounded - rows).T).std()
     assert error < 0.5 * (inputs @ (nearest - rows).T).std()
 
@@ -42,27 +47,27 @@ def test_outputs_change_less_than_by_rounding_to_nearest() -> None:
 def test_uncorrelated_inputs_are_rounded_to_nearest() -> None:
     rows = np.random.default_rng(3).normal(size=(5, 8))
     steps = np.abs(rows).max(1, keepdims=True) / 127
-    assert rounding.round_rows(rows, np.eye(8)) == pytest.approx(np.rint(rows / steps) * steps)
+    assert round_one(rows, np.eye(8)) == pytest.approx(np.rint(rows / steps) * steps)
 
 
 def test_inputs_that_never_change_are_no_trouble() -> None:
     rows = np.random.default_rng(4).normal(size=(3, 6))
-    assert np.isfinite(rounding.round_rows(rows, np.zeros((6, 6)))).all()
-    assert np.isfinite(rounding.round_rows(np.zeros((3, 6)), np.zeros((6, 6)))).all()
+    assert np.isfinite(round_one(rows, np.zeros((6, 6)))).all()
+    assert np.isfinite(round_one(np.zeros((3, 6)), np.zeros((6, 6)))).all()
 
 
 def test_blocks_of_taps_give_what_one_tap_at_a_time_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = np.random.default_rng(7).normal(size=(6, 50))
     covariance = np.cov(correlated(50, 400).T)
-    whole = rounding.round_rows(rows, covariance)
+    whole = round_one(rows, covariance)
     monkeypatch.setattr(rounding, "_BLOCK", 7)
-    assert rounding.round_rows(rows, covariance) == pytest.approx(whole, abs=1e-9)
+    assert round_one(rows, covariance) == pytest.approx(whole, abs=1e-9)
 
 
 def test_groups_are_rounded_each_by_itself() -> None:
     rows = np.random.default_rng(8).normal(size=(5, 1, 9))
     covariance = np.stack([np.cov(correlated(9, 300, seed).T) for seed in range(5)])
-    expected = np.stack([rounding.round_rows(*pair) for pair in zip(rows, covariance, strict=True)])
+    expected = np.stack([round_one(*pair) for pair in zip(rows, covariance, strict=True)])
     assert rounding.round_groups(rows, covariance) == pytest.approx(expected, abs=1e-12)
 
 
@@ -70,7 +75,7 @@ def test_pruned_weights_stay_pruned() -> None:
     rows = np.random.default_rng(9).normal(size=(8, 12))
     pruned = np.abs(rows) < 0.5
     rows[pruned] = 0
-    rounded = rounding.round_rows(rows, np.cov(correlated(12, 500).T))
+    rounded = round_one(rows, np.cov(correlated(12, 500).T))
     assert 0.2 < pruned.mean() < 0.6
     assert (rounded[pruned] == 0).all()
 

@@ -3,8 +3,10 @@
 import keras
 import numpy as np
 import pytest
+from ai_edge_litert.interpreter import Interpreter
 from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
 
+from edge_ct.convert.options import FileFormat
 from edge_ct.convert.quantise import keras_to_tflite
 from edge_ct.convert.shrink import qat, tf_keras_twin
 from edge_ct.errors import EdgeCTError
@@ -65,31 +67,31 @@ def images(size: int) -> np.ndarray:
 def test_a_twin_computes_the_same(network: str) -> None:
     keras.utils.set_random_seed(2)
     model = build(keras, network, 32, alpha=0.35)
-    found, expected = (np.asarray(one(images(32), training=False)) for one in (tf_keras_twin.of(model), model))
+    found, expected = (np.asarray(one(images(32), training=False)) for one in (tf_keras_twin.build_twin(model), model))
     assert found == pytest.approx(expected, rel=1e-5, abs=1e-12)
 
 
 @pytest.mark.parametrize("make", [pre_activated, scaled, separable])
 def test_a_twin_for_tfmot_computes_the_same(make: object) -> None:
     model = make()
-    found, _ = tf_keras_twin.for_quantisation(model)
+    found, _ = tf_keras_twin.build_quantisable_twin(model)
     assert np.asarray(found(images(8), training=False)) == pytest.approx(np.asarray(model(images(8))), rel=1e-5)
 
 
 def test_what_is_folded_is_named() -> None:
     # Behind a concatenation, and behind a convolution whose output is wanted elsewhere as well.
-    assert tf_keras_twin.for_quantisation(pre_activated())[1] == ("early_bn", "late_bn")
-    assert tf_keras_twin.for_quantisation(separable())[1] == ("sepconv",)
-    assert tf_keras_twin.for_quantisation(attended())[1] == ()
-    assert tf_keras_twin.for_quantisation(scaled())[1] == ("block",)
+    assert tf_keras_twin.build_quantisable_twin(pre_activated())[1] == ("early_bn", "late_bn")
+    assert tf_keras_twin.build_quantisable_twin(separable())[1] == ("sepconv",)
+    assert tf_keras_twin.build_quantisable_twin(attended())[1] == ()
+    assert tf_keras_twin.build_quantisable_twin(scaled())[1] == ("block",)
 
 
 def test_weights_come_back_through_a_scale() -> None:
     model = scaled()
-    other = tf_keras_twin.of(settled(scaled(), seed=7))
+    other = tf_keras_twin.build_twin(settled(scaled(), seed=7))
     expected = np.asarray(other(images(8)))
     assert np.asarray(model(images(8))) != pytest.approx(expected, rel=1e-2)
-    tf_keras_twin.bring_back(other, model)
+    tf_keras_twin.copy_back(other, model)
     assert np.asarray(model(images(8))) == pytest.approx(expected, rel=1e-5)
 
 
@@ -100,7 +102,7 @@ def test_a_layer_without_a_twin_is_named() -> None:
 
     inputs = keras.layers.Input((8, 8, 1))
     with pytest.raises(EdgeCTError, match="layer 'mine': a Own has no twin"):
-        tf_keras_twin.of(keras.Model(inputs, Own(name="mine")(inputs)))
+        tf_keras_twin.build_twin(keras.Model(inputs, Own(name="mine")(inputs)))
 
 
 def attended() -> keras.Model:
@@ -133,16 +135,16 @@ def bytes_of(size: int, n: int = 12) -> np.ndarray:
     return np.random.default_rng(3).integers(0, 256, (n, size, size, 1), dtype=np.uint8)
 
 
-def file_of(quantised: object, preprocess: Preprocess) -> keras_to_tflite.Interpreter:
-    flatbuffer = keras_to_tflite.to_int8(
-        quantised, preprocess, bytes_of(preprocess.size)
+def file_of(quantised: object, preprocess: Preprocess) -> Interpreter:
+    flatbuffer = keras_to_tflite.to_flatbuffer(
+        quantised, preprocess, FileFormat("int8"), bytes_of(preprocess.size)
     )  # raises where it is not integer
-    interpreter = keras_to_tflite.Interpreter(model_content=flatbuffer)
+    interpreter = Interpreter(model_content=flatbuffer)
     interpreter.allocate_tensors()
     return interpreter
 
 
-def logits_of(interpreter: keras_to_tflite.Interpreter, image: np.ndarray) -> tuple[np.ndarray, float]:
+def logits_of(interpreter: Interpreter, image: np.ndarray) -> tuple[np.ndarray, float]:
     [output] = [one for one in interpreter.get_output_details() if tuple(one["shape"]) == (1, 2)]
     interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image[np.newaxis])
     interpreter.invoke()
@@ -154,9 +156,9 @@ def logits_of(interpreter: keras_to_tflite.Interpreter, image: np.ndarray) -> tu
 @pytest.mark.parametrize("make", [pre_activated, scaled, separable, attended])
 def test_the_file_computes_what_training_computed(make: object) -> None:
     preprocess = Preprocess(8)
-    quantised, taken = qat.prepare(make())
+    quantised, taken = qat.insert_rounding(make())
     assert (taken.qat, taken.left) == ("full", ())
-    qat.set_ranges(quantised, preprocess, bytes_of(8))
+    qat.set_activation_ranges(quantised, preprocess, bytes_of(8))
     expected = np.asarray(quantised(preprocess.normalise(bytes_of(8)), training=False))
     interpreter = file_of(quantised, preprocess)
     for image, one in zip(bytes_of(8), expected, strict=True):
@@ -169,16 +171,16 @@ def test_the_file_computes_what_training_computed(make: object) -> None:
 def test_roundings_change_little_where_ranges_are_those_of_the_slices(make: object) -> None:
     model, preprocess = make(), Preprocess(8)
     expected = np.asarray(model(preprocess.normalise(bytes_of(8)), training=False))
-    quantised, _ = qat.prepare(model)
-    qat.set_ranges(quantised, preprocess, bytes_of(8))
+    quantised, _ = qat.insert_rounding(model)
+    qat.set_activation_ranges(quantised, preprocess, bytes_of(8))
     found = np.asarray(quantised(preprocess.normalise(bytes_of(8)), training=False))
     assert np.abs(found - expected).max() < 0.02 * np.abs(expected).max()
 
 
 def test_what_is_refused_is_named() -> None:
-    assert qat.prepare(pre_activated())[1].folded == ("early_bn", "late_bn")
-    assert qat.prepare(attended())[1].ruled == ("attend",)
-    _, taken = qat.prepare(normalised_otherwise())
+    assert qat.insert_rounding(pre_activated())[1].folded == ("early_bn", "late_bn")
+    assert qat.insert_rounding(attended())[1].ruled == ("attend",)
+    _, taken = qat.insert_rounding(normalised_otherwise())
     assert (taken.qat, taken.left) == ("partial", ("odd_one",))
 
 
@@ -197,13 +199,13 @@ def test_what_is_refused_is_named() -> None:
 )
 def test_the_zoo_says_what_is_taken_of_a_network(network: str, folded: int, ruled: int) -> None:
     architecture = find(network)
-    taken = qat.examine(build(keras, network, architecture.minimum))
+    taken = qat.check_support(build(keras, network, architecture.minimum))
     assert (taken.qat, len(taken.folded), len(taken.ruled), taken.left) == (architecture.qat, folded, ruled, ())
 
 
 def test_the_input_takes_every_byte_as_it_is() -> None:
-    quantised, _ = qat.prepare(attended())
-    qat.set_ranges(quantised, Preprocess(8), np.full((2, 8, 8, 1), 128, np.uint8))
+    quantised, _ = qat.insert_rounding(attended())
+    qat.set_activation_ranges(quantised, Preprocess(8), np.full((2, 8, 8, 1), 128, np.uint8))
     [entry] = [layer for layer in quantised.layers if type(layer).__name__ == "QuantizeLayer"]
     levels = Preprocess(8).normalise(np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1))
     assert np.asarray(entry(levels, training=False)) == pytest.approx(levels, abs=1e-6)
@@ -211,8 +213,8 @@ def test_the_input_takes_every_byte_as_it_is() -> None:
 
 def test_ranges_are_the_extremes_of_what_layers_give() -> None:
     model, preprocess = pre_activated(), Preprocess(8)
-    quantised, _ = qat.prepare(model)
-    qat.set_ranges(quantised, preprocess, bytes_of(8))
+    quantised, _ = qat.insert_rounding(model)
+    qat.set_activation_ranges(quantised, preprocess, bytes_of(8))
     probe = keras.Model(model.inputs[0], model.get_layer("late_relu").output)
     expected = np.asarray(probe(preprocess.normalise(bytes_of(8)))).max()
     values = {variable.name: float(variable.numpy()) for variable in quantised.weights if variable.shape == ()}

@@ -10,6 +10,7 @@ import pytest
 
 from edge_ct.classifier import Classifier
 from edge_ct.convert import pipeline
+from edge_ct.convert.options import ConversionOptions
 from edge_ct.dataset import load
 from edge_ct.errors import DataRejected, ModelRejected
 from edge_ct.held_out import select_held_out
@@ -46,7 +47,7 @@ def test_training_slices_alone_are_refused() -> None:
 @pytest.fixture(scope="module")
 def bundle(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("bundle") / "model.tflite"
-    pipeline.convert(trained_run, out, pipeline.Options(max_drop=100))
+    pipeline.convert(trained_run, out, ConversionOptions(max_drop=100))
     return out
 
 
