@@ -66,7 +66,8 @@ def frame_pixels(dataset: Any, source: str) -> np.ndarray:
             raise InputRejected(f"{source}: DICOM with {dataset.NumberOfFrames} frames; one slice a file is read")
         check_pixels(dataset, source)
         raw = dataset.pixel_array
-        return window_stored_values(raw.reshape(raw.shape[-2:]), _slope(dataset, 0), _intercept(dataset, 0))
+        raw = raw.reshape(raw.shape[-2:])
+        return window_stored_values(raw, _slope(dataset, 0), _intercept(dataset, 0), _padding(dataset))
 
 
 def open_object(data: Path | bytes) -> BinaryIO:
@@ -91,7 +92,7 @@ def read_frames(data: Path | bytes, source: str) -> Generator[np.ndarray, None, 
         with reject_on_error(source):
             frames = _coded_frames(second, header, source)
             for index, raw in enumerate(iter_pixels(file, raw=True)):
-                yield window_stored_values(raw, _slope(header, index), _intercept(header, index))
+                yield window_stored_values(raw, _slope(header, index), _intercept(header, index), _padding(header))
                 next(frames, None)
 
 
@@ -205,18 +206,42 @@ def attribute(dataset: Any, index: int, group: str, name: str, default: Any = No
     return dataset.get(name, default)
 
 
-def window_stored_values(raw: np.ndarray, slope: float, intercept: float) -> np.ndarray:
-    """Map stored values to uint8 in the lung window, by a table of all possible values of at most 16 bits."""
+def window_stored_values(
+    raw: np.ndarray, slope: float, intercept: float, padding: tuple[int, int] | None = None
+) -> np.ndarray:
+    """Map stored values to uint8 in the lung window, by a table of all possible values of at most 16 bits.
+
+    Args:
+        raw: Stored values, [h, w].
+        slope: Rescale slope.
+        intercept: Rescale intercept, in HU.
+        padding: First and last stored value that stand for padding and not for tissue; they become black, as air.
+    """
     if raw.dtype not in (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.int16)):
-        return lung_window(raw.astype(np.float64) * slope + intercept)
-    table = _window_table(slope, intercept, raw.dtype == np.int16)
+        grey = lung_window(raw.astype(np.float64) * slope + intercept)
+        return grey if padding is None else np.where((raw >= padding[0]) & (raw <= padding[1]), np.uint8(0), grey)
+    table = _window_table(slope, intercept, raw.dtype == np.int16, padding)
     return np.asarray(table[raw if raw.dtype == np.uint8 else np.ascontiguousarray(raw).view(np.uint16)])
 
 
 @lru_cache(maxsize=8)
-def _window_table(slope: float, intercept: float, signed: bool) -> np.ndarray:
+def _window_table(slope: float, intercept: float, signed: bool, padding: tuple[int, int] | None) -> np.ndarray:
     values = np.arange(1 << 16, dtype=np.uint16)
-    return lung_window((values.view(np.int16) if signed else values).astype(np.float64) * slope + intercept)
+    stored = (values.view(np.int16) if signed else values).astype(np.int32)
+    table = lung_window(stored.astype(np.float64) * slope + intercept)
+    if padding is not None:
+        table[(stored >= padding[0]) & (stored <= padding[1])] = 0
+    return table
+
+
+def _padding(dataset: Any) -> tuple[int, int] | None:
+    """Return the range of padding values of an object, PS3.3 C.7.5.1.1.2; None where it states none."""
+    value = dataset.get("PixelPaddingValue")
+    if value is None:
+        return None
+    limit = dataset.get("PixelPaddingRangeLimit")
+    first, last = sorted((int(value), int(value if limit is None else limit)))
+    return first, last
 
 
 def lung_window(hounsfield: np.ndarray) -> np.ndarray:

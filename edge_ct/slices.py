@@ -100,6 +100,9 @@ def decode(data: bytes, source: str) -> Slice:
         )
     if header.white_is_zero and header.bits == 16:
         raise InputRejected(f"{source}: 16-bit TIFF in which zero is white; save it with zero as black")
+    if header.planes and header.bits > 8:
+        # OpenCV reads the planes as if the samples were interleaved.
+        raise InputRejected(f"{source}: TIFF with {header.bits}-bit channels in separate planes; save it as grey")
     data = image_headers.without_ancillary_chunks(data)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)

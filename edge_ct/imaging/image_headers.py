@@ -32,6 +32,7 @@ class Header:
         channels: Number of channels including alpha; 3 for a PNG with a palette, 1 for a TIFF with one.
         bits: Bits of a sample.
         white_is_zero: True for a TIFF in which the value 0 is white.
+        planes: True for a TIFF that stores its channels in separate planes.
         palette: True if the pixels are indices into a palette.
     """
 
@@ -42,6 +43,7 @@ class Header:
     bits: int
     white_is_zero: bool = False
     palette: bool = False
+    planes: bool = False
 
 
 def parse(data: bytes) -> Header:
@@ -164,4 +166,5 @@ def _tiff(data: bytes) -> Header:
         raise ValueError(f"a TIFF of {channels} channels; at most {MAX_TIFF_CHANNELS} are read")
     if max(tags.get(322, 0), tags.get(323, 0)) > MAX_SIDE:
         raise ValueError(f"a TIFF with tiles over {MAX_SIDE} px")
-    return Header("TIFF", tags[256], tags[257], channels, bits, photometric == 0, photometric == 3)
+    planes = channels > 1 and tags.get(284, 1) == 2
+    return Header("TIFF", tags[256], tags[257], channels, bits, photometric == 0, photometric == 3, planes)

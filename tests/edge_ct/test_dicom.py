@@ -125,6 +125,25 @@ def test_run_length_encoded_object(write_ct: WriteCT, stored: np.ndarray) -> Non
     assert np.array_equal(read(buffer.getvalue()).pixels, expected(stored))
 
 
+@pytest.mark.parametrize(
+    ("value", "limit", "signed"), [(4095, None, False), (3000, 4095, False), (4095, 3000, False), (2000, None, True)]
+)
+def test_padding_is_air_and_not_tissue(
+    write_ct: WriteCT, stored: np.ndarray, value: int, limit: int | None, signed: bool
+) -> None:
+    """PS3.3, C.7.5.1.1.2: padding values, or a range of them, are no image; a bright one would be read as bone."""
+    kind = np.int16 if signed else np.uint16
+    pixels = np.minimum(stored.astype(np.int64) % 2000, 1999).astype(kind)
+    inside = read(write_ct(pixels, intercept=-1024)).pixels
+    padded = pixels.copy()
+    padded[:5], padded[5:9] = value, value if limit is None else limit
+    given = {"PixelPaddingValue": value} | ({} if limit is None else {"PixelPaddingRangeLimit": limit})
+    found = read(write_ct(padded, intercept=-1024, **given)).pixels
+    assert (found[:9] == 0).all()
+    assert np.array_equal(found[9:], inside[9:])
+    assert (read(write_ct(padded, intercept=-1024)).pixels[:5] == 255).all()
+
+
 def test_identifiers_are_kept(write_ct: WriteCT, stored: np.ndarray) -> None:
     root = "1.2.826.0.1.3680043.8.498"
     assert read(write_ct(stored)).dicom == dicom.DicomIds("patient-17", f"{root}.2", f"{root}.3", f"{root}.4")

@@ -220,6 +220,13 @@ def test_signed_tiff_is_refused(grey: np.ndarray, bits: int) -> None:
         pixels_of(tiff_of(48, 40, data, t258=bits, t339=2))
 
 
+def test_tiff_with_16_bit_channels_in_planes_is_refused(grey: np.ndarray) -> None:
+    """OpenCV reads the planes as interleaved samples."""
+    plane = (grey.astype("<u2") * 257).tobytes()
+    with pytest.raises(InputRejected, match="16-bit channels in separate planes; save it as grey"):
+        pixels_of(tiff_of(grey.shape[1], grey.shape[0], plane * 3, t258=16, t262=2, t277=3, t284=2))
+
+
 @pytest.mark.parametrize("bits", [8, 16])
 def test_tiff_whose_zero_is_white_is_not_read_as_a_negative(grey: np.ndarray, bits: int) -> None:
     """PhotometricInterpretation 0, WhiteIsZero (TIFF 6.0, page 37): inverted, or refused; never judged as stored."""
