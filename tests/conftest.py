@@ -123,7 +123,7 @@ def phantom_table(make_once: MakeOnce) -> Path:
     from edge_ct.train.data import synthesise
 
     def fill(folder: Path) -> None:
-        synthesise.write(folder / "phantoms", patients=150, slices=2, size=96, seed=5)
+        synthesise.write_phantom_dataset(folder / "phantoms", patients=150, slices=2, size=96, seed=5)
 
     return make_once("data", fill) / "phantoms" / "slices.csv"
 

@@ -1,12 +1,12 @@
-"""What the papers report, to stand beside our figures. Where nothing is here, nothing was found stated.
+"""Results that the papers report, shown beside ours. Figures that are not here were not found in the papers.
 
 Garg et al. 2020: "Efficient and Visualizable Convolutional Neural Networks for COVID-19 Classification Using Chest CT",
-arXiv:2012.11860, first version: 40 networks, two classes, ten rounds of five folds. Of its Tables 1 to 3, the
-parameters of every network are known here, and of the results those of the best one, which the abstract states.
+arXiv:2012.11860, first version: 40 networks, two classes, ten rounds of five folds. Of its Tables 1 to 3 we know the
+number of parameters of every network, and the results of the best network, which the abstract states.
 
-Garg et al. 2022: the journal's version, Expert Systems with Applications 195:116540, doi 10.1016/j.eswa.2022.116540:
-the 20 base networks, other data (4,173 slices, three classes), COVID-19 against the rest; as the authors' repository
-github.com/ML-Aksh/COV-AID tabulates it. Other data and another task: to be read beside, not against.
+Garg et al. 2022: the journal version, Expert Systems with Applications 195:116540, doi 10.1016/j.eswa.2022.116540: the
+20 base networks on other data (4,173 slices, three classes), COVID-19 against the rest, as tabulated in the authors'
+repository github.com/ML-Aksh/COV-AID. Data and task differ, so these figures are for orientation only.
 
 Seed study: four networks and their ensemble on the SARS-CoV-2 CT-scan set, one split.
 """
@@ -15,19 +15,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# Of a table's results, in the order of the paper's columns.
+# Metrics in the order of the papers' columns.
 METRICS = ("accuracy", "f1", "sensitivity", "precision", "specificity")
 
 
 @dataclass(frozen=True)
 class Published:
-    """A published mean and the half width of its 95 % interval, None where none is given."""
+    """A published mean and half the width of its 95 % interval; None if the paper gives no interval."""
 
     value: float
     half: float | None = None
 
 
-# Millions of parameters of the base network and of its Modified form. Garg et al. 2020.
+# Parameters of the base network and of its Modified form, in millions (Garg et al. 2020).
 PARAMETERS = {
     "densenet121": (7.0, 7.2),
     "densenet169": (12.6, 12.9),
@@ -51,8 +51,8 @@ PARAMETERS = {
     "xception": (20.9, 21.1),
 }
 
-# Which of the two forms is meant is not said; taken to be the base. (A listing of the abstract has .0020, not .0035, as
-# the half width of the sensitivity.)
+# The abstract does not say which form it means; we take it to be the base network. (One listing of the abstract gives
+# .0020 instead of .0035 as the half width of the sensitivity.)
 GARG_2020 = {
     "efficientnetb5": {
         "accuracy": Published(0.9931, 0.0021),
@@ -62,7 +62,7 @@ GARG_2020 = {
     }
 }
 
-# Accuracy, F1, sensitivity, precision, specificity, each with its half width.
+# Accuracy, F1, sensitivity, precision and specificity, each followed by half the width of its interval.
 _GARG_2022 = {
     "densenet121": (0.9699, 0.0061, 0.9709, 0.0059, 0.9655, 0.0103, 0.9767, 0.0047, 0.9747, 0.0054),
     "densenet169": (0.9719, 0.0067, 0.9729, 0.0065, 0.9683, 0.0101, 0.9779, 0.0063, 0.9759, 0.0072),
@@ -90,7 +90,7 @@ GARG_2022 = {
     for network, row in _GARG_2022.items()
 }
 
-# One split, no intervals; loss is that of the test part.
+# Accuracy, sensitivity, specificity and loss on the test split, without intervals.
 _SEED_STUDY = {
     "customcnn": (0.93, 0.97, 0.91, 0.20),
     "mobilenetv2": (0.94, 0.96, 0.92, 0.18),

@@ -42,7 +42,7 @@ def small_study_data(make_once: Callable[[str, Callable[[Path], object]], Path])
     """slices.csv of 60 phantoms, 48 px, of 30 patients."""
 
     def fill(folder: Path) -> None:
-        synthesise.write(folder / "phantoms", patients=30, slices=2, size=48, seed=5)
+        synthesise.write_phantom_dataset(folder / "phantoms", patients=30, slices=2, size=48, seed=5)
 
     return make_once("small-data", fill) / "phantoms" / "slices.csv"
 

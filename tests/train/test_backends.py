@@ -80,7 +80,7 @@ def test_a_training_in_pieces_ends_as_an_unbroken_one(backend: str, tmp_path: Pa
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
     options, pieces = WAYS[backend]
-    table = synthesise.write(tmp_path / "phantoms", patients=24, slices=2, size=48, seed=8)
+    table = synthesise.write_phantom_dataset(tmp_path / "phantoms", patients=24, slices=2, size=48, seed=8)
     options = {
         "network": "customcnn", "size": 32, "batch": 8, "augment": "flips", "split": "grouped", "patience": 9,
         "learning_rate": 2e-3, "ema": 0.8, **options,

@@ -28,7 +28,9 @@ from edge_ct.train.score.predict import predict_run
 @pytest.fixture(scope="module")
 def new_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """96 new phantom slices of 48 patients, whose names no old one has."""
-    table = synthesise.write(tmp_path_factory.mktemp("new") / "clinic", patients=48, slices=2, size=64, seed=99)
+    table = synthesise.write_phantom_dataset(
+        tmp_path_factory.mktemp("new") / "clinic", patients=48, slices=2, size=64, seed=99
+    )
     rows = table.read_text().splitlines()
     table.write_text("\n".join([rows[0], *(",clinic-".join(row.rsplit(",", 1)) for row in rows[1:])]) + "\n")
     return table
@@ -290,7 +292,7 @@ def test_a_chain_of_runs_forgets_no_slice(
     write_seen_slices(child, prepared.seen)
     shutil.copy(trained_run / "model.keras", child / "model.keras")
     save_run_info(child, msgspec.structs.replace(run.info, finished=True))
-    newest = synthesise.write(tmp_path / "newest", patients=40, slices=1, size=64, seed=123)
+    newest = synthesise.write_phantom_dataset(tmp_path / "newest", patients=40, slices=1, size=64, seed=123)
     rows = newest.read_text().splitlines()
     newest.write_text("\n".join([rows[0], *(",third-".join(row.rsplit(",", 1)) for row in rows[1:])]) + "\n")
     last = prepare(child, newest)

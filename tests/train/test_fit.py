@@ -171,7 +171,7 @@ def test_unknown_policies_and_too_little_data_are_refused_before_training(tmp_pa
 
 def test_force_empties_no_folder_that_is_not_a_run(phantom_table: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(EdgeCTError, match="does not delete that"):
+    with pytest.raises(EdgeCTError, match="does not delete it"):
         fit.train(phantom_table, tmp_path, TINY, resume=False, force=True)
     assert (tmp_path / "thesis.txt").read_text() == "mine"
 

@@ -1,8 +1,9 @@
 """`edge-ct data`: make, check, group and preview training data.
 
-- `commands`       the command
-- `audit`          what is wrong with a data set; `shortcuts` what gives the label away without any lung
-- `grouping`       which slices are likely to be one patient's; `similarity` compares slices
+- `commands`       the commands
+- `audit`          problems of a data set; `shortcuts` finds properties that predict the label without the lungs
+- `grouping`       guesses which slices belong to one patient; `similarity` compares slices
 - `synthesise`     phantom data sets
-- `augment`        augmentation policies; `preview` draws them, `contact_sheet` lays pictures out
+- `augment`        augmentation policies; `preview` shows what they do
+- `contact_sheet`  contact sheets of groups and pairs
 """

@@ -1,4 +1,4 @@
-"""What is wrong with a dataset, before anything is trained on it."""
+"""Problems of a data set, found before anything is trained on it."""
 
 from __future__ import annotations
 
@@ -17,24 +17,34 @@ from edge_ct.errors import InputRejected
 from edge_ct.imaging import near_duplicates
 from edge_ct.system.progress import QUIET, Progress
 
-from . import contact_sheet, shortcuts
-from . import similarity as likeness
-from .similarity import Link, Look
+from . import contact_sheet
+from .shortcuts import Property, audit_shortcuts, is_shortcut, read_properties
+from .similarity import Link, LinkLimits, SliceFeatures, compare_slices, extract_features
 
-# Bits of 256 that two copies of one slice differ in at most, after another window or compression.
-SAME = 20
-WORST = 12  # pairs of different labels, and of one label, that are listed and drawn
+# Two copies of one slice differ in at most this many of 256 hash bits after another window or compression.
+MAX_COPY_DISTANCE = 20
+WORST_PAIRS = 12  # number of pairs with different labels, and with equal labels, that are listed and drawn
 
 
-class Unreadable(msgspec.Struct, frozen=True):
-    """A file that is not a slice, and why."""
+class UnreadableFile(msgspec.Struct, frozen=True):
+    """A file that cannot be read as a slice, and the reason."""
 
     path: str
     reason: str
 
 
-class Pair(msgspec.Struct, frozen=True):
-    """Two slices alike. distance: Hamming, of 256 bits. overlap, similarity: of lungs and gradients, 0 to 1."""
+class AuditPair(msgspec.Struct, frozen=True):
+    """Two similar slices.
+
+    Attributes:
+        first: Path of one slice.
+        second: Path of the other.
+        distance: Number of differing bits in the 256-bit hashes.
+        overlap: Intersection over union of the registered lungs, 0 to 1.
+        similarity: Cosine similarity of the gradients, 0 to 1.
+        first_label: Class of the first slice.
+        second_label: Class of the second slice.
+    """
 
     first: str
     second: str
@@ -46,24 +56,38 @@ class Pair(msgspec.Struct, frozen=True):
 
 
 class Audit(msgspec.Struct, frozen=True):
-    """What `data check --json` prints.
+    """Output of `data check --json`.
 
-    classes, formats, channels, modes, depths: counts. sides: smallest, median and largest side in pixels.
-    duplicates: sets of files with the same pixels. near_duplicate_groups: groups of two and more, none of them exact.
-    conflicts: the nearest of them, where their labels differ.
-    neighbour_pairs: pairs whose lungs and gradients are alike, as `data group` links them. neighbour_groups: groups of
-    two and more that these and the near-duplicates make: slices of one patient. neighbour_conflicts: those of the
-    pairs whose labels differ.
-    worst: the pairs to look at, as `--sheet` draws them: conflicts, then the most alike of different labels, linked or
-    not, then the most alike of one label.
-    shortcuts: cross-validated AUC of predicting the label from one property at a time, and from all of the container;
-    0.5 is chance, None where it does not vary. border and window are of the pixels, along the frame and at the ends
-    of the grey scale.
+    Attributes:
+        n: Number of readable slices.
+        classes: Number of slices by class.
+        unreadable: Files that cannot be read.
+        formats: Number of slices by file format.
+        channels: Number of slices by number of channels.
+        modes: Number of slices by colour type.
+        depths: Number of slices by bits per sample.
+        sides: Smallest, median and largest side in pixels.
+        duplicates: Sets of files with the same pixels.
+        near_duplicate_pairs: Number of pairs that are nearly the same slice, without exact copies.
+        near_duplicate_groups: Number of groups of two or more near-duplicates.
+        slices_in_near_duplicate_groups: Number of slices in these groups.
+        conflicts: The nearest near-duplicates with different labels.
+        neighbour_pairs: Number of pairs whose lungs and gradients are similar, as `data group` links them.
+        neighbour_groups: Number of groups of two or more slices linked by similarity or as near-duplicates, which are
+            likely to be of one patient.
+        slices_in_neighbour_groups: Number of slices in these groups.
+        neighbour_conflicts: Similar pairs with different labels.
+        worst: Pairs to check, as `--sheet` draws them: conflicts, then the most similar pairs with different labels,
+            then the most similar pairs with equal labels.
+        shortcuts: Cross-validated AUC of predicting the label from one property at a time, and from all properties
+            of the file; 0.5 is chance, None means that the property does not vary. `border` and `window` are computed
+            from the pixels along the frame and at the ends of the grey scale.
+        warnings: Problems, in sentences.
     """
 
     n: int
     classes: dict[str, int]
-    unreadable: list[Unreadable]
+    unreadable: list[UnreadableFile]
     formats: dict[str, int]
     channels: dict[str, int]
     modes: dict[str, int]
@@ -73,68 +97,80 @@ class Audit(msgspec.Struct, frozen=True):
     near_duplicate_pairs: int
     near_duplicate_groups: int
     slices_in_near_duplicate_groups: int
-    conflicts: list[Pair]
+    conflicts: list[AuditPair]
     neighbour_pairs: int
     neighbour_groups: int
     slices_in_neighbour_groups: int
-    neighbour_conflicts: list[Pair]
-    worst: list[Pair]
+    neighbour_conflicts: list[AuditPair]
+    worst: list[AuditPair]
     shortcuts: dict[str, float | None]
     warnings: list[str]
 
 
 @dataclass(frozen=True, eq=False)
 class _Read:
-    """What was read of a dataset: a list has one entry a readable slice."""
+    """A data set that was read; every list but the last has one entry per readable slice."""
 
     classes: tuple[str, str]
     paths: list[Path] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
-    looks: list[Look] = field(default_factory=list)
+    features: list[SliceFeatures] = field(default_factory=list)
     identities: list[str] = field(default_factory=list)
-    properties: list[dict[str, shortcuts.Property]] = field(default_factory=list)
-    unreadable: list[Unreadable] = field(default_factory=list)
+    properties: list[dict[str, Property]] = field(default_factory=list)
+    unreadable: list[UnreadableFile] = field(default_factory=list)
 
-    def pairs(self, links: Iterable[Link]) -> list[Pair]:
-        """The links by name, with their labels."""
+    def pairs(self, links: Iterable[Link]) -> list[AuditPair]:
+        """Describe links by the names and labels of their slices."""
         return [
-            Pair(
-                *(self.names[i] for i in (link.first, link.second)),
-                link.distance,
-                link.overlap,
-                link.similarity,
-                *(self.classes[self.labels[i]] for i in (link.first, link.second)),
+            AuditPair(
+                first=self.names[link.first],
+                second=self.names[link.second],
+                distance=link.distance,
+                overlap=link.overlap,
+                similarity=link.similarity,
+                first_label=self.classes[self.labels[link.first]],
+                second_label=self.classes[self.labels[link.second]],
             )
             for link in links
         ]
 
     def differ(self, link: Link) -> bool:
-        """Whether a pair's labels differ."""
+        """Return True if the labels of two linked slices differ."""
         return self.labels[link.first] != self.labels[link.second]
 
 
-def check(
+def check_dataset(
     data: Path, positive: str, progress: Progress = QUIET, sheet: Path | None = None, force: bool = False
 ) -> Audit:
-    """Read every slice of a folder or CSV. Raises `DataRejected` where there are not two classes.
+    """Read every slice of a folder or CSV and look for problems.
 
-    sheet: a PNG of the worst pairs; none is written where there are none.
+    Args:
+        data: Folder or CSV of slices.
+        positive: Name of the positive class.
+        progress: Where to report progress.
+        sheet: PNG file to draw the worst pairs to; it is not written if there are none.
+        force: True to overwrite `sheet`.
+
+    Raises:
+        DataRejected: The data do not have two classes.
     """
     if sheet:
         contact_sheet.check_path(sheet, force)
     read = _read(data, positive, progress)
-    truth, limits = np.array(read.labels, int), likeness.Limits(distance=near_duplicates.ALIKE)
-    with progress.bar("comparing slices", len(read.looks)) as on_done:
-        found = likeness.compare(read.looks, limits, truth, WORST, on_done)
-    near = [link for link in found.links if link.distance <= near_duplicates.ALIKE]
-    neighbours = [link for link in found.links if link.by_lungs(limits)]
-    conflicts = sorted((link for link in near if link.distance <= SAME and read.differ(link)), key=_distance)
+    truth, limits = np.array(read.labels, int), LinkLimits(distance=near_duplicates.ALIKE)
+    with progress.bar("comparing slices", len(read.features)) as on_done:
+        comparison = compare_slices(read.features, limits, truth, WORST_PAIRS, on_done)
+    near = [link for link in comparison.links if link.distance <= near_duplicates.ALIKE]
+    neighbours = [link for link in comparison.links if link.by_lungs(limits)]
+    conflicts = sorted(
+        (link for link in near if link.distance <= MAX_COPY_DISTANCE and read.differ(link)), key=_distance
+    )
     neighbour_conflicts = [link for link in neighbours if read.differ(link)]
-    worst = [*dict.fromkeys([*conflicts, *neighbour_conflicts, *found.across])][:WORST]
-    worst += [link for link in found.links if not read.differ(link)][:WORST]
-    near_groups, slices_in_near_groups = _grouped(len(truth), near)
-    neighbour_groups, slices_in_neighbour_groups = _grouped(len(truth), found.links)
+    worst = [*dict.fromkeys([*conflicts, *neighbour_conflicts, *comparison.across])][:WORST_PAIRS]
+    worst += [link for link in comparison.links if not read.differ(link)][:WORST_PAIRS]
+    near_groups, slices_in_near_groups = _count_groups(len(truth), near)
+    neighbour_groups, slices_in_neighbour_groups = _count_groups(len(truth), comparison.links)
     sides = [int(side) for row in read.properties for side in (row["width"], row["height"])]
     audit = Audit(
         n=len(truth),
@@ -155,12 +191,12 @@ def check(
         slices_in_neighbour_groups=slices_in_neighbour_groups,
         neighbour_conflicts=read.pairs(neighbour_conflicts),
         worst=read.pairs(worst),
-        shortcuts=shortcuts.audit(read.properties, truth),
+        shortcuts=audit_shortcuts(read.properties, truth),
         warnings=[],
     )
     if sheet and worst:
         files = [(read.paths[link.first], read.paths[link.second]) for link in worst]
-        contact_sheet.draw_pairs(files, [_caption(pair) for pair in audit.worst], f"{data}: pairs to look at.", sheet)
+        contact_sheet.draw_pairs(files, [_caption(pair) for pair in audit.worst], f"{data}: pairs to check.", sheet)
     return msgspec.structs.replace(audit, warnings=_warnings(audit))
 
 
@@ -173,16 +209,16 @@ def _read(data: Path, positive: str, progress: Progress) -> _Read:
             name = os.path.relpath(path, root)
             try:
                 content = slices.read_bytes(path)
-                one = slices.decode(content, name)
+                slice_ = slices.decode(content, name)
             except InputRejected as error:
-                read.unreadable.append(Unreadable(name, str(error).removeprefix(f"{name}: ")))
+                read.unreadable.append(UnreadableFile(name, str(error).removeprefix(f"{name}: ")))
             else:
                 read.paths.append(path)
                 read.names.append(name)
                 read.labels.append(int(label))
-                read.looks.append(likeness.look(one.pixels))
-                read.identities.append(one.sha256)
-                read.properties.append(shortcuts.properties(content, one.pixels))
+                read.features.append(extract_features(slice_.pixels))
+                read.identities.append(slice_.sha256)
+                read.properties.append(read_properties(content, slice_.pixels))
             on_done(1)
     return read
 
@@ -191,7 +227,7 @@ def _distance(link: Link) -> int:
     return link.distance
 
 
-def _caption(pair: Pair) -> str:
+def _caption(pair: AuditPair) -> str:
     first, second = Path(pair.first).name, Path(pair.second).name
     return (
         f"{pair.first_label} {first}, {pair.second_label} {second}: {pair.distance} bits, "
@@ -199,8 +235,8 @@ def _caption(pair: Pair) -> str:
     )
 
 
-def _grouped(count: int, links: Iterable[Link]) -> tuple[int, int]:
-    """How many groups of two and more the links make of `count` slices, and how many slices are in them."""
+def _count_groups(count: int, links: Iterable[Link]) -> tuple[int, int]:
+    """Return the number of groups of two or more linked slices, and the number of slices in them."""
     roots = near_duplicates.single_linkage(count, ((link.first, link.second) for link in links))
     sizes = [size for size in Counter(roots).values() if size > 1]
     return len(sizes), sum(sizes)
@@ -218,28 +254,30 @@ def _duplicates(names: list[str], identities: list[str]) -> list[list[str]]:
 
 
 def _warnings(audit: Audit) -> list[str]:
-    found = []
+    warnings = []
     if audit.unreadable:
-        found.append(f"{len(audit.unreadable)} files cannot be read")
+        warnings.append(f"{len(audit.unreadable)} files cannot be read")
     fewest, most = min(audit.classes.values()), max(audit.classes.values())
     if fewest * 3 < most:
-        found.append(f"unbalanced: {fewest} slices of one class, {most} of the other")
+        warnings.append(f"classes are unbalanced: {fewest} slices of one class, {most} of the other")
     if audit.duplicates:
-        found.append(f"{sum(map(len, audit.duplicates))} files in {len(audit.duplicates)} sets of equal pixels")
+        warnings.append(f"{sum(map(len, audit.duplicates))} files in {len(audit.duplicates)} sets have the same pixels")
     if audit.neighbour_groups:
-        found.append(
-            f"{audit.slices_in_near_duplicate_groups} slices in {audit.near_duplicate_groups} near-duplicate groups, "
-            f"{audit.slices_in_neighbour_groups} in {audit.neighbour_groups} groups that look like one patient's: "
-            "a random split would test on what it trained on; use --split grouped"
+        warnings.append(
+            f"{audit.slices_in_near_duplicate_groups} slices are in {audit.near_duplicate_groups} groups of "
+            f"near-duplicates, {audit.slices_in_neighbour_groups} in {audit.neighbour_groups} groups that look like "
+            "one patient: a random split would put the same patient into training and test; use --split grouped"
         )
     if audit.conflicts:
-        found.append(f"{len(audit.conflicts)} pairs of near-duplicates have different labels")
+        warnings.append(f"{len(audit.conflicts)} pairs of near-duplicates have different labels")
     if audit.neighbour_conflicts:
-        found.append(
-            f"{len(audit.neighbour_conflicts)} pairs that look like one patient's have different labels: wrong labels, "
-            "one patient at two times, or two patients alike; look at them with --sheet"
+        warnings.append(
+            f"{len(audit.neighbour_conflicts)} pairs that look like one patient have different labels: wrong labels, "
+            "one patient at two times, or two similar patients; check them with --sheet"
         )
     for name, auc in audit.shortcuts.items():
-        if shortcuts.tells(auc, *audit.classes.values()) and name != "all":
-            found.append(f"{name} alone predicts the label (AUC {auc:.2f}): a network may learn that instead")
-    return found
+        if is_shortcut(auc, *audit.classes.values()) and name != "all":
+            warnings.append(
+                f"{name} alone predicts the label (AUC {auc:.2f}): a network may learn it instead of the lungs"
+            )
+    return warnings

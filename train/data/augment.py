@@ -1,8 +1,8 @@
-"""What a training slice goes through. A policy is a named value, or a JSON file of one, stored with the run.
+"""Augmentation of training slices. A policy is a named value or a JSON file with one, and is stored with the run.
 
-All of it is NumPy and OpenCV on uint8, drawn from a generator seeded by (seed, epoch, slice): any Keras backend trains
-on the same slices, and a resumed training on the same as an unbroken one. Trained runs are repeatable as long as their
-policy draws what it drew: a new change takes random numbers only where its field is not 0.
+Everything is NumPy and OpenCV on uint8, drawn from a generator seeded by (seed, epoch, slice): training sees the same
+slices with any Keras backend, and after a resume. Old runs stay repeatable only if their policies keep drawing the same
+random numbers, so a new change must draw random numbers only if its field is not 0.
 """
 
 from __future__ import annotations
@@ -19,40 +19,45 @@ from edge_ct.errors import EdgeCTError
 from edge_ct.imaging import degrade
 
 Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
-_GRAIN = 2  # pixels
-# Standard deviation that enlarging white noise `_GRAIN` times, linearly, leaves of it: (.75^2 + .25^2) a direction.
+_GRAIN = 2  # size of coarse noise in pixels
+# Factor by which enlarging white noise `_GRAIN` times, linearly, reduces its standard deviation: (.75^2 + .25^2) in
+# each direction.
 _GRAIN_LEFT = 0.625
 _IDENTITY = np.eye(2, 3)
 
 
 class Augment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Ranges of the random changes, in the order of a slice's life; each is drawn uniformly, 0 switches it off.
+    """Ranges of the random changes, in the order in which they happen to a slice.
 
-    The position of each pixel, in one resampling; what comes into the picture from outside repeats its edge:
+    Each value is drawn uniformly from its range; 0 switches a change off.
 
-    rotate, shear: degrees either way. scale, shift: share of the side either way.
-    flip, flip_vertical: probability.
-    skew: tilt about both axes in perspective. Across the slice, one edge shrinks to 1 / (1 + skew) of its length and
-        the opposite one grows to 1 / (1 - skew), at most.
-    crop: largest share of width and of height that is cut away, at any place, before the rest fills the picture.
-    border: largest width of a frame about the slice, as a share of the side, for half of the slices; each of the four
-        sides has it or not. The slice is squeezed into what is left; the frame is black, white or grey.
+    Geometry, in a single resampling that repeats the edge of the slice where it moves out of the picture:
 
-    Its greys:
+    - `rotate`, `shear`: angle in degrees, in either direction.
+    - `scale`, `shift`: fraction of the side, in either direction.
+    - `flip`, `flip_vertical`: probability.
+    - `skew`: perspective tilt about both axes. At most, one edge shrinks to 1 / (1 + skew) of its length and the
+      opposite one grows to 1 / (1 - skew).
+    - `crop`: maximum fraction of width and height that is cut away, at any position, before the rest is enlarged.
+    - `border`: maximum width of a frame, as a fraction of the side, around half of the slices. Each side may have it or
+      not. The slice is scaled down to fit; the frame is black, white or grey.
 
-    window: contrast about the middle grey, as a share either way: a narrower or wider window.
-    level: share of the grey range by which all greys move either way: a lower or higher level.
-    gamma: exponent's range in log space. invert: probability of black for white.
-    blur: largest sigma, in pixels.
-    noise: largest standard deviation of white Gaussian noise, in grey levels.
-    grain: the same, of noise that is white in one half of the slices and coarser, as a soft reconstruction kernel
-        leaves it, in the other; it is drawn several times as fast as `noise`.
+    Grey values:
 
-    What an export adds:
+    - `window`: contrast about the middle grey, as a fraction in either direction: a narrower or wider window.
+    - `level`: shift of all grey values, as a fraction of the range in either direction: a lower or higher level.
+    - `gamma`: range of the exponent in log space.
+    - `invert`: probability of exchanging black and white.
+    - `blur`: maximum sigma in pixels.
+    - `noise`: maximum standard deviation of white Gaussian noise in grey levels.
+    - `grain`: the same for noise that is white in half of the slices and coarser in the others, as after a soft
+      reconstruction kernel; it is drawn several times as fast as `noise`.
 
-    markings: probability of a few small letters, arrows or rulers, burnt in.
-    downsample: largest share of the side that is lost, and made up for by interpolation, for half of the slices.
-    jpeg: lowest JPEG quality, for half of the slices; 100 switches it off. It sees the smaller slice, if there is one.
+    Export:
+
+    - `markings`: probability of a few small burnt-in letters, arrows or rulers.
+    - `downsample`: maximum fraction of the side that is lost and interpolated again, for half of the slices.
+    - `jpeg`: lowest JPEG quality, for half of the slices, after `downsample`; 100 switches it off.
     """
 
     rotate: Annotated[float, msgspec.Meta(ge=0, le=180)] = 0
@@ -61,7 +66,7 @@ class Augment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     shift: Annotated[float, msgspec.Meta(ge=0, le=0.5)] = 0
     flip: Probability = 0
     flip_vertical: Probability = 0
-    # Below 0.5 the horizon of the tilted plane is never in the picture.
+    # The limit is below 0.5, so that the horizon of the tilted plane is never in the picture.
     skew: Annotated[float, msgspec.Meta(ge=0, le=0.4)] = 0
     crop: Annotated[float, msgspec.Meta(ge=0, le=0.8)] = 0
     border: Annotated[float, msgspec.Meta(ge=0, le=0.4)] = 0
@@ -77,18 +82,18 @@ class Augment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     jpeg: Annotated[int, msgspec.Meta(ge=1, le=100)] = 100
 
     def __call__(self, image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """image: uint8 [s, s, 1] -> uint8 [s, s, 1]; `image` itself, not a copy, where nothing is switched on."""
+        """Augment a slice, uint8 [s, s, 1]; returns `image` itself, not a copy, if every change is switched off."""
         return self.with_mask(image, None, generator)[0]
 
     def with_mask(
         self, image: np.ndarray, mask: np.ndarray | None, generator: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Change a slice at random, and move a mask of it as the slice is moved.
+        """Augment a slice, and move a mask of it in the same way.
 
         Args:
             image: uint8 [s, s, 1].
-            mask: uint8 [s, s], or None. It draws no random numbers: the slice is changed as without a mask.
-            generator: The source of the random numbers.
+            mask: uint8 [s, s], or None. The slice is changed in the same way with and without a mask.
+            generator: Source of random numbers.
 
         Returns:
             The slice, uint8 [s, s, 1], and the mask, uint8 [s, s], which is 0 where the slice does not reach.
@@ -96,9 +101,9 @@ class Augment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         image = image[:, :, 0]
         frame = self._frame(image.shape[0], generator)
         matrix = self._matrix(image.shape[0], frame, generator)
-        out = self._tone(_moved(image, matrix, cv2.BORDER_REPLICATE), generator)
+        out = self._tone(_resample(image, matrix, cv2.BORDER_REPLICATE), generator)
         if mask is not None:
-            mask = _moved(mask, matrix, cv2.BORDER_CONSTANT)
+            mask = _resample(mask, matrix, cv2.BORDER_CONSTANT)
         if self.blur:
             sigma = generator.uniform(0, self.blur)
             if sigma > 0.3:
@@ -106,9 +111,9 @@ class Augment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.noise:
             out = degrade.noisy(out, generator.uniform(0, self.noise), generator)
         if self.grain:
-            out = _grained(out, generator.uniform(0, self.grain), generator)
+            out = _add_grain(out, generator.uniform(0, self.grain), generator)
         if frame:
-            out = _framed(out, frame, generator)
+            out = _draw_frame(out, frame, generator)
             if mask is not None:
                 left, top, right, bottom = frame
                 mask = cv2.copyMakeBorder(
@@ -124,7 +129,7 @@ class Augment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self._export(out, generator)[:, :, np.newaxis], mask
 
     def _frame(self, side: int, generator: np.random.Generator) -> tuple[int, int, int, int] | None:
-        """Left, top, right and bottom of what a frame leaves of the picture, in pixels; None without a frame."""
+        """Draw a frame; return left, top, right and bottom of the area inside it in pixels, or None for no frame."""
         if not self.border or generator.random() < 0.5:
             return None
         left, top, right, bottom = np.maximum(generator.uniform(-1, 1, 4) * self.border * side, 0).astype(int).tolist()
@@ -133,7 +138,7 @@ class Augment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def _matrix(
         self, side: int, frame: tuple[int, int, int, int] | None, generator: np.random.Generator
     ) -> np.ndarray | None:
-        """Draw how pixels move: an affine map [2, 3], a homography [3, 3], or None where they stay."""
+        """Draw the geometry: an affine matrix [2, 3], a homography [3, 3], or None if nothing moves."""
         drawn = generator.uniform(-1, 1, 6)
         angle, shear = np.deg2rad(drawn[:2] * (self.rotate, self.shear))
         scale = 1 + drawn[2:4] * self.scale
@@ -174,8 +179,8 @@ class Augment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return out if out.shape[0] == side else cv2.resize(out, (side, side), interpolation=cv2.INTER_LINEAR)
 
 
-def _moved(picture: np.ndarray, matrix: np.ndarray | None, border: int) -> np.ndarray:
-    """Resample a picture, uint8 [s, s], by a map of `_matrix`; border: OpenCV's rule for what lies outside."""
+def _resample(picture: np.ndarray, matrix: np.ndarray | None, border: int) -> np.ndarray:
+    """Resample a slice or mask, uint8 [s, s], with a matrix from `_matrix`; `border` is OpenCV's border mode."""
     if matrix is None:
         return picture
     warp = cv2.warpAffine if len(matrix) == 2 else cv2.warpPerspective
@@ -183,33 +188,37 @@ def _moved(picture: np.ndarray, matrix: np.ndarray | None, border: int) -> np.nd
 
 
 def _tilt(side: int, x: float, y: float) -> np.ndarray:
-    """Homography [3, 3] about the centre: (u, v) -> (u, v) / (1 + x u + y v), with u and v 1 at the edges."""
+    """Return the homography [3, 3] (u, v) -> (u, v) / (1 + x u + y v) about the centre, where the edges are at 1."""
     half, centre = side / 2, (side - 1) / 2
     to_pixels = np.array([[half, 0, centre], [0, half, centre], [0, 0, 1]])
     from_pixels = np.array([[1 / half, 0, -centre / half], [0, 1 / half, -centre / half], [0, 0, 1]])
-    return to_pixels @ np.array([[1, 0, 0], [0, 1, 0], [x, y, 1]]) @ from_pixels
+    return np.asarray(to_pixels @ np.array([[1, 0, 0], [0, 1, 0], [x, y, 1]]) @ from_pixels)
 
 
 def _fit(corner: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Homography [3, 3] that scales the picture by `scale` [2] and moves its upper left edges to `corner` [2]."""
-    x, y = corner + (scale - 1) / 2  # a pixel's centre is half a pixel from its edge
+    """Return the homography [3, 3] that scales the picture by `scale` [2] and moves its top left to `corner` [2]."""
+    x, y = corner + (scale - 1) / 2  # the centre of a pixel is half a pixel from its edge
     return np.array([[scale[0], 0, x], [0, scale[1], y], [0, 0, 1]])
 
 
-def _grained(image: np.ndarray, sigma: float, generator: np.random.Generator) -> np.ndarray:
+def _add_grain(image: np.ndarray, sigma: float, generator: np.random.Generator) -> np.ndarray:
     side, coarse = image.shape[0], generator.random() < 0.5
     cells = -(-side // _GRAIN) if coarse else side
-    # OpenCV's generator is one a thread, and several times as fast as NumPy's.
+    # OpenCV's generator is per thread, and several times as fast as NumPy's.
     cv2.setRNGSeed(int(generator.integers(2**31)))
-    noise = cv2.randn(np.empty((cells, cells), np.float32), 0, sigma / _GRAIN_LEFT if coarse else sigma)
+    noise = np.empty((cells, cells), np.float32)
+    deviation = sigma / _GRAIN_LEFT if coarse else sigma
+    cv2.randn(noise, np.zeros(1), np.full(1, deviation))
     if coarse:
         noise = cv2.resize(noise, None, fx=_GRAIN, fy=_GRAIN, interpolation=cv2.INTER_LINEAR)[:side, :side]
     return cv2.add(image, noise, dtype=cv2.CV_8U)
 
 
-def _framed(image: np.ndarray, frame: tuple[int, int, int, int], generator: np.random.Generator) -> np.ndarray:
+def _draw_frame(image: np.ndarray, frame: tuple[int, int, int, int], generator: np.random.Generator) -> np.ndarray:
     left, top, right, bottom = frame
-    grey = (0, 0, 255, int(generator.integers(256)))[generator.integers(4)]  # exports have black ones most of all
+    grey = (0, 0, 255, int(generator.integers(256)))[
+        generator.integers(4)
+    ]  # black frames are the most common in exports
     framed = np.full_like(image, grey)
     framed[top:bottom, left:right] = image[top:bottom, left:right]
     return framed
@@ -217,9 +226,9 @@ def _framed(image: np.ndarray, frame: tuple[int, int, int, int], generator: np.r
 
 POLICIES = {
     "none": Augment(),
-    # Flips and rotations, as the seed study.
+    # Flips and rotations, as in the seed study.
     "flips": Augment(rotate=15, flip=0.5, flip_vertical=0.5),
-    # The seed study's, and mild forms of what differs between scanners and exports.
+    # The changes of the seed study, and mild forms of the differences between scanners and exports.
     "standard": Augment(
         rotate=12,
         shear=5,
@@ -233,9 +242,9 @@ POLICIES = {
         blur=0.8,
         jpeg=50,
     ),
-    # The kinds of Garg et al. 2020: rotation, skew, shear, flips, Gaussian noise; the ranges are ours.
+    # The changes of Garg et al. 2020: rotation, skew, shear, flips, Gaussian noise; the ranges are ours.
     "paper": Augment(rotate=15, skew=0.12, shear=10, flip=0.5, flip_vertical=0.5, noise=8),
-    # All that differs between hospitals, scanners and exports, as far as a slice still is one that could be read.
+    # Everything that differs between hospitals, scanners and exports, as long as the slice can still be read.
     "travel": Augment(
         rotate=12,
         shear=5,
@@ -257,10 +266,11 @@ POLICIES = {
 }
 
 
-def policy(name_or_path: str) -> Augment:
-    """The policy of that name, or the one in a `.json` file: an object of `Augment`'s fields, off where left out.
+def load_policy(name_or_path: str) -> Augment:
+    """Return the policy with this name, or read one from a .json file: an object with fields of `Augment`.
 
-    Raises `EdgeCTError` for an unknown name, with the nearest one, and for a file that holds no policy.
+    Raises:
+        EdgeCTError: Unknown name (the message suggests the nearest one), or the file holds no policy.
     """
     if name_or_path in POLICIES:
         return POLICIES[name_or_path]
@@ -269,10 +279,12 @@ def policy(name_or_path: str) -> Augment:
         near = difflib.get_close_matches(name_or_path, POLICIES, 1)
         meant = f" (did you mean {near[0]}?)" if near else ""
         there = ", ".join(POLICIES)
-        raise EdgeCTError(f"no augmentation named {name_or_path!r}{meant}; there are: {there}, or name a .json file")
+        raise EdgeCTError(
+            f"no augmentation policy named {name_or_path!r}{meant}; choose one of {there}, or a .json file"
+        )
     try:
         content = path.read_bytes()
-    except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         raise EdgeCTError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     try:
         return msgspec.json.decode(content, type=Augment)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,91 +12,106 @@ from edge_ct.system.progress import Progress, print_json
 
 from ..command_options import PATH, force_option, json_option, positive_option, seed_option
 
+if TYPE_CHECKING:
+    from .audit import Audit
+    from .grouping import GroupingSummary
+
 
 @click.group(short_help="Make, check, group and preview slices.")
 def data() -> None:
-    """Make, check, group and preview slices."""
+    """Make, check, group and preview training data."""
 
 
-@data.command(short_help="Write a phantom dataset.")
+@data.command(short_help="Write a phantom data set.")
 @click.argument("out", type=PATH)
-@click.option("--patients", type=click.IntRange(2, 100_000), default=60, show_default=True, help="Half are positive.")
-@click.option("--slices", type=click.IntRange(1, 500), default=8, show_default=True, help="Slices a patient.")
-@click.option("--size", type=click.IntRange(32, 1024), default=224, show_default=True, help="Side in pixels.")
+@click.option(
+    "--patients",
+    type=click.IntRange(2, 100_000),
+    default=60,
+    show_default=True,
+    help="Number of patients, half of them positive.",
+)
+@click.option(
+    "--slices", type=click.IntRange(1, 500), default=8, show_default=True, help="Number of slices per patient."
+)
+@click.option(
+    "--size", type=click.IntRange(32, 1024), default=224, show_default=True, help="Side of a slice in pixels."
+)
 @seed_option
-@click.option("--twins", is_flag=True, help="Each slice twice, without lesions and with them.")
+@click.option("--twins", is_flag=True, help="Draw each slice twice, without and with lesions.")
 @force_option
 def synth(out: Path, patients: int, slices: int, size: int, seed: int, twins: bool, force: bool) -> None:
-    """Write synthetic chest CT slices, labelled, by patient; slices.csv in the folder names the patients as groups.
+    """Write labelled synthetic chest CT slices; slices.csv in the folder names the patients as groups.
 
     \b
     Example:
       edge-ct data synth phantoms --patients 60
       edge-ct train mobilenetv2 --data phantoms/slices.csv --split grouped --size 96 --out runs/phantom
     """
-    from . import synthesise as synthesis
+    from .synthesise import write_phantom_dataset
 
-    table = synthesis.write(out, patients, slices, size, seed, force, Progress(), twins)
-    click.echo(f"{patients * slices * (1 + twins)} synthetic slices of {patients} phantom patients: {table}")
+    table = write_phantom_dataset(out, patients, slices, size, seed, force, Progress(), twins)
+    click.echo(f"{table}: {patients * slices * (1 + twins)} synthetic slices of {patients} phantom patients")
 
 
-@data.command(short_help="Look for what is wrong with a dataset.")
+@data.command(short_help="Check a data set for problems.")
 @click.argument("path", type=PATH, metavar="DIR_OR_CSV")
 @positive_option
-@click.option("--sheet", type=PATH, help="Draw the pairs to look at: a PNG to write.")
+@click.option("--sheet", type=PATH, help="PNG file to draw the most suspicious pairs of slices to.")
 @force_option
 @json_option
 @click.pass_context
 def check(context: click.Context, path: Path, positive: str, sheet: Path | None, force: bool, as_json: bool) -> None:
-    """Look for unreadable files, duplicates, contradicting labels, and properties that give the label away.
+    """Check for unreadable files, duplicates, contradicting labels, and properties that give the label away.
 
-    Exit code 3 where a file cannot be read, 7 where there are not two classes.
+    The exit code is 3 if a file cannot be read, and 7 if there are not two classes.
 
     \b
     Example:
       edge-ct data check slices/
       edge-ct data check slices/ --sheet pairs.png
     """
-    from . import audit
+    from .audit import check_dataset
 
-    found = audit.check(path, positive, Progress(), sheet, force)
+    audit = check_dataset(path, positive, Progress(), sheet, force)
     if as_json:
-        print_json(found)
+        print_json(audit)
     else:
-        _print_audit(found)
+        _print_audit(audit)
         if sheet:
-            click.echo(f"{sheet}: {len(found.worst)} pairs to look at" if found.worst else "no pairs to draw")
-    if found.unreadable:
+            click.echo(f"{sheet}: {len(audit.worst)} pairs to check" if audit.worst else "no suspicious pairs to draw")
+    if audit.unreadable:
         context.exit(InputRejected.exit_code)
 
 
-@data.command(short_help="Group slices by patient, as far as it can be told.")
+@data.command(short_help="Group slices by patient.")
 @click.argument("path", type=PATH, metavar="DIR_OR_CSV")
-@click.option("--out", type=PATH, required=True, help="The table to write, a CSV path,label,group.")
+@click.option("--out", type=PATH, required=True, help="CSV file to write, with the columns path,label,group.")
 @positive_option
 @click.option(
     "--distance",
     type=click.IntRange(0, 256),
     default=30,
     show_default=True,
-    help="Link slices whose difference hashes differ in so many of 256 bits at most.",
+    help="Link slices whose difference hashes differ in at most this many of 256 bits.",
 )
 @click.option(
     "--overlap",
     type=click.FloatRange(0, 1),
     default=0.85,
     show_default=True,
-    help="Link slices whose registered lungs overlap at least so much (intersection over union) ...",
+    help="Also link slices whose registered lungs overlap at least this much (intersection over union) and whose "
+    "gradients reach --similarity.",
 )
 @click.option(
     "--similarity",
     type=click.FloatRange(0, 1),
     default=0.87,
     show_default=True,
-    help="... and whose gradients are at least so similar (cosine). More makes more, smaller groups.",
+    help="Minimum cosine similarity of gradients for such a link; higher values give more and smaller groups.",
 )
-@click.option("--sheet", type=PATH, help="Draw the largest groups and the weakest links: a PNG to write.")
-@click.option("--regroup", is_flag=True, help="Leave the groups of a CSV that has some out of account.")
+@click.option("--sheet", type=PATH, help="PNG file to draw the largest groups and the weakest links to.")
+@click.option("--regroup", is_flag=True, help="Ignore the groups that a CSV already names.")
 @force_option
 @json_option
 def group(
@@ -111,103 +126,133 @@ def group(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Group slices that are likely to be one patient's, for splits that keep them together.
+    """Group slices that are likely to be of one patient, for splits that keep patients together.
 
-    DICOM: PatientID, else SeriesInstanceUID, is the group. Other slices are linked where their difference hashes agree,
-    or where lung shape and gradients do; linked slices, and what they are linked with, are a group. Look at the groups,
-    edit the table, and train on it.
+    DICOM files are grouped by PatientID or else SeriesInstanceUID. Other slices are linked if their difference hashes
+    agree, or if both lung shape and gradients do; slices connected by links are a group. Check the groups, edit the
+    table, and train on it.
 
     \b
     Example:
       edge-ct data group slices/ --out groups.csv --sheet groups.png
       edge-ct train mobilenetv2 --data groups.csv --split grouped --out runs/grouped
     """
-    from . import grouping
-    from .similarity import Limits
+    from .grouping import write_groups
+    from .similarity import LinkLimits
 
-    limits = Limits(distance, overlap, similarity)
-    found = grouping.write(path, out, positive, limits, sheet, regroup, force, Progress())
+    limits = LinkLimits(distance, overlap, similarity)
+    summary = write_groups(path, out, positive, limits, sheet, regroup, force, Progress())
     if as_json:
-        print_json(found)
+        print_json(summary)
         return
-    click.echo(
-        f"{out}: {found.n} slices in {found.groups} groups; the largest has {found.largest}, {found.alone} have 1"
-    )
-    click.echo(
-        f"{found.by_dicom} grouped by DICOM identifiers, {found.n - found.by_dicom} compared "
-        f"({found.without_lungs} without lungs): {found.links} links, {found.discordant_links} between two labels"
-    )
-    if found.precision is not None and found.recall is not None:
-        click.echo(f"against the groups it had: pairwise precision {found.precision:.3f}, recall {found.recall:.3f}")
+    _print_grouping(summary, out)
     if sheet:
         click.echo(f"{sheet}: the largest groups and the weakest links")
-    _print_warnings(found.warnings)
+    _print_warnings(summary.warnings)
 
 
-@data.command(short_help="Draw what augmentation makes of slices.")
+@data.command(short_help="Preview augmented slices.")
 @click.argument("path", type=PATH, metavar="DIR_OR_CSV")
-@click.option("--out", type=PATH, required=True, help="The contact sheet to write, a PNG.")
+@click.option("--out", type=PATH, required=True, help="PNG file to write the contact sheet to.")
 @click.option(
     "--augment",
     default="standard",
     show_default=True,
-    help="Policy: none, flips, standard, paper, travel, or a .json file of one.",
+    help="Augmentation policy: none, flips, standard, paper, travel, or a .json file.",
 )
-@click.option("--slices", type=click.IntRange(2, 1000), default=6, show_default=True, help="Rows; half are positive.")
-@click.option("--per-slice", type=click.IntRange(1, 100), default=6, show_default=True, help="Versions of each slice.")
-@click.option("--size", type=click.IntRange(32, 1024), default=224, show_default=True, help="Side in pixels.")
+@click.option(
+    "--slices",
+    type=click.IntRange(2, 1000),
+    default=6,
+    show_default=True,
+    help="Number of slices, one per row; half of them are positive.",
+)
+@click.option(
+    "--per-slice",
+    type=click.IntRange(1, 100),
+    default=6,
+    show_default=True,
+    help="Number of augmented versions of each slice.",
+)
+@click.option(
+    "--size", type=click.IntRange(32, 1024), default=224, show_default=True, help="Side of a slice in pixels."
+)
 @positive_option
 @seed_option
 @force_option
 @json_option
 def preview(path: Path, out: Path, force: bool, as_json: bool, **options: Any) -> None:
-    """Draw slices, each as it is and as training draws it in its first epochs, on a contact sheet.
+    """Draw a contact sheet of slices, each as it is and as it is augmented in the first epochs of a training.
 
-    A policy of your own is a JSON object of ranges, such as {"rotate": 10, "flip": 0.5}; what it leaves out is off.
-    With --json the policy is printed in full, to begin from.
+    A policy in a file is a JSON object of ranges, such as {"rotate": 10, "flip": 0.5}; changes that it does not name
+    are switched off. Use --json to print a complete policy as a template.
 
     \b
     Example:
       edge-ct data preview slices/ --augment travel --out sheet.png
       edge-ct data preview slices/ --augment mine.json --slices 4 --per-slice 10 --out sheet.png
     """
-    from . import preview as previews
+    from .preview import PreviewOptions, write_preview
 
-    sheet = previews.write(path, out, previews.Options(**options), force, Progress())
+    sheet = write_preview(path, out, PreviewOptions(**options), force, Progress())
     if as_json:
         print_json(sheet)
     else:
         click.echo(
-            f"{out}: {len(sheet.slices)} slices through {sheet.policy}, versions of each: {options['per_slice']}"
+            f"{out}: {len(sheet.slices)} slices with policy {sheet.policy}, {options['per_slice']} versions of each"
         )
 
 
-def _print_audit(found: Any) -> None:
-    smallest, median, largest = found.sides
-    click.echo(f"{found.n} slices: {', '.join(f'{count} {name}' for name, count in found.classes.items())}")
-    click.echo(f"formats {found.formats}, modes {found.modes}, sides {smallest} to {largest} px (median {median:g})")
+def _print_audit(audit: Audit) -> None:
+    smallest, median, largest = audit.sides
+    click.echo(f"{audit.n} slices: {', '.join(f'{count} {name}' for name, count in audit.classes.items())}")
     click.echo(
-        f"near-duplicates: {found.near_duplicate_pairs} pairs; {found.slices_in_near_duplicate_groups} slices in "
-        f"{found.near_duplicate_groups} groups"
+        f"formats: {_format_counts(audit.formats)}; colour types: {_format_counts(audit.modes)}; "
+        f"sides: {smallest} to {largest} px (median {median:g})"
     )
     click.echo(
-        f"like one patient's: {found.neighbour_pairs} pairs; with the near-duplicates "
-        f"{found.slices_in_neighbour_groups} slices in {found.neighbour_groups} groups"
+        f"near-duplicates: {audit.near_duplicate_pairs} pairs; {audit.slices_in_near_duplicate_groups} slices in "
+        f"{audit.near_duplicate_groups} groups"
     )
-    shown = (f"{name} {'constant' if auc is None else f'{auc:.2f}'}" for name, auc in found.shortcuts.items())
-    click.echo(f"label predicted without the lungs (AUC): {', '.join(shown)}")
-    for item in found.unreadable[:20]:
+    click.echo(
+        f"slices that look like one patient: {audit.neighbour_pairs} pairs; together with the near-duplicates "
+        f"{audit.slices_in_neighbour_groups} slices in {audit.neighbour_groups} groups"
+    )
+    scores = (f"{name} {'constant' if auc is None else f'{auc:.2f}'}" for name, auc in audit.shortcuts.items())
+    click.echo(f"AUC of predicting the label without the lungs: {', '.join(scores)}")
+    for item in audit.unreadable[:20]:
         click.echo(f"unreadable: {item.path}: {item.reason}")
-    for pair in (*found.conflicts, *found.neighbour_conflicts)[:20]:
+    for pair in (*audit.conflicts, *audit.neighbour_conflicts)[:20]:
         click.echo(
             f"contradicting labels: {pair.first} and {pair.second} "
             f"(distance {pair.distance}, similarity {pair.similarity:.2f})"
         )
-    _print_warnings(found.warnings)
+    _print_warnings(audit.warnings)
+
+
+def _print_grouping(summary: GroupingSummary, out: Path) -> None:
+    click.echo(
+        f"{out}: {summary.n} slices in {summary.groups} groups; the largest group has {summary.largest} slices, "
+        f"{summary.alone} groups have one"
+    )
+    click.echo(
+        f"{summary.by_dicom} slices grouped by DICOM identifiers, {summary.n - summary.by_dicom} by similarity "
+        f"({summary.without_lungs} without lungs): {summary.links} links, {summary.discordant_links} of them between "
+        "different labels"
+    )
+    if summary.precision is not None and summary.recall is not None:
+        click.echo(
+            f"compared with the groups of the data set: pairwise precision {summary.precision:.3f}, "
+            f"recall {summary.recall:.3f}"
+        )
+
+
+def _format_counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items())
 
 
 def _print_warnings(warnings: list[str]) -> None:
     for warning in warnings:
         click.echo(f"{click.style('warning', fg='yellow')}: {warning}")
     if not warnings:
-        click.echo("nothing to warn of")
+        click.echo("no warnings")

@@ -1,14 +1,14 @@
-"""Which slices are one patient's: by the DICOM identifiers, else by how alike they look. A table that can be edited.
+"""Groups of slices that belong to one patient: by DICOM identifiers, or else by visual similarity; as a table to edit.
 
-Groups of images are single-linkage groups of the links that `likeness` finds. Of the public SARS-CoV-2 set they leave
-many a patient in several groups, and hardly ever put two patients into one.
+Slices without identifiers are grouped by single linkage of the links that `similarity` finds. On the public
+SARS-CoV-2 set this leaves many patients in several groups, and hardly ever joins two patients.
 """
 
 from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,15 +26,14 @@ from edge_ct.system.files import refuse_existing, write_text
 from edge_ct.system.progress import QUIET, Progress
 
 from . import contact_sheet
-from . import similarity as likeness
-from .similarity import Limits, Link, Look
+from .similarity import Link, LinkLimits, SliceFeatures, compare_slices, extract_features
 
-LISTED = 30  # doubtful links
-LARGE = 0.1  # of the slices: a group larger than that is likely to be a chain of false links
+DOUBTFUL_COUNT = 30  # number of doubtful links that are listed
+LARGE_GROUP = 0.1  # fraction of the slices; a larger group is probably a chain of false links
 
 
-class Doubt(msgspec.Struct, frozen=True):
-    """A link near the limits, for a person to look at: two slices' paths, and what `likeness.Link` says of them."""
+class DoubtfulLink(msgspec.Struct, frozen=True):
+    """A link near the limits, for a person to check: the paths of two slices, and the fields of `similarity.Link`."""
 
     first: str
     second: str
@@ -43,21 +42,30 @@ class Doubt(msgspec.Struct, frozen=True):
     similarity: float
 
 
-class Summary(msgspec.Struct, frozen=True):
-    """What `data group --json` prints.
+class GroupingSummary(msgspec.Struct, frozen=True):
+    """Output of `data group --json`.
 
-    by_dicom: slices whose DICOM identifiers name their group; the others were compared with each other.
-    without_lungs: those of the others in which no lungs were found: compared by hash alone.
-    groups: how many. largest: slices in the largest. alone: groups of one slice. mixed: groups that hold both labels.
-    links, discordant_links: pairs that were linked, and those of them that have two labels.
-    nearest_in_group: share of the compared slices whose most similar one is in their group; None where none has lungs.
-    precision, recall: of the pairs of slices in one group, the share that the dataset's own groups have in one too, and
-    the reverse; None where the dataset has no groups, or no pair is in one.
-    doubtful: the weakest links, weakest first.
+    Attributes:
+        n: Number of slices.
+        limits: Limits for links.
+        by_dicom: Number of slices grouped by DICOM identifiers; the others are compared with each other.
+        without_lungs: Number of compared slices in which no lungs were found; they are compared by hash alone.
+        groups: Number of groups.
+        largest: Number of slices in the largest group.
+        alone: Number of groups with one slice.
+        mixed: Groups with both labels.
+        links: Number of linked pairs.
+        discordant_links: Number of linked pairs with different labels.
+        nearest_in_group: Fraction of compared slices whose most similar slice is in their group; None without lungs.
+        precision: Of the pairs of slices in one group here, the fraction in one group of the data set too; None if
+            the data set has no groups or no pair is in one group.
+        recall: Of the pairs of slices in one group of the data set, the fraction in one group here too.
+        doubtful: The weakest links, weakest first.
+        warnings: Problems, in sentences.
     """
 
     n: int
-    limits: Limits
+    limits: LinkLimits
     by_dicom: int
     without_lungs: int
     groups: int
@@ -69,105 +77,122 @@ class Summary(msgspec.Struct, frozen=True):
     nearest_in_group: float | None
     precision: float | None
     recall: float | None
-    doubtful: list[Doubt]
+    doubtful: list[DoubtfulLink]
     warnings: list[str]
 
 
 @dataclass(frozen=True, eq=False)
 class Grouping:
-    """groups: one name a slice, in the dataset's order. links: what joined them, by index, strongest first.
+    """Slices in groups.
 
-    by_dicom: bool [n]. without_lungs: how many. nearest: int [n], the most similar slice, -1 where none was looked for.
+    Attributes:
+        groups: Group of each slice.
+        limits: Limits for links.
+        links: Links that joined the slices, strongest first.
+        by_dicom: True for slices grouped by DICOM identifiers, bool [n].
+        without_lungs: Number of compared slices without lungs.
+        nearest: Index of the most similar slice, int [n]; -1 for slices that were not compared or have no lungs.
     """
 
     groups: tuple[str, ...]
-    limits: Limits
+    limits: LinkLimits
     links: list[Link]
     by_dicom: np.ndarray
     without_lungs: int
     nearest: np.ndarray
 
 
-def group(dataset: Dataset, limits: Limits | None = None, progress: Progress = QUIET) -> Grouping:
-    """Group the slices of a dataset anew, whatever groups it has.
+def group_slices(dataset: Dataset, limits: LinkLimits | None = None, progress: Progress = QUIET) -> Grouping:
+    """Group the slices of a data set, ignoring groups that it has.
 
-    DICOM: PatientID, else SeriesInstanceUID, names the group. All else, and DICOM without either, is compared by
-    likeness; images are not compared with such DICOM. Raises `DataRejected` naming the first unreadable slices.
+    DICOM files are grouped by PatientID or else SeriesInstanceUID. All other slices, and DICOM files without either,
+    are compared by similarity among themselves.
+
+    Args:
+        dataset: The slices.
+        limits: Limits for links; None for the defaults.
+        progress: Where to report progress.
+
+    Raises:
+        DataRejected: A slice cannot be read.
     """
-    limits = limits or Limits()
-    found = _read(dataset, progress)
-    compared = np.array([index for index, one in enumerate(found) if isinstance(one, Look)], int)
-    looks = [one for one in found if isinstance(one, Look)]
-    with progress.bar("comparing slices", len(looks)) as on_done:
-        comparison = likeness.compare(looks, limits, on_done=on_done)
-    links = [replace(link, first=int(compared[link.first]), second=int(compared[link.second]))
-             for link in comparison.links]  # fmt: skip
-    roots = near_duplicates.single_linkage(len(found), ((link.first, link.second) for link in links))
-    nearest = np.full(len(found), -1)
+    limits = limits or LinkLimits()
+    identities = _read(dataset, progress)
+    compared = np.array([i for i, identity in enumerate(identities) if isinstance(identity, SliceFeatures)], int)
+    features = [identity for identity in identities if isinstance(identity, SliceFeatures)]
+    with progress.bar("comparing slices", len(features)) as on_done:
+        comparison = compare_slices(features, limits, on_done=on_done)
+    links = [
+        replace(link, first=int(compared[link.first]), second=int(compared[link.second])) for link in comparison.links
+    ]
+    roots = near_duplicates.single_linkage(len(identities), ((link.first, link.second) for link in links))
+    nearest = np.full(len(identities), -1)
     nearest[compared] = np.where(comparison.nearest < 0, -1, compared[comparison.nearest])
     return Grouping(
-        groups=tuple(f"alike-{root:05d}" if isinstance(one, Look) else one
-                     for root, one in zip(roots, found, strict=True)),
+        groups=tuple(
+            f"alike-{root:05d}" if isinstance(identity, SliceFeatures) else identity
+            for root, identity in zip(roots, identities, strict=True)
+        ),
         limits=limits,
         links=links,
-        by_dicom=np.array([not isinstance(one, Look) for one in found], bool),
-        without_lungs=sum(not one.found for one in looks),
+        by_dicom=np.array([not isinstance(identity, SliceFeatures) for identity in identities], bool),
+        without_lungs=sum(not slice_features.found for slice_features in features),
         nearest=nearest,
-    )  # fmt: skip
+    )
 
 
-def add_likely_groups(dataset: Dataset, limits: Limits | None = None, progress: Progress = QUIET) -> Dataset:
-    """The dataset with groups: its own, or where it has none, those that `group` finds."""
+def add_likely_groups(dataset: Dataset, limits: LinkLimits | None = None, progress: Progress = QUIET) -> Dataset:
+    """Return the data set with groups: its own or, if it has none, those that `group_slices` finds."""
     if dataset.groups is not None:
         return dataset
-    found = group(dataset, limits, progress).groups
-    progress.say(f"{len(dataset)} slices without patient names fall into {len(set(found))} groups")
-    return replace(dataset, groups=found)
+    groups = group_slices(dataset, limits, progress).groups
+    progress.say(f"{len(dataset)} slices without patient names: put into {len(set(groups))} groups by similarity")
+    return replace(dataset, groups=groups)
 
 
-def _read(dataset: Dataset, progress: Progress, workers: int = 2) -> list[Look | str]:
-    """Of each slice what it is compared by, or the group that its DICOM identifiers name."""
+def _read(dataset: Dataset, progress: Progress, workers: int = 2) -> list[SliceFeatures | str]:
+    """Return for each slice the group that its DICOM identifiers name, or else the features to compare it by."""
 
-    def one(path: Path) -> Look | str | InputRejected:
+    def read_slice(path: Path) -> SliceFeatures | str | InputRejected:
         try:
             slice_ = slices.read(path)
         except InputRejected as error:
             return error
-        return (slice_.dicom and _identity(slice_.dicom)) or likeness.look(slice_.pixels)
+        return (slice_.dicom and _patient_or_series(slice_.dicom)) or extract_features(slice_.pixels)
 
-    found: list[Look | str] = []
+    identities: list[SliceFeatures | str] = []
     failures = []
     with ThreadPoolExecutor(workers) as pool, progress.bar("reading slices", len(dataset)) as on_done:
-        for result in pool.map(one, dataset.paths):
+        for result in pool.map(read_slice, dataset.paths):
             if isinstance(result, InputRejected):
                 failures.append(result)
             else:
-                found.append(result)
+                identities.append(result)
             on_done(1)
     if failures:
         more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
         raise DataRejected(f"{failures[0]}{more}; edge-ct data check lists unreadable files")
-    return found
+    return identities
 
 
-def _identity(ids: DicomIds) -> str:
+def _patient_or_series(ids: DicomIds) -> str:
     if patient := ids.patient.strip():
         return f"patient-{patient}"
     return f"series-{ids.series.strip()}" if ids.series.strip() else ""
 
 
-def summarise(dataset: Dataset, grouping: Grouping, names: list[str]) -> Summary:
-    """Count what was found. names: the slices' paths as they are shown."""
+def summarise_grouping(dataset: Dataset, grouping: Grouping, names: list[str]) -> GroupingSummary:
+    """Summarise a grouping; `names` are the paths of the slices as they are shown."""
     labels, groups = dataset.labels, np.asarray(grouping.groups)
     sizes = Counter(grouping.groups)
-    held = defaultdict(set)
+    labels_of = defaultdict(set)
     for name, label in zip(grouping.groups, labels.tolist(), strict=True):
-        held[name].add(label)
-    looked = np.flatnonzero(grouping.nearest >= 0)
-    near = groups[looked] == groups[grouping.nearest[looked]]
-    together = _pairs(zip(grouping.groups, dataset.groups, strict=True)) if dataset.groups else 0
-    own, theirs = _pairs(grouping.groups), _pairs(dataset.groups or ())
-    summary = Summary(
+        labels_of[name].add(label)
+    with_nearest = np.flatnonzero(grouping.nearest >= 0)
+    near = groups[with_nearest] == groups[grouping.nearest[with_nearest]]
+    pairs_in_both = _count_pairs(zip(grouping.groups, dataset.groups, strict=True)) if dataset.groups else 0
+    pairs_here, pairs_in_data = _count_pairs(grouping.groups), _count_pairs(dataset.groups or ())
+    summary = GroupingSummary(
         n=len(dataset),
         limits=grouping.limits,
         by_dicom=int(grouping.by_dicom.sum()),
@@ -175,92 +200,109 @@ def summarise(dataset: Dataset, grouping: Grouping, names: list[str]) -> Summary
         groups=len(sizes),
         largest=max(sizes.values(), default=0),
         alone=sum(size == 1 for size in sizes.values()),
-        mixed=sorted(name for name, own in held.items() if len(own) > 1),
+        mixed=sorted(name for name, group_labels in labels_of.items() if len(group_labels) > 1),
         links=len(grouping.links),
         discordant_links=sum(bool(labels[link.first] != labels[link.second]) for link in grouping.links),
         nearest_in_group=float(near.mean()) if len(near) else None,
-        precision=together / own if dataset.groups and own else None,
-        recall=together / theirs if theirs else None,
+        precision=pairs_in_both / pairs_here if dataset.groups and pairs_here else None,
+        recall=pairs_in_both / pairs_in_data if pairs_in_data else None,
         doubtful=[
-            Doubt(names[link.first], names[link.second], link.distance, link.overlap, link.similarity)
-            for link in doubtful(grouping)
+            DoubtfulLink(names[link.first], names[link.second], link.distance, link.overlap, link.similarity)
+            for link in weakest_links(grouping)
         ],
         warnings=[],
     )
     return msgspec.structs.replace(summary, warnings=_warnings(summary, grouping, sizes))
 
 
-def _pairs(groups: Iterable[object]) -> int:
-    """How many pairs of slices are in one group."""
+def _count_pairs(groups: Iterable[object]) -> int:
+    """Count the pairs of slices that are in one group."""
     return sum(size * (size - 1) // 2 for size in Counter(groups).values())
 
 
-def doubtful(grouping: Grouping, count: int = LISTED) -> list[Link]:
-    """The weakest links, weakest first."""
+def weakest_links(grouping: Grouping, count: int = DOUBTFUL_COUNT) -> list[Link]:
+    """Return the weakest links, weakest first."""
     return grouping.links[: -count - 1 : -1]
 
 
-def _warnings(summary: Summary, grouping: Grouping, sizes: Counter[str]) -> list[str]:
-    found = []
+def _warnings(summary: GroupingSummary, grouping: Grouping, sizes: Counter[str]) -> list[str]:
+    warnings = []
     if summary.mixed:
-        found.append(
+        warnings.append(
             f"{len(summary.mixed)} groups hold both labels ({', '.join(summary.mixed[:3])}): false links, or one "
-            "patient at two times; look at them and edit the table"
+            "patient at two times; check them and edit the table"
         )
     kinds = dict(zip(grouping.groups, grouping.by_dicom, strict=True))
     size, name = max(((sizes[name], name) for name, by_dicom in kinds.items() if not by_dicom), default=(0, ""))
-    if size > max(20, LARGE * summary.n):
-        found.append(f"{name} holds {size} of {summary.n} slices: a chain of false links, perhaps; raise --similarity")
+    if size > max(20, LARGE_GROUP * summary.n):
+        warnings.append(
+            f"{name} holds {size} of {summary.n} slices: perhaps a chain of false links; raise --similarity"
+        )
     patients = [name for name, by_dicom in kinds.items() if by_dicom]
     if len(patients) == 1 and summary.by_dicom > 1:
-        found.append(f"all DICOM slices are of {patients[0]}: one patient, or a placeholder for many?")
-    return found
+        warnings.append(
+            f"all DICOM slices are in {patients[0]}: check that this is one patient and not a placeholder for many"
+        )
+    return warnings
 
 
-def write(
+def write_groups(
     data: Path,
     out: Path,
     positive: str,
-    limits: Limits | None = None,
+    limits: LinkLimits | None = None,
     sheet: Path | None = None,
     regroup: bool = False,
     force: bool = False,
     progress: Progress = QUIET,
-) -> Summary:
-    """Write `out`, a CSV path,label,group of the slices of a folder or CSV; paths are relative to it.
+) -> GroupingSummary:
+    """Group the slices of a folder or CSV and write the groups as a CSV table with the columns path,label,group.
 
-    sheet: a PNG of the largest groups and the weakest links. regroup: leave groups that `data` names out of account;
-    without it they are not overruled but refused. Raises `DataRejected`, `EdgeCTError` where a file cannot be written.
+    Args:
+        data: Folder or CSV of slices.
+        out: CSV file to write; paths in it are relative to it.
+        positive: Name of the positive class.
+        limits: Limits for links; None for the defaults.
+        sheet: PNG file to draw the largest groups and the weakest links to.
+        regroup: True to ignore groups that `data` names; otherwise data with groups are rejected.
+        force: True to overwrite files.
+        progress: Where to report progress.
+
+    Raises:
+        DataRejected: The data cannot be used or already have groups.
+        EdgeCTError: A file exists already or cannot be written.
     """
     refuse_existing(out, force)
     if out.exists() and data.exists() and out.samefile(data):
-        raise EdgeCTError(f"{out}: is the table that is read; give another name")
+        raise EdgeCTError(f"{out}: is the table to read; choose another --out")
     if sheet:
         contact_sheet.check_path(sheet, force)
     dataset = load(data, positive, one_class=True)
     if dataset.groups is not None and not regroup:
-        raise DataRejected(f"{data}: has groups already; --regroup to group its slices anew all the same")
+        raise DataRejected(f"{data}: already has groups; ignore them with --regroup")
     names = [_relative(path, out) for path in dataset.paths]
     table = [(name, dataset.classes[label]) for name, label in zip(names, dataset.labels, strict=True)]
     _check_encodable(table)
-    grouping = group(dataset, limits, progress)
+    grouping = group_slices(dataset, limits, progress)
     rows = [(*row, name) for row, name in zip(table, grouping.groups, strict=True)]
     _check_encodable(rows)
-    summary = summarise(dataset, grouping, names)
+    summary = summarise_grouping(dataset, grouping, names)
     if sheet:
-        contact_sheet.draw_groups(dataset, grouping.groups, doubtful(grouping), sheet)
+        contact_sheet.draw_groups(dataset, grouping.groups, weakest_links(grouping), sheet)
     write_text(out, to_csv(("path", "label", "group"), rows))
     return summary
 
 
 def _relative(path: Path, table: Path) -> str:
-    """The path from the table's folder; links among the folders are followed, as `..` will be by the reader."""
+    """Return a path relative to the folder of the table; symbolic links are resolved, because `..` follows them."""
     return os.path.relpath(path.parent.resolve() / path.name, table.parent.resolve())
 
 
-def _check_encodable(rows: list[tuple[str, ...]]) -> None:
+def _check_encodable(rows: Sequence[tuple[str, ...]]) -> None:
     for row in rows:
         try:
             "".join(row).encode()
         except UnicodeEncodeError as error:
-            raise DataRejected(f"{row[0]!a}: a name that is not UTF-8 cannot stand in a table; rename it") from error
+            raise DataRejected(
+                f"{row[0]!a}: a file name that is not UTF-8 cannot be written to a table; rename the file"
+            ) from error

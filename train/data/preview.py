@@ -1,4 +1,4 @@
-"""A contact sheet: what training makes of some slices. Looked at, it tells a policy that goes too far."""
+"""A contact sheet of augmented slices, to check an augmentation policy by eye."""
 
 from __future__ import annotations
 
@@ -14,11 +14,20 @@ from edge_ct.system.progress import QUIET, Progress
 
 from ..plots.picture_sheet import check_sheet_size, draw_picture_sheet
 from . import contact_sheet
-from .augment import Augment, policy
+from .augment import Augment, load_policy
 
 
-class Options(msgspec.Struct, frozen=True):
-    """What to show. augment: a policy's name or JSON file. slices: rows, at most. per_slice: versions of each."""
+class PreviewOptions(msgspec.Struct, frozen=True):
+    """Options of a preview.
+
+    Attributes:
+        augment: Name of an augmentation policy, or a .json file.
+        slices: Maximum number of slices, one per row.
+        per_slice: Augmented versions of each slice.
+        size: Side of a slice in pixels.
+        positive: Name of the positive class.
+        seed: Seed of the augmentation.
+    """
 
     augment: str = "standard"
     slices: int = 6
@@ -28,8 +37,8 @@ class Options(msgspec.Struct, frozen=True):
     seed: int = 0
 
 
-class Sheet(msgspec.Struct, frozen=True):
-    """What `data preview --json` prints: where the sheet is, the policy in full, and the slices by row."""
+class PreviewSheet(msgspec.Struct, frozen=True):
+    """Output of `data preview --json`: the path of the sheet, the complete policy, and the slice in each row."""
 
     sheet: str
     policy: str
@@ -37,17 +46,29 @@ class Sheet(msgspec.Struct, frozen=True):
     slices: list[str]
 
 
-def write(data: Path, out: Path, options: Options, force: bool = False, progress: Progress = QUIET) -> Sheet:
-    """Draw a PNG of slices of a folder or CSV, each as it is and as a training draws it in its first epochs.
+def write_preview(
+    data: Path, out: Path, options: PreviewOptions, force: bool = False, progress: Progress = QUIET
+) -> PreviewSheet:
+    """Draw slices as they are and as they are augmented in the first epochs of a training, one column per epoch.
 
-    A column is an epoch; a slice's number, from which its changes are drawn beside seed and epoch, is its place in the
-    dataset (in a training, its place in the training part). Raises `DataRejected` for data that cannot be used,
-    `EdgeCTError` for an unknown policy, a sheet too large, and where `out` cannot be written.
+    Augmentation is drawn from seed, epoch and the index of the slice; here the index counts the slices of the data
+    set, in a training those of its training split.
+
+    Args:
+        data: Folder or CSV of slices.
+        out: PNG file to write.
+        options: Options of the preview.
+        force: True to replace what is at `out`.
+        progress: Where to report progress.
+
+    Raises:
+        DataRejected: The data cannot be used.
+        EdgeCTError: Unknown policy, too large a sheet, or `out` cannot be written.
     """
     contact_sheet.check_path(out, force)
-    augment = policy(options.augment)
+    augment = load_policy(options.augment)
     dataset = load(data, options.positive)
-    chosen = choose(dataset.labels, options.slices, options.seed)
+    chosen = choose_slices(dataset.labels, options.slices, options.seed)
     check_sheet_size(len(chosen), options.per_slice + 1, options.size)
     shown = dataset.take(chosen)
     with progress.bar("reading slices", len(shown)) as on_done:
@@ -62,22 +83,24 @@ def write(data: Path, out: Path, options: Options, force: bool = False, progress
         np.array(rows)[..., 0],
         ["original", *(f"epoch {epoch}" for epoch in epochs)],
         [f"{dataset.classes[label]}: {name}" for label, name in zip(shown.labels, names, strict=True)],
-        [f"{options.augment}, {options.size} px, seed {options.seed}; {dataset.name}. Research use only.",
-         f"Ranges: {_changes(augment)}."],
+        [
+            f"{options.augment}, {options.size} px, seed {options.seed}; {dataset.name}. Research use only.",
+            f"Ranges: {_changes(augment)}.",
+        ],
         out,
-    )  # fmt: skip
-    return Sheet(str(out), options.augment, augment, names)
+    )
+    return PreviewSheet(str(out), options.augment, augment, names)
 
 
-def choose(labels: np.ndarray, count: int, seed: int) -> list[int]:
-    """Indices of `count` slices, the classes in turn, positive first; fewer where a class has not enough."""
+def choose_slices(labels: np.ndarray, count: int, seed: int) -> list[int]:
+    """Choose `count` slices, alternating between the classes, positive first; fewer if a class has too few."""
     generator = np.random.default_rng(seed)
-    found: list[tuple[int, int]] = []
+    chosen: list[tuple[int, int]] = []
     for label, wanted in ((1, -(-count // 2)), (0, count // 2)):
-        own = np.flatnonzero(labels == label)
-        drawn = np.sort(generator.choice(own, min(wanted, len(own)), replace=False)).tolist()
-        found += [(2 * row - label, index) for row, index in enumerate(drawn)]
-    return [index for _, index in sorted(found)]
+        candidates = np.flatnonzero(labels == label)
+        drawn = np.sort(generator.choice(candidates, min(wanted, len(candidates)), replace=False)).tolist()
+        chosen += [(2 * row - label, index) for row, index in enumerate(drawn)]
+    return [index for _, index in sorted(chosen)]
 
 
 def _names(dataset: Dataset, data: Path) -> list[str]:
@@ -86,5 +109,5 @@ def _names(dataset: Dataset, data: Path) -> list[str]:
 
 
 def _changes(augment: Augment) -> str:
-    own, off = msgspec.to_builtins(augment), msgspec.to_builtins(Augment())
-    return ", ".join(f"{field}={value:g}" for field, value in own.items() if value != off[field]) or "none"
+    values, defaults = msgspec.to_builtins(augment), msgspec.to_builtins(Augment())
+    return ", ".join(f"{field}={value:g}" for field, value in values.items() if value != defaults[field]) or "none"

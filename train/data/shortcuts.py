@@ -1,4 +1,4 @@
-"""What gives the label away without a look at the lungs: the container's properties, the frame, the window."""
+"""Properties that predict the label without a look at the lungs: file format, frame, grey-value window."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from edge_ct.imaging import image_headers
 
-# Above this, and above what chance gives a set of that size, something other than the lungs tells the label.
+# An AUC above this, and above what chance gives for a set of this size, counts as a shortcut.
 SHORTCUT_AUC = 0.6
 _MODES = {1: "grey", 2: "grey+alpha", 3: "RGB", 4: "RGBA"}
 _CONTAINER = ("format", "mode", "depth", "channels", "size", "aspect")
@@ -20,12 +20,17 @@ _DRAWN = ("border", "window")
 Property = str | int | float
 
 
-def properties(content: bytes, pixels: np.ndarray) -> dict[str, Property]:
-    """Of a file that has been read as `pixels`, uint8 [h, w].
+def read_properties(content: bytes, pixels: np.ndarray) -> dict[str, Property]:
+    """Return the properties of a slice that have nothing to do with the lungs.
 
-    mode: of a PNG its colour type. depth: bits a sample, 0 for DICOM, which states it elsewhere.
-    border, border_spread: mean and standard deviation of the grey along the frame, where air or tape or body is.
-    darkest, brightest: the least and the greatest grey; black, white: shares of 0 and 255. The export's window shows.
+    `mode` is the colour type. `depth` is the number of bits per sample, or 0 for DICOM. `border` and `border_spread`
+    are the mean and the standard deviation of the grey values along the frame, where air, table or body is visible.
+    `darkest` and `brightest` are the extreme grey values, `black` and `white` the fractions of pixels at 0 and 255;
+    they show the window of the export.
+
+    Args:
+        content: The file.
+        pixels: The decoded slice, uint8 [h, w].
     """
     height, width = pixels.shape
     frame = np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]])
@@ -53,10 +58,16 @@ def _mode(header: image_headers.Header) -> str:
     return _MODES.get(header.channels, f"{header.channels} channels")
 
 
-def audit(rows: list[dict[str, Property]], labels: np.ndarray) -> dict[str, float | None]:
-    """Cross-validated AUC of telling the label from one property at a time, and from all of the container.
+def audit_shortcuts(rows: list[dict[str, Property]], labels: np.ndarray) -> dict[str, float | None]:
+    """Measure how well single properties predict the label.
 
-    rows: n times `properties`. labels: [n]. None where a property does not vary or a class is too small.
+    Args:
+        rows: Properties of each slice.
+        labels: 0 or 1 [n].
+
+    Returns:
+        Cross-validated AUC by property, and for all properties of the file together ("all"); None if a property does
+        not vary or a class is too small.
     """
     if not rows:
         return dict.fromkeys((*_CONTAINER, *_DRAWN, "all"))
@@ -70,21 +81,26 @@ def audit(rows: list[dict[str, Property]], labels: np.ndarray) -> dict[str, floa
         "border": [[row["border"], row["border_spread"]] for row in rows],
         "window": [[row[name] for name in ("darkest", "brightest", "black", "white")] for row in rows],
     }
-    found = {name: predictability(np.array(values, float), labels) for name, values in columns.items()}
+    scores = {name: predictability(np.array(values, float), labels) for name, values in columns.items()}
     container = np.hstack([np.array(columns[name], float).reshape(len(rows), -1) for name in _CONTAINER])
-    return {**found, "all": predictability(container, labels)}
+    return {**scores, "all": predictability(container, labels)}
 
 
 def _categories(rows: list[dict[str, Property]], name: str) -> list[list[float]]:
-    """One column a value: a tree over ranks of names would need several cuts for one of them."""
+    """Encode names as one column per value; with a rank per name, a tree would need several cuts to isolate one."""
     values = sorted({str(row[name]) for row in rows})
     return [[float(row[name] == value) for value in values] for row in rows]
 
 
 def predictability(features: np.ndarray, labels: np.ndarray) -> float | None:
-    """Cross-validated AUC of a small tree; None where the features are constant or a class is too small.
+    """Return the cross-validated AUC of a small decision tree.
 
-    features: [n, d]. labels: [n], 0 and 1.
+    Args:
+        features: [n, d].
+        labels: 0 or 1 [n].
+
+    Returns:
+        The AUC; None if the features are constant or a class has fewer than five slices.
     """
     if len(labels) == 0 or (features == features[0]).all() or np.bincount(labels, minlength=2).min() < 5:
         return None
@@ -95,10 +111,11 @@ def predictability(features: np.ndarray, labels: np.ndarray) -> float | None:
     )
 
 
-def tells(auc: float | None, negatives: int, positives: int) -> bool:
-    """Whether an AUC is a shortcut: above `SHORTCUT_AUC`, and above the 97.5th percentile of chance.
+def is_shortcut(auc: float | None, negatives: int, positives: int) -> bool:
+    """Return True if an AUC is above `SHORTCUT_AUC` and above the 97.5th percentile of chance.
 
-    The standard deviation of the AUC of chance is that of the Mann-Whitney U: sqrt((a + b + 1) / (12 a b)).
+    The standard deviation of the AUC under chance is that of the Mann-Whitney U statistic,
+    sqrt((a + b + 1) / (12 a b)) for class sizes a and b.
     """
     if auc is None or not negatives * positives:
         return False

@@ -1,10 +1,10 @@
-"""How alike slices look: by perceptual hash, lung shape and gradients. No weights, no training, no labels.
+"""Visual similarity of slices: perceptual hash, lung shape and gradients, without weights, training or labels.
 
-Two slices are linked where their difference hashes agree (the same slice, or nearly), or where their registered lungs
-have both shape and gradients in common (two levels of one chest, as a rule). Registered: the lungs' centroid in the
-middle, their spread scaled to one. Gradients: Dalal and Triggs' histograms (CVPR 2005): cells of 12 px, blocks of 2 x 2
-cells, 9 orientations. On the public SARS-CoV-2 set they tell patients apart better than the pooled features of an
-ImageNet MobileNetV2; benchmarks/results/README.md has the figures.
+Two slices are linked if their difference hashes agree (nearly the same slice) or if their registered lungs agree in
+both shape and gradients (usually two levels of one chest). Registration centres the lungs and scales their spread to
+one. Gradients are the histograms of Dalal and Triggs (CVPR 2005): cells of 12 px, blocks of 2 x 2 cells, 9
+orientations. On the public SARS-CoV-2 set they separate patients better than the pooled features of an ImageNet
+MobileNetV2; see benchmarks/results/README.md.
 """
 
 from __future__ import annotations
@@ -19,17 +19,22 @@ import numpy as np
 
 from edge_ct.imaging import lungs, near_duplicates
 
-SHAPE, PICTURE = 64, 192  # px, sides of the registered lungs and of the registered slice
-_SPREADS = 5.2  # of the lungs are the sides of both: room for the chest wall around them
+SHAPE, PICTURE = 64, 192  # sides of the registered lungs and of the registered slice, in pixels
+_SPREADS = 5.2  # side of both, in spreads of the lungs: leaves room for the chest wall around them
 _CELL, _ORIENTATIONS = 12, 9
-_ROWS = 512  # slices compared with all at once
+_ROWS = 512  # slices that are compared with all others at a time
 
 
-class Limits(msgspec.Struct, frozen=True):
-    """Linked: hashes that differ in `distance` bits of 256 at most, or lungs with at least `overlap` and `similarity`.
+class LinkLimits(msgspec.Struct, frozen=True):
+    """Limits for linking two slices: by hash, or by both overlap and similarity.
 
-    overlap: intersection over union of the registered lungs. similarity: cosine of the gradients.
-    At the default similarity no link of the public SARS-CoV-2 set joins two labels; 0.005 below it one does.
+    At the default similarity no link in the public SARS-CoV-2 set joins slices of different labels; at 0.005 below it,
+    one does.
+
+    Attributes:
+        distance: Maximum number of differing bits in the 256-bit difference hashes.
+        overlap: Minimum intersection over union of the registered lungs.
+        similarity: Minimum cosine similarity of the gradients.
     """
 
     distance: int = near_duplicates.ALIKE
@@ -37,11 +42,13 @@ class Limits(msgspec.Struct, frozen=True):
     similarity: float = 0.87
 
 
-class Look(NamedTuple):
-    """What a slice is compared by.
+class SliceFeatures(NamedTuple):
+    """Features that slices are compared by.
 
-    hash: uint8 [32]. shape: bool [4096], the registered lungs. gradients: float32 [8100], of length 1.
-    Where no lungs were found, the last two are all zero, and alike to nothing.
+    Attributes:
+        hash: Difference hash, uint8 [32].
+        shape: Registered lungs, bool [4096]; all False if no lungs were found.
+        gradients: Gradient histograms, float32 [8100], of length 1; all 0 if no lungs were found.
     """
 
     hash: np.ndarray
@@ -50,7 +57,7 @@ class Look(NamedTuple):
 
     @property
     def found(self) -> bool:
-        """Whether there are lungs."""
+        """True if lungs were found."""
         return bool(self.shape.any())
 
 
@@ -64,12 +71,12 @@ class Link:
     overlap: float
     similarity: float
 
-    def by_lungs(self, limits: Limits) -> bool:
-        """Whether lungs and gradients alone would link them."""
+    def by_lungs(self, limits: LinkLimits) -> bool:
+        """Return True if lungs and gradients alone link the slices."""
         return self.overlap >= limits.overlap and self.similarity >= limits.similarity
 
-    def strength(self, limits: Limits) -> float:
-        """How far within the limits, 0 (on them) to 1 (equal); by hash or by lungs, whichever says more."""
+    def strength(self, limits: LinkLimits) -> float:
+        """Return how far the link is within the limits, from 0 (at a limit) to 1 (equal slices)."""
         by_hash = 1 - self.distance / max(1, limits.distance)
         by_lungs = min(_within(self.overlap, limits.overlap), _within(self.similarity, limits.similarity))
         return max(by_hash, by_lungs)
@@ -79,16 +86,21 @@ def _within(value: float, limit: float) -> float:
     return (value - limit) / max(1e-9, 1 - limit)
 
 
-def look(pixels: np.ndarray) -> Look:
-    """What a slice, uint8 [h, w], is compared by."""
-    shape, picture = register(pixels, lungs.segment(pixels).mask)
-    return Look(near_duplicates.difference_hash(pixels), shape.ravel(), orientations(picture))
+def extract_features(pixels: np.ndarray) -> SliceFeatures:
+    """Extract the features of a slice, uint8 [h, w]."""
+    shape, picture = register_lungs(pixels, lungs.segment(pixels).mask)
+    return SliceFeatures(near_duplicates.difference_hash(pixels), shape.ravel(), gradient_histograms(picture))
 
 
-def register(pixels: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A slice and its lungs in the lungs' own frame, whose sides are 5.2 spreads (geometric mean of the two axes').
+def register_lungs(pixels: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Register a slice by its lungs: centred, at a fixed scale (the spread is the geometric mean of the two axes').
 
-    pixels: uint8 [h, w], mask: bool [h, w] -> bool [64, 64], uint8 [192, 192]. Without lungs: nothing, and black.
+    Args:
+        pixels: uint8 [h, w].
+        mask: Lungs, bool [h, w].
+
+    Returns:
+        The lungs, bool [64, 64], and the slice, uint8 [192, 192]; both empty if there are no lungs.
     """
     moments = cv2.moments(mask.astype(np.uint8), binaryImage=True)
     area = moments["m00"]
@@ -100,7 +112,7 @@ def register(pixels: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarr
     def framed(image: np.ndarray, side: int, border: int) -> np.ndarray:
         scale = side / (_SPREADS * spread)
         x, y = (side / 2 - 0.5 - scale * at for at in centre)
-        # Warping samples points: where it shrinks, neighbours are averaged first.
+        # Warping samples single points, so neighbours are averaged before shrinking.
         window = max(1, round(1 / scale))
         smooth = cv2.blur(image, (window, window)) if window > 1 else image
         move = np.array([[scale, 0, x], [0, scale, y]])
@@ -110,17 +122,21 @@ def register(pixels: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return shape, framed(pixels, PICTURE, cv2.BORDER_REPLICATE)
 
 
-def orientations(picture: np.ndarray) -> np.ndarray:
-    """Histograms of oriented gradients of a square picture, uint8 [s, s]: float32 [(s / 12 - 1)^2 * 36], of length 1.
+def gradient_histograms(picture: np.ndarray) -> np.ndarray:
+    """Compute histograms of oriented gradients.
 
-    A flat picture has none: all zero.
+    Args:
+        picture: Square image, uint8 [s, s].
+
+    Returns:
+        float32 [(s / 12 - 1)^2 * 36], of length 1; all 0 for a uniform image.
     """
     grey = picture.astype(np.float32)
     across, down = cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)
     strength, angle = cv2.cartToPolar(across, down)
     place = angle * (_ORIENTATIONS / np.pi) % _ORIENTATIONS
     lower = np.minimum(place.astype(np.int64), _ORIENTATIONS - 1)
-    upper = place - lower  # the share of the next orientation, the first after the last
+    upper = place - lower  # weight of the next orientation (the first one follows the last)
     bins = np.zeros((picture.size, _ORIENTATIONS), np.float32)
     pixel = np.arange(picture.size)
     bins[pixel, lower.ravel()] = (strength * (1 - upper)).ravel()
@@ -135,10 +151,12 @@ def orientations(picture: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """What comparing every slice with every other one found.
+    """Result of comparing every slice with every other one.
 
-    links: within the limits, strongest first. nearest: int [n], the slice with the most similar gradients, -1 for a
-    slice without lungs. across: the most similar pairs of different labels, linked or not, most similar first.
+    Attributes:
+        links: Links within the limits, strongest first.
+        nearest: Index of the slice with the most similar gradients, int [n]; -1 for a slice without lungs.
+        across: The most similar pairs with different labels, linked or not, most similar first.
     """
 
     links: list[Link]
@@ -146,22 +164,27 @@ class Comparison:
     across: list[Link]
 
 
-def compare(
-    looks: Sequence[Look],
-    limits: Limits,
+def compare_slices(
+    features: Sequence[SliceFeatures],
+    limits: LinkLimits,
     labels: np.ndarray | None = None,
     count: int = 12,
     on_done: Callable[[int], None] = lambda count: None,
 ) -> Comparison:
-    """Compare every slice with every other one. labels: [n], for the `count` most similar pairs `across` them.
+    """Compare every slice with every other one.
 
-    on_done is called with the number of slices compared since the last call.
+    Args:
+        features: Features of the slices.
+        limits: Limits for links.
+        labels: Labels [n], to find the most similar pairs `across` labels; None to skip that.
+        count: Number of pairs across labels.
+        on_done: Called with the number of slices compared since the last call.
     """
     links: list[Link] = []
     across: list[Link] = []
-    nearest = np.full(len(looks), -1)
-    for rows, block in _blocks(looks):
-        later = rows[:, None] < np.arange(len(looks))
+    nearest = np.full(len(features), -1)
+    for rows, block in _blocks(features):
+        later = rows[:, None] < np.arange(len(features))
         by_lungs = (block.overlap >= limits.overlap) & (block.similarity >= limits.similarity) & (block.overlap > 0)
         links += block.links(((block.distance <= limits.distance) | by_lungs) & later, rows)
         if labels is not None:
@@ -177,28 +200,30 @@ def compare(
 
 
 class _Block(NamedTuple):
-    """Some slices against all: distance int32, overlap and similarity float32, each [rows, n]."""
+    """Comparison of some slices with all: distance int32, overlap and similarity float32, each [rows, n]."""
 
     distance: np.ndarray
     overlap: np.ndarray
     similarity: np.ndarray
 
-    def links(self, where: np.ndarray, rows: np.ndarray) -> list[Link]:
-        at = np.nonzero(where)
+    def links(self, linked: np.ndarray, rows: np.ndarray) -> list[Link]:
+        at = np.nonzero(linked)
         columns = rows[at[0]], at[1], self.distance[at], self.overlap[at], self.similarity[at]
         return [Link(*values) for values in zip(*(column.tolist() for column in columns), strict=True)]
 
 
-def _blocks(looks: Sequence[Look]) -> Iterator[tuple[np.ndarray, _Block]]:
-    """The indices of some slices, and how they compare with all."""
-    if not looks:
+def _blocks(features: Sequence[SliceFeatures]) -> Iterator[tuple[np.ndarray, _Block]]:
+    """Yield the indices of a block of slices and their comparison with all slices."""
+    if not features:
         return
-    hashes, gradients = (np.stack(column) for column in ([one.hash for one in looks], [one.gradients for one in looks]))
-    shapes = np.stack([one.shape for one in looks]).astype(np.float32)
+    hashes, gradients = (
+        np.stack(column) for column in ([slice_.hash for slice_ in features], [slice_.gradients for slice_ in features])
+    )
+    shapes = np.stack([slice_.shape for slice_ in features]).astype(np.float32)
     areas = shapes.sum(axis=1)
-    for start in range(0, len(looks), _ROWS):
+    for start in range(0, len(features), _ROWS):
         part = slice(start, start + _ROWS)
         common = shapes[part] @ shapes.T
         overlap = common / np.maximum(1, areas[part, None] + areas - common)
         distance = near_duplicates.distances(hashes[part], hashes)
-        yield np.arange(len(looks))[part], _Block(distance, overlap, gradients[part] @ gradients.T)
+        yield np.arange(len(features))[part], _Block(distance, overlap, gradients[part] @ gradients.T)

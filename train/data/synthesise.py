@@ -1,4 +1,4 @@
-"""Phantom datasets: synthetic slices by patient, for the demo and the tests."""
+"""Phantom data sets: synthetic slices of synthetic patients, for the demo and the tests."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from edge_ct.system.files import fresh_folder, refuse_existing, write_bytes, wri
 from edge_ct.system.progress import QUIET, Progress
 
 CLASSES = ("non-COVID", "COVID")
-TABLE = "slices.csv"
-NOTE = "SYNTHETIC.txt"
+TABLE_NAME = "slices.csv"
+NOTE_NAME = "SYNTHETIC.txt"
 
 
-def write(
+def write_phantom_dataset(
     out: Path,
     patients: int,
     slices: int,
@@ -28,12 +28,22 @@ def write(
     progress: Progress = QUIET,
     twins: bool = False,
 ) -> Path:
-    """Write `patients` phantom patients of `slices` slices each, half of them positive, as a dataset folder.
+    """Write a phantom data set, in which half of the patients are positive.
 
-    twins: as `phantom.make_patients`; all patients are both, and a group has both labels.
+    It is written beside `out` and renamed, so that an interrupted call leaves nothing that looks complete.
 
-    Returns the path of its CSV, which names the patients as groups. Written beside `out` and renamed, so that a run cut
-    short leaves nothing that looks complete.
+    Args:
+        out: Folder to write.
+        patients: Number of patients.
+        slices: Slices per patient.
+        size: Side of a slice in pixels.
+        seed: Seed of the phantoms.
+        force: True to replace what is at `out`.
+        progress: Where to report progress.
+        twins: True to draw every slice twice, without and with lesions; then a patient has both labels.
+
+    Returns:
+        Path of the CSV table, which names the patients as groups.
     """
     refuse_existing(out, force)
     unfinished = out.with_name(f".{out.name}.unfinished")
@@ -45,14 +55,14 @@ def write(
             name = f"{label}/{phantom.patient}-{phantom.index:02d}.png"
             encoded, content = cv2.imencode(".png", phantom.image)
             if not encoded:
-                raise EdgeCTError(f"{name}: cannot be encoded")
+                raise EdgeCTError(f"{name}: cannot be encoded as PNG")
             write_bytes(unfinished / name, content.tobytes())
             rows.append((name, label, phantom.patient))
             on_done(1)
-    write_text(unfinished / TABLE, to_csv(("path", "label", "group"), rows))
+    write_text(unfinished / TABLE_NAME, to_csv(("path", "label", "group"), rows))
     note = "SYNTHETIC: phantom slices drawn by edge-ct from random numbers. They show no person.\n"
-    write_text(unfinished / NOTE, note)
-    fresh_folder(out, NOTE)
+    write_text(unfinished / NOTE_NAME, note)
+    fresh_folder(out, NOTE_NAME)
     out.rmdir()
     unfinished.rename(out)
-    return out / TABLE
+    return out / TABLE_NAME

@@ -9,7 +9,7 @@ import msgspec
 from edge_ct.errors import EdgeCTError
 from edge_ct.splits import SplitKind
 
-from ..data.augment import Augment, policy
+from ..data.augment import Augment, load_policy
 from ..zoo.architectures import check_size, find
 
 Schedule = Literal["cosine", "plateau", "constant"]
@@ -96,7 +96,7 @@ class TrainingOptions(msgspec.Struct, frozen=True):
 
     def augmentation(self) -> Augment:
         """Return the augmentation policy for training slices."""
-        return self.policy or policy(self.augment)
+        return self.policy or load_policy(self.augment)
 
     @property
     def effective_split_seed(self) -> int:
@@ -114,4 +114,4 @@ def with_policy_file(values: dict[str, Any]) -> dict[str, Any]:
 
     A resumed run must agree with the first one on the content of the policy, not only on the name of its file.
     """
-    return {**values, "policy": policy(values["augment"])} if values["augment"].endswith(".json") else values
+    return {**values, "policy": load_policy(values["augment"])} if values["augment"].endswith(".json") else values

@@ -1,8 +1,8 @@
-"""A study's results as tables: laid out as those of Garg et al. 2020, the papers' figures beside ours."""
+"""The results of a study as tables in the layout of Garg et al. 2020, with the papers' figures beside ours."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,18 +30,18 @@ _SOURCES = {
 def write_tables(table: StudyTable, out: Path) -> None:
     """Write tables/results.csv, table.md, table.csv and table.tex, and plots/*.png, below `out`."""
     folder = out / "tables"
-    rows = [[_cell(value) for value in msgspec.structs.astuple(one)] for one in table.results]
+    rows = [[_cell(value) for value in msgspec.structs.astuple(result)] for result in table.results]
     write_text(folder / "results.csv", to_csv(JobResult.__struct_fields__, rows))
     write_text(folder / "table.csv", _csv(table))
     write_text(folder / "table.md", format_markdown(table))
     write_text(folder / "table.tex", format_latex(table))
     families: dict[str, dict[str, list[JobResult]]] = {}
-    for one in table.results:
-        families.setdefault(find(one.network).family, {}).setdefault(one.network, []).append(one)
+    for result in table.results:
+        families.setdefault(find(result.network).family, {}).setdefault(result.network, []).append(result)
     for family, networks in families.items():
         values = {
             metric: {
-                name: [value for one in results if (value := getattr(one, metric)) is not None]
+                name: [value for result in results if (value := getattr(result, metric)) is not None]
                 for name, results in networks.items()
             }
             for metric in METRICS
@@ -56,7 +56,7 @@ def write_times(times: Iterable[tuple[str, int, int, int, float]], out: Path) ->
 
 
 def to_builtins(table: StudyTable) -> dict[str, Any]:
-    """For JSON: the study, and a list of `Row` with the papers' figures."""
+    """Return the study for JSON: its design, and a row per network with the papers' figures."""
     return {
         "name": table.name,
         "n": table.n,
@@ -72,7 +72,11 @@ def to_builtins(table: StudyTable) -> dict[str, Any]:
 
 
 def _plain(figures: dict[str, Published] | None) -> dict[str, dict[str, float | None]] | None:
-    return figures and {name: {"value": figure.value, "half": figure.half} for name, figure in figures.items()}
+    return (
+        None
+        if figures is None
+        else {name: {"value": figure.value, "half": figure.half} for name, figure in figures.items()}
+    )
 
 
 def _csv(table: StudyTable) -> str:
@@ -85,8 +89,8 @@ def _columns(row: NetworkRow) -> Iterator[tuple[str, object]]:
     yield from (("network", row.network), ("family", row.family), ("modified", int(row.modified)))
     yield from (("parameters", row.parameters), ("parameters_paper_millions", _parameters(row.network)))
     yield "runs", row.runs
-    for name, found in row.means.items():
-        yield from ((name, found.value), (f"{name}_half", found.half), (f"{name}_runs", found.runs))
+    for name, mean in row.means.items():
+        yield from ((name, mean.value), (f"{name}_half", mean.half), (f"{name}_runs", mean.runs))
     for source, figures in _SOURCES.items():
         single = source == "seed_study"
         for name in published_results.SEED_STUDY_METRICS if single else METRICS:
@@ -96,8 +100,11 @@ def _columns(row: NetworkRow) -> Iterator[tuple[str, object]]:
                 yield f"{name}_{source}_half", figure and figure.half
     yield "pooled_n", row.n
     for name, estimate in row.pooled.items():
-        yield from ((f"{name}_pooled{end}", getattr(estimate, at)) for end, at in
-                    (("", "value"), ("_low", "low"), ("_high", "high")))  # fmt: skip
+        yield from (
+            (f"{name}_pooled", estimate.value),
+            (f"{name}_pooled_low", estimate.low),
+            (f"{name}_pooled_high", estimate.high),
+        )
 
 
 def _parameters(network: str) -> float | None:
@@ -113,7 +120,7 @@ def _cell(value: object) -> str:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table of text."""
+    """A table of text cells."""
 
     title: str
     header: tuple[str, ...]
@@ -121,41 +128,51 @@ class Sheet:
 
 
 def sheets(table: StudyTable) -> tuple[Sheet, ...]:
-    """The tables to read, those that have rows: parameters, base networks, Modified ones, the seed study's, pooled."""
+    """Return the tables that have rows: parameters, base, Modified, seed study, and pooled decisions."""
     rows = table.rows()
-    by_name = {row.network: row for row in rows}
-    bases = dict.fromkeys(row.network.removeprefix(MODIFIED_PREFIX) for row in rows)
     header = ("network", "runs", *(part for name in METRICS for part in (_title(name), "paper")))
-    seed_study = ("train_accuracy", "accuracy", "loss", "sensitivity", "specificity")
-    found = (
-        Sheet(
-            "Parameters, in millions",
-            ("network", "base", "paper", "Modified", "paper"),
-            tuple(
-                (base, *(cell for name in (base, MODIFIED_PREFIX + base) for cell in
-                         (_millions(by_name[name].parameters / 1e6 if name in by_name else None),
-                          _millions(_parameters(name)))))
-                for base in bases
-            ),
-        ),
+    all_sheets = (
+        _parameters_sheet(rows),
         Sheet("Base networks", header, tuple(_against_paper(row) for row in rows if not row.modified)),
         Sheet("Modified networks", header, tuple(_against_paper(row) for row in rows if row.modified)),
+        _seed_study_sheet(rows),
         Sheet(
-            "The seed study's networks",
-            ("network", *(part for name in seed_study for part in (_title(name), "paper"))),
-            tuple(
-                (row.network, *(cell for name in seed_study for cell in
-                                (_mean(row.means[name], row.runs), _seed_study(row.network, name))))
-                for row in rows if row.network in published_results.SEED_STUDY
-            ),
-        ),
-        Sheet(
-            "Pooled out-of-fold decisions" if table.folds else "Decisions on the test part",
+            "Pooled out-of-fold decisions" if table.folds else "Decisions on the test split",
             ("network", "n", *POOLED),
             tuple((row.network, str(row.n), *map(_interval, row.pooled.values())) for row in rows),
         ),
-    )  # fmt: skip
-    return tuple(sheet for sheet in found if sheet.rows)
+    )
+    return tuple(sheet for sheet in all_sheets if sheet.rows)
+
+
+def _parameters_sheet(rows: Sequence[NetworkRow]) -> Sheet:
+    parameters = {row.network: row.parameters / 1e6 for row in rows}
+    bases = dict.fromkeys(row.network.removeprefix(MODIFIED_PREFIX) for row in rows)
+    cells = (
+        (
+            base,
+            *(
+                cell
+                for name in (base, MODIFIED_PREFIX + base)
+                for cell in (_millions(parameters.get(name)), _millions(_parameters(name)))
+            ),
+        )
+        for base in bases
+    )
+    return Sheet("Parameters, in millions", ("network", "base", "paper", "Modified", "paper"), tuple(cells))
+
+
+def _seed_study_sheet(rows: Sequence[NetworkRow]) -> Sheet:
+    metrics = ("train_accuracy", "accuracy", "loss", "sensitivity", "specificity")
+    return Sheet(
+        "The seed study's networks",
+        ("network", *(part for name in metrics for part in (_title(name), "paper"))),
+        tuple(
+            (row.network, *(cell for name in metrics for cell in _seed_study_cells(row, name)))
+            for row in rows
+            if row.network in published_results.SEED_STUDY
+        ),
+    )
 
 
 def _title(metric: str) -> str:
@@ -165,17 +182,15 @@ def _title(metric: str) -> str:
 def _against_paper(row: NetworkRow) -> tuple[str, ...]:
     cells = [row.network, str(row.runs)]
     for name in METRICS:
-        own, other = (
-            source.get(row.network, {}).get(name)
-            for source in (published_results.GARG_2020, published_results.GARG_2022)
-        )
-        cells += [_mean(row.means[name], row.runs), _published(own) or _published(other, _OTHER)]
+        first = published_results.GARG_2020.get(row.network, {}).get(name)
+        journal = published_results.GARG_2022.get(row.network, {}).get(name)
+        cells += [_mean(row.means[name], row.runs), _published(first) or _published(journal, _OTHER)]
     return tuple(cells)
 
 
-def _seed_study(network: str, metric: str) -> str:
-    figure = published_results.SEED_STUDY[network].get(metric)
-    return "" if figure is None else f"{figure.value:.2f}"
+def _seed_study_cells(row: NetworkRow, metric: str) -> tuple[str, str]:
+    figure = published_results.SEED_STUDY[row.network].get(metric)
+    return _mean(row.means[metric], row.runs), "" if figure is None else f"{figure.value:.2f}"
 
 
 def _published(figure: Published | None, mark: str = "") -> str:
@@ -184,11 +199,11 @@ def _published(figure: Published | None, mark: str = "") -> str:
     return f"{figure.value:.4f}{'' if figure.half is None else f' ± {figure.half:.4f}'}{mark}"
 
 
-def _mean(found: MeanEstimate, wanted: int) -> str:
-    if found.value is None:
+def _mean(mean: MeanEstimate, runs: int) -> str:
+    if mean.value is None:
         return "undefined"
-    half = "" if found.half is None else f" ± {found.half:.4f}"
-    return f"{found.value:.4f}{half}{'' if found.runs == wanted else f' ({found.runs} of {wanted})'}"
+    half = "" if mean.half is None else f" ± {mean.half:.4f}"
+    return f"{mean.value:.4f}{half}{'' if mean.runs == runs else f' ({mean.runs} of {runs})'}"
 
 
 def _interval(estimate: Estimate) -> str:
@@ -202,30 +217,30 @@ def _millions(value: float | None) -> str:
 
 
 def format_plain(table: StudyTable) -> str:
-    """The means, for a terminal."""
+    """Format the means for a terminal."""
     lines = [table.design, f"{'network':<28}{'runs':>5}" + "".join(f"{_title(name):>20}" for name in METRICS)]
     for row in table.rows():
         cells = "".join(f"{_mean(row.means[name], row.runs):>20}" for name in METRICS)
         lines.append(f"{row.network:<28}{row.runs:>5}{cells}")
-    return "\n".join([*lines, "mean ± half a 95 % t-interval over runs; research use only"])
+    return "\n".join([*lines, "mean ± half the width of the 95 % t-interval over runs; research use only"])
 
 
 def _notes(table: StudyTable) -> tuple[str, ...]:
-    rests = "the counts of a round are pooled over its folds and averaged over rounds" if table.folds else "one split"
+    pooling = "counts are summed over the folds of a round and averaged over rounds" if table.folds else "one split"
     return (
-        f"{table.design[0].upper()}{table.design[1:]}. Test part, decisions at probability 0.5.",
-        "Mean ± half the width of the 95 % t-interval over runs, as the paper has it; runs share slices, so the "
-        "intervals are narrower than what new data would show. (k of n): defined in k of n runs.",
-        f"Pooled: {rests}; brackets are 95 % Wilson intervals for n slices.",
-        f"paper: Garg et al. 2020 (arXiv:2012.11860v1), of which these figures are known here; {_OTHER}: Garg et al. "
-        "2022 (doi 10.1016/j.eswa.2022.116540), on other data with three classes, COVID-19 against the rest. In the "
-        "seed study's table, the seed study. Empty: not known here.",
+        f"{table.design[0].upper()}{table.design[1:]}. Test split, decisions at probability 0.5.",
+        "Mean ± half the width of the 95 % t-interval over runs, as in the paper; runs share slices, so the intervals are "
+        "narrower than the variation on new data. (k of n): defined in k of n runs.",
+        f"Pooled: {pooling}; brackets are 95 % Wilson intervals for n slices.",
+        f"paper: Garg et al. 2020 (arXiv:2012.11860v1), as far as its figures are known to us; {_OTHER}: Garg et al. 2022 "
+        "(doi 10.1016/j.eswa.2022.116540), on other data with three classes, COVID-19 against the rest. In the table "
+        "of the seed study, the figures of that study. Empty cells: not known to us.",
         "Research use only. Not a medical device.",
     )
 
 
 def format_markdown(table: StudyTable) -> str:
-    """All sheets as GitHub Markdown."""
+    """Format all tables as GitHub Markdown."""
     lines = [f"# {table.name}: cross-validation" if table.folds else f"# {table.name}", "", *_spaced(_notes(table))]
     for number, sheet in enumerate(sheets(table), 1):
         lines += [f"## Table {number}. {sheet.title}", "", _piped(sheet.header), _piped(["---"] * len(sheet.header))]
@@ -242,7 +257,7 @@ def _piped(cells: Iterable[str]) -> str:
 
 
 def format_latex(table: StudyTable) -> str:
-    """All sheets as LaTeX tables for `\\input`; they need the packages booktabs and graphicx."""
+    """Format all tables as LaTeX for `\\input`; they need the packages booktabs and graphicx."""
     lines = ["% \\usepackage{booktabs,graphicx}", *(f"% {line}" for line in _notes(table)), ""]
     for sheet in sheets(table):
         columns = "l" + "r" * (len(sheet.header) - 1)
@@ -269,7 +284,7 @@ def _ampersands(cells: Iterable[str]) -> str:
 
 
 def escape_latex(text: str) -> str:
-    """Text as LaTeX shows it."""
+    """Escape text for LaTeX."""
     special = {character: f"\\{character}" for character in "&%$#_{}"}
     special |= {"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}"}
     special |= {"±": "$\\pm$", _OTHER: "$^\\dagger$"}

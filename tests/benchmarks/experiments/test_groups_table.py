@@ -9,14 +9,16 @@ import pytest
 from edge_ct.benchmarks.experiments import groups_table
 from edge_ct.errors import EdgeCTError
 from edge_ct.train.data import grouping, synthesise
-from edge_ct.train.data.similarity import Limits
+from edge_ct.train.data.similarity import LinkLimits
 
 
 def test_rows_are_the_summaries(tmp_path: Path) -> None:
-    table = synthesise.write(tmp_path / "phantoms", patients=4, slices=2, size=64, seed=1)
+    table = synthesise.write_phantom_dataset(tmp_path / "phantoms", patients=4, slices=2, size=64, seed=1)
     pairs = []
     for distance in (30, 100):
-        found = grouping.write(table, tmp_path / f"{distance}.csv", "COVID", Limits(distance, 0.8, 0.8), regroup=True)
+        found = grouping.write_groups(
+            table, tmp_path / f"{distance}.csv", "COVID", LinkLimits(distance, 0.8, 0.8), regroup=True
+        )
         path = tmp_path / f"{distance}.json"
         path.write_bytes(msgspec.json.encode(found))
         pairs.append(f"{path},{path}")
@@ -34,10 +36,10 @@ def test_rows_are_the_summaries(tmp_path: Path) -> None:
 
 
 def test_what_does_not_belong_together_is_refused(tmp_path: Path) -> None:
-    table = synthesise.write(tmp_path / "phantoms", patients=2, slices=1, size=64, seed=1)
+    table = synthesise.write_phantom_dataset(tmp_path / "phantoms", patients=2, slices=1, size=64, seed=1)
     one, other = (
         msgspec.to_builtins(
-            grouping.write(table, tmp_path / f"{distance}.csv", "COVID", Limits(distance), regroup=True)
+            grouping.write_groups(table, tmp_path / f"{distance}.csv", "COVID", LinkLimits(distance), regroup=True)
         )
         for distance in (1, 2)
     )

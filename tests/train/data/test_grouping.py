@@ -20,7 +20,7 @@ from edge_ct.system.csv_text import to_csv
 from edge_ct.system.files import write_bytes
 from edge_ct.system.progress import Progress
 from edge_ct.train.data import contact_sheet, grouping, synthesise
-from edge_ct.train.data.similarity import Limits
+from edge_ct.train.data.similarity import LinkLimits
 
 
 def save(path: Path, pixels: np.ndarray, suffix: str = ".png") -> None:
@@ -50,7 +50,7 @@ def rows_of(table: Path) -> list[dict[str, str]]:
 def test_links_are_within_patients_and_make_the_groups(phantoms: Path) -> None:
     slices = dataset.load(phantoms)
     patients = [path.name[:2] for path in slices.paths]
-    found = grouping.group(slices)
+    found = grouping.group_slices(slices)
     within = [patients[link.first] == patients[link.second] for link in found.links]
     assert len(within) > 40
     assert np.mean(within) > 0.95
@@ -75,12 +75,12 @@ def test_other_exports_of_a_slice_are_in_its_group(tmp_path: Path, phantoms: Pat
     save(tmp_path / "non-COVID/jpeg.jpg", original, ".jpg")
     save(tmp_path / "non-COVID/other.png", make_slice(22, 10, False, 160, seed=4, slices=24).image)
     slices = dataset.load(tmp_path)
-    found = grouping.group(slices)
+    found = grouping.group_slices(slices)
     groups = {path.stem: name for path, name in zip(slices.paths, found.groups, strict=True)}
     same = {groups[name] for name in ("original", "window", "large", "cropped", "jpeg")}
     assert len(same) == 1
     assert groups["other"] not in same
-    summary = grouping.summarise(slices, found, [path.name for path in slices.paths])
+    summary = grouping.summarise_grouping(slices, found, [path.name for path in slices.paths])
     assert summary.mixed == [*same]
     assert (summary.groups, summary.largest, summary.alone) == (2, 5, 1)
     assert summary.discordant_links >= 1
@@ -89,7 +89,7 @@ def test_other_exports_of_a_slice_are_in_its_group(tmp_path: Path, phantoms: Pat
 
 def test_the_table_is_read_as_data(phantoms: Path, tmp_path: Path) -> None:
     out = tmp_path / "tables" / "groups.csv"
-    summary = grouping.write(phantoms, out, "COVID")
+    summary = grouping.write_groups(phantoms, out, "COVID")
     slices = dataset.load(out)
     assert {path.resolve() for path in slices.paths} == {path.resolve() for path in phantoms.glob("*/*.png")}
     assert slices.groups is not None
@@ -105,7 +105,7 @@ def test_the_table_is_read_as_data(phantoms: Path, tmp_path: Path) -> None:
 
 def test_an_edited_table_is_what_counts(phantoms: Path, tmp_path: Path) -> None:
     out = tmp_path / "groups.csv"
-    grouping.write(phantoms, out, "COVID")
+    grouping.write_groups(phantoms, out, "COVID")
     rows = rows_of(out)
     edited = [(row["path"], row["label"], f"mine {int(Path(row['path']).name[:2])}") for row in rows]
     out.write_text(to_csv(("path", "label", "group"), edited))
@@ -119,10 +119,10 @@ def test_paths_hold_through_links(phantoms: Path, tmp_path: Path) -> None:
     deep = tmp_path / "a" / "b"
     deep.mkdir(parents=True)
     (tmp_path / "short").symlink_to(deep)
-    grouping.write(phantoms, tmp_path / "short" / "groups.csv", "COVID")
+    grouping.write_groups(phantoms, tmp_path / "short" / "groups.csv", "COVID")
     assert all(path.is_file() for path in dataset.load(tmp_path / "short" / "groups.csv").paths)
     (tmp_path / "data").symlink_to(phantoms)
-    grouping.write(tmp_path / "data", tmp_path / "groups.csv", "COVID")
+    grouping.write_groups(tmp_path / "data", tmp_path / "groups.csv", "COVID")
     assert all(path.is_file() for path in dataset.load(tmp_path / "groups.csv").paths)
 
 
@@ -130,7 +130,7 @@ def test_paths_hold_through_links(phantoms: Path, tmp_path: Path) -> None:
 def test_odd_names_survive(name: str, tmp_path: Path) -> None:
     save(tmp_path / "data" / "COVID" / name, make_slice(1, 4, True, 64).image)
     save(tmp_path / "data" / "non-COVID" / "b.png", make_slice(2, 4, False, 64).image)
-    grouping.write(tmp_path / "data", tmp_path / "groups.csv", "COVID")
+    grouping.write_groups(tmp_path / "data", tmp_path / "groups.csv", "COVID")
     assert {path.name for path in dataset.load(tmp_path / "groups.csv").paths} == {name, "b.png"}
 
 
@@ -139,15 +139,15 @@ def test_a_name_that_is_not_utf8_is_refused_on_one_line(tmp_path: Path) -> None:
     save(tmp_path / "data" / "non-COVID" / "b.png", make_slice(2, 4, False, 64).image)
     file = tmp_path / "data" / "COVID" / "a.png"
     file.rename(file.with_name(os.fsdecode(b"caf\xe9.png")))
-    with pytest.raises(DataRejected, match=r"caf\\udce9\.png': a name that is not UTF-8") as caught:
-        grouping.write(tmp_path / "data", tmp_path / "groups.csv", "COVID")
+    with pytest.raises(DataRejected, match=r"caf\\udce9\.png': a file name that is not UTF-8") as caught:
+        grouping.write_groups(tmp_path / "data", tmp_path / "groups.csv", "COVID")
     assert str(caught.value).isascii()
     assert not (tmp_path / "groups.csv").exists()
 
 
 def test_groups_that_are_there_are_not_overruled(phantoms: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataRejected, match="has groups already; --regroup"):
-        grouping.write(phantoms / "slices.csv", tmp_path / "groups.csv", "COVID")
+    with pytest.raises(DataRejected, match="already has groups; ignore them with --regroup"):
+        grouping.write_groups(phantoms / "slices.csv", tmp_path / "groups.csv", "COVID")
     assert not (tmp_path / "groups.csv").exists()
 
 
@@ -156,8 +156,8 @@ def test_agreement_with_the_groups_that_are_there(phantoms: Path, tmp_path: Path
     from sklearn.metrics.cluster import pair_confusion_matrix
 
     out = tmp_path / "groups.csv"
-    for limits in (Limits(), Limits(distance=60), Limits(distance=0, overlap=1, similarity=1)):
-        summary = grouping.write(phantoms / "slices.csv", out, "COVID", limits, regroup=True, force=True)
+    for limits in (LinkLimits(), LinkLimits(distance=60), LinkLimits(distance=0, overlap=1, similarity=1)):
+        summary = grouping.write_groups(phantoms / "slices.csv", out, "COVID", limits, regroup=True, force=True)
         found = dataset.load(out)
         truth = [path.name[:2] for path in found.paths]
         (_, wrong), (missed, right) = pair_confusion_matrix(truth, found.groups)
@@ -172,16 +172,16 @@ def test_nothing_is_overwritten_unasked(existing: str, phantoms: Path, tmp_path:
     (tmp_path / existing).write_text("mine")
     arguments: tuple[Any, ...] = (phantoms, tmp_path / "groups.csv", "COVID", None, tmp_path / "groups.png")
     with pytest.raises(EdgeCTError, match="already exists"):
-        grouping.write(*arguments)
+        grouping.write_groups(*arguments)
     assert (tmp_path / existing).read_text() == "mine"
-    grouping.write(*arguments, force=True)
+    grouping.write_groups(*arguments, force=True)
     assert len(rows_of(tmp_path / "groups.csv")) == 72
 
 
 def test_the_table_that_is_read_is_not_overwritten(phantoms: Path) -> None:
     before = (phantoms / "slices.csv").read_bytes()
-    with pytest.raises(EdgeCTError, match="is the table that is read"):
-        grouping.write(phantoms / "slices.csv", phantoms / "slices.csv", "COVID", regroup=True, force=True)
+    with pytest.raises(EdgeCTError, match="is the table to read"):
+        grouping.write_groups(phantoms / "slices.csv", phantoms / "slices.csv", "COVID", regroup=True, force=True)
     assert (phantoms / "slices.csv").read_bytes() == before
 
 
@@ -190,7 +190,7 @@ def test_unreadable_slices_are_named_and_counted(phantoms: Path, tmp_path: Path)
         for label in ("COVID", "non-COVID"):
             write_bytes(tmp_path / "data" / label / f"{name}.png", b"\x89PNG\r\n\x1a\nno")
     with pytest.raises(DataRejected, match=r"a\.png: .*\(and 3 more\); edge-ct data check"):
-        grouping.write(tmp_path / "data", tmp_path / "groups.csv", "COVID")
+        grouping.write_groups(tmp_path / "data", tmp_path / "groups.csv", "COVID")
     assert not (tmp_path / "groups.csv").exists()
 
 
@@ -217,7 +217,7 @@ def mixed(tmp_path: Path, write_ct: Callable[..., bytes]) -> Path:
 
 @pytest.mark.filterwarnings("ignore:.*(VR UI|Invalid value):UserWarning")
 def test_dicom_is_grouped_by_its_identifiers(mixed: Path, tmp_path: Path) -> None:
-    summary = grouping.write(mixed, tmp_path / "groups.csv", "COVID")
+    summary = grouping.write_groups(mixed, tmp_path / "groups.csv", "COVID")
     groups = {Path(row["path"]).stem: row["group"] for row in rows_of(tmp_path / "groups.csv")}
     assert [groups[name] for name in "12345"] == [
         "patient-A 1",
@@ -238,23 +238,23 @@ def test_one_patient_for_all_dicom_is_pointed_at(tmp_path: Path, write_ct: Calla
     stored = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64) // 2
     for label in ("COVID", "non-COVID"):
         write_bytes(tmp_path / "data" / label / "1.dcm", write_ct(stored, PatientID="ANONYMOUS"))
-    summary = grouping.write(tmp_path / "data", tmp_path / "groups.csv", "COVID")
-    assert any("all DICOM slices are of patient-ANONYMOUS" in text for text in summary.warnings)
+    summary = grouping.write_groups(tmp_path / "data", tmp_path / "groups.csv", "COVID")
+    assert any("all DICOM slices are in patient-ANONYMOUS" in text for text in summary.warnings)
     assert summary.mixed == ["patient-ANONYMOUS"]
     with pytest.raises(DataRejected):
         split(dataset.load(tmp_path / "groups.csv"), "grouped", seed=0)
 
 
 def test_a_chain_is_pointed_at(phantoms: Path, tmp_path: Path) -> None:
-    summary = grouping.write(phantoms, tmp_path / "groups.csv", "COVID", Limits(distance=256))
+    summary = grouping.write_groups(phantoms, tmp_path / "groups.csv", "COVID", LinkLimits(distance=256))
     assert (summary.groups, summary.largest) == (1, 72)
     assert any("alike-00000 holds 72 of 72 slices" in text for text in summary.warnings)
 
 
 def test_grouped_says_what_it_found(phantoms: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = grouping.add_likely_groups(dataset.load(phantoms), progress=Progress())
-    assert found.groups == grouping.group(dataset.load(phantoms)).groups
-    assert f"fall into {len(set(found.groups or ()))} groups" in capsys.readouterr().err
+    assert found.groups == grouping.group_slices(dataset.load(phantoms)).groups
+    assert f"put into {len(set(found.groups or ()))} groups" in capsys.readouterr().err
 
 
 def test_the_sheet_shows_the_largest_groups(phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,7 +266,7 @@ def test_the_sheet_shows_the_largest_groups(phantoms: Path, tmp_path: Path, monk
         draw(*arguments)
 
     monkeypatch.setattr(contact_sheet, "draw_picture_sheet", listen)
-    summary = grouping.write(phantoms, tmp_path / "groups.csv", "COVID", sheet=tmp_path / "groups.png")
+    summary = grouping.write_groups(phantoms, tmp_path / "groups.csv", "COVID", sheet=tmp_path / "groups.png")
     tiles, _, captions, title, path = drawn
     sizes: dict[str, list[str]] = {}
     for row in rows_of(tmp_path / "groups.csv"):
@@ -274,12 +274,12 @@ def test_the_sheet_shows_the_largest_groups(phantoms: Path, tmp_path: Path, monk
     largest = min(sizes, key=lambda name: (-len(sizes[name]), name))
     assert captions[0].startswith(f"{largest}: {summary.largest} slices (")
     first = cv2.imread(str(tmp_path / sizes[largest][0]), cv2.IMREAD_GRAYSCALE)
-    assert np.array_equal(tiles[0, 0], contact_sheet.boxed(first, 128))
+    assert np.array_equal(tiles[0, 0], contact_sheet.fit_to_square(first, 128))
     weakest = summary.doubtful[0]
     row = next(row for row, text in enumerate(captions) if text.startswith("weak: "))
     assert captions[row].startswith(f"weak: {Path(weakest.first).stem}, {Path(weakest.second).stem} ")
     second = cv2.imread(str(tmp_path / weakest.second), cv2.IMREAD_GRAYSCALE)
-    assert np.array_equal(tiles[row, 1], contact_sheet.boxed(second, 128))
+    assert np.array_equal(tiles[row, 1], contact_sheet.fit_to_square(second, 128))
     assert f"the largest of {summary.groups} groups of 72 slices" in title[0]
     page = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     assert page is not None
@@ -288,15 +288,15 @@ def test_the_sheet_shows_the_largest_groups(phantoms: Path, tmp_path: Path, monk
 
 def test_boxed_by_hand() -> None:
     wide = np.arange(8, dtype=np.uint8).reshape(2, 4)
-    assert contact_sheet.boxed(wide, 4).tolist() == [[128] * 4, [0, 1, 2, 3], [4, 5, 6, 7], [128] * 4]
-    tall = contact_sheet.boxed(np.full((300, 100), 7, np.uint8), 60)
+    assert contact_sheet.fit_to_square(wide, 4).tolist() == [[128] * 4, [0, 1, 2, 3], [4, 5, 6, 7], [128] * 4]
+    tall = contact_sheet.fit_to_square(np.full((300, 100), 7, np.uint8), 60)
     assert (tall[:, 20:40] == 7).all()
     assert (np.delete(tall, np.s_[20:40], axis=1) == 128).all()
 
 
 def test_a_sheet_is_a_png(phantoms: Path, tmp_path: Path) -> None:
     with pytest.raises(EdgeCTError, match=r"groups\.jpg: a contact sheet is a PNG"):
-        grouping.write(phantoms, tmp_path / "groups.csv", "COVID", sheet=tmp_path / "groups.jpg")
+        grouping.write_groups(phantoms, tmp_path / "groups.csv", "COVID", sheet=tmp_path / "groups.jpg")
 
 
 def test_the_command_prints_its_summary_as_json(
@@ -305,9 +305,9 @@ def test_the_command_prints_its_summary_as_json(
     out = tmp_path / "groups.csv"
     assert cli.run(["data", "group", str(phantoms), "--out", str(out), "--similarity", "0.9", "--json"]) == 0
     said = capsys.readouterr().out
-    summary = msgspec.json.decode(said, type=grouping.Summary)
-    assert set(json.loads(said)) == set(grouping.Summary.__struct_fields__)
-    assert summary.limits == Limits(similarity=0.9)
+    summary = msgspec.json.decode(said, type=grouping.GroupingSummary)
+    assert set(json.loads(said)) == set(grouping.GroupingSummary.__struct_fields__)
+    assert summary.limits == LinkLimits(similarity=0.9)
     assert summary.groups == len({row["group"] for row in rows_of(out)})
     sheet = ["--sheet", str(tmp_path / "groups.png")]
     assert (
@@ -323,12 +323,12 @@ def test_the_command_has_the_library_s_limits() -> None:
     from edge_ct.train.data.commands import group
 
     defaults = {option.name: option.default for option in group.params}
-    assert Limits(*(defaults[name] for name in Limits.__struct_fields__)) == Limits()
+    assert LinkLimits(*(defaults[name] for name in LinkLimits.__struct_fields__)) == LinkLimits()
 
 
 def test_phantoms_of_the_demo_can_be_split_without_their_table(tmp_path: Path) -> None:
     """The folder, not its CSV: enough groups are found apart for three parts."""
-    synthesise.write(tmp_path / "phantoms", patients=20, slices=4, size=96, seed=3)
+    synthesise.write_phantom_dataset(tmp_path / "phantoms", patients=20, slices=4, size=96, seed=3)
     slices = grouping.add_likely_groups(dataset.load(tmp_path / "phantoms"))
     split(slices, "grouped", seed=0)
 
@@ -343,7 +343,7 @@ def test_real_slices(real_data: Path, tmp_path: Path) -> None:
         rows += [(str(path), label) for start in range(0, len(names), 240) for path in names[start : start + 20]]
     table = tmp_path / "some.csv"
     table.write_text(to_csv(("path", "label"), rows))
-    summary = grouping.write(table, tmp_path / "groups.csv", "COVID")
+    summary = grouping.write_groups(table, tmp_path / "groups.csv", "COVID")
     assert summary.n == len(rows) == 200
     assert (summary.mixed, summary.discordant_links, summary.without_lungs) == ([], 0, 0)
     assert summary.groups < 120

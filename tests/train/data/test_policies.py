@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from edge_ct.errors import EdgeCTError
 from edge_ct.phantom import make_slice
-from edge_ct.train.data.augment import POLICIES, Augment, policy
+from edge_ct.train.data.augment import POLICIES, Augment, load_policy
 
 IMAGE = make_slice(1, 4, True, 96).image[:, :, np.newaxis]
 
@@ -176,17 +176,17 @@ def test_any_policy_gives_a_slice(fields: dict[str, float], side: int, seed: int
 def test_policies_survive_json(tmp_path: Path) -> None:
     for name, own in POLICIES.items():
         assert msgspec.json.decode(msgspec.json.encode(own), type=Augment) == own
-        assert policy(name) == own
+        assert load_policy(name) == own
         (tmp_path / "own.json").write_bytes(msgspec.json.encode(own))
-        assert policy(str(tmp_path / "own.json")) == own
+        assert load_policy(str(tmp_path / "own.json")) == own
 
 
 def test_a_file_need_not_name_every_field(tmp_path: Path) -> None:
     path = tmp_path / "mine.JSON"
     path.write_text(' {"rotate": 10, "flip": 0.5}\n')
-    assert policy(str(path)) == Augment(rotate=10, flip=0.5)
+    assert load_policy(str(path)) == Augment(rotate=10, flip=0.5)
     path.write_text("{}")
-    assert policy(str(path)) == POLICIES["none"]
+    assert load_policy(str(path)) == POLICIES["none"]
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_bad_files_are_refused(content: str, message: str, tmp_path: Path) -> No
     path = tmp_path / "bad.json"
     path.write_text(content)
     with pytest.raises(EdgeCTError, match=message):
-        policy(str(path))
+        load_policy(str(path))
 
 
 def test_every_bound_is_checked() -> None:
@@ -224,14 +224,14 @@ def test_every_bound_is_checked() -> None:
     [
         ("standart", r"did you mean standard\?"),
         ("Travel", r"did you mean travel\?"),
-        ("mad", "there are: none, flips, standard, paper, travel, or name a .json file"),
-        ("", "no augmentation named ''"),
+        ("mad", "choose one of none, flips, standard, paper, travel, or a .json file"),
+        ("", "no augmentation policy named ''"),
         ("none.json", "none.json: cannot be read: No such file"),
         ("a\0.json", "cannot be read"),
-        (".json/", "no augmentation named"),
+        (".json/", "no augmentation policy named"),
     ],
 )
 def test_unknown_names_are_refused(name: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(EdgeCTError, match=message):
-        policy(name)
+        load_policy(name)

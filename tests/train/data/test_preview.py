@@ -16,7 +16,7 @@ from edge_ct.errors import DataRejected, EdgeCTError
 from edge_ct.preprocess import Preprocess
 from edge_ct.train.data import preview, synthesise
 from edge_ct.train.data.augment import POLICIES, Augment
-from edge_ct.train.data.preview import Options
+from edge_ct.train.data.preview import PreviewOptions
 from edge_ct.train.plots import picture_sheet
 from edge_ct.train.plots.picture_sheet import draw_picture_sheet
 
@@ -24,7 +24,9 @@ from edge_ct.train.plots.picture_sheet import draw_picture_sheet
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """slices.csv of twelve phantom slices of 128 px."""
-    return synthesise.write(tmp_path_factory.mktemp("preview") / "phantoms", patients=6, slices=2, size=128, seed=2)
+    return synthesise.write_phantom_dataset(
+        tmp_path_factory.mktemp("preview") / "phantoms", patients=6, slices=2, size=128, seed=2
+    )
 
 
 def read(path: Path) -> np.ndarray:
@@ -46,8 +48,8 @@ def test_the_sheet_shows_what_training_draws(size: int, zoom: int, table: Path, 
     from edge_ct.train.fit import Batches
 
     out = tmp_path / "sheet.png"
-    options = Options(augment="travel", slices=4, per_slice=3, size=size, seed=5)
-    sheet = preview.write(table, out, options)
+    options = PreviewOptions(augment="travel", slices=4, per_slice=3, size=size, seed=5)
+    sheet = preview.write_preview(table, out, options)
     page = read(out)
     dataset, preprocess = load(table), Preprocess(size)
     names = [str(path.relative_to(table.parent)) for path in dataset.paths]
@@ -78,7 +80,9 @@ def test_the_picture_is_grey_and_has_its_captions(table: Path, tmp_path: Path, m
         draw(*arguments)
 
     monkeypatch.setattr(preview, "draw_picture_sheet", listen)
-    sheet = preview.write(table, tmp_path / "sheet.png", Options("flips", slices=3, per_slice=2, size=64))
+    sheet = preview.write_preview(
+        table, tmp_path / "sheet.png", PreviewOptions("flips", slices=3, per_slice=2, size=64)
+    )
     tiles, headings, captions, title, _ = said
     assert tiles.shape == (3, 3, 64, 64)
     assert headings == ["original", "epoch 0", "epoch 1"]
@@ -117,25 +121,25 @@ def test_a_page_has_the_size_asked_for(side: int) -> None:
 
 def test_classes_take_turns_and_a_small_one_gives_what_it_has() -> None:
     labels = np.array([0] * 10 + [1] * 3, np.int8)
-    assert labels[preview.choose(labels, 6, 1)].tolist() == [1, 0, 1, 0, 1, 0]
-    assert labels[preview.choose(labels, 5, 1)].tolist() == [1, 0, 1, 0, 1]
-    assert labels[preview.choose(labels, 12, 1)].tolist() == [1, 0, 1, 0, 1, 0, 0, 0, 0]
-    chosen = preview.choose(labels, 8, 4)
+    assert labels[preview.choose_slices(labels, 6, 1)].tolist() == [1, 0, 1, 0, 1, 0]
+    assert labels[preview.choose_slices(labels, 5, 1)].tolist() == [1, 0, 1, 0, 1]
+    assert labels[preview.choose_slices(labels, 12, 1)].tolist() == [1, 0, 1, 0, 1, 0, 0, 0, 0]
+    chosen = preview.choose_slices(labels, 8, 4)
     assert len(set(chosen)) == len(chosen) == 7
-    assert chosen == preview.choose(labels, 8, 4)
-    assert any(preview.choose(labels, 4, seed) != preview.choose(labels, 4, 0) for seed in range(1, 5))
+    assert chosen == preview.choose_slices(labels, 8, 4)
+    assert any(preview.choose_slices(labels, 4, seed) != preview.choose_slices(labels, 4, 0) for seed in range(1, 5))
 
 
 def test_force_alone_overwrites(table: Path, tmp_path: Path) -> None:
     out = tmp_path / "sheet.png"
-    options = Options(slices=2, per_slice=1, size=32)
+    options = PreviewOptions(slices=2, per_slice=1, size=32)
     out.write_text("mine")
     with pytest.raises(EdgeCTError, match="already exists"):
-        preview.write(table, out, options)
+        preview.write_preview(table, out, options)
     assert out.read_text() == "mine"
-    preview.write(table, out, options, force=True)
+    preview.write_preview(table, out, options, force=True)
     first = out.read_bytes()
-    preview.write(table, out, options, force=True)
+    preview.write_preview(table, out, options, force=True)
     assert out.read_bytes() == first
     assert list(tmp_path.iterdir()) == [out]
 
@@ -155,7 +159,7 @@ def test_what_cannot_be_drawn_is_refused(
     changes: dict[str, Any], out: str, error: type[EdgeCTError], message: str, table: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(error, match=message):
-        preview.write(table, tmp_path / out, msgspec.structs.replace(Options(), **changes))
+        preview.write_preview(table, tmp_path / out, msgspec.structs.replace(PreviewOptions(), **changes))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -166,7 +170,7 @@ def test_an_unreadable_slice_is_named_and_nothing_written(table: Path, tmp_path:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes((table.parent / name).read_bytes()[:-30])
     with pytest.raises(DataRejected, match="truncated"):
-        preview.write(folder, tmp_path / "sheet.png", Options())
+        preview.write_preview(folder, tmp_path / "sheet.png", PreviewOptions())
     assert not (tmp_path / "sheet.png").exists()
 
 
@@ -176,7 +180,7 @@ def test_a_full_disk_leaves_nothing(table: Path, tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(EdgeCTError, match="No space left"):
-        preview.write(table, tmp_path / "sheet.png", Options(slices=2, per_slice=1, size=32))
+        preview.write_preview(table, tmp_path / "sheet.png", PreviewOptions(slices=2, per_slice=1, size=32))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -201,7 +205,7 @@ def test_command(table: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str])
     assert cli.run(arguments) == 1
     assert "already exists" in capfd.readouterr().err
     assert cli.run([*arguments, "--force"]) == 0
-    assert capfd.readouterr().out == f"{out}: 2 slices through standard, versions of each: 1\n"
+    assert capfd.readouterr().out == f"{out}: 2 slices with policy standard, 1 versions of each\n"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from edge_ct.imaging.near_duplicates import difference_hash
 from edge_ct.phantom import make_slice
-from edge_ct.train.data.similarity import Limits, Link, Look, compare, look, orientations, register
+from edge_ct.train.data.similarity import (
+    Link,
+    LinkLimits,
+    SliceFeatures,
+    compare_slices,
+    extract_features,
+    gradient_histograms,
+    register_lungs,
+)
 
 
 def gradients_in_loops(picture: np.ndarray) -> np.ndarray:
@@ -37,7 +45,7 @@ def gradients_in_loops(picture: np.ndarray) -> np.ndarray:
 
 def test_gradients_by_the_definition() -> None:
     picture = cv2.GaussianBlur(np.random.default_rng(2).integers(0, 256, (48, 48), dtype=np.uint8), (0, 0), 2)
-    found = orientations(picture)
+    found = gradient_histograms(picture)
     assert (found.shape, found.dtype) == ((3 * 3 * 36,), np.float32)
     assert np.allclose(found, gradients_in_loops(picture), atol=1e-4)
 
@@ -45,17 +53,19 @@ def test_gradients_by_the_definition() -> None:
 def test_gradients_of_an_edge_are_of_one_orientation() -> None:
     edge = np.zeros((24, 24), np.uint8)
     edge[:, 12:] = 200
-    across = orientations(edge).reshape(4, 9)
+    across = gradient_histograms(edge).reshape(4, 9)
     assert np.allclose(across[:, 0], 0.5)  # all four cells alike, length 1
     assert np.allclose(across[:, 1:], 0)
-    down = orientations(edge.T.copy()).reshape(4, 9)  # 90 degrees: midway between the fifth and the sixth of 20 degrees
+    down = gradient_histograms(edge.T.copy()).reshape(
+        4, 9
+    )  # 90 degrees: midway between the fifth and the sixth of 20 degrees
     assert np.allclose(down[:, 4:6], 0.5 / np.sqrt(2), atol=1e-5)
 
 
 def test_contrast_does_not_matter_and_a_flat_picture_has_no_gradients() -> None:
     picture = make_slice(1, 4, True, 192).image
-    assert orientations(picture) @ orientations(picture // 2 + 60) > 0.98
-    assert not orientations(np.full((192, 192), 90, np.uint8)).any()
+    assert gradient_histograms(picture) @ gradient_histograms(picture // 2 + 60) > 0.98
+    assert not gradient_histograms(np.full((192, 192), 90, np.uint8)).any()
 
 
 @pytest.mark.parametrize("scale", [0.7, 1.0, 1.6])
@@ -65,9 +75,9 @@ def test_registered_lungs_do_not_move(scale: float) -> None:
     sides = (round(256 * scale), round(256 * scale))
     moved = cv2.copyMakeBorder(cv2.resize(phantom.image, sides), 30, 0, 0, 50, cv2.BORDER_CONSTANT)
     moved_mask = cv2.copyMakeBorder(cv2.resize(mask.astype(np.uint8), sides), 30, 0, 0, 50, cv2.BORDER_CONSTANT) > 0
-    (shape, picture), (other, other_picture) = register(phantom.image, mask), register(moved, moved_mask)
+    (shape, picture), (other, other_picture) = register_lungs(phantom.image, mask), register_lungs(moved, moved_mask)
     assert (shape & other).sum() / (shape | other).sum() > 0.96
-    assert orientations(picture) @ orientations(other_picture) > 0.9
+    assert gradient_histograms(picture) @ gradient_histograms(other_picture) > 0.9
     rows, columns = np.nonzero(shape)
     assert abs(rows.mean() - 31.5) < 0.5
     assert abs(columns.mean() - 31.5) < 0.5
@@ -76,27 +86,29 @@ def test_registered_lungs_do_not_move(scale: float) -> None:
 
 def test_a_slice_without_lungs_is_like_nothing_but_its_copy() -> None:
     empty = np.tile(np.arange(256, dtype=np.uint8), (200, 1))
-    found = look(empty)
+    found = extract_features(empty)
     assert not found.found
     assert not found.gradients.any()
-    comparison = compare([found, look(make_slice(1, 4, True, 96).image), found], Limits(overlap=0, similarity=0))
+    comparison = compare_slices(
+        [found, extract_features(make_slice(1, 4, True, 96).image), found], LinkLimits(overlap=0, similarity=0)
+    )
     assert [(link.first, link.second, link.distance) for link in comparison.links] == [(0, 2, 0)]
     assert comparison.nearest.tolist() == [-1, -1, -1]
 
 
 @pytest.fixture(scope="module")
-def looks() -> list[Look]:
-    return [look(make_slice(patient, index, patient % 2 == 0, 96, slices=16).image)
+def looks() -> list[SliceFeatures]:
+    return [extract_features(make_slice(patient, index, patient % 2 == 0, 96, slices=16).image)
             for patient in range(5) for index in (7, 8, 9)]  # fmt: skip
 
 
 @given(st.integers(0, 120), st.floats(0, 1), st.floats(0, 1), st.lists(st.integers(0, 1), min_size=15, max_size=15))
 @settings(max_examples=25)
 def test_comparison_pair_by_pair(
-    looks: list[Look], distance: int, overlap: float, similarity: float, labels: list[int]
+    looks: list[SliceFeatures], distance: int, overlap: float, similarity: float, labels: list[int]
 ) -> None:
-    limits = Limits(distance, overlap, similarity)
-    found = compare(looks, limits, np.array(labels), count=4)
+    limits = LinkLimits(distance, overlap, similarity)
+    found = compare_slices(looks, limits, np.array(labels), count=4)
     expected, across = {}, []
     for i, j in combinations(range(len(looks)), 2):
         bits = int(np.unpackbits(looks[i].hash ^ looks[j].hash).sum())
@@ -119,13 +131,13 @@ def test_comparison_pair_by_pair(
     assert found.nearest.tolist() == nearest.argmax(axis=1).tolist()
 
 
-def test_blocks_of_rows_make_no_difference(looks: list[Look], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_of_rows_make_no_difference(looks: list[SliceFeatures], monkeypatch: pytest.MonkeyPatch) -> None:
     from edge_ct.train.data import similarity as likeness
 
     labels, done = np.arange(15) % 2, list[int]()
-    whole = compare(looks, Limits(similarity=0.5), labels)
+    whole = compare_slices(looks, LinkLimits(similarity=0.5), labels)
     monkeypatch.setattr(likeness, "_ROWS", 4)
-    parts = compare(looks, Limits(similarity=0.5), labels, on_done=done.append)
+    parts = compare_slices(looks, LinkLimits(similarity=0.5), labels, on_done=done.append)
     assert done == [4, 4, 4, 3]
     assert [(a.first, a.second) for a in parts.links] == [(a.first, a.second) for a in whole.links]
     assert [(a.first, a.second) for a in parts.across] == [(a.first, a.second) for a in whole.across]
@@ -133,12 +145,12 @@ def test_blocks_of_rows_make_no_difference(looks: list[Look], monkeypatch: pytes
 
 
 def test_nothing_to_compare() -> None:
-    found = compare([], Limits(), np.empty(0, int))
+    found = compare_slices([], LinkLimits(), np.empty(0, int))
     assert (found.links, found.across, found.nearest.tolist()) == ([], [], [])
 
 
 def test_strength_by_hand() -> None:
-    limits = Limits(distance=30, overlap=0.8, similarity=0.9)
+    limits = LinkLimits(distance=30, overlap=0.8, similarity=0.9)
     assert Link(0, 1, 15, 0.0, 0.0).strength(limits) == 0.5
     assert Link(0, 1, 90, 0.85, 0.99).strength(limits) == pytest.approx(0.25)
     assert Link(0, 1, 0, 0.0, 0.0).strength(limits) == 1
@@ -146,5 +158,5 @@ def test_strength_by_hand() -> None:
     assert Link(0, 1, 90, 0.8, 0.9).by_lungs(limits)
 
 
-def test_the_hash_is_the_one_of_near_duplicates(looks: list[Look]) -> None:
+def test_the_hash_is_the_one_of_near_duplicates(looks: list[SliceFeatures]) -> None:
     assert np.array_equal(looks[0].hash, difference_hash(make_slice(0, 7, True, 96, slices=16).image))

@@ -13,7 +13,7 @@ from edge_ct.train.data import synthesise
 
 
 def test_the_csv_names_patients_and_the_pixels_are_the_phantoms(tmp_path: Path) -> None:
-    table = synthesise.write(tmp_path / "data", patients=4, slices=3, size=64, seed=3)
+    table = synthesise.write_phantom_dataset(tmp_path / "data", patients=4, slices=3, size=64, seed=3)
     dataset = load(table)
     assert len(dataset) == 12
     assert dataset.labels.sum() == 6
@@ -24,7 +24,7 @@ def test_the_csv_names_patients_and_the_pixels_are_the_phantoms(tmp_path: Path) 
 
 
 def test_twins_differ_in_the_lesion_alone(tmp_path: Path) -> None:
-    table = synthesise.write(tmp_path / "data", patients=3, slices=2, size=64, seed=3, twins=True)
+    table = synthesise.write_phantom_dataset(tmp_path / "data", patients=3, slices=2, size=64, seed=3, twins=True)
     dataset = load(table)
     assert dataset.labels.tolist().count(1) == dataset.labels.tolist().count(0) == 6
     assert dataset.groups is not None
@@ -49,7 +49,7 @@ def test_a_run_cut_short_leaves_nothing_that_looks_complete(tmp_path: Path, monk
 
     monkeypatch.setattr(synthesise, "write_bytes", full_disk)
     with pytest.raises(EdgeCTError, match="No space left"):
-        synthesise.write(tmp_path / "data", patients=4, slices=3, size=64, seed=3)
+        synthesise.write_phantom_dataset(tmp_path / "data", patients=4, slices=3, size=64, seed=3)
     assert not (tmp_path / "data").exists()
 
 
@@ -57,13 +57,13 @@ def test_an_existing_folder_is_kept_without_force(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "mine.txt").write_text("mine")
     with pytest.raises(EdgeCTError, match="--force"):
-        synthesise.write(tmp_path / "data", patients=2, slices=1, size=64, seed=0)
-    with pytest.raises(EdgeCTError, match="does not delete that"):
-        synthesise.write(tmp_path / "data", patients=2, slices=1, size=64, seed=0, force=True)
+        synthesise.write_phantom_dataset(tmp_path / "data", patients=2, slices=1, size=64, seed=0)
+    with pytest.raises(EdgeCTError, match="does not delete it"):
+        synthesise.write_phantom_dataset(tmp_path / "data", patients=2, slices=1, size=64, seed=0, force=True)
     assert (tmp_path / "data" / "mine.txt").read_text() == "mine"
 
 
 def test_force_replaces_what_synth_wrote(tmp_path: Path) -> None:
-    synthesise.write(tmp_path / "data", patients=4, slices=1, size=64, seed=0)
-    synthesise.write(tmp_path / "data", patients=2, slices=1, size=64, seed=0, force=True)
+    synthesise.write_phantom_dataset(tmp_path / "data", patients=4, slices=1, size=64, seed=0)
+    synthesise.write_phantom_dataset(tmp_path / "data", patients=2, slices=1, size=64, seed=0, force=True)
     assert len(list((tmp_path / "data").rglob("*.png"))) == 2

@@ -29,7 +29,9 @@ TINY = TrainingOptions(
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> fit.PreparedData:
-    table = synthesise.write(tmp_path_factory.mktemp("data") / "phantoms", patients=30, slices=2, size=48, seed=8)
+    table = synthesise.write_phantom_dataset(
+        tmp_path_factory.mktemp("data") / "phantoms", patients=30, slices=2, size=48, seed=8
+    )
     return fit.prepare_data(table, TINY)
 
 

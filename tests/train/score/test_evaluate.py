@@ -88,7 +88,7 @@ def test_figures_are_those_of_classify(bundle: Path, trained_run: Path, phantom_
 
 
 def test_other_slices_are_external_and_one_class_is_enough(bundle: Path, tmp_path: Path) -> None:
-    synthesise.write(tmp_path / "other", patients=6, slices=2, size=64, seed=77)
+    synthesise.write_phantom_dataset(tmp_path / "other", patients=6, slices=2, size=64, seed=77)
     rows = [row for row in (tmp_path / "other" / "slices.csv").read_text().splitlines() if ",non-COVID," not in row]
     (tmp_path / "other" / "positives.csv").write_text("\n".join(rows) + "\n")
     found = evaluate.evaluate(bundle, tmp_path / "other" / "positives.csv", "auto", "COVID")
@@ -98,7 +98,7 @@ def test_other_slices_are_external_and_one_class_is_enough(bundle: Path, tmp_pat
 
 
 def test_unreadable_slices_are_rejected_not_scored(bundle: Path, tmp_path: Path) -> None:
-    synthesise.write(tmp_path / "other", patients=4, slices=1, size=64, seed=78)
+    synthesise.write_phantom_dataset(tmp_path / "other", patients=4, slices=1, size=64, seed=78)
     (tmp_path / "other" / "COVID" / "bad.png").write_text("not a picture")
     found = evaluate.evaluate(bundle, tmp_path / "other", "auto", "COVID")
     assert found.n == 4

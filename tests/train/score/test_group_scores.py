@@ -81,7 +81,7 @@ def test_patients_of_a_bundle_are_decided_as_the_device_does(
     bundle = tmp_path / "model.tflite"
     assert cli.run(["convert", str(trained_run), "--fp32", "--out", str(bundle), "--max-drop", "100"]) == 0
     capsys.readouterr()
-    table = synthesise.write(tmp_path / "other", patients=12, slices=3, size=64, seed=77)
+    table = synthesise.write_phantom_dataset(tmp_path / "other", patients=12, slices=3, size=64, seed=77)
     classifier = Classifier(bundle)
     point, rule = classifier.manifest.operating_point, classifier.manifest.decision_rule
     patients: dict[str, list[float]] = defaultdict(list)
