@@ -229,11 +229,11 @@ def _notes(table: StudyTable) -> tuple[str, ...]:
     pooling = "counts are summed over the folds of a round and averaged over rounds" if table.folds else "one split"
     return (
         f"{table.design[0].upper()}{table.design[1:]}. Test split, decisions at probability 0.5.",
-        "Mean ± half the width of the 95 % t-interval over runs, as in the paper; runs share slices, so the intervals are "
-        "narrower than the variation on new data. (k of n): defined in k of n runs.",
+        "Mean ± half the width of the 95 % t-interval over runs, as in the paper; runs share slices, so the intervals "
+        "are narrower than the variation on new data. (k of n): defined in k of n runs.",
         f"Pooled: {pooling}; brackets are 95 % Wilson intervals for n slices.",
-        f"paper: Garg et al. 2020 (arXiv:2012.11860v1), as far as its figures are known to us; {_OTHER}: Garg et al. 2022 "
-        "(doi 10.1016/j.eswa.2022.116540), on other data with three classes, COVID-19 against the rest. In the table "
+        f"paper: Garg et al. 2020 (arXiv:2012.11860v1), as far as its figures are known to us; {_OTHER}: Garg et al. "
+        "2022 (doi 10.1016/j.eswa.2022.116540), on other data with three classes, COVID-19 against the rest. In the table "
         "of the seed study, the figures of that study. Empty cells: not known to us.",
         "Research use only. Not a medical device.",
     )
