@@ -68,7 +68,7 @@ def train_further(
         as_json: True to print JSON.
     """
     from .continual import FIXED_OPTIONS, Change, continue_run, derive_options
-    from .score.run_scores import format_estimate, print_run
+    from .score.run_scores import print_run
 
     context = click.get_current_context()
     given = {
@@ -90,7 +90,7 @@ def train_further(
         click.echo(f"  {change.after.n} {name} test slices; McNemar p = {change.mcnemar_p:.2g}")
         after = change.after.estimates()
         for metric, before in change.before.estimates().items():
-            click.echo(f"    {metric:<12} {format_estimate(before)} -> {format_estimate(after[metric])}")
+            click.echo(f"    {metric:<12} {before.text()} -> {after[metric].text()}")
 
     click.echo(f"{run.folder}: {run.name}, trained on {result.learned} slices, {result.replayed} of them replayed")
     show("old", result.old)

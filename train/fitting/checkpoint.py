@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter, time
@@ -185,10 +185,10 @@ class Checkpoint(keras.callbacks.Callback):
                 write_text(self._network_file, self.model.to_json())
             weights = _values(self.model.variables, "model")
             with replace_with_saved(self._state_file(epoch)) as temporary:
-                np.savez(temporary, **weights, **_values(self.model.optimizer.variables, "optimizer"))
+                _save_arrays(temporary, weights | _values(self.model.optimizer.variables, "optimizer"))
             if improved:
                 with self._averaged(), replace_with_saved(self._weights_file(epoch)) as temporary:
-                    np.savez(temporary, **_values(self.model.variables, "model"))
+                    _save_arrays(temporary, _values(self.model.variables, "model"))
         except EdgeCTError as error:
             kept = f"the checkpoint of epoch {epoch} is kept" if epoch else "no checkpoint was written yet"
             raise EdgeCTError(f"{error}; {kept}: free some disk space and continue with --resume") from error
@@ -237,6 +237,10 @@ class Checkpoint(keras.callbacks.Callback):
 def _values(variables: Sequence[Any], kind: str) -> dict[str, np.ndarray]:
     # For NumPy's savez: Keras' own files take ten times as long to write, a quarter of the epoch of a small network.
     return {f"{kind}-{index}": keras.ops.convert_to_numpy(variable) for index, variable in enumerate(variables)}
+
+
+def _save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    np.savez(path, **arrays)
 
 
 def _assign(variables: Sequence[Any], saved: Any, kind: str) -> None:

@@ -65,15 +65,13 @@ def ensemble(
 
 
 def _print_member(row: SeedStudyRow) -> None:
-    from .run_scores import format_estimate
-
     test, train = row.parts["test"], row.parts["train"]
     weight = "" if row.weight is None else f"weight {row.weight:.3f}, "
     click.echo(
         f"  {row.name:<20} {row.params / 1e6:>6.2f} M parameters, {weight}"
-        f"train accuracy {format_estimate(train.accuracy)}, test accuracy {format_estimate(test.accuracy)}, "
-        f"loss {format_estimate(test.loss)}, sensitivity {format_estimate(test.sensitivity)}, "
-        f"specificity {format_estimate(test.specificity)}"
+        f"train accuracy {train.accuracy.text()}, test accuracy {test.accuracy.text()}, "
+        f"loss {test.loss.text()}, sensitivity {test.sensitivity.text()}, "
+        f"specificity {test.specificity.text()}"
     )
 
 
@@ -140,19 +138,17 @@ def evaluate(
 
 
 def _print_evaluation(evaluation: Evaluation) -> None:
-    from .run_scores import format_estimate
-
     click.echo(
         f"{evaluation.model}: {evaluation.n} slices scored (part: {evaluation.part}), {evaluation.split} split; "
         f"{evaluation.left_out} slices left out"
     )
     for name in ("accuracy", "sensitivity", "specificity", "precision", "f1", "auc", "ece", "brier", "loss"):
-        click.echo(f"  {name:<12} {format_estimate(getattr(evaluation, name))}")
+        click.echo(f"  {name:<12} {getattr(evaluation, name).text()}")
     if evaluation.operating_point:
         scores = evaluation.operating_point
         click.echo(
             f"  at the operating point (P >= {scores.threshold:.3f}): "
-            f"sensitivity {format_estimate(scores.sensitivity)}, specificity {format_estimate(scores.specificity)}"
+            f"sensitivity {scores.sensitivity.text()}, specificity {scores.specificity.text()}"
         )
     if evaluation.decisions:
         click.echo(f"  decisions: {_format_counts(evaluation.decisions)}")
@@ -161,8 +157,6 @@ def _print_evaluation(evaluation: Evaluation) -> None:
 
 
 def _print_groups(groups: GroupScores) -> None:
-    from .run_scores import format_estimate
-
     click.echo(f"  {groups.n} groups of {groups.slices} slices, scored at P >= {groups.mean.threshold:.3f}")
     if groups.mixed:
         shown = ", ".join(groups.mixed[:4])
@@ -170,8 +164,8 @@ def _print_groups(groups: GroupScores) -> None:
     rules = {"mean": groups.mean, **{f"{k} of n": scores for k, scores in groups.k_of_n.items()}}
     for name, scores in rules.items():
         click.echo(
-            f"    {name:<8} accuracy {format_estimate(scores.accuracy)}, "
-            f"sensitivity {format_estimate(scores.sensitivity)}, specificity {format_estimate(scores.specificity)}"
+            f"    {name:<8} accuracy {scores.accuracy.text()}, "
+            f"sensitivity {scores.sensitivity.text()}, specificity {scores.specificity.text()}"
         )
     if groups.decisions:
         click.echo(f"    decisions: {_format_counts(groups.decisions)}")

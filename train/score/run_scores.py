@@ -83,11 +83,4 @@ def print_run(folder: Path, as_json: bool, **more: object) -> None:
         return
     click.echo(f"{folder}: {scores.model}, {scores.split} split, {scores.parts['test'].n} test slices")
     for name, estimate in scores.parts["test"].estimates().items():
-        click.echo(f"  {name:<12} {format_estimate(estimate)}")
-
-
-def format_estimate(estimate: Estimate) -> str:
-    """Return `value [low, high]` with three digits."""
-    if estimate.value is None or estimate.low is None or estimate.high is None:
-        return "undefined"
-    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
+        click.echo(f"  {name:<12} {estimate.text()}")

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import msgspec
 
-from edge_ct.manifest import Estimate
 from edge_ct.metrics import Scores
 from edge_ct.system.csv_text import to_csv
 from edge_ct.system.files import write_bytes, write_text
@@ -82,8 +81,8 @@ def _markdown(rows: Sequence[SeedStudyRow], caption: str) -> str:
     for row in rows:
         test, train = row.parts["test"], row.parts["train"]
         cells = [row.network, str(row.size), f"{row.params / 1e6:.2f} M"]
-        cells += [_percent(train.accuracy), _percent(test.accuracy), _plain(test.loss)]
-        cells += [_percent(test.sensitivity), _percent(test.specificity)]
+        cells += [train.accuracy.text(1, percent=True), test.accuracy.text(1, percent=True), test.loss.text()]
+        cells += [test.sensitivity.text(1, percent=True), test.specificity.text(1, percent=True)]
         published = SEED_STUDY.get(row.network)
         if published:
             cells += [f"{published['accuracy'].value:.0%}", f"{published['loss'].value:.2f}"]
@@ -92,15 +91,3 @@ def _markdown(rows: Sequence[SeedStudyRow], caption: str) -> str:
             cells += [""] * 4
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
-
-
-def _percent(estimate: Estimate) -> str:
-    if estimate.value is None or estimate.low is None or estimate.high is None:
-        return "undefined"
-    return f"{100 * estimate.value:.1f} % [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
-
-
-def _plain(estimate: Estimate) -> str:
-    if estimate.value is None or estimate.low is None or estimate.high is None:
-        return "undefined"
-    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"

@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 
-from edge_ct.manifest import Estimate
 from edge_ct.system.csv_text import to_csv
 from edge_ct.system.files import write_text
 
@@ -139,7 +138,7 @@ def sheets(table: StudyTable) -> tuple[Sheet, ...]:
         Sheet(
             "Pooled out-of-fold decisions" if table.folds else "Decisions on the test split",
             ("network", "n", *POOLED),
-            tuple((row.network, str(row.n), *map(_interval, row.pooled.values())) for row in rows),
+            tuple((row.network, str(row.n), *(estimate.text(4) for estimate in row.pooled.values())) for row in rows),
         ),
     )
     return tuple(sheet for sheet in all_sheets if sheet.rows)
@@ -206,12 +205,6 @@ def _mean(mean: MeanEstimate, runs: int) -> str:
     return f"{mean.value:.4f}{half}{'' if mean.runs == runs else f' ({mean.runs} of {runs})'}"
 
 
-def _interval(estimate: Estimate) -> str:
-    if estimate.value is None:
-        return "undefined"
-    return f"{estimate.value:.4f} [{estimate.low:.4f}, {estimate.high:.4f}]"
-
-
 def _millions(value: float | None) -> str:
     return "" if value is None else f"{value:.1f}"
 
@@ -233,8 +226,8 @@ def _notes(table: StudyTable) -> tuple[str, ...]:
         "are narrower than the variation on new data. (k of n): defined in k of n runs.",
         f"Pooled: {pooling}; brackets are 95 % Wilson intervals for n slices.",
         f"paper: Garg et al. 2020 (arXiv:2012.11860v1), as far as its figures are known to us; {_OTHER}: Garg et al. "
-        "2022 (doi 10.1016/j.eswa.2022.116540), on other data with three classes, COVID-19 against the rest. In the table "
-        "of the seed study, the figures of that study. Empty cells: not known to us.",
+        "2022 (doi 10.1016/j.eswa.2022.116540), on other data with three classes, COVID-19 against the rest. In the "
+        "table of the seed study, the figures of that study. Empty cells: not known to us.",
         "Research use only. Not a medical device.",
     )
 
