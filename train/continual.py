@@ -185,8 +185,8 @@ def _find_old_slices(
     dataset = Dataset(base.info.data.name, paths, np.zeros(len(paths), np.int8), base.info.classes)
     images = fit.read_images(dataset, options.size, progress)
     row = {sha256: i for i, sha256 in enumerate(table.sha256)}
-    found = list({sha256: i for i, sha256 in enumerate(images.sha256) if sha256 in row}.values())
-    rows = [row[images.sha256[i]] for i in found]
+    present = list({sha256: i for i, sha256 in enumerate(images.sha256) if sha256 in row}.values())
+    rows = [row[images.sha256[i]] for i in present]
     parts = [table.parts[i] for i in rows]
     if options.replay_share and "train" not in parts:
         raise DataRejected(
@@ -194,7 +194,11 @@ def _find_old_slices(
             "without them: --replay-share 0"
         )
     groups = tuple(table.groups[i] for i in rows)
-    return replace(dataset.take(found), labels=table.labels[rows], groups=groups), _take_images(images, found), parts
+    return (
+        replace(dataset.take(present), labels=table.labels[rows], groups=groups),
+        _take_images(images, present),
+        parts,
+    )
 
 
 def _concatenate(old: Dataset, old_images: Images, new: Dataset, new_images: Images) -> Dataset:
@@ -264,7 +268,8 @@ def _compare(base: Run, run: Run, prepared: PreparedData, progress: Progress) ->
     images = prepared.images.images[tested]
     load_model = partial(keras.saving.load_model, compile=False)
     before, after = (
-        predict_images(own.load_model(load_model), own.info.preprocess, images, progress) for own in (base, run)
+        predict_images(scored.load_model(load_model), scored.info.preprocess, images, progress)
+        for scored in (base, run)
     )
     is_old = np.array([sha256[:16] in known for sha256 in table.sha256])
 

@@ -136,7 +136,7 @@ def group_slices(dataset: Dataset, limits: LinkLimits | None = None, progress: P
         limits=limits,
         links=links,
         by_dicom=np.array([not isinstance(identity, SliceFeatures) for identity in identities], bool),
-        without_lungs=sum(not slice_features.found for slice_features in features),
+        without_lungs=sum(not slice_features.has_lungs for slice_features in features),
         nearest=nearest,
     )
 

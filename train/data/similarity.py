@@ -56,7 +56,7 @@ class SliceFeatures(NamedTuple):
     gradients: np.ndarray
 
     @property
-    def found(self) -> bool:
+    def has_lungs(self) -> bool:
         """True if lungs were found."""
         return bool(self.shape.any())
 

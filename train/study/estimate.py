@@ -109,7 +109,7 @@ def estimate_study(
     for network in dict.fromkeys(networks):
         backbone = network.removeprefix(MODIFIED_PREFIX)
         if backbone not in measured:
-            progress.say(f"measuring {backbone}")
+            progress.say(f"measuring training steps of {backbone}")
             base_options = msgspec.structs.replace(options, network=backbone, weights="none", teacher="")
             measured[backbone] = measure_network(base_options, batch, threads or processors())
         start, step, scoring = measured[backbone]

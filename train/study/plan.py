@@ -180,16 +180,16 @@ def read_plan(out: Path, wanted: StudyPlan, force: bool) -> StudyPlan | None:
     if force:
         return None
     try:
-        begun = msgspec.json.decode(path.read_bytes(), type=StudyPlan)
+        plan = msgspec.json.decode(path.read_bytes(), type=StudyPlan)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DataRejected(f"{path}: cannot be read: {error}; start the study again with --force") from error
-    cpus = wanted.cpus_per_job or begun.cpus_per_job
-    same = msgspec.structs.replace(wanted, cpus_per_job=cpus, slices=begun.slices, versions=begun.versions)
-    if begun != same:
-        ours, theirs = (_flat(plan) for plan in (same, begun))
+    cpus = wanted.cpus_per_job or plan.cpus_per_job
+    same = msgspec.structs.replace(wanted, cpus_per_job=cpus, slices=plan.slices, versions=plan.versions)
+    if plan != same:
+        ours, theirs = (_flat(values) for values in (same, plan))
         what = ", ".join(f"{name.replace('_', '-')} {theirs[name]!r}" for name in differing_names(theirs, ours))
         raise DataRejected(f"{out}: was started with {what}; continue with the same, or start again with --force")
-    return begun
+    return plan
 
 
 def save_plan(plan: StudyPlan, out: Path) -> None:

@@ -87,7 +87,7 @@ def test_registered_lungs_do_not_move(scale: float) -> None:
 def test_a_slice_without_lungs_is_like_nothing_but_its_copy() -> None:
     empty = np.tile(np.arange(256, dtype=np.uint8), (200, 1))
     found = extract_features(empty)
-    assert not found.found
+    assert not found.has_lungs
     assert not found.gradients.any()
     comparison = compare_slices(
         [found, extract_features(make_slice(1, 4, True, 96).image), found], LinkLimits(overlap=0, similarity=0)
