@@ -1,7 +1,7 @@
-"""Looking after a device: `edge-ct doctor` and `edge-ct device`.
+"""Maintenance of a device: `edge-ct doctor` and `edge-ct device`.
 
 - `commands`  the commands
 - `doctor`    checks of model, machine and worklist
-- `health`    the state of the machine, as the web page shows it
+- `health`    the state of the machine, and the limits that the doctor and the web page judge it by
 - `systemd`   systemd units
 """

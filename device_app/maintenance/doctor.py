@@ -1,7 +1,7 @@
-"""Is this device fit to judge? Model, machine, clock, disk and worklist, each a check with what was found.
+"""Whether a device is fit to judge slices: checks of the model, the machine, the clock, the disk and the worklist.
 
 checks = examine(model, state)
-worst(checks)          # "good", "warning" or "failure"
+worst_status(checks)          # "good", "warning" or "failure"
 """
 
 from __future__ import annotations
@@ -9,31 +9,53 @@ from __future__ import annotations
 import platform
 import shutil
 import stat
-from collections.abc import Iterator
-from datetime import datetime, timedelta, timezone
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
 from edge_ct.bundle import read_bundle
 from edge_ct.classifier import Classifier
 from edge_ct.errors import EdgeCTError, ModelRejected
+from edge_ct.manifest import Manifest
 from edge_ct.system import host
 from edge_ct.system.files import write_bytes
 
 from .. import pseudonym
-from ..worklist.database import FILE, MIN_FREE
+from ..worklist.database import FILE
 from ..worklist.worklist import Worklist
+from .health import (
+    CLOCK_AHEAD,
+    CLOCK_BEHIND,
+    DISK,
+    MIB,
+    KnownMoment,
+    Status,
+    clock_status,
+    disk_status,
+    known_moments,
+    memory_status,
+    temperature_status,
+)
 
-Status = Literal["good", "warning", "failure"]
 GOLDEN = "golden.json"
-_MIB = 1 << 20
+_NOT_REPORTED = "not reported by this machine"
+_DELEGATES = {
+    None: "the runtime does not report whether a delegate is used",
+    True: "XNNPACK or another delegate runs the graph",
+    False: "no delegate runs the graph, so inference is slow",
+}
 
 
 class Check(msgspec.Struct, frozen=True):
-    """One thing that was looked at. value: the figure, where there is one."""
+    """The outcome of one check.
+
+    Attributes:
+        detail: What was found, for people.
+        value: What was measured, if it is a number.
+    """
 
     name: str
     status: Status
@@ -44,152 +66,144 @@ class Check(msgspec.Struct, frozen=True):
 def examine(
     model: Path, state: Path, again: bool = False, root: Path = Path("/"), moment: datetime | None = None
 ) -> list[Check]:
-    """Look at everything; nothing raises.
+    """Run all checks. A check that cannot be run is a failed check; nothing is raised.
 
-    again: run the golden slices although they were right at this installation before. root: of the file system that
-    tells of the machine. moment: the time to take for now, with its zone.
+    Args:
+        model: The bundle.
+        state: The folder of the worklist.
+        again: Run the golden slices even if they passed on this installation before.
+        root: Root of the file system whose `/proc` and `/sys` are read.
+        moment: The time to take as now, with its time zone.
     """
     now = moment or datetime.now(timezone.utc)
-    return [*_model(model, state, again), *_machine(root), *_state(state, now, model)]
+    return [*_check_model(model, state, again), *_check_machine(root), *_check_state(state, now, model)]
 
 
-def worst(checks: list[Check]) -> Status:
-    """The gravest status."""
+def worst_status(checks: Sequence[Check]) -> Status:
+    """Return the most serious status."""
     order: tuple[Status, ...] = ("good", "warning", "failure")
     return max((check.status for check in checks), key=order.index, default="good")
 
 
-def _model(model: Path, state: Path, again: bool) -> Iterator[Check]:
+def _check_model(model: Path, state: Path, again: bool) -> Iterator[Check]:
     try:
         classifier = Classifier(model)
     except EdgeCTError as error:
         yield Check("bundle", "failure", str(error))
         return
-    yield Check("bundle", "good", f"{classifier.identity}: sealed, {len(classifier.bundle.content):,} bytes")
-    yield _golden(classifier, state, again)
+    yield Check(
+        "bundle", "good", f"{classifier.identity}: the seal is intact, {len(classifier.bundle.content):,} bytes"
+    )
+    yield _check_golden(classifier, state, again)
     delegated = classifier.runtime.delegated
-    how = {None: "it does not tell of delegates", True: "a delegate (XNNPACK) runs it", False: "no delegate: slow"}
-    yield Check("runtime", "warning" if delegated is False else "good", f"{runtime()}; {how[delegated]}")
+    yield Check("runtime", "warning" if delegated is False else "good", f"{runtime()}; {_DELEGATES[delegated]}")
     if classifier.manifest.zone is None:
-        yield Check("zone", "warning", "the bundle refers nothing: too few cases calibrated it")
+        yield Check("zone", "warning", "the bundle never refers a slice: it was calibrated on too few cases")
 
 
-def _golden(classifier: Classifier, state: Path, again: bool) -> Check:
-    """Once for each bundle, runtime and machine; remembered beside the worklist."""
-    here = {"bundle": classifier.bundle.seal, "runtime": runtime(), "machine": platform.machine()}
+def _check_golden(classifier: Classifier, state: Path, again: bool) -> Check:
+    """Run the golden slices once for each bundle, runtime and machine; success is remembered beside the worklist."""
+    installation = {"bundle": classifier.bundle.seal, "runtime": runtime(), "machine": platform.machine()}
     path, number = state / GOLDEN, len(classifier.manifest.golden)
     if number == 0:
         return Check("golden", "warning", "the bundle has no golden slices")
-    if not again and _remembered(path) == here:
-        return Check("golden", "good", f"{number} golden slices were as expected at this installation", number)
+    if not again and _read_remembered(path) == installation:
+        return Check("golden", "good", f"{number} golden slices passed on this installation before", number)
     try:
         classifier.check_golden()
     except ModelRejected as error:
         return Check("golden", "failure", str(error))
     try:
-        write_bytes(path, msgspec.json.encode(here))
+        write_bytes(path, msgspec.json.encode(installation))
     except EdgeCTError as error:
-        return Check("golden", "warning", f"{number} golden slices as expected; not remembered: {error}", number)
-    return Check("golden", "good", f"{number} golden slices as expected", number)
+        return Check("golden", "warning", f"{number} golden slices passed, but this cannot be noted: {error}", number)
+    return Check("golden", "good", f"{number} golden slices passed", number)
 
 
-def _remembered(path: Path) -> object:
+def _read_remembered(path: Path) -> object:
     try:
         return msgspec.json.decode(path.read_bytes())
     except (OSError, msgspec.DecodeError):
         return None
 
 
-def _machine(root: Path) -> Iterator[Check]:
+def _check_machine(root: Path) -> Iterator[Check]:
     free = host.available_memory(root)
-    if free is None:
-        yield Check("memory", "warning", "this machine does not tell")
-    else:
-        status: Status = "failure" if free < 64 * _MIB else "warning" if free < 192 * _MIB else "good"
-        yield Check("memory", status, f"{free / _MIB:.0f} MiB available", free)
+    yield Check(
+        "memory", memory_status(free), _NOT_REPORTED if free is None else f"{free / MIB:.0f} MiB available", free
+    )
     degrees = host.temperature(root)
-    if degrees is None:
-        yield Check("temperature", "good", "this machine does not tell")
-    else:
-        # A Raspberry Pi begins to slow down at 80 degrees and does so in earnest at 85.
-        status = "failure" if degrees >= 85 else "warning" if degrees >= 78 else "good"
-        yield Check("temperature", status, f"{degrees:.0f} degrees Celsius", degrees)
+    detail = _NOT_REPORTED if degrees is None else f"{degrees:.0f} degrees Celsius"
+    yield Check("temperature", temperature_status(degrees), detail, degrees)
 
 
-def _state(state: Path, now: datetime, model: Path) -> Iterator[Check]:
-    exists = (state / FILE).exists()
-    newest = [_made(model)]
+def _check_state(state: Path, now: datetime, model: Path) -> Iterator[Check]:
+    manifest = _manifest_of(model)
+    known = known_moments(manifest, None)
     try:
-        if exists:
+        if (state / FILE).exists():
             with Worklist(state) as worklist:
-                found = worklist.verify()
-                last = worklist.trail(limit=1)
-                waiting = worklist.counts("open")
-            if last:
-                newest.append(_time(str(last[0]["time"]), "the worklist's last entry was written"))
-            said = f"{found.results} results, {sum(waiting.values())} open, {found.entries} entries"
-            status: Status = "failure" if found.problem else "good"
-            yield Check("worklist", status, found.problem or said, found.results)
-            yield _key(state)
+                known = known_moments(manifest, worklist)
+                yield _check_worklist(worklist)
+            yield _check_key(state)
         else:
-            yield Check("worklist", "good", f"none yet in {state}", 0)
+            yield Check("worklist", "good", f"no worklist in {state} yet", 0)
     except EdgeCTError as error:
         yield Check("worklist", "failure", str(error))
-    yield _clock(now, [own for own in newest if own])
-    yield _disk(state)
+    yield _check_clock(now, known)
+    yield _check_disk(state)
 
 
-def _key(state: Path) -> Check:
-    mode = stat.S_IMODE((state / pseudonym.FILE).stat().st_mode)
+def _check_worklist(worklist: Worklist) -> Check:
+    verification = worklist.verify()
+    waiting = sum(worklist.counts("open").values())
+    counts = f"{verification.results} results, {waiting} open, {verification.entries} entries"
+    status: Status = "failure" if verification.problem else "good"
+    return Check("worklist", status, verification.problem or counts, verification.results)
+
+
+def _check_key(state: Path) -> Check:
+    path = state / pseudonym.FILE
+    mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o077:
-        return Check("device key", "warning", f"others can read it: mode {mode:o}; chmod 600 {state / pseudonym.FILE}")
-    return Check("device key", "good", "readable by its owner alone")
+        return Check("device key", "warning", f"other users can read it (mode {mode:o}); run: chmod 600 {path}")
+    return Check("device key", "good", "only its owner can read it")
 
 
-def _clock(now: datetime, known: list[tuple[datetime, str]]) -> Check:
-    """A machine without a battery wakes up in the past; results would bear wrong times."""
-    for moment, what in known:
-        if now < moment - timedelta(minutes=5):
-            return Check(
-                "clock", "failure", f"it is {now:%Y-%m-%d %H:%M} UTC here, but {what} at {moment:%Y-%m-%d %H:%M}"
-            )
-    if known and now > max(moment for moment, _ in known) + timedelta(days=3650):
-        return Check("clock", "warning", f"it is {now:%Y-%m-%d} here, ten years after anything known")
-    return Check("clock", "good", f"{now:%Y-%m-%d %H:%M:%S} UTC", now.timestamp())
+def _check_clock(now: datetime, known: Sequence[KnownMoment]) -> Check:
+    status = clock_status(now, known)
+    if status == "failure":
+        moment = next(moment for moment in known if now < moment.time - CLOCK_BEHIND)
+        detail = f"the clock shows {now:%Y-%m-%d %H:%M} UTC, but {moment.event} at {moment.time:%Y-%m-%d %H:%M}"
+        return Check("clock", status, f"{detail}; set the clock")
+    if status == "warning":
+        years = CLOCK_AHEAD.days // 365
+        return Check("clock", status, f"the clock shows {now:%Y-%m-%d}, over {years} years after the last known event")
+    return Check("clock", status, f"{now:%Y-%m-%d %H:%M:%S} UTC", now.timestamp())
 
 
-def _disk(state: Path) -> Check:
-    place = next((own for own in (state, *state.parents) if own.exists()), Path("/"))
+def _check_disk(state: Path) -> Check:
+    folder = next((folder for folder in (state, *state.parents) if folder.exists()), Path("/"))
     try:
-        free = shutil.disk_usage(place).free
+        free = shutil.disk_usage(folder).free
     except OSError as error:
-        return Check("disk", "failure", f"{place}: {error.strerror}")
-    status: Status = "failure" if free < MIN_FREE else "warning" if free < 4 * MIN_FREE else "good"
-    return Check(
-        "disk", status, f"{free / _MIB:,.0f} MiB free at {place}; nothing is stored below {MIN_FREE // _MIB}", free
-    )
+        return Check("disk", "failure", f"{folder}: {error.strerror}")
+    detail = f"{free / MIB:,.0f} MiB free in {folder}; below {DISK.failure / MIB:.0f} MiB nothing is stored"
+    return Check("disk", disk_status(free), detail, free)
 
 
-def _made(model: Path) -> tuple[datetime, str] | None:
+def _manifest_of(model: Path) -> Manifest | None:
     try:
-        return _time(read_bundle(model).manifest.created, "the bundle was made")
+        return read_bundle(model).manifest
     except ModelRejected:
         return None
 
 
-def _time(text: str, what: str) -> tuple[datetime, str] | None:
-    try:
-        found = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError:
-        return None
-    return (found if found.tzinfo else found.replace(tzinfo=timezone.utc)), what
-
-
 def runtime() -> str:
-    """The installed runtime and its version."""
+    """Return the name and version of the installed runtime."""
     for name in ("ai-edge-litert", "tflite-runtime"):
         try:
             return f"{name} {version(name)}"
         except PackageNotFoundError:
             continue
-    return "no runtime"
+    return "no TFLite runtime is installed"

@@ -1,25 +1,105 @@
-"""The device as the page shows it: temperature, disk, memory, clock; what the machine does not tell is None."""
+"""The state of the machine, and the limits by which the web page and `edge-ct doctor` both judge it."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Literal
 
+from edge_ct.manifest import Manifest
 from edge_ct.system import host
 
-_HOT = 80.0  # degrees Celsius: a Raspberry Pi slows down from here
-_LOW_DISK = 512 << 20
-_LOW_MEMORY = 100 << 20
-# A machine without a battery clock starts in the past.
-_NOT_BEFORE = 1_767_225_600  # 2026-01-01
+from ..worklist.database import MIN_FREE
+from ..worklist.reader import WorklistReader
+
+Status = Literal["good", "warning", "failure"]
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Two limits of a measurement: at the first it deserves a warning, at the second it is a failure."""
+
+    warning: float
+    failure: float
+
+
+# Degrees Celsius, upper limits: a Raspberry Pi begins to slow down at 80 degrees, and slows down severely at 85.
+TEMPERATURE = Limits(78, 85)
+# Free bytes, lower limits. Below `MIN_FREE` the worklist stores nothing.
+DISK = Limits(4 * MIN_FREE, MIN_FREE)
+# Available bytes, lower limits.
+MEMORY = Limits(192 * MIB, 64 * MIB)
+# A clock may be this much behind the latest known moment, and this much ahead of it without a warning.
+CLOCK_BEHIND, CLOCK_AHEAD = timedelta(minutes=5), timedelta(days=3650)
+
+
+@dataclass(frozen=True)
+class KnownMoment:
+    """A moment that has passed, so that a clock which shows an earlier time is wrong.
+
+    Attributes:
+        event: What happened then.
+    """
+
+    time: datetime
+    event: str
+
+
+def temperature_status(degrees: float | None) -> Status:
+    """Judge the temperature in degrees Celsius; None, a machine without a sensor, is good."""
+    if degrees is None or degrees < TEMPERATURE.warning:
+        return "good"
+    return "warning" if degrees < TEMPERATURE.failure else "failure"
+
+
+def disk_status(free: int) -> Status:
+    """Judge the free bytes of the disk."""
+    return _status_above(free, DISK)
+
+
+def memory_status(available: int | None) -> Status:
+    """Judge the available bytes of memory; None, a machine that does not report them, deserves a warning."""
+    return "warning" if available is None else _status_above(available, MEMORY)
+
+
+def clock_status(now: datetime, known: Sequence[KnownMoment]) -> Status:
+    """Judge the clock. A machine without a battery starts in the past, and its results would have wrong times."""
+    if any(now < moment.time - CLOCK_BEHIND for moment in known):
+        return "failure"
+    return "warning" if known and now > max(moment.time for moment in known) + CLOCK_AHEAD else "good"
+
+
+def known_moments(manifest: Manifest | None, worklist: WorklistReader | None) -> list[KnownMoment]:
+    """Return when the bundle was made and when the last entry of the audit trail was written, as far as known."""
+    texts = [(manifest.created, "the bundle was made")] if manifest else []
+    if worklist:
+        texts += [(str(entry["time"]), "the worklist's last entry was written") for entry in worklist.trail(limit=1)]
+    moments = []
+    for text, event in texts:
+        try:
+            time = datetime.fromisoformat(text.replace("Z", "+00:00"))
+        except ValueError:
+            continue
+        moments.append(KnownMoment(time if time.tzinfo else time.replace(tzinfo=timezone.utc), event))
+    return moments
 
 
 @dataclass(frozen=True)
 class Health:
-    """temperature: degrees Celsius, the hottest sensor. Sizes in bytes. memory: resident, of this process."""
+    """The state of the machine. Sizes are in bytes; None is a measurement that the machine does not report.
+
+    Attributes:
+        temperature: Degrees Celsius of the hottest sensor.
+        memory: Resident memory of this process.
+        memory_free: Memory that programs can still allocate.
+        load: Average number of running processes in the last minute.
+        clock: How `clock_status` judges the clock.
+    """
 
     temperature: float | None
     disk_free: int
@@ -27,37 +107,55 @@ class Health:
     memory: int | None
     memory_free: int | None
     load: float
-    clock_good: bool
+    clock: Status
 
     @property
     def hot(self) -> bool:
-        """So hot that it slows down."""
-        return self.temperature is not None and self.temperature >= _HOT
+        """True if the machine is so hot that it slows down, or soon will."""
+        return temperature_status(self.temperature) != "good"
 
     @property
     def disk_low(self) -> bool:
-        """Nearly full."""
-        return self.disk_free < _LOW_DISK
+        """True if the disk is nearly full."""
+        return disk_status(self.disk_free) != "good"
 
     @property
     def memory_low(self) -> bool:
-        """Nearly none left."""
-        return self.memory_free is not None and self.memory_free < _LOW_MEMORY
+        """True if little memory is left, or if it is unknown how much."""
+        return memory_status(self.memory_free) != "good"
+
+    @property
+    def clock_good(self) -> bool:
+        """True if the clock can be right."""
+        return self.clock == "good"
 
 
-def look(folder: Path, now: float | None = None) -> Health:
-    """How the device is. folder: on the disk that counts."""
+def read_health(
+    worklist: WorklistReader, manifest: Manifest, root: Path = Path("/"), now: datetime | None = None
+) -> Health:
+    """Return the state of the machine.
+
+    Args:
+        worklist: The worklist; its disk is the one that counts.
+        manifest: The manifest of the bundle in use.
+        root: Root of the file system whose `/proc` and `/sys` are read.
+        now: The current time, with its time zone.
+    """
     try:
-        disk = shutil.disk_usage(folder)
+        disk = shutil.disk_usage(worklist.folder)
         free, total = disk.free, disk.total
     except OSError:
         free, total = 0, 0
     return Health(
-        temperature=host.temperature(),
+        temperature=host.temperature(root),
         disk_free=free,
         disk_total=total,
-        memory=host.resident_memory(),
-        memory_free=host.available_memory(),
+        memory=host.resident_memory(root),
+        memory_free=host.available_memory(root),
         load=os.getloadavg()[0],
-        clock_good=(time.time() if now is None else now) >= _NOT_BEFORE,
+        clock=clock_status(now or datetime.now(timezone.utc), known_moments(manifest, worklist)),
     )
+
+
+def _status_above(value: float, limits: Limits) -> Status:
+    return "failure" if value < limits.failure else "warning" if value < limits.warning else "good"

@@ -1,4 +1,4 @@
-"""systemd units for a device: what they run, as whom, and what is kept from them.
+"""systemd units for a device: the commands they run, their user and the restrictions on them.
 
 Directives: systemd.exec(5), systemd.service(5), systemd.resource-control(5).
 """
@@ -67,8 +67,9 @@ _LOOPBACK = "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6\nIPAddressDeny=any
 _NETWORK = "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6\n"
 
 
-def plan(
+def plan_files(
     model: Path,
+    *,
     watch: Path | None,
     callers: Sequence[str],
     targets: Sequence[str],
@@ -77,22 +78,32 @@ def plan(
     user: str,
     program: str | None = None,
 ) -> dict[PurePosixPath, str | bytes]:
-    """The files of an installation by their paths on the device.
+    """Return the files of an installation by their paths on the device.
 
-    callers: AE titles that DICOM is received from; without one nothing listens. targets: AET@HOST:PORT of who gets the
-    results. program: the `edge-ct` that the units run; by default the one beside this Python. Raises `ModelRejected`
-    for a damaged bundle, `EdgeCTError` for names that systemd would not take.
+    Args:
+        model: The bundle.
+        watch: Folder that a service watches; None for no such service.
+        callers: AE titles that DICOM is received from; without any, no service listens.
+        targets: AET@HOST:PORT of the DICOM nodes that results are sent to.
+        lan: Make the page reachable from the network.
+        keep_days: Results that are older than this number of days are deleted.
+        user: User that the services run as.
+        program: The `edge-ct` that the units run; by default the one beside this Python.
+
+    Raises:
+        ModelRejected: The bundle is damaged.
+        EdgeCTError: systemd would not accept a name or a path.
     """
     if not re.fullmatch(r"[a-z_][a-z0-9_-]{0,30}", user) or user == "root":
-        raise EdgeCTError(f"--user {user}: an unprivileged user's name: small letters, digits, - and _")
+        raise EdgeCTError(f"--user {user}: not an unprivileged user; use lower-case letters, digits, - and _")
     if watch is not None and not watch.is_absolute():
-        raise EdgeCTError(f"--watch {watch}: an absolute path is needed")
+        raise EdgeCTError(f"--watch {watch}: not an absolute path; services need one")
     content = read_bundle(model).content
-    # Not resolved: the Python of a virtual environment is a link to another, beside which there is no edge-ct.
+    # Not resolved: the Python of a virtual environment links to another Python, which has no edge-ct beside it.
     program = program or str(Path(sys.executable).with_name("edge-ct"))
     common = ["--model", MODEL, "--state", STATE]
     kept = [*common, "--keep-days", str(keep_days)]
-    # What it runs, how much memory it may take, what it sees of the network.
+    # For each service: its description, its command, its memory limit and its access to the network.
     services = {
         "serve": ("the page", ["serve", *kept, *(["--lan"] if lan else [])], "600M", _NETWORK if lan else _LOOPBACK)
     }
@@ -100,11 +111,11 @@ def plan(
         what = f"judges what arrives in {watch}"
         services["watch"] = (what, ["watch", str(watch), "--json", *kept], "600M", _NO_NETWORK)
     if targets and not callers:
-        raise EdgeCTError("--to sends results of what was received: name who may send with --listen")
+        raise EdgeCTError("--to sends the results of received series: also name a sender with --listen AET")
     if callers:
-        who = [word for caller in callers for word in ("--allow-aet", caller)]
-        where = [word for target in targets for word in ("--to", target)]
-        command = ["listen", "--host", "0.0.0.0", *who, *where, *common]
+        allowed = [word for caller in callers for word in ("--allow-aet", caller)]
+        destinations = [word for target in targets for word in ("--to", target)]
+        command = ["listen", "--host", "0.0.0.0", *allowed, *destinations, *common]
         services["listen"] = ("receives DICOM", command, "1500M", _NETWORK)
     files: dict[PurePosixPath, str | bytes] = {
         PurePosixPath(MODEL): content,
@@ -115,7 +126,7 @@ def plan(
             name=name,
             what=what.replace("%", "%%"),
             after=" network.target" if network == _NETWORK else "",
-            command=" ".join(_quoted(own) for own in (program, *arguments)),
+            command=" ".join(_quote(argument) for argument in (program, *arguments)),
             user=user,
             memory=memory,
             network=network,
@@ -123,8 +134,8 @@ def plan(
     return files
 
 
-def write(files: Mapping[PurePosixPath, str | bytes], root: Path, force: bool = False) -> list[Path]:
-    """Write the files below `root`; none where one of them is there already and `force` is not set."""
+def write_files(files: Mapping[PurePosixPath, str | bytes], root: Path, force: bool = False) -> list[Path]:
+    """Write the files below `root` and return their paths; without `force`, nothing is written if one exists."""
     targets = {root / path.relative_to("/"): content for path, content in files.items()}
     for target in targets:
         refuse_existing(target, force)
@@ -134,15 +145,15 @@ def write(files: Mapping[PurePosixPath, str | bytes], root: Path, force: bool = 
     return list(targets)
 
 
-def units(files: Mapping[PurePosixPath, str | bytes]) -> list[str]:
-    """Names of the services among the files."""
+def unit_names(files: Mapping[PurePosixPath, str | bytes]) -> list[str]:
+    """Return the names of the services among the files."""
     return [path.stem for path in files if path.suffix == ".service"]
 
 
-def _quoted(argument: str) -> str:
-    """As systemd.service(5) reads a command line: % and $ doubled, what has blanks or quotes in quotes."""
+def _quote(argument: str) -> str:
+    """Quote an argument as systemd.service(5) reads it: % and $ are doubled, blanks and quotes need quotes."""
     if any(not c.isprintable() for c in argument):
-        raise EdgeCTError(f"{argument!r}: a path without control characters is needed")
+        raise EdgeCTError(f"{argument!r}: contains a control character; use another path or name")
     text = argument.replace("%", "%%").replace("$", "$$")
     if re.fullmatch(r"[\w@%$+=:,./-]+", text):
         return text

@@ -12,7 +12,7 @@ from flask import Response, make_response, redirect, render_template, request, u
 from edge_ct.errors import EdgeCTError, ModelRejected
 
 from ..heatmaps import drawing
-from ..maintenance import health
+from ..maintenance.health import read_health
 from ..worklist.records import Label, Row, Verdict
 from .presenters import FILTERS, metric_rows, present_row, probability_scale, time_text
 from .request_context import Refusal, current_services, current_session, words
@@ -208,7 +208,7 @@ def _device(seconds: float | None, problem: str | None) -> Response:
     services = current_services()
     page = render_template(
         "device.html",
-        health=health.look(services.worklist.folder),
+        health=read_health(services.worklist, services.bundle.manifest),
         state=services.state(),
         seconds=services.queue.self_test_seconds if seconds is None else seconds,
         problem=problem,

@@ -12,7 +12,7 @@ import pytest
 from edge_ct import cli
 from edge_ct.bundle import read_bundle, write_bundle
 from edge_ct.classifier import Classifier
-from edge_ct.device_app.maintenance import doctor
+from edge_ct.device_app.maintenance import doctor, health
 from edge_ct.device_app.maintenance.doctor import Check
 from edge_ct.device_app.worklist.records import prepare_entry
 from edge_ct.device_app.worklist.worklist import Worklist
@@ -152,6 +152,32 @@ def test_nearly_full_disk(tiny_bundle: Path, tmp_path: Path, root: Path, monkeyp
     for free, status in ((3 << 28, "warning"), (1 << 27, "failure")):
         monkeypatch.setattr(doctor.shutil, "disk_usage", lambda place, free=free: type("Usage", (), {"free": free}))
         assert statuses(examine(tiny_bundle, tmp_path / "state", root)) == {"disk": status}
+
+
+@pytest.mark.parametrize(
+    ("temperature", "available_mib", "free_mib", "year", "expected"),
+    [
+        (51, 3000, 9000, 2026, {}),
+        (77, 193, 1025, 2035, {}),
+        (79, 191, 1023, 2040, {"temperature": "warning", "memory": "warning", "disk": "warning", "clock": "warning"}),
+        (86, 63, 255, 2020, {"temperature": "failure", "memory": "failure", "disk": "failure", "clock": "failure"}),
+    ],
+)
+def test_doctor_and_page_judge_a_state_alike(
+    tiny_bundle: Path, worklist: Worklist, root: Path, monkeypatch: pytest.MonkeyPatch,
+    temperature: int, available_mib: int, free_mib: int, year: int, expected: dict[str, str],
+) -> None:  # fmt: skip
+    """The page's tile is bad exactly if the doctor's check is not good."""
+    (root / "proc/meminfo").write_text(f"MemAvailable: {available_mib * 1024} kB\n")
+    (root / "sys/class/thermal/thermal_zone1/temp").write_text(f"{temperature}000")
+    usage = type("Usage", (), {"free": free_mib << 20, "total": 1 << 40})
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda folder: usage)
+    now = datetime(year, 7, 1, tzinfo=timezone.utc)
+    checks = examine(tiny_bundle, worklist.folder, root, moment=now)
+    assert {name: status for name, status in statuses(checks).items() if name != "runtime"} == expected
+    page = health.read_health(worklist, read_bundle(tiny_bundle).manifest, root, now)
+    bad = {"temperature": page.hot, "memory": page.memory_low, "disk": page.disk_low, "clock": not page.clock_good}
+    assert {name for name, is_bad in bad.items() if is_bad} == set(expected)
 
 
 def test_command(tiny_bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

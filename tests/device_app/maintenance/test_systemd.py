@@ -23,7 +23,7 @@ def plan(bundle: Path, watch: str = "/srv/export", **options: object) -> dict[Pu
         "user": "edge-ct",
         "program": "/opt/e/bin/edge-ct",
     }
-    return systemd.plan(bundle, Path(watch), **{**arguments, **options})  # type: ignore[arg-type]
+    return systemd.plan_files(bundle, watch=Path(watch), **{**arguments, **options})  # type: ignore[arg-type]
 
 
 def unit(content: str | bytes) -> ConfigParser:
@@ -44,7 +44,7 @@ def test_units_run_without_privileges_and_network(tiny_bundle: Path) -> None:
         "--state /var/lib/edge-ct --keep-days 90"
     )
     assert (service["User"], service["PrivateNetwork"], service["CapabilityBoundingSet"]) == ("edge-ct", "yes", "")
-    for name in systemd.units(files):
+    for name in systemd.unit_names(files):
         service = unit(files[PurePosixPath(f"/etc/systemd/system/{name}.service")])["Service"]
         assert service["User"] == "edge-ct"
         assert (service["NoNewPrivileges"], service["ProtectSystem"]) == ("yes", "strict")
@@ -70,7 +70,7 @@ def test_systemd_accepts_the_units(tiny_bundle: Path, tmp_path: Path, watch: str
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
     files = plan(tiny_bundle, watch, program=str(program))
-    written = [path for path in systemd.write(files, tmp_path / "root") if path.suffix == ".service"]
+    written = [path for path in systemd.write_files(files, tmp_path / "root") if path.suffix == ".service"]
     assert len(written) >= 1
     found = subprocess.run(
         ["systemd-analyze", "verify", *map(str, written)], capture_output=True, text=True, check=False, timeout=60
@@ -80,11 +80,11 @@ def test_systemd_accepts_the_units(tiny_bundle: Path, tmp_path: Path, watch: str
 
 
 def test_odd_paths_are_quoted() -> None:
-    assert systemd._quoted("/srv/a b/100%") == '"/srv/a b/100%%"'
-    assert systemd._quoted("/srv/$HOME") == "/srv/$$HOME"
-    assert systemd._quoted('a"b\\c') == '"a\\"b\\\\c"'
-    with pytest.raises(EdgeCTError, match="control characters"):
-        systemd._quoted("a\nExecStart=/bin/sh")
+    assert systemd._quote("/srv/a b/100%") == '"/srv/a b/100%%"'
+    assert systemd._quote("/srv/$HOME") == "/srv/$$HOME"
+    assert systemd._quote('a"b\\c') == '"a\\"b\\\\c"'
+    with pytest.raises(EdgeCTError, match="control character"):
+        systemd._quote("a\nExecStart=/bin/sh")
 
 
 @pytest.mark.parametrize("user", ["root", "", "Edge", "a b", "x;y", "a" * 40])

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from edge_ct.device_app.web.events import Events
 from edge_ct.device_app.web.folders import Folders
 from edge_ct.device_app.web.judging_queue import Busy, JudgingQueue
 from edge_ct.device_app.web.services import Services
+from edge_ct.device_app.worklist import Worklist
 from edge_ct.errors import EdgeCTError, ModelRejected
 
 from .conftest import Home, png, token_of
@@ -253,16 +255,19 @@ class TestDrawing:
 
 
 class TestHealth:
-    def test_this_machine(self, tmp_path: Path) -> None:
-        now = health.look(tmp_path)
+    def test_this_machine(self, worklist: Worklist, tiny_bundle: Path) -> None:
+        manifest = read_bundle(tiny_bundle).manifest
+        now = health.read_health(worklist, manifest)
         assert 0 < now.disk_free <= now.disk_total
         assert now.memory is None or now.memory > 10 << 20
         assert now.clock_good
-        assert not health.look(tmp_path, now=0).clock_good
-        assert health.look(tmp_path / "gone").disk_low
+        past = datetime(1970, 1, 1, tzinfo=timezone.utc)
+        assert not health.read_health(worklist, manifest, now=past).clock_good
+        worklist.folder = worklist.folder / "gone"
+        assert health.read_health(worklist, manifest).disk_low
 
     def test_limits(self) -> None:
-        bad = health.Health(85.0, 1 << 20, 1 << 30, 1 << 20, 50 << 20, 0.1, True)
+        bad = health.Health(85.0, 1 << 20, 1 << 30, 1 << 20, 50 << 20, 0.1, "good")
         assert (bad.hot, bad.disk_low, bad.memory_low) == (True, True, True)
-        good = health.Health(None, 1 << 33, 1 << 34, None, None, 0.1, True)
+        good = health.Health(None, 1 << 33, 1 << 34, None, 1 << 30, 0.1, "good")
         assert (good.hot, good.disk_low, good.memory_low) == (False, False, False)
