@@ -1,0 +1,10 @@
+"""How a model is made from slices of several sources, with a lesion map.
+
+- `source_recipe`       the JSON file that says what to train on, and how
+- `source_tables`       one table of all slices, one of all lesion masks
+- `cross_fit_pipeline`  folds, final models calibrated on the folds, trials, step by step
+- `fold_predictions`    what a bundle says of the test part of its fold
+- `source_evidence`     the tables of results, by split and source
+- `lesion_evidence`     the lesion map against masks of patients that it did not learn from
+- `commands`            the command line
+"""

@@ -1,0 +1,66 @@
+"""Make the shipped models from a recipe, or resume.
+
+python -m edge_ct.recipes.multi_source.commands RECIPE --data FOLDER --weights FOLDER --out RUNS
+    [--splits grouped,source] [--models accurate] [--stages folds,final] [--ship FOLDER]
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edge_ct.cli import run_program
+from edge_ct.system.progress import Progress
+
+from .cross_fit_pipeline import STAGES, CrossFitPipeline, ship
+from .source_recipe import SOURCE_SPLITS, read_source_recipe
+
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+def _some_of(known: tuple[str, ...]) -> Any:
+    def parse(context: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
+        names = tuple(word for word in value.split(",") if word)
+        if known and not set(names) <= set(known):
+            raise click.BadParameter(f"write some of {', '.join(known)}, with commas between them")
+        return names
+
+    return parse
+
+
+@click.command()
+@click.argument("recipe", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--data", type=_FOLDER, required=True, help="Folder that the paths in the recipe are relative to.")
+@click.option("--weights", type=_FOLDER, help="Folder of the weights files that the recipe names.")
+@click.option("--out", type=_FOLDER, required=True, help="Folder of the results; name it again to resume.")
+@click.option(
+    "--splits",
+    default=",".join(SOURCE_SPLITS),
+    show_default=True,
+    callback=_some_of(SOURCE_SPLITS),
+    help="Splits whose folds are made, separated by commas.",
+)
+@click.option(
+    "--models", default="", callback=_some_of(()), help="Models to make, such as accurate,fast; all by default."
+)
+@click.option(
+    "--stages",
+    default=",".join(STAGES),
+    show_default=True,
+    callback=_some_of(STAGES),
+    help="Stages to carry out, separated by commas.",
+)
+@click.option("--ship", "into", type=_FOLDER, help="Afterwards copy the final bundles to this folder.")
+def command(recipe: Path, into: Path | None, out: Path, models: tuple[str, ...], **options: Any) -> None:
+    """Make the models of the JSON file RECIPE, or resume."""
+    content, progress = read_source_recipe(recipe), Progress()
+    pipeline = CrossFitPipeline(content, options["data"], options["weights"], out, progress)
+    pipeline.make(options["splits"], models, options["stages"])
+    if into:
+        ship(pipeline, models or tuple(content.models), into, progress)
+
+
+if __name__ == "__main__":
+    run_program(command)
