@@ -96,35 +96,25 @@ class CrossFitPipeline:
         """
         chosen = tuple(models) or tuple(self._recipe.models)
         if unknown := set(chosen) - set(self._recipe.models):
-            raise EdgeCTError(
-                f"the recipe has no model {unknown.pop()}; its models are {', '.join(self._recipe.models)}"
-            )
+            names = ", ".join(self._recipe.models)
+            raise EdgeCTError(f"the recipe has no model {unknown.pop()}; its models are {names}")
         with exclusive_lock(self._out):
             dataset = self._prepare()
             folds = self._folds(dataset)
             wanted = [fold for fold in folds if fold.split in splits] if "folds" in stages else []
-            # Grouped folds first: the final models rest on them.
-            wanted.sort(key=lambda fold: SOURCE_SPLITS.index(fold.split))
-            trial_folds = (
-                [fold for fold in folds if fold.name in self._recipe.trial_folds] if "trials" in stages else []
-            )
-            if "trials" in stages and len(trial_folds) < len(self._recipe.trial_folds):
-                names = ", ".join(fold.name for fold in folds)
-                raise EdgeCTError(f"the recipe's trial folds must be some of {names}")
+            trial_folds = self._trial_folds(folds) if "trials" in stages else []
             finals = chosen if "final" in stages else ()
             kinds = [kind for _ in wanted for name in chosen for kind in (f"train {name}", f"int8 {name}")]
             kinds += [kind for name in finals for kind in (f"final {name}", f"int8 {name}")]
             kinds += [f"trial {kind}" for _ in trial_folds for _ in self._recipe.trials for kind in ("train", "int8")]
             steps = ResumableSteps(self._out, self._folders, self._progress, kinds)
-            for fold in wanted:
-                if fold.split != "grouped":
-                    continue
+            # The final models rest on the grouped folds, and are wanted most.
+            for fold in (fold for fold in wanted if fold.split == "grouped"):
                 self._make_fold(steps, fold, chosen, dataset, folds)
             for name in finals:
                 self._make_final(steps, name, folds)
-            for fold in wanted:
-                if fold.split != "grouped":
-                    self._make_fold(steps, fold, chosen, dataset, folds)
+            for fold in (fold for fold in wanted if fold.split != "grouped"):
+                self._make_fold(steps, fold, chosen, dataset, folds)
             for fold in trial_folds:
                 self._make_trials(steps, fold, dataset)
 
@@ -159,6 +149,12 @@ class CrossFitPipeline:
         numbers = [str(number) for number in range(1, self._recipe.folds + 1)]
         folds = [SourceFold(split, number) for split in ("grouped", "random") for number in numbers]
         return [*folds, *(SourceFold("source", source) for source in dataset.two_class_sources())]
+
+    def _trial_folds(self, folds: list[SourceFold]) -> list[SourceFold]:
+        chosen = [fold for fold in folds if fold.name in self._recipe.trial_folds]
+        if len(chosen) < len(self._recipe.trial_folds):
+            raise EdgeCTError(f"the recipe's trial folds must be some of {', '.join(fold.name for fold in folds)}")
+        return chosen
 
     def _make_fold(
         self, steps: ResumableSteps, fold: SourceFold, models: Sequence[str], dataset: Dataset, folds: list[SourceFold]
@@ -219,16 +215,15 @@ class CrossFitPipeline:
         words += [] if fold is None else ["--validation", recipe.validation]
         words += ["--lesions", self._out / LESIONS] if recipe.lesions and "--no-lesions" not in options else []
         words += [option for option in options if option != "--no-lesions"]
-        if (
-            steps.recorded(run) is None and not (run / "run.json").exists()
-        ):  # killed before there was anything to resume
+        if steps.recorded(run) is None and not (run / "run.json").exists():
+            # It was killed before there was anything to resume.
             shutil.rmtree(run, ignore_errors=True)
         files = [run / "run.json", run / "split.csv", run / "model.keras"]
         title = f"{run.relative_to(self._out)}: {kind}"
         steps.run(run, kind, title, [*words, "--resume", "--json"], files)
 
     def _convert(self, steps: ResumableSteps, kind: str, run: Path, model: ShippedModel, more: Sequence[str]) -> Path:
-        """Convert to int8 in the first way that passes the gate; return the bundle, or that of the first way if none does."""
+        """Convert to int8 in the first way that passes the gate, or else in the first way; return the bundle."""
         for number, way in enumerate(model.int8):
             bundle, failed = _bundle_files(run, number)
             words = ["convert", run, "--int8", *way, "--out", bundle, "--licence", self._recipe.licence]
