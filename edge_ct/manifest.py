@@ -247,7 +247,7 @@ class Data(msgspec.Struct, frozen=True):
 
     name: str
     fingerprint: str
-    split: Literal["random", "grouped", "source", "external"]
+    split: Literal["random", "grouped", "source", "none", "external"]
     seed: int
     counts: dict[str, Count]
 

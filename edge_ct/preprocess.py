@@ -58,14 +58,16 @@ class Preprocess(msgspec.Struct, frozen=True):
             return Box(0, height, 0, width)
         return lungs.box.grown(self.margin, height, width)
 
-    def resized(self, pixels: np.ndarray, region: Box) -> np.ndarray:
+    def resized(self, pixels: np.ndarray, region: Box | None = None) -> np.ndarray:
         """Crop and resize a picture, uint8 [h, w], such as a mask in the frame of a slice, to uint8 [size, size, 1].
 
         Args:
             pixels: The slice, or a picture of the same shape.
-            region: What `region` gives for the slice.
+            region: What `region` gives for the slice; None for a picture that has been cropped already.
         """
-        return resize_exact(region.cut(pixels), self.size, self.size)[:, :, np.newaxis]
+        if region is not None:
+            pixels = region.cut(pixels)
+        return resize_exact(pixels, self.size, self.size)[:, :, np.newaxis]
 
     def normalise(self, images: np.ndarray) -> np.ndarray:
         """Compute what the input quantisation of the graph stands for: uint8 [...] -> float32 [...]."""

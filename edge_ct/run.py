@@ -1,7 +1,7 @@
 """The run folder, which `train` writes and `convert`, `evaluate` and `ensemble` read.
 
 run.json         network, data and training options (`RunInfo`)
-split.csv        path,label,group,part,sha256: every slice and its part of the split
+split.csv        path,label,group,part,sha256[,source][,weight]: every slice and its part of the split
 seen.csv         sha256,part: slices outside split.csv that an earlier network of this one had seen
 model.keras      the network with its best weights; an ensemble has none, run.json names its members
 history.csv      one row for each epoch
@@ -13,7 +13,7 @@ checkpoint/      the state that --resume needs; deleted when training has finish
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -66,13 +66,15 @@ class RunInfo(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, eq=False)
 class SplitTable:
-    """The content of split.csv: every field has one entry for each slice."""
+    """The content of split.csv: every field has one entry for each slice, or none where data have no such column."""
 
     paths: tuple[str, ...]
     labels: np.ndarray
     groups: tuple[str, ...]
     parts: tuple[str, ...]
     sha256: tuple[str, ...]
+    sources: tuple[str, ...] = ()
+    weights: np.ndarray | None = None
 
     def where(self, part: str) -> np.ndarray:
         """Return the indices of the slices in `part`."""
@@ -142,13 +144,16 @@ class Run:
             raise DataRejected(f"{root}: the slices of {self.folder} are not there; name their folder with --data")
         groups = table.groups if any(table.groups) else None
         paths = tuple(root / path for path in table.paths)
-        return Dataset(self.info.data.name, paths, table.labels, self.info.classes, groups)
+        return Dataset(
+            self.info.data.name, paths, table.labels, self.info.classes, groups, table.sources or None, table.weights
+        )
 
-    def load_model(self, loader: Callable[[Path], Any]) -> Any:
+    def load_model(self, loader: Callable[[Path], Any], lesion_map: bool = False) -> Any:
         """Load the network.
 
         Args:
             loader: `saving.load_model` of a Keras API, with `compile=False`.
+            lesion_map: Whether a network that has a lesion map keeps it, as its second output.
 
         Raises:
             DataRejected: The run is an ensemble, or the file is missing or damaged.
@@ -156,12 +161,15 @@ class Run:
         if self.info.kind != "network":
             raise DataRejected(f"{self.folder}: an ensemble has no model file; name one of its members")
         try:
-            return loader(self.model_path)
+            model = loader(self.model_path)
         except Exception as error:  # zipfile, h5py and Keras raise errors of many types for a damaged file
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             if not self.model_path.exists():
                 reason = "no such file (studies with folds keep models only with --keep-models)"
             raise DataRejected(f"{self.model_path}: cannot be loaded: {reason}") from error
+        if lesion_map or len(model.outputs) == 1:
+            return model
+        return type(model)(model.inputs[0], model.outputs[0], name=model.name)
 
     def members(self) -> tuple[Run, ...]:
         """Return the member runs of an ensemble; for a network, the run itself."""
@@ -202,8 +210,18 @@ def save_run_info(folder: Path, info: RunInfo) -> None:
 
 def write_split(path: Path, table: SplitTable) -> None:
     """Write split.csv."""
-    rows = zip(table.paths, table.labels.tolist(), table.groups, table.parts, table.sha256, strict=True)
-    write_text(path, to_csv(("path", "label", "group", "part", "sha256"), rows))
+    columns: dict[str, Sequence[object]] = {
+        "path": table.paths,
+        "label": table.labels.tolist(),
+        "group": table.groups,
+        "part": table.parts,
+        "sha256": table.sha256,
+    }
+    if table.sources:
+        columns["source"] = table.sources
+    if table.weights is not None:
+        columns["weight"] = [f"{weight:g}" for weight in table.weights.tolist()]
+    write_text(path, to_csv(tuple(columns), zip(*columns.values(), strict=True)))
 
 
 def read_split(path: Path) -> SplitTable:
@@ -222,6 +240,8 @@ def read_split(path: Path) -> SplitTable:
             groups=tuple(row["group"] for row in rows),
             parts=tuple(row["part"] for row in rows),
             sha256=tuple(row["sha256"] for row in rows),
+            sources=tuple(row["source"] for row in rows) if "source" in rows[0] else (),
+            weights=np.array([float(row["weight"]) for row in rows], np.float32) if "weight" in rows[0] else None,
         )
     except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
         raise DataRejected(f"{path}: missing or damaged split table: {error}") from error

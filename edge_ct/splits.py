@@ -10,7 +10,7 @@ import numpy as np
 from .dataset import PARTS, Dataset
 from .errors import DataRejected
 
-SplitKind = Literal["random", "grouped", "source"]
+SplitKind = Literal["random", "grouped", "source", "none"]
 
 
 def split(
@@ -27,7 +27,7 @@ def split(
         dataset: The slices.
         kind: `random` draws slices, stratified by label; `grouped` draws whole groups, stratified by label; `source`
             tests on all slices of one source and draws the validation part from the others, by whole groups where
-            groups are known.
+            groups are known; `none` trains on every slice.
         seed: Seed of the draw.
         validation: Share of the slices in the validation part.
         test: Share of the slices in the test part; a source split does not use it.
@@ -42,6 +42,8 @@ def split(
     from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
     _check_columns(dataset, kind)
+    if kind == "none":
+        return ("train",) * len(dataset)
     if kind == "source":
         return _without_source(dataset, test_source or "", seed, validation)
     parts = np.full(len(dataset), "train", dtype=object)

@@ -10,7 +10,10 @@ import click
 
 PATH = click.Path(path_type=Path)
 data_option = click.option(
-    "--data", type=PATH, required=True, help="Folder with one sub-folder per class, or CSV with path,label[,group]."
+    "--data",
+    type=PATH,
+    required=True,
+    help="Folder with one sub-folder per class, or CSV path,label[,group][,source][,weight].",
 )
 positive_option = click.option("--positive", default="COVID", show_default=True, help="Name of the positive class.")
 seed_option = click.option(

@@ -20,6 +20,7 @@ from .command_options import (
     seed_option,
 )
 from .continual_commands import continual_options, take_continual_options, train_further
+from .source_options import source_options, take_source_options
 from .study.commands import (
     NetworkNames,
     is_study,
@@ -101,10 +102,11 @@ def models(names: tuple[str, ...], size: int, as_json: bool) -> None:
 )
 @click.option(
     "--split",
-    type=click.Choice(["random", "grouped"]),
+    type=click.Choice(["random", "grouped", "source", "none"]),
     default="random",
     show_default=True,
-    help="Split slices at random, or keep each patient (or group of similar slices) in one part.",
+    help="Split slices at random; keep each patient (or group of similar slices) in one part; test on one source; or "
+    "train on every slice.",
 )
 @click.option(
     "--validation",
@@ -210,6 +212,7 @@ def models(names: tuple[str, ...], size: int, as_json: bool) -> None:
     help="With --teacher: weight of the soft targets in the loss.",
 )
 @continual_options
+@source_options
 @positive_option
 @study_options
 @seed_option
@@ -265,7 +268,7 @@ def train(
     from .fitting.options import TrainingOptions, with_policy_file
     from .score.run_scores import print_run
 
-    options = with_policy_file({**options, **fold})
+    options = with_policy_file({**take_source_options(options), **fold})
     if study:
         run_study(names, data, out, TrainingOptions("", **options), force and not resume, as_json, study_values)
     elif start:

@@ -151,7 +151,7 @@ def _prepare(base: Run, data: Path, replay: Path | None, options: TrainingOption
             f"{' and '.join(base.info.classes)}"
         )
     old, old_images, old_parts = _find_old_slices(base, replay, options, progress)
-    new_images, known = fit.read_images(new, options.size, progress), base.known()
+    new_images, known = fit.read_images(new, options.preprocess, progress), base.known()
     fresh = [i for i, sha256 in enumerate(new_images.sha256) if sha256[:16] not in known]
     if len(fresh) < len(new):
         progress.say(f"{len(new) - len(fresh)} slices of {data} are already known to {base.folder} and keep their part")
@@ -183,7 +183,7 @@ def _find_old_slices(
     else:
         paths = tuple(path for path in base.dataset().paths if path.is_file()) if source.exists() else ()
     dataset = Dataset(base.info.data.name, paths, np.zeros(len(paths), np.int8), base.info.classes)
-    images = fit.read_images(dataset, options.size, progress)
+    images = fit.read_images(dataset, options.preprocess, progress)
     row = {sha256: i for i, sha256 in enumerate(table.sha256)}
     present = list({sha256: i for i, sha256 in enumerate(images.sha256) if sha256 in row}.values())
     rows = [row[images.sha256[i]] for i in present]

@@ -30,13 +30,16 @@ from edge_ct.system.progress import QUIET, Progress
 from .data import grouping
 from .fitting.batches import Batches, TargetFunction
 from .fitting.checkpoint import Checkpoint, replace_with_saved
+from .fitting.lesion_slices import LesionDraws, load_lesion_slices, phantom_lesion_slices
 from .fitting.optimise import balanced_weights, compile_model, convert_precision, soft_targets
 from .fitting.options import TrainingOptions
+from .fitting.sampling import balanced_chances
 from .fitting.teacher import Teacher
 from .score.predict import predict_images
 from .score.run_scores import write_run_scores
 from .zoo.architectures import find
 from .zoo.builder import build
+from .zoo.lesion_decoder import add_lesion_map
 
 with native_output.captured_native_stderr():
     import keras
@@ -96,7 +99,7 @@ def prepare_data(data: Path, options: TrainingOptions, progress: Progress = QUIE
     parts = (
         folds(dataset, options.split, options.folds, seed, validation)[options.fold - 1]
         if options.fold
-        else split(dataset, options.split, seed, validation, options.test)
+        else split(dataset, options.split, seed, validation, options.test, options.test_source)
     )
     return assign_parts(dataset, images, data if data.is_dir() else data.parent, parts)
 
@@ -104,16 +107,16 @@ def prepare_data(data: Path, options: TrainingOptions, progress: Progress = QUIE
 def read_slices(data: Path, options: TrainingOptions, progress: Progress = QUIET) -> tuple[Dataset, Images]:
     """Read the slices; for a grouped split of data without groups, guess which slices belong to one patient."""
     dataset = load(data, options.positive)
-    images = read_images(dataset, options.size, progress)
+    images = read_images(dataset, options.preprocess, progress)
     if options.split == "grouped" and dataset.groups is None:
         dataset = grouping.add_likely_groups(dataset, progress=progress)
     return dataset, images
 
 
-def read_images(dataset: Dataset, size: int, progress: Progress = QUIET) -> Images:
-    """Read every slice of a data set and preprocess it to `size` pixels a side."""
+def read_images(dataset: Dataset, preprocess: Preprocess, progress: Progress = QUIET) -> Images:
+    """Read and preprocess every slice of a data set."""
     with progress.bar("reading slices", len(dataset)) as on_done:
-        return load_images(dataset, Preprocess(size), on_done)
+        return load_images(dataset, preprocess, on_done)
 
 
 def assign_parts(dataset: Dataset, images: Images, root: Path, parts: Sequence[str]) -> PreparedData:
@@ -124,6 +127,8 @@ def assign_parts(dataset: Dataset, images: Images, root: Path, parts: Sequence[s
         groups=dataset.groups or ("",) * len(dataset),
         parts=tuple(parts),
         sha256=images.sha256,
+        sources=dataset.sources or (),
+        weights=dataset.weights,
     )
     return PreparedData(dataset, images, table, root)
 
@@ -201,13 +206,14 @@ def _finished_run(out: Path, options: TrainingOptions, progress: Progress) -> Ru
 
 def _build_network(options: TrainingOptions) -> Any:
     weights = None if options.weights == "none" else options.weights
-    return build(keras, options.network, options.size, options.alpha, weights, options.dropout)
+    network = build(keras, options.network, options.size, options.alpha, weights, options.dropout)
+    return add_lesion_map(keras, network) if options.lesion_map else network
 
 
 def reload_data(run: Run, data: Path, progress: Progress) -> PreparedData:
     """Read the slices of a run again, with their split; raise `DataRejected` if they have changed."""
     table, dataset = run.split(), run.dataset(data)
-    images = read_images(dataset, run.info.preprocess.size, progress)
+    images = read_images(dataset, run.info.preprocess, progress)
     if images.fingerprint != run.info.data.fingerprint:
         raise DataRejected(f"{data}: these are not the slices that {run.folder} was started with")
     return PreparedData(dataset, images, table, data if data.is_dir() else data.parent)
@@ -220,7 +226,7 @@ def _run_info(options: TrainingOptions, prepared: PreparedData) -> RunInfo:
         kind="network",
         # The parameters are counted at the end.
         network=Network(options.network, options.alpha if find(options.network).takes_alpha else None, 0),
-        preprocess=Preprocess(options.size),
+        preprocess=options.preprocess,
         classes=prepared.dataset.classes,
         data=Data(
             name=prepared.dataset.name,
@@ -252,7 +258,7 @@ def _fit(
     """Train, with the backbone frozen at first if the options ask for it, and return the best model."""
     checkpoint = Checkpoint(run.folder, options, progress)
     training_rows = prepared.table.where("train")
-    batch = min(options.batch, len(training_rows))
+    batch = min(options.batch - (options.lesion_slices if options.lesion_map else 0), len(training_rows))
     steps = max(1, len(training_rows) // batch)
     training, validation = _make_batches(run, prepared, options, progress, teacher, batch)
     for begin, end, frozen in ((0, min(options.freeze, options.epochs), True), (options.freeze, options.epochs, False)):
@@ -288,11 +294,15 @@ def _make_batches(
     """Return a function from the first epoch to the training batches, and the validation batches."""
     preprocess, images, labels = run.info.preprocess, prepared.images.images, prepared.dataset.labels
     training, validation = prepared.table.where("train"), prepared.table.where("validation")
+    if not len(validation):  # of a training on all slices, whose validation loss says no more than that it went well
+        validation = training[::8]
     training_targets, validation_targets = _targets(options, teacher)
     views = images[training]
     if teacher and teacher.size > options.size:
-        views = read_images(prepared.dataset.take(training), teacher.size, progress).images
-    weights = balanced_weights(labels[training]) if options.class_weights else None
+        larger = msgspec.structs.replace(preprocess, size=teacher.size)
+        views = read_images(prepared.dataset.take(training), larger, progress).images
+    weights, chances = _weights_and_chances(prepared, training, options)
+    lesions = _lesion_draws(prepared, options, progress) if options.lesion_map else None
 
     def training_batches(epoch: int) -> Batches:
         return Batches(
@@ -304,10 +314,51 @@ def _make_batches(
             seed=options.seed,
             epoch=epoch,
             targets=training_targets,
-            class_weights=weights,
+            slice_weights=weights,
+            chances=chances,
+            lesions=lesions,
+            lesion_map=options.lesion_map,
         )
 
-    return training_batches, Batches(images[validation], labels[validation], preprocess, 64, targets=validation_targets)
+    return training_batches, Batches(
+        images[validation],
+        labels[validation],
+        preprocess,
+        64,
+        targets=validation_targets,
+        lesion_map=options.lesion_map,
+    )
+
+
+def _weights_and_chances(
+    prepared: PreparedData, training: np.ndarray, options: TrainingOptions
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Return the weight of each training slice in the loss, and how often it is drawn; None where all are alike."""
+    dataset = prepared.dataset.take(training)
+    weights = dataset.weights
+    if options.class_weights:
+        by_class = balanced_weights(dataset.labels)[dataset.labels]
+        weights = by_class if weights is None else weights * by_class
+    if options.balance == "none":
+        return weights, None
+    return weights, balanced_chances(dataset.labels, dataset.sources, options.main_source)
+
+
+def _lesion_draws(prepared: PreparedData, options: TrainingOptions, progress: Progress) -> LesionDraws:
+    """Read the slices with masks, but none that the network is to be validated or tested with."""
+    preprocess, table = options.preprocess, prepared.table
+    phantoms = phantom_lesion_slices(preprocess, options.lesion_phantoms, options.seed)
+    real = phantoms.take(np.empty(0, int))
+    if options.lesions:
+        real = load_lesion_slices(Path(options.lesions), preprocess)
+        judged = np.concatenate([table.where("validation"), table.where("test")])
+        groups = {table.groups[i] for i in judged} if options.split != "random" else set()
+        kept = real.without(groups, {table.sha256[i] for i in judged})
+        progress.say(f"{len(kept)} of {len(real)} slices with lesion masks to learn from; others are held out")
+        real = kept
+    if not len(real) + len(phantoms):
+        raise DataRejected(f"{options.lesions}: no slice with a lesion mask is left to learn from")
+    return LesionDraws(real, phantoms, options.lesion_slices, options.augmentation(), options.seed)
 
 
 def _targets(options: TrainingOptions, teacher: Teacher | None) -> tuple[TargetFunction | None, TargetFunction | None]:

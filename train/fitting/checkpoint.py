@@ -159,7 +159,9 @@ class Checkpoint(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Save, report, and stop once patience has run out (called by Keras)."""
         self._bar.__exit__(None, None, None)
-        row = {"epoch": float(epoch + 1), **{name: float(value) for name, value in (logs or {}).items()}}
+        # Keras puts the name of the output in front where a network has two.
+        row = {"epoch": float(epoch + 1)}
+        row |= {name.replace("logits_accuracy", "accuracy"): float(value) for name, value in (logs or {}).items()}
         row["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         row["seconds"] = perf_counter() - self._started
         if not math.isfinite(row["loss"] + row["val_loss"]):

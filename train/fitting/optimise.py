@@ -9,6 +9,8 @@ import numpy as np
 
 from edge_ct.system import native_output
 
+from ..zoo.lesion_decoder import OUTPUT, PREFIX
+from .lesion_loss import LabelledAccuracy, LesionLoss
 from .options import Precision, TrainingOptions
 
 with native_output.captured_native_stderr():
@@ -97,24 +99,30 @@ def compile_model(model: Any, options: TrainingOptions, steps: int, frozen: bool
     if options.precision == "mixed_float16":  # Keras adds it only if the whole model has this policy
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     for layer in model.layers[: _end_of_backbone(model)]:
-        layer.trainable = not frozen
+        if not layer.name.startswith(PREFIX):
+            layer.trainable = not frozen
     if options.soft_targets:
         loss: Any = SoftTargets(options.temperature if options.teacher else 1.0)
         accuracy: Any = keras.metrics.MeanMetricWrapper(soft_accuracy, name="accuracy")
     else:
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+    metrics: Any = [accuracy]
+    weights = None
+    if options.lesion_map:
+        loss, metrics, weights = [loss, LesionLoss()], [[LabelledAccuracy()], []], [1.0, options.lesion_weight]
     # On a CPU, XLA is eight times slower than TensorFlow's own kernels (MobileNetV2, 224 px).
     jit = False if keras.backend.backend() == "tensorflow" and not _has_gpu() else "auto"
-    model.compile(optimizer=optimizer, loss=loss, metrics=[accuracy], jit_compile=jit)
+    model.compile(optimizer=optimizer, loss=loss, loss_weights=weights, metrics=metrics, jit_compile=jit)
 
 
 def convert_precision(model: Any, precision: Precision) -> Any:
-    """Return the network with its layers computing in `precision`; weights, class map and logits stay float32."""
-    if {layer.dtype_policy.name for layer in model.layers if layer.name not in ("class_map", "logits")} == {precision}:
+    """Return the network with its layers computing in `precision`; weights and outputs stay float32."""
+    outputs = ("class_map", "logits", OUTPUT)
+    if {layer.dtype_policy.name for layer in model.layers if layer.name not in outputs} == {precision}:
         return model
     for layer in model.layers:
-        layer.dtype_policy = "float32" if layer.name in ("class_map", "logits") else precision
+        layer.dtype_policy = "float32" if layer.name in outputs else precision
     converted = keras.Model.from_config(model.get_config())
     converted.set_weights(model.get_weights())
     return converted

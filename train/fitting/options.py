@@ -7,11 +7,14 @@ from typing import Any, Literal
 import msgspec
 
 from edge_ct.errors import EdgeCTError
+from edge_ct.preprocess import Crop, Preprocess
 from edge_ct.splits import SplitKind
 
 from ..data.augment import Augment, load_policy
 from ..zoo.architectures import check_size, find
+from ..zoo.lesion_decoder import check_network
 
+Balance = Literal["none", "sources"]
 Schedule = Literal["cosine", "plateau", "constant"]
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 
@@ -52,6 +55,14 @@ class TrainingOptions(msgspec.Struct, frozen=True):
         split_seed: Seed of the split; None to use `seed`.
         folds: Number of folds in cross-validation; 0 for a single split.
         fold: Number of this fold, from 1; 0 for a single split.
+        crop: Whether slices are cropped to the lungs.
+        test_source: The source that a source split tests on.
+        balance: Whether slices are drawn by the square root of the size of their source and class, or as they are.
+        main_source: The source that is half of the draws of each class if `balance` is set; "" for none.
+        lesions: CSV of slices with lesion masks, for a network with a lesion map; "" for none.
+        lesion_phantoms: Number of phantom patients with lesion masks.
+        lesion_slices: Number of slices with masks in a batch.
+        lesion_weight: Weight of the lesion map in the loss.
     """
 
     network: str
@@ -86,12 +97,24 @@ class TrainingOptions(msgspec.Struct, frozen=True):
     split_seed: int | None = None
     folds: int = 0
     fold: int = 0
+    crop: Crop = "none"
+    test_source: str = ""
+    balance: Balance = "none"
+    main_source: str = ""
+    lesions: str = ""
+    lesion_phantoms: int = 0
+    lesion_slices: int = 8
+    lesion_weight: float = 1.0
 
     def check(self) -> None:
         """Raise `EdgeCTError` for an unknown network or policy, too small a size or an impossible fold."""
         if self.fold > self.folds:
             raise EdgeCTError(f"fold {self.fold} does not exist: there are {self.folds} folds")
         check_size(find(self.network), self.size)
+        if self.lesion_map:
+            check_network(self.network, self.size)
+            if self.lesion_slices >= self.batch:
+                raise EdgeCTError(f"{self.lesion_slices} slices with masks leave no others in a batch of {self.batch}")
         self.augmentation()
 
     def augmentation(self) -> Augment:
@@ -106,7 +129,17 @@ class TrainingOptions(msgspec.Struct, frozen=True):
     @property
     def soft_targets(self) -> bool:
         """True if the network is trained on probabilities instead of labels."""
-        return bool(self.teacher) or self.label_smoothing > 0
+        return bool(self.teacher) or self.label_smoothing > 0 or self.lesion_map
+
+    @property
+    def lesion_map(self) -> bool:
+        """True if the network gets a lesion map."""
+        return bool(self.lesions) or self.lesion_phantoms > 0
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """Preprocessing of the network."""
+        return Preprocess(self.size, crop=self.crop)
 
 
 def with_policy_file(values: dict[str, Any]) -> dict[str, Any]:

@@ -70,6 +70,6 @@ class Teacher:
         """Return P(positive), float64 [n], for slices uint8 [n, s, s, 1] of any size."""
         members = []
         for preprocess, model in self._members:
-            resized = np.stack([preprocess(image[:, :, 0]) for image in images])
+            resized = np.stack([preprocess.resized(image[:, :, 0]) for image in images])
             members.append(predict_images(model, preprocess, resized))
         return combine_members(self._run, np.stack(members))

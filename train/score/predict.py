@@ -35,7 +35,9 @@ def predict_images(model: Any, preprocess: Preprocess, images: np.ndarray, progr
     with progress.bar("scoring", len(images)) as on_done:
         for start in range(0, len(images), BATCH):
             batch = images[start : start + BATCH]
-            logits.append(keras.ops.convert_to_numpy(model.predict_on_batch(preprocess.normalise(batch))))
+            outputs = model.predict_on_batch(preprocess.normalise(batch))
+            # A network with a lesion map has two outputs.
+            logits.append(keras.ops.convert_to_numpy(outputs[0] if isinstance(outputs, list | tuple) else outputs))
             on_done(len(batch))
     difference = np.diff(np.concatenate(logits).astype(np.float64), axis=1)[:, 0]
     return 1 / (1 + np.exp(-difference))

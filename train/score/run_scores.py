@@ -49,14 +49,17 @@ def write_run_scores(folder: Path, table: SplitTable, probabilities: np.ndarray,
     if history.exists():
         with history.open(newline="") as file:
             draw_learning_curves(list(csv.DictReader(file)), folder / "curves.png")
-    draw_confusion_matrix(scores["test"], info.classes, folder / "confusion.png")
+    draw_confusion_matrix(list(scores.values())[-1], info.classes, folder / "confusion.png")
     return result
 
 
 def score_parts(table: SplitTable, probabilities: np.ndarray) -> dict[str, Scores]:
-    """Score each part of a split at probability 0.5; `probabilities` is float [n] in the order of the table."""
+    """Score each part of a split at probability 0.5; `probabilities` is float [n] in the order of the table.
+
+    A training on all slices has the part `train` alone.
+    """
     indices = {part: table.where(part) for part in PARTS}
-    return {part: score(table.labels[rows], probabilities[rows]) for part, rows in indices.items()}
+    return {part: score(table.labels[rows], probabilities[rows]) for part, rows in indices.items() if len(rows)}
 
 
 def _metrics_csv(result: RunScores) -> str:
@@ -81,6 +84,7 @@ def print_run(folder: Path, as_json: bool, **more: object) -> None:
     if as_json:
         print_json({"run": str(folder), **msgspec.to_builtins(scores), **more})
         return
-    click.echo(f"{folder}: {scores.model}, {scores.split} split, {scores.parts['test'].n} test slices")
-    for name, estimate in scores.parts["test"].estimates().items():
+    part, measured = list(scores.parts.items())[-1]
+    click.echo(f"{folder}: {scores.model}, {scores.split} split, {measured.n} {part} slices")
+    for name, estimate in measured.estimates().items():
         click.echo(f"  {name:<12} {estimate.text()}")

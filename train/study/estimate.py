@@ -12,7 +12,6 @@ import msgspec
 import numpy as np
 
 from edge_ct.dataset import load
-from edge_ct.preprocess import Preprocess
 from edge_ct.system import malloc, native_output
 from edge_ct.system.host import processors
 from edge_ct.system.progress import QUIET, Progress
@@ -126,7 +125,7 @@ def measure_network(options: TrainingOptions, batch: int, threads: int) -> tuple
     malloc.keep_freed_memory()
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (batch * (STEPS + 1), options.size, options.size, 1), dtype=np.uint8)
-    labels, preprocess = np.arange(len(images)) % 2, Preprocess(options.size)
+    labels, preprocess = np.arange(len(images)) % 2, options.preprocess
     started = perf_counter()
     model: Any = build(keras, options.network, options.size, options.alpha, None, options.dropout)
     model = convert_precision(model, options.precision)

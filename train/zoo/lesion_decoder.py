@@ -13,6 +13,7 @@ from typing import Any
 from edge_ct.errors import EdgeCTError
 
 STRIDE = 8  # pixels of the input that a cell of the lesion map stands for, in each direction
+PREFIX = "lesion_"  # of the names of the layers
 OUTPUT = "lesion_map"
 # The outputs of MobileNetV2 at strides 8, 16 and 32: the last one of each resolution, where it has most channels.
 _TAPS = {"mobilenetv2": ("block_6_expand_relu", "block_13_expand_relu", "features")}
