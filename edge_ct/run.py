@@ -167,7 +167,7 @@ class Run:
             if not self.model_path.exists():
                 reason = "no such file (studies with folds keep models only with --keep-models)"
             raise DataRejected(f"{self.model_path}: cannot be loaded: {reason}") from error
-        if lesion_map or len(model.outputs) == 1:
+        if lesion_map or len(getattr(model, "outputs", ())) < 2:
             return model
         return type(model)(model.inputs[0], model.outputs[0], name=model.name)
 
