@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from edge_ct.dataset import Dataset, load, load_images
+from edge_ct.preprocess import Preprocess
 from edge_ct.system.progress import QUIET, Progress
 
 from ..plots.picture_sheet import check_sheet_size, draw_picture_sheet
@@ -71,7 +72,7 @@ def write_preview(
     check_sheet_size(len(chosen), options.per_slice + 1, options.size)
     shown = dataset.take(chosen)
     with progress.bar("reading slices", len(shown)) as on_done:
-        images = load_images(shown, options.preprocess, on_done).images
+        images = load_images(shown, Preprocess(options.size), on_done).images
     epochs = range(options.per_slice)
     rows = [
         [image, *(augment(image, np.random.default_rng((options.seed, epoch, index))) for epoch in epochs)]
