@@ -89,10 +89,10 @@ def _connection_options(command: Any) -> Any:
             "--aet", "title", default="EDGECT", show_default=True, callback=_parsed_by(parse_ae_title),
             help="AE title of this device.",
         ),
-        click.option("--stow", multiple=True, metavar="URL", help="Send results to this DICOMweb server (STOW-RS)."),
+        click.option("--stow", multiple=True, metavar="URL", help="Send objects to this DICOMweb server (STOW-RS); may be repeated."),
         click.option(
             "--to", multiple=True, metavar="AET@HOST:PORT", callback=_parsed_by(Peer.parse),
-            help="Send results to this C-STORE provider.",
+            help="Send objects to this C-STORE provider; may be repeated.",
         ),
     ):  # fmt: skip
         command = option(command)
