@@ -1,6 +1,6 @@
 """The DICOM node: CT series in over the network, structured reports and heat maps out. Needs the `dicom` extra.
 
-- `commands`      `edge-ct listen`, `send` and `export`
+- `commands`      `edge-ct listen`, `send` and `export`; their shared options in `connection_options`
 - `service`       runs the node and its listener until a signal stops them
 - `receive/`      C-STORE provider, admission checks, spool on disk
 - `node`          received series -> results -> objects to send

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
@@ -16,115 +14,88 @@ from edge_ct.system.files import refuse_existing
 
 from ..command_options import model_option, state_option
 from ..worklist.worklist import Worklist
+from .connection_options import Connection, check_network, connection_options, parsed_by
 from .deidentify import export_files, find_sources
 from .node import NodeOptions
-from .peers import Peer, parse_ae_title, parse_networks, tls_context
+from .peers import parse_ae_title
 from .receive.listener import ListenerOptions, silence_libraries
-from .send.outbox import Target, send_files
-from .send.targets import StoreTarget, WebTarget
+from .send.outbox import send_files
 from .service import log_to_stderr, run_until_stopped
 
-Value = TypeVar("Value")
 _MIB = 1 << 20
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
-
-
-@dataclass(frozen=True)
-class Connection:
-    """The options of `listen` and `send` on where results go, and how this device identifies itself."""
-
-    to: tuple[Peer, ...]
-    stow: tuple[str, ...]
-    title: str
-    tls_cert: Path | None
-    tls_key: Path | None
-    tls_ca: Path | None
-
-    def context(self, server: bool) -> Any:
-        """Return a TLS context; None without certificates."""
-        files = (self.tls_cert, self.tls_key, self.tls_ca)
-        if any(files[:2]) and not all(files):
-            raise click.UsageError("--tls-cert, --tls-key and --tls-ca must be given together")
-        certificate, key, authority = files
-        return tls_context(certificate, key, authority, server) if certificate and key and authority else None
-
-    def targets(self) -> list[Target]:
-        """Return the targets that --to and --stow name."""
-        context = self.context(server=False)
-        try:
-            web_targets = [WebTarget.parse(url, self.tls_ca) for url in self.stow]
-        except ValueError as error:
-            raise click.BadParameter(str(error), param_hint="--stow") from error
-        return [*(StoreTarget(peer, self.title, context) for peer in self.to), *web_targets]
-
-
-def _parsed_by(parse: Callable[[str], Value]) -> Callable[[click.Context, click.Parameter, Any], Any]:
-    """Return a callback that parses the value of an option; a ValueError of `parse` is wrong usage."""
-
-    def callback(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
-        try:
-            return tuple(map(parse, value)) if isinstance(value, tuple) else value and parse(value)
-        except ValueError as error:
-            raise click.BadParameter(str(error)) from error
-
-    return callback
-
-
-def _check_network(text: str) -> str:
-    parse_networks([text])
-    return text
-
-
-def _file_option(name: str, text: str) -> Callable[[Any], Any]:
-    return click.option(name, type=click.Path(path_type=Path, dir_okay=False), help=text)
-
-
-def _connection_options(command: Any) -> Any:
-    """Add the options of `Connection` to a command."""
-    for option in (
-        _file_option("--tls-ca", "PEM file of the authority that signed the certificates of the peers."),
-        _file_option("--tls-key", "PEM file with the private key of this device."),
-        _file_option("--tls-cert", "PEM file with the certificate of this device; enables mutual TLS."),
-        click.option(
-            "--aet", "title", default="EDGECT", show_default=True, callback=_parsed_by(parse_ae_title),
-            help="AE title of this device.",
-        ),
-        click.option("--stow", multiple=True, metavar="URL", help="Send objects to this DICOMweb server (STOW-RS); may be repeated."),
-        click.option(
-            "--to", multiple=True, metavar="AET@HOST:PORT", callback=_parsed_by(Peer.parse),
-            help="Send objects to this C-STORE provider; may be repeated.",
-        ),
-    ):  # fmt: skip
-        command = option(command)
-    return command
 
 
 @click.command(short_help="Receive CT series over DICOM, judge them, send results back.")
 @model_option
 @state_option
-@_connection_options
+@connection_options
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), default=11112, show_default=True,
-              help="TCP port to listen on; 0 chooses a free port.")  # fmt: skip
-@click.option("--allow-aet", multiple=True, callback=_parsed_by(parse_ae_title),
-              help="Accept calls from this AE title; may be repeated.")  # fmt: skip
-@click.option("--allow-address", multiple=True, callback=_parsed_by(_check_network),
-              help="Accept calls from this address or network, such as 192.168.7.0/24; may be repeated.")  # fmt: skip
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=11112,
+    show_default=True,
+    help="TCP port to listen on; 0 chooses a free port.",
+)
+@click.option(
+    "--allow-aet",
+    multiple=True,
+    callback=parsed_by(parse_ae_title),
+    help="Accept calls from this AE title; may be repeated.",
+)
+@click.option(
+    "--allow-address",
+    multiple=True,
+    callback=parsed_by(check_network),
+    help="Accept calls from this address or network, such as 192.168.7.0/24; may be repeated.",
+)
 @click.option("--anybody", is_flag=True, help="Accept calls from every AE title and address, also beyond loopback.")
-@click.option("--associations", type=click.IntRange(1, 100), default=10, show_default=True,
-              help="Maximum number of simultaneous associations.")  # fmt: skip
-@click.option("--max-object", type=click.IntRange(1, 2048), default=256, show_default=True,
-              help="Maximum size of one object in MiB.")  # fmt: skip
-@click.option("--max-spool", type=click.IntRange(1), default=16384, show_default=True,
-              help="Maximum size of all stored objects in MiB.")  # fmt: skip
-@click.option("--min-free", type=click.IntRange(1), default=256, show_default=True,
-              help="Disk space in MiB that must stay free.")  # fmt: skip
-@click.option("--quiet", type=click.FloatRange(0.1), default=10.0, show_default=True,
-              help="Seconds without a new object after which a series is judged.")  # fmt: skip
-@click.option("--captures", type=click.IntRange(0, 50), default=3, show_default=True,
-              help="Maximum number of heat maps sent for a series.")  # fmt: skip
-@click.option("--keep-hours", type=click.FloatRange(0), default=24.0, show_default=True,
-              help="Hours for which objects stay on the disk after their result.")  # fmt: skip
+@click.option(
+    "--associations",
+    type=click.IntRange(1, 100),
+    default=10,
+    show_default=True,
+    help="Maximum number of simultaneous associations.",
+)
+@click.option(
+    "--max-object",
+    type=click.IntRange(1, 2048),
+    default=256,
+    show_default=True,
+    help="Maximum size of one object in MiB.",
+)
+@click.option(
+    "--max-spool",
+    type=click.IntRange(1),
+    default=16384,
+    show_default=True,
+    help="Maximum size of all stored objects in MiB.",
+)
+@click.option(
+    "--min-free", type=click.IntRange(1), default=256, show_default=True, help="Disk space in MiB that must stay free."
+)
+@click.option(
+    "--quiet",
+    type=click.FloatRange(0.1),
+    default=10.0,
+    show_default=True,
+    help="Seconds without a new object after which a series is judged.",
+)
+@click.option(
+    "--captures",
+    type=click.IntRange(0, 50),
+    default=3,
+    show_default=True,
+    help="Maximum number of heat maps sent for a series.",
+)
+@click.option(
+    "--keep-hours",
+    type=click.FloatRange(0),
+    default=24.0,
+    show_default=True,
+    help="Hours for which objects stay on the disk after their result.",
+)
 @click.option("--show-identity", is_flag=True, help="Store PatientID in clear in the worklist, not its pseudonym.")
 def listen(
     model: str | None,
@@ -142,7 +113,7 @@ def listen(
     captures: int,
     keep_hours: float,
     show_identity: bool,
-    **connection_options: Any,
+    **connection: Any,
 ) -> None:
     """Receive CT series by C-STORE, judge each when it is complete or quiet, and send a report and heat maps back.
 
@@ -156,12 +127,19 @@ def listen(
     path = find_bundle(model)
     if host not in _LOOPBACK and not (allow_aet or allow_address or anybody):
         raise click.UsageError("name the allowed callers with --allow-aet or --allow-address, or give --anybody")
-    connection = Connection(**connection_options)
+    peers = Connection(**connection)
     listener_options = ListenerOptions(
-        connection.title, host, port, allow_aet, allow_address, associations, max_object * _MIB, 2 * max_object * _MIB,
-        context=connection.context(server=True),
-    )  # fmt: skip
-    targets = connection.targets()
+        title=peers.title,
+        host=host,
+        port=port,
+        titles=allow_aet,
+        addresses=allow_address,
+        associations=associations,
+        max_object=max_object * _MIB,
+        max_memory=2 * max_object * _MIB,
+        context=peers.context(server=True),
+    )
+    targets = peers.targets()
     log_to_stderr()
     run_until_stopped(
         state,
@@ -171,16 +149,16 @@ def listen(
         node_options=NodeOptions(quiet, captures, show_identity=show_identity, keep_seconds=3600 * keep_hours),
         max_spool=max_spool * _MIB,
         min_free=min_free * _MIB,
-        ready=lambda port: click.echo(f"{connection.title}@{host}:{port} listens. Research use only.", err=True),
+        ready=lambda port: click.echo(f"{peers.title}@{host}:{port} listens. Research use only.", err=True),
     )
 
 
 @click.command(short_help="Send DICOM objects, or those that wait in the outbox.")
 @click.argument("sources", nargs=-1, metavar="[PATH]...", type=click.Path(path_type=Path))
 @state_option
-@_connection_options
+@connection_options
 @click.option("--again", is_flag=True, help="Retry now what was given up or waits for its next try.")
-def send(sources: tuple[Path, ...], state: Path, again: bool, **connection_options: Any) -> None:
+def send(sources: tuple[Path, ...], state: Path, again: bool, **connection: Any) -> None:
     """Send DICOM files and folders of them. Without a PATH, send what waits in the outbox for the named targets.
 
     All objects pass through the outbox of the worklist: an object that cannot be sent waits there for `listen` or the
@@ -190,7 +168,7 @@ def send(sources: tuple[Path, ...], state: Path, again: bool, **connection_optio
     Example:
       edge-ct send --to ORTHANC@127.0.0.1:4242
     """
-    targets = Connection(**connection_options).targets()
+    targets = Connection(**connection).targets()
     if not targets:
         raise click.UsageError("name a target with --to or --stow")
     log_to_stderr()
@@ -206,10 +184,18 @@ def send(sources: tuple[Path, ...], state: Path, again: bool, **connection_optio
 
 @click.command(short_help="De-identify CT objects for research.")
 @click.argument("sources", nargs=-1, metavar="[PATH]...", type=click.Path(path_type=Path))
-@click.option("--deidentify", is_flag=True, required=True,
-              help="De-identify by the Basic Profile of PS3.15; required, as there is no other export.")  # fmt: skip
-@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False),
-              help="Folder to write the de-identified objects to.")  # fmt: skip
+@click.option(
+    "--deidentify",
+    is_flag=True,
+    required=True,
+    help="De-identify by the Basic Profile of PS3.15; required, as there is no other export.",
+)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder to write the de-identified objects to.",
+)
 @click.option("--force", is_flag=True, help="Write into a folder that is not empty.")
 @state_option
 @click.pass_context

@@ -198,5 +198,9 @@ def log_result(result: SeriesResult, patient: SeriesVerdict | None) -> None:
     skipped = sum(result.skipped.values())
     LOG.info(
         "series %s: %s, %s; %d slices skipped; patient so far: %s",
-        result.series, result.decision, detail, skipped, so_far,
-    )  # fmt: skip
+        result.series,
+        result.decision,
+        detail,
+        skipped,
+        so_far,
+    )

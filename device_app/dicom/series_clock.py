@@ -84,7 +84,7 @@ class SeriesClock:
             if series is None:
                 series = self._open[topic] = OpenSeries(topic, time.monotonic())
                 arrivals = self._stored(topic)
-            added = {own.instance: own for own in arrivals if own.instance not in series.arrivals}
+            added = {new.instance: new for new in arrivals if new.instance not in series.arrivals}
             series.arrivals.update(added)
             series.pending += len(added)
             series.last = time.monotonic()

@@ -25,7 +25,7 @@ from .request_context import (
     http_status,
     wants_json,
     words,
-)  # fmt: skip
+)
 from .services import Services
 from .sessions import COOKIE, IDLE_SECONDS
 from .translations import LANGUAGES

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -121,6 +122,31 @@ def test_the_engine_gives_reasons_that_the_catalogue_knows() -> None:
             slices.decode(content, "x")
         said.append(str(caught.value).removeprefix("x: "))
     for reason in said:
+        assert Words("pt-BR").reason(reason) != reason, reason
+
+
+def test_reasons_of_dicom_frames_are_in_the_catalogue() -> None:
+    """Asked of the rules themselves, so that a reworded reason is found here."""
+    import msgspec
+
+    from edge_ct.device_app.judging.dicom_frames import FrameAttributes, reason_to_skip
+
+    chest = FrameAttributes(
+        sop_class="", instance="", frame=0, study="", series="", patient="", modality="CT", image_type=(),
+        body_part="CHEST", number=None, position=None, orientation=None, thickness=None, spacing=None, lossy=False,
+        photometric="MONOCHROME2", expected=None,
+    )  # fmt: skip
+    assert reason_to_skip(chest) is None
+    for change in (
+        {"modality": "MR"},
+        {"image_type": ("ORIGINAL", "PRIMARY", "LOCALIZER")},
+        {"image_type": ("DERIVED", "SECONDARY")},
+        {"orientation": (1.0, 0.0, 0.0, 0.0, 0.0, -1.0)},
+        {"body_part": "HEAD"},
+    ):
+        changes: dict[str, Any] = change
+        reason = reason_to_skip(msgspec.structs.replace(chest, **changes))
+        assert reason is not None
         assert Words("pt-BR").reason(reason) != reason, reason
 
 
