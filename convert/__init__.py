@@ -1,18 +1,15 @@
-"""From a trained run to verified bundles, and proof of what the shrinking cost.
+"""From a trained run to verified TFLite bundles, with a measurement of what the conversion cost.
 
-- `material`   the run's slices: representative, validation, test
-- `shrinking`  where a step that makes the network smaller plugs in
-- `steps`      what can be done there: `slim` channels, `prune` weights, `qat`; each with `finetune`, on the network's
-               `twin` in tf_keras, imported only then
-- `quantise`   Keras -> TFLite flatbuffer of any variant, with its outputs
-- `ai_edge`    the other quantiser: recipes, calibrations, layers kept in float; `mixed` finds which
-- `layers`     signal to noise of a quantised file, layer by layer; `plots` draws it
-- `files`      the flatbuffers of one network, each as the options say
-- `rounding`   kernels rounded onto their int8 grid so that outputs, not weights, change least
-- `scoring`    a flatbuffer on validation and test slices
-- `calibrate`  probabilities, operating point and indeterminate zone, fitted on the converted file's own outputs
-- `gate`       converted against fp32 on the same slices: pass, or nothing is written
-- `pack`       manifest, golden slices, the bundle's bytes
-- `package`    all of it, in order: run in, bundles out
-- `options`    how; `table`  what came of it, as text
+- `commands`    the command `edge-ct convert`
+- `options`     the settings of a conversion
+- `pipeline`    the whole conversion in order: a run in, bundles out
+- `networks`    the Keras network of a run, and its deployed form
+- `run_slices`  the slices of the run: representative, validation, test
+- `shrink/`     steps that make the network smaller first
+- `quantise/`   Keras network -> TFLite file of any variant
+- `scoring`     a TFLite file run on validation and test slices
+- `calibrate`   probabilities, operating point and zone of refer, fitted on the file's own outputs
+- `gate`        the file compared with fp32 on the same slices; a file that lost too much is not written
+- `bundling`    manifest, golden slices and outlier detector: the content of the bundle
+- `report`      the result as text; `plots` its figure
 """

@@ -1,15 +1,15 @@
-"""Rounding kernels onto their int8 grid so that a layer's output changes least, not each weight.
+"""Rounding of kernels to their int8 grid so that the outputs of a layer, not each weight, change least.
 
-Rounded to nearest, the errors of one filter add up: an edge filter, whose weights cancel, gets a false response to
-plain areas, which fill most of a CT slice. (On a fine-tuned MobileNetV2 the first depthwise convolution alone moved
-the logits by a ninth of their spread.) Two remedies, both on the representative slices:
+If weights are rounded to nearest, the errors of one filter add up: an edge filter, whose weights cancel, responds to
+plain areas, which fill most of a CT slice. (On a fine-tuned MobileNetV2 the first depthwise convolution alone moved the
+logits by a ninth of their spread.) There are two remedies, both measured on the representative slices:
 
-- each weight's rounding error is made up for by the weights still to come, as their inputs vary together (Frantar et
-  al. 2022, GPTQ, after optimal brain surgeon); where a filter has more than `MOST_TAPS` of them, it gains little for
-  what it costs, and weights are rounded to nearest;
-- what is left of it on average is taken off behind the convolution (Nagel et al. 2019, bias correction).
+- The rounding error of each weight is compensated by the weights that are not yet rounded, according to the covariance
+  of their inputs (Frantar et al. 2022, GPTQ, after optimal brain surgeon). In a filter of more than `MAX_TAPS` weights
+  this gains little for its cost, and they are rounded to nearest.
+- The mean of the remaining error is subtracted behind the convolution (Nagel et al. 2019, bias correction).
 
-The converter then finds every weight on its own grid already, and changes nothing. A weight of zero stays one.
+The converter then finds every weight on its grid and changes nothing. A weight of zero stays zero.
 """
 
 from __future__ import annotations
@@ -25,23 +25,25 @@ import tensorflow as tf
 from edge_ct.system.progress import QUIET, Progress
 
 LEVELS = 127
-# A share of the taps' mean variance, added to each: taps whose input never changes would make the rest singular.
+# Share of the taps' mean variance that is added to each: taps with constant input make the covariance singular.
 DAMPING = 0.01
-MOST_TAPS = 400
-_IMAGES, _MOST_BATCH = 64, 8
-# Patches of a convolution's input that its statistics rest on; fewer where its mean is all that is wanted.
+MAX_TAPS = 400
+_IMAGES, _MAX_BATCH = 64, 8
+# Patches of a convolution's input for its statistics; fewer if only the mean is needed.
 _PATCHES, _PATCHES_FOR_MEAN = 16384, 2048
-# Activations, in numbers, that a batch may have in all layers together.
-_ROOM = 1 << 26
-# Taps whose errors reach the taps beyond in one multiplication.
+# Maximum number of values that a batch may have in all layers together.
+_MAX_VALUES = 1 << 26
+# Number of taps whose errors are passed on to the later taps in one multiplication.
 _BLOCK = 64
 
 
 @dataclass(frozen=True, eq=False)
 class _Inputs:
-    """Statistics of a convolution's inputs over sampled patches; one group, or one a channel where depthwise.
+    """Statistics of a convolution's inputs over sampled patches.
 
-    mean: [groups, taps]. covariance: [groups, taps, taps], None where there are too many taps.
+    Attributes:
+        mean: [groups, taps]; a depthwise convolution has one group per channel, any other a single group.
+        covariance: [groups, taps, taps]; None if there are too many taps.
     """
 
     mean: np.ndarray
@@ -49,10 +51,18 @@ class _Inputs:
 
 
 def round_kernels(model: Any, images: np.ndarray, seed: int = 0, progress: Progress = QUIET) -> int:
-    """Round the kernels of a Keras 3 model's convolutions in place; returns how many.
+    """Round the kernels of a network's convolutions in place.
 
-    images: normalised, float32 [n, s, s, 1], from the training split; up to 64 are used. Grouped and dilated
-    convolutions are left to the converter.
+    Grouped and dilated convolutions are left to the converter.
+
+    Args:
+        model: A Keras 3 network.
+        images: Normalised slices of the training split, float32 [n, s, s, 1]; up to 64 are used.
+        seed: Seed of the sampled patches.
+        progress: Where progress is shown.
+
+    Returns:
+        The number of rounded kernels.
     """
     layers = [layer for layer in model.layers if _is_handled(layer)]
     if not layers:
@@ -65,13 +75,21 @@ def round_kernels(model: Any, images: np.ndarray, seed: int = 0, progress: Progr
             rounded = _nearest(rows) if inputs.covariance is None else round_groups(rows, inputs.covariance)
             drift = ((rounded - rows) @ inputs.mean[:, :, np.newaxis])[:, :, 0].reshape(-1)
             _store(layer, rounded)
-            _take_off(drift, layer, norms.get(id(layer.output)))
+            _subtract_drift(drift, layer, norms.get(id(layer.output)))
             on_done(1)
     return len(layers)
 
 
 def round_groups(rows: np.ndarray, covariance: np.ndarray) -> np.ndarray:
-    """As `round_rows` of several groups at once: [groups, filters, taps], [groups, taps, taps]."""
+    """Round filters to their grids; the step of a filter is its largest magnitude / 127.
+
+    Args:
+        rows: The filters, float [groups, filters, taps].
+        covariance: Covariance of the taps' inputs, float [groups, taps, taps].
+
+    Returns:
+        The rounded filters, float64 [groups, filters, taps].
+    """
     step = _steps(rows)[:, :, 0]
     variances = np.diagonal(covariance, axis1=1, axis2=2)
     taps = variances.shape[1]
@@ -80,7 +98,7 @@ def round_groups(rows: np.ndarray, covariance: np.ndarray) -> np.ndarray:
     damped = covariance.astype(np.float64) + damping[:, np.newaxis, np.newaxis] * np.eye(taps)
     damped = np.take_along_axis(np.take_along_axis(damped, order[:, :, np.newaxis], 1), order[:, np.newaxis], 2)
     inverse = np.linalg.inv(damped)
-    # Row i of the inverse's upper factor says how the taps after i make up for an error in tap i.
+    # Row i of the upper factor of the inverse tells how the taps after i compensate for an error in tap i.
     upper = np.linalg.cholesky((inverse + inverse.transpose(0, 2, 1)) / 2).transpose(0, 2, 1)
     remaining = np.take_along_axis(rows.astype(np.float64), order[:, np.newaxis], 2)
     zero, rounded = remaining == 0, np.empty_like(remaining)
@@ -116,7 +134,7 @@ def _is_depthwise(layer: Any) -> bool:
 
 
 def _rows(layer: Any) -> np.ndarray:
-    """The kernel as [groups, filters, taps]: [c, 1, kh * kw] where depthwise, else [1, filters, kh * kw * c]."""
+    """Return the kernel as [groups, filters, taps]: [c, 1, kh * kw] if depthwise, else [1, filters, kh * kw * c]."""
     kernel = layer.get_weights()[0]
     if _is_depthwise(layer):
         return np.asarray(kernel.reshape(-1, kernel.shape[2]).T[:, np.newaxis])
@@ -129,8 +147,8 @@ def _store(layer: Any, rows: np.ndarray) -> None:
     layer.set_weights([flat.T.reshape(kernel.shape).astype(kernel.dtype), *rest])
 
 
-def _take_off(drift: np.ndarray, layer: Any, norm: Any | None) -> None:
-    """drift: [channels], what rounding adds to the convolution's output on average."""
+def _subtract_drift(drift: np.ndarray, layer: Any, norm: Any | None) -> None:
+    """Subtract the mean error of a convolution's output, [channels], in its normalisation or its bias."""
     if norm is not None:
         *affine, mean, variance = norm.get_weights()
         norm.set_weights([*affine, mean + drift, variance])
@@ -142,16 +160,16 @@ def _take_off(drift: np.ndarray, layer: Any, norm: Any | None) -> None:
 def _statistics(
     model: Any, layers: list[Any], images: np.ndarray, generator: np.random.Generator, progress: Progress
 ) -> list[_Inputs]:
-    """Statistics of every layer's inputs in the unrounded network, over patches of each image."""
+    """Return statistics of every layer's inputs in the unrounded network, over patches of each image."""
     used = images[:: max(1, len(images) // _IMAGES)][:_IMAGES]
-    room = sum(prod(layer.input.shape[1:]) for layer in layers)
-    batch = max(1, min(_MOST_BATCH, len(used), _ROOM // room))
+    values_per_slice = sum(prod(layer.input.shape[1:]) for layer in layers)
+    batch = max(1, min(_MAX_BATCH, len(used), _MAX_VALUES // values_per_slice))
     used = used[: len(used) // batch * batch]
     probe = keras.Model(model.inputs, {str(number): layer.input for number, layer in enumerate(layers)})
     most = max(_patches(layer) for layer in layers)
 
-    # Patches are taken inside the graph: no layer's whole output is kept beyond its turn.
-    @tf.function(autograph=False)
+    # Patches are cut inside the graph, so that no layer's whole output is kept in memory.
+    @tf.function(autograph=False)  # type: ignore[untyped-decorator]
     def observe(slices: Any, places: Any) -> Any:
         values = probe(slices, training=False)
         return [
@@ -160,25 +178,31 @@ def _statistics(
         ]
 
     observed: list[list[tuple[np.ndarray, ...]]] = [[] for _ in layers]
-    with progress.bar("observing layers", len(used)) as on_done:
+    with progress.bar("measuring layer inputs", len(used)) as on_done:
         for start in range(0, len(used), batch):
             places = generator.random(most, np.float32)
-            for own, moments in zip(observed, observe(used[start : start + batch], places), strict=True):
-                own.append(tuple(np.asarray(moment, np.float64) for moment in moments))
+            for layer_moments, moments in zip(observed, observe(used[start : start + batch], places), strict=True):
+                layer_moments.append(tuple(np.asarray(moment, np.float64) for moment in moments))
             on_done(batch)
-    return [_combined(own) for own in observed]
+    return [_combine(layer_moments) for layer_moments in observed]
 
 
 def _patches(layer: Any) -> int:
     taps = prod(layer.kernel_size) * (1 if _is_depthwise(layer) else layer.input.shape[-1])
-    return _PATCHES if taps <= MOST_TAPS else _PATCHES_FOR_MEAN
+    return _PATCHES if taps <= MAX_TAPS else _PATCHES_FOR_MEAN
 
 
 def _moments(layer: Any, values: Any, places: Any, batches: int) -> tuple[Any, ...]:
-    """Mean [groups, taps] and, where there are not too many taps, covariance [groups, taps, taps] of a batch's patches.
+    """Compute the moments of a batch's patches; borders are padded as the layer pads them.
 
-    values: float32 [n, h, w, c]. places: float32 [p] in 0 .. 1, where patches are cut out, the same in each image;
-    borders are padded as the layer pads them.
+    Args:
+        layer: The convolution.
+        values: Its inputs, float32 [n, h, w, c].
+        places: Random positions of patches, float32 [p] in 0 .. 1, the same in each image.
+        batches: Number of batches over which the patches are spread.
+
+    Returns:
+        The mean, [groups, taps], and the covariance, [groups, taps, taps], if there are not too many taps.
     """
     height, width = layer.kernel_size
     if layer.padding == "same":
@@ -202,15 +226,15 @@ def _moments(layer: Any, values: Any, places: Any, batches: int) -> tuple[Any, .
         else tf.reshape(patches, [1, -1, height * width * channels])
     )
     mean = tf.reduce_mean(patches, axis=1)
-    if patches.shape[-1] > MOST_TAPS:
+    if patches.shape[-1] > MAX_TAPS:
         return (mean,)
     centred = patches - mean[:, tf.newaxis]
     count = tf.cast(tf.shape(patches)[1], tf.float32)
     return mean, tf.matmul(centred, centred, transpose_a=True) / count
 
 
-def _combined(batches: list[tuple[np.ndarray, ...]]) -> _Inputs:
-    """Batches have equally many patches: their covariance is the mean of theirs and that of their means."""
+def _combine(batches: list[tuple[np.ndarray, ...]]) -> _Inputs:
+    """Combine batches of equally many patches: the mean of their covariances plus the covariance of their means."""
     means = np.stack([batch[0] for batch in batches])
     mean = means.mean(0)
     if len(batches[0]) == 1:
