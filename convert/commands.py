@@ -12,7 +12,7 @@ from edge_ct.system.files import refuse_existing
 from edge_ct.system.progress import Progress, print_json
 
 _FORMATS = {
-    "fp32": "Make a full-precision file, to compare with.",
+    "fp32": "Make a full-precision file, for comparison.",
     "fp16": "Make a file with 16-bit float weights: half the bytes, same arithmetic as fp32.",
     "dynamic": "Make a file with 8-bit integer weights and float arithmetic.",
     "int8": "Make a full-integer file; this is the default.",

@@ -137,7 +137,7 @@ def insert_rounding(model: Any, keep_zeros: bool = False) -> tuple[Any, QatSuppo
         return _quantization.quantize_annotate_layer(layer, rule)
 
     with (
-        _quantization.quantize_scope({"OutputRule": OutputQuantizeConfig}),
+        _quantization.quantize_scope({OutputQuantizeConfig.__name__: OutputQuantizeConfig}),
         warnings.catch_warnings(),
         native_output.captured_native_stderr(),
     ):

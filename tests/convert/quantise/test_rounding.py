@@ -138,7 +138,7 @@ def test_a_whole_network_keeps_its_features_better_than_by_nearest(network: str,
 
 def test_filters_of_too_many_taps_are_rounded_to_nearest_and_their_drift_is_taken_off() -> None:
     keras.utils.set_random_seed(6)
-    images = np.random.default_rng(6).normal(2, 1, (16, 6, 6, rounding.MOST_TAPS)).astype(np.float32)
+    images = np.random.default_rng(6).normal(2, 1, (16, 6, 6, rounding.MAX_TAPS)).astype(np.float32)
     slices = keras.layers.Input(images.shape[1:])
     model = keras.Model(slices, keras.layers.Conv2D(3, 3)(slices))
     before = model.predict_on_batch(images)
