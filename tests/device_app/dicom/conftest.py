@@ -1,4 +1,4 @@
-"""Synthetic CT series as DICOM objects, written by pydicom, and peers that pynetdicom plays."""
+"""Synthetic CT series as DICOM objects, written by pydicom, and DICOM peers made with pynetdicom."""
 
 import socket
 from collections.abc import Callable, Iterator
@@ -38,7 +38,7 @@ def neck(size: int = 128) -> np.ndarray:
 
 
 def edited(data: bytes, **changes: Any) -> Any:
-    """A parsed object with other attributes (None removes one)."""
+    """Return a parsed object with changed attributes (None removes one)."""
     import pydicom
 
     dataset = pydicom.dcmread(BytesIO(data))
@@ -177,7 +177,7 @@ def free_ports() -> Iterator[Callable[[int], list[int]]]:
 
 
 class Receiver:
-    """A C-STORE provider that keeps what it gets. statuses: what it answers, one after the other, then success."""
+    """A C-STORE provider that stores what it receives; it answers `statuses` one by one, then success."""
 
     def __init__(self, title: str = "PACS", port: int = 0, context: Any = None) -> None:
         from pynetdicom import AE, AllStoragePresentationContexts, evt

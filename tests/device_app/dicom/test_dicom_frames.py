@@ -12,13 +12,13 @@ from edge_ct.device_app.judging import dicom_frames
 MakeCT = Callable[..., bytes]
 
 
-def facts(data: bytes) -> dicom_frames.FrameAttributes:
+def attributes_of(data: bytes) -> dicom_frames.FrameAttributes:
     (one,) = dicom_frames.read_frame_attributes(pydicom.dcmread(BytesIO(data)))
     return one
 
 
-def test_facts_of_a_slice(make_ct: MakeCT) -> None:
-    one = facts(make_ct(2, NumberOfSeriesRelatedInstances=8))
+def test_attributes_of_a_slice(make_ct: MakeCT) -> None:
+    one = attributes_of(make_ct(2, NumberOfSeriesRelatedInstances=8))
     assert (one.along, one.thickness, one.spacing, one.number, one.expected) == (490.0, 5.0, (1.5, 1.5), 3, 8)
     assert one.frame == 0
     assert one.key == one.instance
@@ -39,7 +39,7 @@ def test_facts_of_a_slice(make_ct: MakeCT) -> None:
     ],
 )
 def test_what_is_skipped(make_ct: MakeCT, changes: dict[str, Any], reason: str) -> None:
-    assert str(dicom_frames.reason_to_skip(facts(make_ct(**changes)))).startswith(reason)
+    assert str(dicom_frames.reason_to_skip(attributes_of(make_ct(**changes)))).startswith(reason)
 
 
 @pytest.mark.parametrize(
@@ -57,13 +57,13 @@ def test_what_is_skipped(make_ct: MakeCT, changes: dict[str, Any], reason: str) 
     ],
 )
 def test_what_is_not_skipped(make_ct: MakeCT, changes: dict[str, Any]) -> None:
-    assert dicom_frames.reason_to_skip(facts(make_ct(**changes))) is None
+    assert dicom_frames.reason_to_skip(attributes_of(make_ct(**changes))) is None
 
 
 def test_order_is_from_the_head_down_whatever_the_numbers_say(make_ct: MakeCT) -> None:
-    numbered = [facts(make_ct(index, InstanceNumber=100 - index)) for index in (4, 0, 3, 1)]
+    numbered = [attributes_of(make_ct(index, InstanceNumber=100 - index)) for index in (4, 0, 3, 1)]
     assert [one.along for one in sorted(numbered, key=dicom_frames.acquisition_order)] == [500, 495, 485, 480]
-    unplaced = [facts(make_ct(index, ImagePositionPatient=None)) for index in (4, 0)]
+    unplaced = [attributes_of(make_ct(index, ImagePositionPatient=None)) for index in (4, 0)]
     assert [one.number for one in sorted([*unplaced, *numbered], key=dicom_frames.acquisition_order)][-2:] == [1, 5]
 
 

@@ -1,6 +1,6 @@
-"""Many associations at once, and `kill -9` at random moments: nothing acknowledged is lost, and nothing is there twice.
+"""Many associations at once, and `kill -9` at random moments: no acknowledged object is lost or stored twice.
 
-EDGE_CT_DICOM_OBJECTS and EDGE_CT_DICOM_KILLS ask for the full measure: 2000 and 50.
+The full test sets EDGE_CT_DICOM_OBJECTS to 2000 and EDGE_CT_DICOM_KILLS to 50.
 """
 
 import os
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow
 
 
 class Scanner(threading.Thread):
-    """Sends one series, an instance after the other, until all are acknowledged; calls again when it is cut off."""
+    """Sends one series, instance by instance, until all are acknowledged; calls again if it is cut off."""
 
     def __init__(
         self, port: int, patient: int, slices: int, templates: list[bytes], patience: float = PATIENCE

@@ -40,7 +40,7 @@ def png(patient: int, index: int, positive: bool = False, size: int = 96) -> byt
 
 
 def variant(number: int) -> bytes:
-    """One phantom slice with `number` written into its corner: as many different files as one likes, at no cost."""
+    """Return a phantom slice with `number` in its corner: any number of different files, at no cost."""
     image = _one_slice().copy()
     image[0, :4] = np.frombuffer(number.to_bytes(4, "little"), np.uint8)
     return cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
@@ -60,7 +60,7 @@ def token_of(page: str) -> str:
 
 @pytest.fixture
 def services(tiny_bundle: Path, tmp_path: Path) -> Iterator[Services]:
-    """Open, on port 8042, without a PIN, offering tmp_path/stick."""
+    """Open services on port 8042, without a PIN, that offer tmp_path/stick."""
     stick = tmp_path / "stick"
     stick.mkdir()
     made = Services(
@@ -95,7 +95,7 @@ def client(services: Services) -> Home:
 
 @pytest.fixture
 def csrf(client: Any) -> dict[str, str]:
-    """The header that goes with a POST."""
+    """The headers that a POST needs."""
     return {"X-CSRF-Token": token_of(client.get("/").text), "Accept": "application/json"}
 
 
@@ -123,7 +123,7 @@ class Served:
 
 
 class Browser:
-    """A connection with a cookie and the token of a page: what a script needs to upload."""
+    """A connection with a session cookie and a CSRF token, as a script needs for an upload."""
 
     def __init__(self, served: Served) -> None:
         self._connection = HTTPConnection(*served.address, timeout=120)
@@ -140,7 +140,7 @@ class Browser:
         return answer.status, dict(answer.getheaders()), answer.read()
 
     def upload(self, name: str, content: bytes) -> tuple[int, dict[str, Any]]:
-        """Send one file; status and what became of it."""
+        """Send one file; return the status and the JSON answer."""
         boundary = "edge-ct-test-boundary"
         head = f'--{boundary}\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\n\r\n'
         body = head.encode() + content + f"\r\n--{boundary}--\r\n".encode()

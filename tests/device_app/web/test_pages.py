@@ -30,7 +30,7 @@ def send(client: Home, csrf: dict[str, str], *files: tuple[str, bytes], **more: 
 
 @pytest.fixture
 def judged(client: Home, csrf: dict[str, str]) -> list[dict[str, Any]]:
-    """Three rows: two slices and a file that is none."""
+    """Three rows: two slices and a file that is not an image."""
     answer = send(client, csrf, ("a.png", png(1, 2)), ("b.png", png(2, 3, True)), ("notes.txt", b"hello"))
     assert answer.status_code == 201
     files = answer.json["files"]
@@ -329,7 +329,7 @@ def test_readiness_is_honest(client: Home, services: Services) -> None:
 
 
 class TestWithPin:
-    """What a browser gets before and after it gave the PIN."""
+    """What a browser gets before and after it has sent the PIN."""
 
     @pytest.fixture(autouse=True)
     def gate(self, services: Services) -> None:
