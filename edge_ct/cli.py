@@ -54,7 +54,7 @@ COMMANDS = {
     "serve": ("edge_ct.device_app.web.commands:serve", "Serve the worklist as a local web page.", "web"),
     "doctor": ("edge_ct.device_app.maintenance.commands:doctor", "Check model, machine and worklist of a device.", ""),
     "device": ("edge_ct.device_app.maintenance.commands:device", "Install edge-ct as services of a device.", ""),
-    "bundle": ("edge_ct.device_app.bundles.commands:bundle", "Look into a bundle, verify or sign it.", ""),
+    "bundle": ("edge_ct.device_app.bundles.commands:bundle", "Inspect, verify or sign a bundle.", ""),
 }
 
 

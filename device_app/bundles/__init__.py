@@ -1,5 +1,6 @@
-"""`edge-ct bundle`: inspect, verify, sign and check bundles.
+"""`edge-ct bundle`: inspect, verify and sign bundles.
 
-- `commands`   the command
-- `operators`  the operators of a graph and which accelerators support them
+- `commands`   the commands
+- `summary`    the manifest and the operators as lines for people
+- `operators`  the operators of a graph, and which accelerators support them
 """

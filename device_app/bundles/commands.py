@@ -10,91 +10,55 @@ import msgspec
 from edge_ct import signature
 from edge_ct.bundle import read_bundle
 from edge_ct.classifier import Classifier
-from edge_ct.manifest import Gate
 from edge_ct.shipped_models import find_bundle
 from edge_ct.system.files import refuse_existing, write_bytes
 from edge_ct.system.progress import print_json
 
-from . import operators
+from .operators import count_operators
+from .summary import summarise
 
 
-@click.group(short_help="Look into a bundle, verify or sign it.")
+@click.group(short_help="Inspect, verify or sign a bundle.")
 def bundle() -> None:
-    """Look into a bundle, verify or sign it."""
+    """Inspect, verify or sign a bundle."""
 
 
-@bundle.command(short_help="What a bundle says of itself.")
+@bundle.command(short_help="Show the manifest and the operators of a bundle.")
 @click.argument("path", metavar="BUNDLE")
-@click.option("--json", "as_json", is_flag=True, help="The manifest as JSON.")
-@click.option("--operators", "with_operators", is_flag=True, help="With --json, operators and signing key beside it.")
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
+@click.option(
+    "--operators", "with_operators", is_flag=True, help="Add the operators and the signing key to the JSON output."
+)
 def inspect(path: str, as_json: bool, with_operators: bool) -> None:
-    """Print a bundle's manifest: network, decision rule, metrics, data, licence; and its operators.
+    """Show a bundle's manifest: network, decision rule, metrics, data and licence; and its operators.
 
-    Operators are listed with their types, and with the targets that do not take them: the CPU delegate XNNPACK (the
-    rest runs on plain kernels), LiteRT for Microcontrollers, and Coral's Edge TPU.
+    Each operator is listed with its type and with the targets that do not support it: the CPU delegate XNNPACK (the
+    operator then runs on slower kernels), LiteRT for Microcontrollers, and the Coral Edge TPU.
 
     \b
     Example:
       edge-ct bundle inspect model.tflite
     """
     opened = read_bundle(find_bundle(path))
-    manifest = opened.manifest
-    found, key = operators.of(opened.model, path), signature.signing_key(opened)
+    operators, key = count_operators(opened.model, path), signature.signing_key(opened)
     if as_json:
-        beside = {"operators": msgspec.to_builtins(found), "signed_by": key} if with_operators else {}
-        print_json(msgspec.to_builtins(manifest) | beside)
+        added = {"operators": msgspec.to_builtins(operators), "signed_by": key} if with_operators else {}
+        print_json(msgspec.to_builtins(opened.manifest) | added)
         return
-    zone = manifest.zone
-    lines = [
-        ("model", f"{opened.identity}, {len(opened.content):,} bytes, {manifest.network.parameters:,} parameters"),
-        ("classes", " / ".join(manifest.classes)),
-        ("input", f"grey uint8 {manifest.preprocess.size} x {manifest.preprocess.size}"),
-        ("operating point", f"P >= {manifest.operating_point.threshold:.3f} for a sensitivity of "
-         f"{manifest.operating_point.target_sensitivity:.0%}"),
-        ("refer between", "never (no zone)" if zone is None else "{:.3f} and {:.3f}, at the {:.0%} level".format(
-            *sorted((zone.positive_from, zone.negative_to)), zone.level)),
-        ("data", f"{manifest.data.name}, {manifest.data.split} split, {manifest.data.counts}"),
-        ("gate", _gate(manifest.gate)),
-        ("rejects", "by its pixels alone" if manifest.outliers is None else
-         f"by its pixels, and in doubt by a distance that {manifest.outliers.rate:.1%} of "
-         f"{manifest.outliers.cases} {manifest.outliers.split} slices exceed"),
-        ("signed by", f"key {key}, to be checked with bundle verify --key" if key else "nobody"),
-        ("licence", manifest.licence),
-        ("use", manifest.intended_use),
-    ]  # fmt: skip
-    for name, text in lines:
+    for name, text in summarise(opened, operators, key):
         click.echo(f"{name:<16} {text}")
-    for variant, metrics in manifest.metrics.items():
-        shown = (
-            f"{name} {'undefined' if metrics[name].value is None else format(metrics[name].value, '.3f')}"
-            for name in ("accuracy", "sensitivity", "specificity", "auc")
-        )
-        click.echo(f"{'test, ' + variant:<16} {', '.join(shown)} (n = {manifest.metrics_n}, {manifest.data.split})")
-    for one in found:
-        click.echo(f"{'operator':<16} {one.count:4d} x {one.name} {one.type}{_left_out(one)}")
 
 
-def _gate(gate: Gate | None) -> str:
-    if gate is None:
-        return "none"
-    said = "passed" if gate.passed else "FAILED, written to be looked at"
-    return f"{said}: at most {gate.max_drop:g} points lost on {gate.split}, agreement {gate.agreement:.1%}"
-
-
-def _left_out(one: operators.Operator) -> str:
-    takers = {"XNNPACK": one.xnnpack, "microcontrollers": one.micro, "Edge TPU": one.edge_tpu}
-    missing = [name for name, takes in takers.items() if not takes]
-    return f"  (not on {', '.join(missing)})" if missing else ""
-
-
-@bundle.command(short_help="Check a bundle's seal, tensors, golden slices, signature.")
+@bundle.command(short_help="Verify seal, tensors, golden slices and signature.")
 @click.argument("path", metavar="BUNDLE")
-@click.option("--key", type=click.Path(path_type=Path), help="The public key it must be signed with.")
+@click.option(
+    "--key", type=click.Path(path_type=Path), help="Public key that the bundle must be signed with; a .pub file."
+)
 def verify(path: str, key: Path | None) -> None:
-    """Check a bundle's seal, schema and tensors, and run its golden slices; exit code 4 where anything is off.
+    """Verify a bundle's seal, schema and tensors, and run its golden slices. Exit code 4 if anything is wrong.
 
-    With --key, also that it was signed with that key and not changed since; a bundle whose signature was taken out
-    fails. Without, a signature is not looked at.
+    With --key, the bundle must also be signed with that key and unchanged since; a bundle without a signature fails.
+    Without --key, a signature is not checked.
 
     \b
     Example:
@@ -108,12 +72,12 @@ def verify(path: str, key: Path | None) -> None:
     click.echo(f"{classifier.identity}: good ({len(classifier.manifest.golden)} golden slices as expected{signed})")
 
 
-@bundle.command(short_help="Make a pair of keys to sign with.")
+@bundle.command(short_help="Generate a pair of keys to sign bundles with.")
 @click.argument("name", type=click.Path(path_type=Path))
 def keygen(name: Path) -> None:
-    """Make NAME.key, which signs and which its owner alone can read, and NAME.pub, which verifies.
+    """Generate NAME.key, which signs bundles and is readable by its owner only, and NAME.pub, which verifies them.
 
-    Neither overwrites anything. Keep the first off the device.
+    Existing files are never overwritten. Keep the private key off the device.
 
     \b
     Example:
@@ -123,20 +87,24 @@ def keygen(name: Path) -> None:
     click.echo(f"{private}, {public}: key {signature.generate_keys(private, public)}")
 
 
-@bundle.command(short_help="Sign a bundle.")
+@bundle.command(short_help="Sign a bundle with a private key.")
 @click.argument("path", metavar="BUNDLE")
-@click.option("--key", type=click.Path(path_type=Path), required=True, help="The private key.")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The signed bundle.")
-@click.option("--force", is_flag=True, help="Overwrite what is there.")
+@click.option(
+    "--key", type=click.Path(path_type=Path), required=True, help="Private key to sign with, made by bundle keygen."
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="File to write the signed bundle to."
+)
+@click.option("--force", is_flag=True, help="Overwrite the file if it exists.")
 def sign(path: str, key: Path, out: Path, force: bool) -> None:
-    """Sign a bundle with Ed25519, over every byte of it. A signature that it had is replaced.
+    """Sign all bytes of a bundle with Ed25519. A signature that the bundle already has is replaced.
 
     \b
     Example:
       edge-ct bundle sign model.tflite --key maker.key --out signed.tflite
     """
     refuse_existing(out, force)
-    opened = read_bundle(path)
+    opened = read_bundle(find_bundle(path))
     Classifier(opened).check_golden()
     write_bytes(out, signature.sign_bundle(opened, key))
     click.echo(f"{out}: signed with key {signature.signing_key(read_bundle(out))}")

@@ -1,8 +1,8 @@
-"""What a flatbuffer computes: its operators, their types, and which other targets could take them.
+"""The operators of a TFLite flatbuffer, their types, and which targets support them.
 
-A reader of the four tables of the TFLite schema that say so (Model, OperatorCode, SubGraph, Operator and Tensor), with
-nothing but `struct`: a device has no schema library. The lists of targets are those of their makers' documents at the
-time of writing, by name and type alone; a compiler may refuse more, for shapes or sizes.
+The tables Model, OperatorCode, SubGraph, Operator and Tensor of the TFLite schema are read with `struct` alone, because
+a device has no schema library. The lists of supported operators come from the documents of the targets' makers at the
+time of writing, by name and type only; a compiler may refuse further operators because of their shapes or sizes.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _NAMES = _names(
 )
 _TYPES = {0: "float32", 1: "float16", 2: "int32", 3: "uint8", 4: "int64", 6: "bool", 7: "int16", 9: "int8", 17: "int4"}
 
-# XNNPACK, as TensorFlow Lite's README of the delegate lists them.
+# Operators that the README of TensorFlow Lite's XNNPACK delegate lists.
 _XNNPACK_BOTH = _listed(
     "ADD CONCATENATION CONV_2D DEPTH_TO_SPACE DEPTHWISE_CONV_2D ELU EXPAND_DIMS FULLY_CONNECTED LEAKY_RELU "
     "LOGISTIC MAX_POOL_2D MEAN MUL PAD RESHAPE RESIZE_BILINEAR SLICE SPLIT STRIDED_SLICE SUB TANH TRANSPOSE "
@@ -62,7 +62,7 @@ _XNNPACK = {
     "int8": _XNNPACK_BOTH | {"DEQUANTIZE", "QUANTIZE"},
 }
 _XNNPACK["uint8"] = _XNNPACK["int8"]
-# LiteRT for Microcontrollers: its MicroMutableOpResolver.
+# Operators of LiteRT for Microcontrollers, from its MicroMutableOpResolver.
 _MICRO = _listed(
     "ABS ADD ADD_N ARG_MAX ARG_MIN ASSIGN_VARIABLE AVERAGE_POOL_2D BATCH_MATMUL BATCH_TO_SPACE_ND BROADCAST_ARGS "
     "BROADCAST_TO CALL_ONCE CAST CEIL CONCATENATION CONV_2D COS CUMSUM DEPTH_TO_SPACE DEPTHWISE_CONV_2D "
@@ -74,7 +74,7 @@ _MICRO = _listed(
     "SPACE_TO_BATCH_ND SPACE_TO_DEPTH SPLIT SPLIT_V SQRT SQUARE SQUARED_DIFFERENCE SQUEEZE STRIDED_SLICE SUB SUM "
     "SVDF TANH TRANSPOSE TRANSPOSE_CONV UNIDIRECTIONAL_SEQUENCE_LSTM UNPACK VAR_HANDLE WHILE ZEROS_LIKE"
 )
-# Coral's table of operators that the Edge TPU compiler maps; 8-bit integers alone.
+# Operators that the Edge TPU compiler maps, from Coral's table; 8-bit integers only.
 _EDGE_TPU = _listed(
     "ADD AVERAGE_POOL_2D CONCATENATION CONV_2D DEPTHWISE_CONV_2D EXPAND_DIMS FULLY_CONNECTED L2_NORMALIZATION "
     "LOGISTIC LSTM MAXIMUM MAX_POOL_2D MEAN MINIMUM MUL PACK PAD PRELU QUANTIZE REDUCE_MAX REDUCE_MIN RELU RELU6 "
@@ -84,10 +84,14 @@ _EDGE_TPU = _listed(
 _MICRO_TYPES = frozenset(("int8", "int16", "float32"))
 
 
-class Operator(msgspec.Struct, frozen=True):
-    """An operator of a type, and how often it occurs. type: of what it computes, int8 or float32 say.
+class OperatorCount(msgspec.Struct, frozen=True):
+    """An operator of one type, and how often it occurs in a graph.
 
-    xnnpack, micro, edge_tpu: whether the CPU delegate, LiteRT for Microcontrollers and a Coral Edge TPU list it.
+    Attributes:
+        type: Type of its tensors, for example int8 or float32.
+        xnnpack: True if the CPU delegate XNNPACK lists it.
+        micro: True if LiteRT for Microcontrollers lists it.
+        edge_tpu: True if the Coral Edge TPU lists it.
     """
 
     name: str
@@ -98,14 +102,25 @@ class Operator(msgspec.Struct, frozen=True):
     edge_tpu: bool
 
 
-def of(flatbuffer: bytes, source: str = "model") -> tuple[Operator, ...]:
-    """The operators of the main graph, most frequent first. Raises `ModelRejected` for a damaged flatbuffer."""
+def count_operators(flatbuffer: bytes, source: str = "model") -> tuple[OperatorCount, ...]:
+    """Count the operators of the main graph.
+
+    Args:
+        flatbuffer: The content of a TFLite file.
+        source: The name of the file, for errors.
+
+    Returns:
+        The operators, the most frequent first.
+
+    Raises:
+        ModelRejected: The flatbuffer is damaged.
+    """
     try:
         counts = Counter(_operators(flatbuffer))
     except (struct.error, IndexError, UnicodeDecodeError, ValueError, OverflowError) as error:
         raise ModelRejected(f"{source}: damaged flatbuffer: {error}") from error
     return tuple(
-        Operator(
+        OperatorCount(
             name,
             kind,
             count,
@@ -119,13 +134,13 @@ def of(flatbuffer: bytes, source: str = "model") -> tuple[Operator, ...]:
 
 @dataclass(frozen=True)
 class _Table:
-    """A flatbuffer table: fields are found through its vtable, all little-endian."""
+    """A table of a flatbuffer, little-endian; its vtable holds the offsets of its fields."""
 
     data: bytes
     at: int
 
     def _field(self, number: int) -> int:
-        """Where a field is; 0 where it is left out, for its default."""
+        """Return the offset of a field; 0 if the field is absent and has its default value."""
         vtable = self.at - _read("<i", self.data, self.at)
         size = _read("<H", self.data, vtable)
         entry = 4 + 2 * number
@@ -137,14 +152,14 @@ class _Table:
         return _read(kind, self.data, at) if at else 0
 
     def vector(self, number: int) -> tuple[int, int]:
-        """Where the elements begin, and how many there are."""
+        """Return the offset of the first element and the number of elements."""
         at = self._field(number)
         if not at:
             return 0, 0
         at += _read("<I", self.data, at)
         count = _read("<I", self.data, at)
         if at + 4 + 4 * count > len(self.data) and count:
-            raise ValueError("a vector reaches beyond the end")
+            raise ValueError("a vector extends beyond the end of the file")
         return at + 4, count
 
     def integers(self, number: int) -> tuple[int, ...]:
@@ -165,13 +180,13 @@ class _Table:
 
 
 def _operators(data: bytes) -> Iterator[tuple[str, str]]:
-    """Name and type of each operator of the first subgraph."""
+    """Yield the name and type of each operator of the first subgraph."""
     model = _Table(data, _read("<I", data, 0))
     names = [_name(code) for code in model.tables(1)]
     graph = model.tables(2)[0]
     types = [_TYPES.get(tensor.scalar(1, "<b"), "other") for tensor in graph.tables(0)]
     for operator in graph.tables(3):
-        # What goes in says more than what comes out (DEQUANTIZE); of a convolution's inputs the first does.
+        # The type is that of the first input, not of the output: DEQUANTIZE is then an operator on integers.
         tensors = [index for index in (*operator.integers(1), *operator.integers(2)) if index >= 0]
         yield names[operator.scalar(0, "<I")], types[tensors[0]] if tensors else "other"
 
@@ -185,5 +200,5 @@ def _name(code: _Table) -> str:
 
 def _read(kind: str, data: bytes, at: int) -> int:
     if at < 0:
-        raise ValueError("an offset before the start")
+        raise ValueError("an offset lies before the start of the file")
     return int(struct.unpack_from(kind, data, at)[0])

@@ -64,7 +64,7 @@ def test_worklist_shows_pictures_and_exports_labelled_slices(state: Path, tmp_pa
 
 
 def test_worklist_goes_on(state: Path) -> None:
-    """New rows, reviews and items are stored in the old file, patients keep their pseudonyms, and the trail is whole."""
+    """New rows, reviews and items fit into the old file, patients keep their pseudonyms, and the trail is whole."""
     classifier = Classifier(HERE / "bundle.tflite")
     source = next((HERE / "phantoms" / "COVID").glob("*.png"))
     with Worklist(state) as worklist:

@@ -28,7 +28,7 @@ def test_operators_are_those_of_the_schema_s_own_reader(tiny_bundle: Path) -> No
     for path in (tiny_bundle, OLD):
         model = read_bundle(path).model
         found: Counter[str] = Counter()
-        for own in operators.of(model):
+        for own in operators.count_operators(model):
             found[own.name] += own.count
         assert found == by_schema(model)
         assert found["CONV_2D"] > 0
@@ -41,7 +41,7 @@ def test_names_are_numbered_as_in_the_schema() -> None:
 
 
 def test_an_integer_network_of_plain_layers_goes_everywhere(tiny_bundle: Path) -> None:
-    for own in operators.of(read_bundle(tiny_bundle).model):
+    for own in operators.count_operators(read_bundle(tiny_bundle).model):
         if own.name in ("CONV_2D", "MAX_POOL_2D", "MEAN"):
             assert (own.type, own.xnnpack, own.micro, own.edge_tpu) == ("int8", True, True, True)
 
@@ -52,7 +52,7 @@ def test_a_damaged_flatbuffer_is_read_or_refused(data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(1, 8))):
         model[data.draw(st.integers(0, len(model) - 1))] = data.draw(st.integers(0, 255))
     try:
-        operators.of(bytes(model))
+        operators.count_operators(bytes(model))
     except ModelRejected as error:
         assert "damaged flatbuffer" in str(error)
 
@@ -60,4 +60,4 @@ def test_a_damaged_flatbuffer_is_read_or_refused(data: st.DataObject) -> None:
 @given(st.binary(max_size=200))
 def test_random_bytes_are_refused(content: bytes) -> None:
     with pytest.raises(ModelRejected, match="damaged flatbuffer"):
-        operators.of(content)
+        operators.count_operators(content)
