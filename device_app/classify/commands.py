@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edge_ct.bundle import read_bundle
 from edge_ct.classifier import Classifier, Result
 from edge_ct.errors import InputRejected
 from edge_ct.shipped_models import find_bundle
 from edge_ct.system import native_output
-from edge_ct.system.host import processors
 from edge_ct.system.progress import print_json
 
 from ..command_options import model_option, state_option
@@ -88,18 +88,20 @@ def classify(
       edge-ct classify 'export/**/*.dcm' --model model.tflite --by series --json
     """
     from ..judging import rollup
-    from ..judging.pool import Judges
+    from ..judging.pool import InProcess, open_judge
     from ..judging.sources import find_sources
     from . import results as classifying
 
     if as_json and as_csv:
         raise click.UsageError("either --json or --csv")
-    classifier = Classifier(find_bundle(model), threads)
+    bundle = read_bundle(find_bundle(model))
     found = find_sources(sources)
     ahead = list(itertools.islice(found, 2))
-    # A second worker for a single slice would only cost its start.
-    workers = 1 if len(ahead) < 2 else workers or max(1, processors() // threads)
     with contextlib.ExitStack() as stack:
+        # A single slice is judged here: a worker process would only delay its answer.
+        single = len(ahead) < 2
+        judge = InProcess(Classifier(bundle, threads)) if single else open_judge(bundle, workers, threads)
+        stack.enter_context(judge)
         recording = None
         if record:
             from ..worklist.worklist import Worklist
@@ -107,10 +109,9 @@ def classify(
             recording = classifying.Recording(stack.enter_context(Worklist(state)), patient)
         tally = rollup.Tally(lambda: _key(state), series, patient)
         stack.enter_context(native_output.captured_native_stderr())
-        judges = Judges(classifier, workers)
         numbers = classifying.Maps() if maps else None
         results = classifying.classify(
-            judges, itertools.chain(ahead, found), tally, heatmap, heatmap_seconds, recording, numbers
+            judge, itertools.chain(ahead, found), tally, heatmap, heatmap_seconds, recording, numbers
         )
         if by != "slice":
             for _ in results:
@@ -126,9 +127,9 @@ def classify(
     # As JSON or CSV, one kind of row at a time; the table has all of them.
     whole = by == "slice" and not (as_json or as_csv)
     if whole or by == "series":
-        _print_rolled(tally.all_series(classifier), rollup.SeriesSummary, as_json, as_csv)
+        _print_rolled(tally.all_series(bundle), rollup.SeriesSummary, as_json, as_csv)
     if whole or by == "patient":
-        _print_rolled(tally.all_patients(classifier), rollup.PatientSummary, as_json, as_csv)
+        _print_rolled(tally.all_patients(bundle), rollup.PatientSummary, as_json, as_csv)
     click.echo(str(tally), err=True)
     if tally.unread:
         context.exit(InputRejected.exit_code)

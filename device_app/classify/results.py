@@ -14,8 +14,9 @@ import numpy as np
 from edge_ct.classifier import Classifier, Result
 from edge_ct.system.files import printable, write_bytes
 
+from ..judging import worker
 from ..judging.judge import SliceJudgement
-from ..judging.pool import Judges, judge_each
+from ..judging.pool import Judge, judge_each
 from ..judging.rollup import Tally
 from ..judging.sources import Source
 
@@ -57,8 +58,63 @@ class Maps:
         write_bytes(path, buffer.getvalue())
 
 
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A judgement without its pixels, with what was made of them."""
+
+    judgement: SliceJudgement
+    entry: Entry | None
+    heat: Heat | None
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What is done with a judgement on its worker: naming, drawing, encoding.
+
+    Attributes:
+        series: Name of the series of all slices, if the user gives one.
+        heatmaps: Folder for pictures of heat maps.
+        budget: Seconds for a heat map of a network without class map.
+        maps: True if heat maps are returned as numbers.
+        record: True if results are stored in a worklist.
+        patient: Identifier of the patient of all slices, if the user gives one.
+    """
+
+    series: str | None = None
+    heatmaps: Path | None = None
+    budget: float = 2.0
+    maps: bool = False
+    record: bool = False
+    patient: str | None = None
+
+    def __call__(self, judgement: SliceJudgement, classifier: Classifier) -> Prepared:
+        result = judgement.result
+        source = printable(result.source)
+        if self.series or source is not result.source:
+            result = msgspec.structs.replace(result, source=source, series=self.series or result.series)
+            judgement = replace(judgement, result=result)
+        heat: Heat | None = None
+        if self.heatmaps or self.maps:
+            from ..heatmaps import evidence
+
+            heat = evidence.heat_of(judgement, classifier, self.budget)
+        if self.heatmaps:
+            from ..heatmaps import heatmap
+
+            heatmap.write_heatmap(judgement, heat, self.heatmaps)
+        entry = None
+        if self.record:
+            from ..worklist.records import prepare_entry
+
+            patient = self.patient or judgement.patient
+            entry = prepare_entry(
+                judgement, classifier.bundle, origin="classify", patient=patient, key=judgement.key, heat=heat
+            )
+        return Prepared(replace(judgement, slice=None, outputs=None), entry, heat if self.maps else None)
+
+
 def classify(
-    judges: Judges,
+    judge: Judge,
     sources: Iterable[Source],
     tally: Tally,
     heatmaps: Path | None = None,
@@ -66,51 +122,30 @@ def classify(
     recording: Recording | None = None,
     maps: Maps | None = None,
 ) -> Iterator[Result]:
-    """Judge sources, in order; with `recording`, each is on the disk before it is yielded, as `Recorded`.
+    """Judge sources, in order.
 
-    tally: counts them, and names their series where it has a name. heatmaps: a folder for pictures. budget: seconds for
-    a heat map, at most, where the graph gives none. maps: takes the maps as numbers.
+    Args:
+        judge: The workers.
+        sources: What to judge.
+        tally: Counts the results.
+        heatmaps: Folder for pictures of heat maps.
+        budget: Seconds for a heat map of a network without class map.
+        recording: Where results are stored; each is on the disk before it is yielded, as `Recorded`.
+        maps: Takes the heat maps as numbers.
     """
-
-    def then(found: SliceJudgement, classifier: Classifier) -> tuple[SliceJudgement, Entry | None, Heat | None]:
-        own = found.result
-        source = printable(own.source)
-        if tally.series or source is not own.source:
-            own = msgspec.structs.replace(own, source=source, series=tally.series or own.series)
-            found = replace(found, result=own)
-        heat: Heat | None = None
-        if heatmaps or maps is not None:
-            from ..heatmaps import evidence
-
-            heat = evidence.heat_of(found, classifier, budget)
-        if heatmaps:
-            from ..heatmaps import heatmap
-
-            heatmap.write_heatmap(found, heat, heatmaps)
-        entry = None
-        if recording:
-            from ..worklist.records import prepare_entry
-
-            entry = prepare_entry(
-                found,
-                classifier.bundle,
-                origin="classify",
-                patient=recording.patient or found.patient,
-                key=found.key,
-                heat=heat,
-            )
-        # Pixels stay on the worker.
-        return replace(found, slice=None, outputs=None), entry, heat
-
-    for batch in judge_each(judges, sources, then):
-        entries = [entry for _, entry, _ in batch if entry is not None]
+    patient = recording.patient if recording else None
+    preparation = Preparation(tally.series, heatmaps, budget, maps is not None, recording is not None, patient)
+    seconds = worker.SECONDS + (budget if heatmaps or maps is not None else 0)
+    for batch in judge_each(judge, sources, preparation, seconds):
+        entries = [own.entry for own in batch if own.entry is not None]
         added = recording.worklist.add_all(entries) if recording else []
-        for place, (found, _, heat) in enumerate(batch):
-            tally.add(found)
-            if maps is not None and heat is not None:
-                maps.sources.append(found.result.source)
-                maps.heats.append(heat)
-            yield Recorded(**_fields(found.result), id=added[place].row.id) if added else found.result
+        for place, own in enumerate(batch):
+            tally.add(own.judgement)
+            if maps is not None and own.heat is not None:
+                maps.sources.append(own.judgement.result.source)
+                maps.heats.append(own.heat)
+            result = own.judgement.result
+            yield Recorded(**_fields(result), id=added[place].row.id) if added else result
 
 
 def csv_lines(results: Iterable[Result]) -> Iterator[str]:

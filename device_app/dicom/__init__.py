@@ -4,7 +4,8 @@
 - `service`       runs the node and its listener until a signal stops them
 - `receive/`      C-STORE provider, admission checks, spool on disk
 - `node`          received series -> results -> objects to send
-- `series_judge`  threads that judge received objects
+- `series_judge`  gives received objects to worker processes
+- `received_jobs` what a worker process does with an object
 - `series_clock`  the open series, and when each is complete
 - `reply/`        the objects that answer a series
 - `send/`         outbox and targets (C-STORE, STOW-RS)

@@ -18,13 +18,15 @@ from edge_ct.decision import SeriesVerdict
 from edge_ct.errors import EdgeCTError
 
 from ..judging.dicom_frames import FrameAttributes
+from ..judging.pool import Judge
 from ..judging.series import JudgedFrame, SeriesResult, mean_verdict
 from ..worklist.worklist import Worklist
 from .receive.spool import Arrival, Spool
+from .received_jobs import ORIGIN
 from .reply.answers import build_answers, encode_dataset, preload_libraries
 from .send.outbox import Courier, Outbox, Parcel, Target
 from .series_clock import OpenSeries, SeriesClock
-from .series_judge import ORIGIN, SeriesJudge
+from .series_judge import SeriesJudge
 
 LOG = logging.getLogger("edge_ct.listen")
 _DELETE_EVERY_SECONDS = 60.0
@@ -37,7 +39,7 @@ class NodeOptions:
     Attributes:
         quiet: Seconds without a new object after which a series is due.
         captures: Maximum number of heat maps sent for a series.
-        workers: Number of threads that judge.
+        workers: Number of processes that judge.
         show_identity: Store PatientID in clear instead of its pseudonym.
         keep_seconds: Seconds for which objects stay on the disk after they were judged or sent.
     """
@@ -59,8 +61,9 @@ class Node:
         bundle: Bundle,
         targets: Sequence[Target] = (),
         options: NodeOptions | None = None,
+        judge: Judge | None = None,
     ) -> None:
-        """Load the model.
+        """Begin to load the bundle.
 
         Args:
             worklist: Where rows, the audit trail and the queues are.
@@ -68,6 +71,7 @@ class Node:
             bundle: The bundle that judges.
             targets: Where answers are sent.
             options: Options of the node.
+            judge: The worker processes; by default a pool is opened here.
         """
         self._worklist, self._spool, self._bundle = worklist, spool, bundle
         self._options = options or NodeOptions()
@@ -75,7 +79,7 @@ class Node:
         self._couriers = [Courier(self._outbox, target) for target in targets]
         self.clock = SeriesClock(self._options.quiet, spool.arrivals)
         self._judge = SeriesJudge(
-            worklist, spool, bundle, self.clock, self._options.workers, self._options.show_identity
+            worklist, spool, bundle, self.clock, self._options.workers, self._options.show_identity, judge
         )
         self._thread = threading.Thread(target=self._conclude_due, name="conclude", daemon=True)
 
@@ -157,7 +161,9 @@ class Node:
         if not self._couriers:
             return
         files = {arrival.instance: self._spool.folder / arrival.file for arrival in arrivals}
-        for answer in build_answers(files, judged, result, self._bundle, self._options.captures):
+        for answer in build_answers(
+            files, judged, result, self._bundle, self._options.captures, self._judge.read_pixels
+        ):
             self._post(answer)
 
     def _post(self, answer: Any) -> None:

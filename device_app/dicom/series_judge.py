@@ -1,4 +1,4 @@
-"""Judging received objects on several threads, and storing a row for each slice."""
+"""Judging received objects on worker processes, and storing a row for each slice."""
 
 from __future__ import annotations
 
@@ -7,48 +7,63 @@ import queue
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
 
 from edge_ct.bundle import Bundle
-from edge_ct.classifier import Classifier
 from edge_ct.errors import EdgeCTError, InputRejected
 
-from ..judging import dicom_objects, series
+from ..judging import series
+from ..judging.entries import rejected_entry
+from ..judging.incidents import MAX_ENDS
+from ..judging.pool import Judge, open_judge
 from ..judging.series import JudgedFrame, SeriesResult
-from ..worklist.records import Entry, prepare_entry
+from ..judging.sources import Source
+from ..judging.worker import SECONDS
+from ..worklist.records import Entry
 from ..worklist.worklist import Worklist
 from .receive.spool import Arrival, Spool
+from .received_jobs import ORIGIN, JudgeReceived, ReadFrame
 from .series_clock import OpenSeries, SeriesClock
 
 LOG = logging.getLogger("edge_ct.listen")
-ORIGIN = "listen"
 # Rows are stored in batches, because each transaction waits for the disk.
 _BATCH = 16
 
 
 class SeriesJudge:
-    """Threads that judge objects, each with its own interpreter."""
+    """Threads that give objects to worker processes and take their results."""
 
     def __init__(
-        self, worklist: Worklist, spool: Spool, bundle: Bundle, clock: SeriesClock, workers: int, show_identity: bool
+        self,
+        worklist: Worklist,
+        spool: Spool,
+        bundle: Bundle,
+        clock: SeriesClock,
+        workers: int,
+        show_identity: bool,
+        judge: Judge | None = None,
     ) -> None:
-        """Load the interpreters.
+        """Begin to load the bundle.
 
         Args:
             worklist: Where rows are stored.
             spool: Where the objects are.
             bundle: The bundle that judges.
             clock: The open series; it is told what has been judged.
-            workers: Number of threads.
+            workers: Number of objects judged at once.
             show_identity: Store PatientID in clear instead of its pseudonym.
+            judge: The worker processes; by default a pool is opened here.
         """
         self._worklist, self._spool, self._bundle, self._clock = worklist, spool, bundle, clock
         self._show_identity = show_identity
         self._tasks: queue.SimpleQueue[tuple[OpenSeries, Arrival] | None] = queue.SimpleQueue()
-        # Loaded here and not in the threads: loading a model redirects the standard error of the whole process.
-        self._classifiers = [Classifier(bundle) for _ in range(workers)]
+        self.judge = judge or open_judge(bundle, workers)
+        self.judge.incidents = worklist.quarantine(MAX_ENDS)
+        # These threads wait for the worker processes.
         self._threads = [
-            threading.Thread(target=self._work, args=(classifier,), name=f"judge {number}", daemon=True)
-            for number, classifier in enumerate(self._classifiers)
+            threading.Thread(target=self._work, name=f"judge {number}", daemon=True) for number in range(workers)
         ]
 
     def start(self) -> None:
@@ -63,6 +78,7 @@ class SeriesJudge:
         for thread in self._threads:
             if thread.is_alive():
                 thread.join(30)
+        self.judge.close()
 
     def submit(self, open_series: OpenSeries, arrivals: Sequence[Arrival]) -> None:
         """Queue objects of a series for judging."""
@@ -71,7 +87,15 @@ class SeriesJudge:
 
     def conclude(self, judged: Sequence[JudgedFrame]) -> SeriesResult:
         """Return the result of a series from its judged frames, at least one."""
-        return series.conclude(self._classifiers[0], judged)
+        return series.conclude(self._bundle.manifest, judged)
+
+    def read_pixels(self, path: Path, frame: int) -> np.ndarray:
+        """Decode a frame of an object on a worker: uint8 [h, w], lung window. Raises `InputRejected`."""
+        values: list[np.ndarray] = []
+        reason = self.judge.run_contained(ReadFrame(path, frame), Source(str(path)), SECONDS, values)
+        if reason is not None:
+            raise InputRejected(f"capture: {reason}")
+        return values[0]
 
     def store(self, open_series: OpenSeries, entries: Sequence[Entry]) -> None:
         """Store rows; a failure is logged, and the objects of the series stay in the spool."""
@@ -80,40 +104,34 @@ class SeriesJudge:
         except EdgeCTError as error:
             LOG.error("%s: %d rows could not be stored in the worklist: %s", open_series.uid, len(entries), error)
 
-    def _work(self, classifier: Classifier) -> None:
+    def _work(self) -> None:
         while (task := self._tasks.get()) is not None:
             open_series, arrival = task
-            judged: list[JudgedFrame] = []
+            frames: list[JudgedFrame] = []
+            entries: list[Entry] = []
             try:
-                judged = self._judge(classifier, arrival)
+                frames, entries = self._judge_arrival(arrival)
             except Exception as error:  # One malformed object must not end the thread.
                 LOG.error("%s: %s while it was judged", arrival.instance, type(error).__name__)
-            entries = [self._entry(frame) for frame in judged if not frame.skipped]
-            stored = [replace(frame, judgement=None) for frame in judged]
-            ready = self._clock.add_judged(open_series, stored, entries, _BATCH)
+            ready = self._clock.add_judged(open_series, frames, entries, _BATCH)
             if ready:
                 self.store(open_series, ready)
             self._clock.finish_object(open_series)
 
-    def _judge(self, classifier: Classifier, arrival: Arrival) -> list[JudgedFrame]:
-        path = self._spool.folder / arrival.file
+    def _judge_arrival(self, arrival: Arrival) -> tuple[list[JudgedFrame], list[Entry]]:
+        """Judge an object on a worker; return its frames and its rows. If it cannot be read, it is a rejected row."""
+        path, name = self._spool.folder / arrival.file, f"DICOM {arrival.instance}"
+        if not path.is_file():
+            return [], []  # It was judged before, and its file has been deleted since.
+        values: list[tuple[JudgedFrame, Entry | None]] = []
         try:
-            if not path.is_file():
-                return []  # It was judged before, and its file has been deleted since.
-            return list(dicom_objects.judge_object(classifier, path, f"DICOM {arrival.instance}"))
-        except InputRejected:
+            job = JudgeReceived(path, name)
+            reason = self.judge.run_contained(job, Source(str(path)), SECONDS, values)
+        except InputRejected as error:
+            reason = str(error).removeprefix(f"{name}: ")
+        if reason is not None:
             LOG.warning("%s cannot be read", arrival.instance)
-            return []
-
-    def _entry(self, frame: JudgedFrame) -> Entry:
-        assert frame.judgement is not None
-        attributes = frame.attributes
-        entry = prepare_entry(
-            frame.judgement,
-            self._bundle,
-            origin=ORIGIN,
-            patient=attributes.patient,
-            key=f"dicom {attributes.key}",
-            series=attributes.series,
-        )
-        return replace(entry, show_identity=self._show_identity)
+            uid = arrival.topic.split(" ")[0]
+            return [], [rejected_entry(self._bundle, ORIGIN, name, reason, f"dicom {arrival.instance}", uid)]
+        entries = [replace(row, show_identity=self._show_identity) for _, row in values if row]
+        return [frame for frame, _ in values], entries

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from edge_ct.bundle import Bundle
 
+from ..judging.pool import open_judge
 from ..worklist.worklist import Worklist
 from .node import Node, NodeOptions
 from .receive.listener import Listener, ListenerOptions, silence_libraries
@@ -44,9 +45,11 @@ def run_until_stopped(
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    with Worklist(state) as worklist:
+    # First of all: worker processes are forked before files are opened.
+    judge = open_judge(bundle, node_options.workers)
+    with judge, Worklist(state) as worklist:
         spool = Spool(state / "dicom", worklist, max_spool, min_free)
-        node = Node(worklist, spool, bundle, targets, node_options)
+        node = Node(worklist, spool, bundle, targets, node_options, judge)
         node.start()
         listener = Listener(spool, node.arrived, listener_options)
         ready(listener.port)

@@ -1,91 +1,354 @@
-"""Judging sources on several workers."""
+"""Judging on several workers: processes that may end over a file, and whose parent does not.
+
+    with JudgingPool(bundle, workers=2) as pool:
+        for batch in judge_each(pool, sources, prepare):
+            ...
+
+The parent reads no image: a worker opens, decodes and judges a source and sends back what `prepare` makes of it. If a
+worker ends over a source, the source is a rejected slice and another worker takes its place. A source over which two
+workers have ended is not given to a third; `Incidents` remembers it.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
+import cv2
+
+from edge_ct.bundle import Bundle
 from edge_ct.classifier import Classifier
+from edge_ct.errors import EdgeCTError
+from edge_ct.system.host import processors
 
+from . import fork_server, worker
+from .incidents import MAX_ENDS, Content, Incidents, RecentIncidents
 from .judge import SliceJudgement, judge_source
 from .sources import Source
 
 if TYPE_CHECKING:
+    import socket
     from concurrent.futures import Future
 
+LOG = logging.getLogger("edge_ct.judging")
 # Sources in flight for each worker: enough that none waits for a slow neighbour, few enough that memory stays flat.
 _AHEAD = 4
-
+# Seconds for one slice by the clock, where a worker waits and uses no processor time.
+_PATIENCE = 60.0
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+Prepare = Callable[[SliceJudgement, Classifier], T]
+Job = Callable[[Classifier], Iterator[T]]
 
 
-class Judges:
-    """Classifiers of one bundle, shared by any number of threads."""
+class WorkerEnded(EdgeCTError):
+    """A worker process ended over a job. `late`: it was ended because it took too long."""
 
-    def __init__(self, classifier: Classifier, workers: int) -> None:
-        """Load the classifiers.
+    def __init__(self, reason: str, late: bool) -> None:
+        super().__init__(reason)
+        self.late = late
+
+
+class Judge(Protocol):
+    """What judges sources: a pool, or a single classifier in this process."""
+
+    bundle: Bundle
+    workers: int
+    incidents: Incidents
+    broken: bool
+
+    def judge(self, source: Source, prepare: Prepare[T], seconds: float = ...) -> list[T]:
+        """Judge a source and return what `prepare` makes of each of its judgements."""
+
+    def run_contained(self, job: Job[T], source: Source, seconds: float, values: list[T]) -> str | None:
+        """Run a job over a foreign file; its values go to `values`. Returns why there are none, or None."""
+
+    def run(self, job: Job[T], seconds: float = ...) -> list[T]:
+        """Run a job and return what it yields."""
+
+    def close(self) -> None:
+        """End the workers."""
+
+
+class InProcess:
+    """Judges in the process of the command: for a single file, whose answer must come at once."""
+
+    workers = 1
+    broken = False
+
+    def __init__(self, classifier: Classifier) -> None:
+        self._classifier = classifier
+        self.bundle = classifier.bundle
+        self.incidents: Incidents = RecentIncidents()
+
+    def judge(self, source: Source, prepare: Prepare[T], seconds: float = worker.SECONDS) -> list[T]:
+        """See `Judge`; the time is not limited."""
+        return [prepare(judgement, self._classifier) for judgement in judge_source(self._classifier, source)]
+
+    def run_contained(self, job: Job[T], source: Source, seconds: float, values: list[T]) -> str | None:
+        """See `Judge`."""
+        values.extend(job(self._classifier))
+        return None
+
+    def run(self, job: Job[T], seconds: float = worker.SECONDS) -> list[T]:
+        """See `Judge`."""
+        return list(job(self._classifier))
+
+    def close(self) -> None:
+        """See `Judge`; nothing is held."""
+
+    def __enter__(self) -> InProcess:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Nothing is held."""
+
+
+def open_judge(bundle: Bundle, workers: int | None = None, threads: int = 1) -> InProcess | JudgingPool:
+    """Return a pool of a bundle, or a single classifier on systems that cannot fork workers.
+
+    Args:
+        bundle: The bundle.
+        workers: Number of worker processes; by default one for each processor, or fewer if each has several threads.
+        threads: Threads of each worker's interpreter.
+    """
+    if not fork_server.available():
+        return InProcess(Classifier(bundle, threads))
+    return JudgingPool(bundle, workers or max(1, processors() // threads), threads)
+
+
+@dataclass(frozen=True)
+class JudgeSource(Generic[T_co]):
+    """The job of judging one source."""
+
+    source: Source
+    prepare: Callable[[SliceJudgement, Classifier], T_co]
+
+    def __call__(self, classifier: Classifier) -> Iterator[T_co]:
+        return (self.prepare(judgement, classifier) for judgement in judge_source(classifier, self.source))
+
+
+@dataclass(eq=False)
+class _Worker:
+    pid: int
+    channel: socket.socket
+
+
+class JudgingPool:
+    """Worker processes of one bundle, shared by any number of threads.
+
+    Attributes:
+        bundle: The bundle that the workers have loaded.
+        workers: Number of workers.
+        ends: Number of workers that have ended over a job.
+        broken: True once no worker can be replaced.
+    """
+
+    def __init__(self, bundle: Bundle, workers: int, threads: int = 1, incidents: Incidents | None = None) -> None:
+        """Begin to load the bundle in a process of its own; `wait_until_loaded` waits for it.
+
+        Create a pool before the first thread is started and before sockets and databases are opened.
 
         Args:
-            classifier: The first of the classifiers.
-            workers: Number of classifiers in all.
+            bundle: The bundle.
+            workers: Number of worker processes.
+            threads: Threads of each worker's interpreter.
+            incidents: Remembers files over which workers ended; by default as long as the pool exists.
         """
-        self.first, self.workers = classifier, workers
+        self.bundle, self.workers = bundle, workers
+        self.incidents: Incidents = incidents or RecentIncidents()
+        self.ends, self.broken = 0, False
+        # Threads of OpenCV do not survive a fork, and it would wait for them: the workers do without.
+        opencv_threads = cv2.getNumThreads()
+        cv2.setNumThreads(1)
+        self._server = fork_server.ForkServer(worker.loader(bundle, threads), bundle.source)
+        cv2.setNumThreads(opencv_threads)
+        self._loaded, self._loading = False, threading.Lock()
         self._count = threading.Semaphore(workers)
-        self._free = deque([classifier])
-        # Loaded here and not in the threads: loading a model redirects the standard error of the whole process.
-        for _ in range(workers - 1):
-            self._free.append(Classifier(classifier.bundle))
+        self._free: deque[_Worker] = deque()
+        self._closed = False
 
-    @contextmanager
-    def one(self) -> Iterator[Classifier]:
-        """Wait for a free classifier and reserve it."""
-        with self._count:
-            classifier = self._free.pop()
+    def __enter__(self) -> JudgingPool:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the workers that are free; others end with their job."""
+        self._closed = True
+        while self._free:
+            self._free.pop().channel.close()
+        self._server.close()
+
+    def wait_until_loaded(self) -> None:
+        """Wait until the bundle is loaded. Raises `ModelRejected` if it cannot be."""
+        with self._loading:
+            if not self._loaded:
+                self._server.wait_until_loaded()
+                self._loaded = True
+
+    def judge(self, source: Source, prepare: Prepare[T], seconds: float = worker.SECONDS) -> list[T]:
+        """Judge a source and return what `prepare` makes of each of its judgements, on a worker.
+
+        Args:
+            source: What to judge.
+            prepare: A picklable function; called with each judgement and the classifier.
+            seconds: Processor time in seconds for one slice.
+        """
+        values: list[T] = []
+        reason = self.run_contained(JudgeSource(source, prepare), source, seconds, values)
+        if reason is None:
+            return values
+        return self.run(JudgeSource(Source(source.name, reason=reason), prepare), seconds)
+
+    def run_contained(self, job: Job[T], source: Source, seconds: float, values: list[T]) -> str | None:
+        """Run a job over a foreign file, again if a worker ended over it for the first time.
+
+        Args:
+            job: The job.
+            source: The file that the job decodes.
+            seconds: Processor time in seconds for one slice.
+            values: Takes the values that the job yields.
+
+        Returns:
+            None, or in plain words why the file could not be judged.
+        """
+        content = Content(source)
+        reason = self.incidents.quarantined(content.size, content.digest) if content.size else None
+        while reason is None:
+            values.clear()
             try:
-                yield classifier
-            finally:
-                self._free.append(classifier)
+                values.extend(self.run(job, seconds))
+                return None
+            except WorkerEnded as end:
+                ends = self.incidents.record(content.digest(), content.size, source.name, str(end))
+                LOG.error("a worker ended over %r (%d of %d): %s", source.name, ends, MAX_ENDS, end)
+                if end.late or ends >= MAX_ENDS:
+                    reason = str(end)
+        values.clear()
+        return reason
+
+    def run(self, job: Job[T], seconds: float = worker.SECONDS) -> list[T]:
+        """Run a job on a free worker and return what it yields.
+
+        Raises:
+            WorkerEnded: The worker ended; another one has taken its place.
+        """
+        self.wait_until_loaded()
+        with self._count:
+            own = self._free.pop() if self._free else self._start()
+            try:
+                values = self._run_on(own, job, seconds)
+            except BaseException as error:
+                if isinstance(error, _JobFailed):
+                    self._give_back(own)
+                    raise error.error from None
+                own.channel.close()
+                raise
+            self._give_back(own)
+            return values
+
+    def _give_back(self, own: _Worker) -> None:
+        if self._closed:
+            own.channel.close()
+        else:
+            self._free.append(own)
+
+    def _start(self) -> _Worker:
+        try:
+            own = _Worker(*self._server.fork())
+        except EdgeCTError:
+            self.broken = True
+            raise
+        own.channel.settimeout(_PATIENCE)
+        return own
+
+    def _run_on(self, own: _Worker, job: Job[T], seconds: float) -> list[T]:
+        values: list[T] = []
+        own.channel.settimeout(_PATIENCE + seconds)
+        with contextlib.suppress(ConnectionError):  # The worker has ended: the answer below is its end.
+            worker.send(own.channel, (job, seconds))
+        while True:
+            try:
+                answer = worker.receive(own.channel)
+            except TimeoutError:
+                os.kill(own.pid, signal.SIGKILL)
+                raise self._ended(own, late=True) from None
+            if answer is None:
+                raise self._ended(own, late=False)
+            kind, value = answer
+            if kind == worker.VALUE:
+                values.append(value)
+            elif kind == worker.DONE:
+                return values
+            else:
+                raise _JobFailed(value)
+
+    def _ended(self, own: _Worker, late: bool) -> WorkerEnded:
+        """Collect a worker that has ended; another one starts with the next job."""
+        own.channel.close()
+        status = self._server.status(own.pid)
+        self.ends += 1
+        if late or status == -signal.SIGPROF:
+            return WorkerEnded("reading it takes longer than an image may take", late=True)
+        if status == worker.OUT_OF_MEMORY:
+            return WorkerEnded("reading it takes more memory than an image may take", late=False)
+        if status == -signal.SIGKILL:
+            return WorkerEnded("reading it takes more memory than this device has", late=False)
+        return WorkerEnded("damaged: its decoder ended", late=False)
+
+
+class _JobFailed(Exception):
+    """A job raised `error` on its worker, which goes on."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
 
 
 def judge_each(
-    judges: Judges, sources: Iterable[Source], then: Callable[[SliceJudgement, Classifier], T]
+    judge: Judge, sources: Iterable[Source], prepare: Prepare[T], seconds: float = worker.SECONDS
 ) -> Iterator[list[T]]:
     """Judge sources on all workers.
 
     Args:
-        judges: The workers.
+        judge: The workers.
         sources: What to judge. Only a few sources are taken ahead of the reader.
-        then: Called on the worker with each judgement and its classifier.
+        prepare: A picklable function; called on the worker with each judgement and its classifier.
+        seconds: Processor time in seconds for one slice.
 
     Yields:
-        What `then` returned, in input order, in lists of those that are ready: at least one value, and all frames of an
-        object together.
+        What `prepare` returned, in input order, in lists of those that are ready: at least one value, and all frames of
+        an object together.
     """
-
-    def work(source: Source) -> list[T]:
-        with judges.one() as classifier:
-            return [then(judgement, classifier) for judgement in judge_source(classifier, source)]
-
-    if judges.workers == 1:
-        yield from (work(source) for source in sources)
+    if judge.workers == 1:
+        yield from (judge.judge(source, prepare, seconds) for source in sources)
         return
     from concurrent.futures import ThreadPoolExecutor
 
     waiting: deque[Future[list[T]]] = deque()
-    pool = ThreadPoolExecutor(judges.workers, "judge")
+    # These threads wait for the worker processes.
+    threads = ThreadPoolExecutor(judge.workers, "judge")
     try:
         for source in sources:
-            waiting.append(pool.submit(work, source))
-            if len(waiting) == _AHEAD * judges.workers:
+            waiting.append(threads.submit(judge.judge, source, prepare, seconds))
+            if len(waiting) == _AHEAD * judge.workers:
                 yield _take_ready(waiting)
         while waiting:
             yield _take_ready(waiting)
     finally:
         # Not waited for: a user who interrupts has waited long enough.
-        pool.shutdown(wait=False, cancel_futures=True)
+        threads.shutdown(wait=False, cancel_futures=True)
 
 
 def _take_ready(waiting: deque[Future[list[T]]]) -> list[T]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from edge_ct.classifier import Classifier
+from edge_ct.bundle import Bundle
 from edge_ct.decision import Decision, SeriesVerdict, decide_series
 
 if TYPE_CHECKING:
@@ -108,21 +108,21 @@ class Tally:
             self._counted.add((*group, attributes.key))
         self._frames.setdefault(group, []).append(judgement.frame)
 
-    def all_series(self, classifier: Classifier) -> list[SeriesSummary]:
+    def all_series(self, bundle: Bundle) -> list[SeriesSummary]:
         """Summarise each series, in the order of first slices."""
         if self.series:
-            return [_summarise_named(self.series, self._probabilities, classifier)]
-        return [self._summarise_series(patient, result, classifier) for patient, result in self._concluded(classifier)]
+            return [_summarise_named(self.series, self._probabilities, bundle)]
+        return [self._summarise_series(patient, result, bundle) for patient, result in self._concluded(bundle)]
 
-    def all_patients(self, classifier: Classifier) -> list[PatientSummary]:
+    def all_patients(self, bundle: Bundle) -> list[PatientSummary]:
         """Summarise each patient of DICOM objects, in the order of first slices, or the patient that the user named."""
         together: dict[tuple[str, str], list[SeriesResult]] = {}
-        for patient, result in self._concluded(classifier):
+        for patient, result in self._concluded(bundle):
             together.setdefault((patient, "" if patient else result.study), []).append(result)
-        patients = [self._summarise_patient(patient, results, classifier) for (patient, _), results in together.items()]
+        patients = [self._summarise_patient(patient, results, bundle) for (patient, _), results in together.items()]
         if patients or not self.patient:
             return patients
-        series = _summarise_named(self.series or "", self._probabilities, classifier)
+        series = _summarise_named(self.series or "", self._probabilities, bundle)
         return [
             PatientSummary(
                 self._pseudonym(self.patient),
@@ -131,12 +131,12 @@ class Tally:
             )
         ]
 
-    def _concluded(self, classifier: Classifier) -> Iterator[tuple[str, SeriesResult]]:
+    def _concluded(self, bundle: Bundle) -> Iterator[tuple[str, SeriesResult]]:
         if not self._frames:
             return
         from . import series
 
-        yield from ((key[0], series.conclude(classifier, frames)) for key, frames in self._frames.items())
+        yield from ((key[0], series.conclude(bundle.manifest, frames)) for key, frames in self._frames.items())
 
     @cached_property
     def _key(self) -> bytes:
@@ -148,13 +148,13 @@ class Tally:
 
         return pseudonym(self._key, patient)
 
-    def _summarise_series(self, patient: str, result: SeriesResult, classifier: Classifier) -> SeriesSummary:
+    def _summarise_series(self, patient: str, result: SeriesResult, bundle: Bundle) -> SeriesSummary:
         verdict = result.verdict
         return SeriesSummary(
             result.series,
             *_outcome(verdict, result.reason),
             _rejected_count(result),
-            classifier.identity,
+            bundle.identity,
             self._pseudonym(patient),
             result.study,
             result.skipped,
@@ -163,18 +163,16 @@ class Tally:
             result.notes,
         )
 
-    def _summarise_patient(
-        self, patient: str, results: Sequence[SeriesResult], classifier: Classifier
-    ) -> PatientSummary:
+    def _summarise_patient(self, patient: str, results: Sequence[SeriesResult], bundle: Bundle) -> PatientSummary:
         from . import series
 
         votes = [row.probability for result in results for row in result.rows]
         return PatientSummary(
             self._pseudonym(patient),
             tuple(result.series for result in results),
-            *_outcome(series.mean_verdict(classifier.manifest, votes), "no slice could be judged"),
+            *_outcome(series.mean_verdict(bundle.manifest, votes), "no slice could be judged"),
             sum(map(_rejected_count, results)),
-            classifier.identity,
+            bundle.identity,
         )
 
     def __str__(self) -> str:
@@ -199,12 +197,11 @@ def _cell(value: object) -> object:
     return "; ".join(value) if isinstance(value, tuple) else value
 
 
-def _summarise_named(name: str, probabilities: Sequence[float | None], classifier: Classifier) -> SeriesSummary:
+def _summarise_named(name: str, probabilities: Sequence[float | None], bundle: Bundle) -> SeriesSummary:
     voting = [p for p in probabilities if p is not None]
-    manifest = classifier.manifest
-    verdict = decide_series(voting, manifest.decision_rule)
+    verdict = decide_series(voting, bundle.manifest.decision_rule)
     outcome = _outcome(verdict, "no slice could be judged")
-    return SeriesSummary(name, *outcome, len(probabilities) - len(voting), classifier.identity)
+    return SeriesSummary(name, *outcome, len(probabilities) - len(voting), bundle.identity)
 
 
 def _outcome(verdict: SeriesVerdict | None, reason: str | None) -> tuple[Decision, float | None, str | None, int, int]:

@@ -157,12 +157,12 @@ def reason_without_lung(pixels: np.ndarray, lung_fields: lungs.Lungs) -> str | N
     return None
 
 
-def conclude(classifier: Classifier, judged: Iterable[JudgedFrame]) -> SeriesResult:
+def conclude(manifest: Manifest, judged: Iterable[JudgedFrame]) -> SeriesResult:
     """Return the result of one series from its frames, at least one, in any order."""
     frames = sorted(judged, key=lambda frame: acquisition_order(frame.attributes))
     rows = tuple(frame.row for frame in frames)
     voting = [row for row in rows if row.probability is not None]
-    verdict = mean_verdict(classifier.manifest, (row.probability for row in rows))
+    verdict = mean_verdict(manifest, (row.probability for row in rows))
     skipped = Counter(str(row.reason) for row in rows if row.decision is None)
     attributes = frames[0].attributes
     reason = verdict.reason if verdict else _reason_without_verdict(rows, skipped)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
 from pathlib import Path
 
 import click
 
-from edge_ct.classifier import Classifier
+from edge_ct.bundle import read_bundle
 from edge_ct.shipped_models import find_bundle
 from edge_ct.system import native_output
-from edge_ct.system.host import processors
 from edge_ct.system.progress import print_json
 
 from ..command_options import keep_days_option, model_option, state_option
@@ -59,16 +59,21 @@ def watch(
     Example:
       edge-ct watch /media/usb --model model.tflite --keep-days 90
     """
-    from ..judging.pool import Judges
+    from ..judging.incidents import MAX_ENDS
+    from ..judging.pool import open_judge
     from ..worklist.worklist import Worklist
     from .hot_folder import Watch
 
-    classifier = Classifier(find_bundle(model), threads)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
-    with Worklist(state) as worklist, native_output.captured_native_stderr() as people:
-        judges = Judges(classifier, workers or max(1, processors() // threads))
-        watching = Watch(folder, worklist, judges, settle, people)
+    with contextlib.ExitStack() as stack:
+        # First of all: worker processes are forked before files are opened.
+        judge = open_judge(read_bundle(find_bundle(model)), workers, threads)
+        stack.enter_context(judge)
+        worklist = stack.enter_context(Worklist(state))
+        judge.incidents = worklist.quarantine(MAX_ENDS)
+        people = stack.enter_context(native_output.captured_native_stderr())
+        watching = Watch(folder, worklist, judge, settle, people)
         for added in watching.run(stop, interval, keep_days, once):
             row = added.row
             if as_json:

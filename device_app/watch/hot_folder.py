@@ -12,17 +12,16 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edge_ct import slices
-from edge_ct.classifier import Classifier
 from edge_ct.errors import StorageFull
 
-from ..judging.judge import SliceJudgement
-from ..judging.pool import Judges, judge_each
+from ..judging.entries import PreparedEntry, PrepareEntry
+from ..judging.pool import Judge, judge_each
 from ..judging.sources import Source
-from ..worklist.records import Added, Entry, prepare_entry
+from ..worklist.records import Added, Entry
 from ..worklist.worklist import Worklist
 
 SETTLE = 3.0
@@ -58,7 +57,7 @@ class Watch:
         self,
         folder: Path,
         worklist: Worklist,
-        judges: Judges,
+        judge: Judge,
         settle: float = SETTLE,
         say: Callable[[str], None] = lambda line: None,
         clock: Callable[[], float] = time.monotonic,
@@ -68,13 +67,13 @@ class Watch:
         Args:
             folder: The folder; it need not exist yet.
             worklist: Where results are stored.
-            judges: The classifiers.
+            judge: The worker processes.
             settle: Seconds for which a complete file has not changed.
             say: Takes messages for the user.
             clock: Returns the time in seconds.
         """
         self.folder, self.settle = folder, settle
-        self._worklist, self._judges = worklist, judges
+        self._worklist, self._judge = worklist, judge
         self._say, self._clock = say, clock
         self._tracked: dict[Path, _Tracked] = {}
         self._known: dict[Path, bytes] = {}
@@ -97,10 +96,11 @@ class Watch:
         complete = self._complete_files()
         if not complete:
             return
-        for batch in judge_each(self._judges, (Source(str(path)) for path in complete), self._prepare):
+        for batch in judge_each(self._judge, (Source(str(path)) for path in complete), PrepareEntry("watch")):
+            checked = [self._check(prepared) for prepared in batch]
             # The frames of one object are stored together: none of them if one is not ready.
-            postponed = {prepared.path for prepared in batch if prepared.entry is None}
-            ready = [prepared for prepared in batch if prepared.path not in postponed]
+            postponed = {prepared.path for prepared in checked if prepared.entry is None}
+            ready = [prepared for prepared in checked if prepared.path not in postponed]
             entries = [prepared.entry for prepared in ready if prepared.entry is not None]
             if not entries:
                 continue
@@ -192,9 +192,9 @@ class Watch:
             self._say(f"{self.folder}: {'the folder is back' if self._present else 'no such folder; waiting for it'}")
         return paths
 
-    def _prepare(self, judgement: SliceJudgement, classifier: Classifier) -> _Prepared:
-        """Prepare a judgement to be stored; called on a worker."""
-        path = Path(judgement.file)
+    def _check(self, judged: PreparedEntry) -> _Prepared:
+        """Return what is stored of a judgement, if its file is still the one that was judged."""
+        path = Path(judged.file)
         tracked = self._tracked[path]
         try:
             status = path.stat()
@@ -203,17 +203,9 @@ class Watch:
         size, modified_ns = status.st_size, status.st_mtime_ns
         fingerprint = file_fingerprint(str(path), size, modified_ns)
         changed = (size, modified_ns) != (tracked.size, tracked.modified_ns)
-        if changed or (not judgement.readable and self._clock() - tracked.since < PATIENCE * self.settle):
+        if changed or (not judged.readable and self._clock() - tracked.since < PATIENCE * self.settle):
             return _Prepared(path, fingerprint, None)
-        entry = prepare_entry(
-            judgement,
-            classifier.bundle,
-            origin="watch",
-            patient=judgement.patient,
-            key=judgement.key,
-            fingerprint=fingerprint,
-        )
-        return _Prepared(path, fingerprint, entry)
+        return _Prepared(path, fingerprint, replace(judged.entry, fingerprint=fingerprint))
 
 
 def file_fingerprint(path: str, size: int, modified_ns: int) -> bytes:

@@ -1,11 +1,11 @@
-"""Judging behind the page: a bounded queue, and a few threads with an interpreter each."""
+"""Judging behind the page: a bounded queue in front of the worker processes."""
 
 from __future__ import annotations
 
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -13,25 +13,61 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from edge_ct.bundle import Bundle
-from edge_ct.classifier import Classifier, Judgement
+from edge_ct.classifier import Classifier
 from edge_ct.errors import EdgeCTError
 
 from ..heatmaps.heatmap import Heat
+from ..judging import worker
+from ..judging.entries import rejected_entry
+from ..judging.pool import Judge, open_judge
+from ..judging.sources import Source
+from ..worklist.records import Entry, prepare_entry
 
 Stored = TypeVar("Stored")
 CAPACITY = 64
+ORIGIN = "serve"
+_GOLDEN_SECONDS = 60.0
 
 
 class Busy(EdgeCTError):
     """The queue is full or closing; nothing was queued."""
 
 
-@dataclass
-class _Job(Generic[Stored]):
-    """One slice to judge.
+@dataclass(frozen=True)
+class JudgeUpload:
+    """The job of judging one slice that is held in memory."""
 
-    `read` returns its bytes and is called by the thread that judges it, so that a waiting slice takes no memory.
-    """
+    name: str
+    content: bytes
+
+    def __call__(self, classifier: Classifier) -> Iterator[Entry]:
+        judgement = classifier.judge(self.content, self.name)
+        yield prepare_entry(judgement, classifier.bundle, origin=ORIGIN)
+
+
+@dataclass(frozen=True)
+class Explain:
+    """The job of measuring the evidence of a slice by occlusion. pixels: uint8 [h, w]. seconds: at most."""
+
+    pixels: np.ndarray
+    seconds: float
+
+    def __call__(self, classifier: Classifier) -> Iterator[Heat]:
+        from ..heatmaps.evidence import occlusion_heat
+
+        yield occlusion_heat(classifier, self.pixels, self.seconds)
+
+
+def check_golden(classifier: Classifier) -> Iterator[float]:
+    """The job of running the golden slices; yields the seconds that took. Raises `ModelRejected`."""
+    start = time.perf_counter()
+    classifier.check_golden()
+    yield time.perf_counter() - start
+
+
+@dataclass
+class _Upload(Generic[Stored]):
+    """One slice to judge. read: returns its bytes; called late, so that what waits is a file and not memory."""
 
     name: str
     read: Callable[[], bytes]
@@ -42,30 +78,35 @@ class JudgingQueue(Generic[Stored]):
     """Judges slices and stores their results; a future is done once its result is durable."""
 
     def __init__(
-        self, bundle: Bundle, store: Callable[[Judgement], Stored], count: int, capacity: int = CAPACITY
+        self,
+        bundle: Bundle,
+        store: Callable[[Entry], Stored],
+        count: int,
+        capacity: int = CAPACITY,
+        judge: Judge | None = None,
     ) -> None:
-        """Prepare the queue; `open` starts it.
+        """Begin to load the bundle; create this before the first thread is started.
 
         Args:
-            bundle: The bundle that judges.
-            store: Stores a judgement durably; called on the judging thread, and its value is that of the future.
-            count: Number of threads.
-            capacity: Maximum number of waiting slices.
+            bundle: The bundle.
+            store: Stores a judged slice durably; called in this process, and its value is that of the future.
+            count: Number of slices judged at once.
+            capacity: Number of slices that may wait.
+            judge: The workers; by default a pool of `count` processes.
         """
         self._bundle, self._store, self._count = bundle, store, count
-        self._queue: queue.Queue[_Job[Stored] | None] = queue.Queue(capacity)
+        self.judge = judge or open_judge(bundle, count)
+        self._queue: queue.Queue[_Upload[Stored] | None] = queue.Queue(capacity)
         self._threads: list[threading.Thread] = []
         self._opened = threading.Event()
         self._closing = False
-        self._testing = threading.Lock()
-        self._tester: Classifier | None = None
         self.error: Exception | None = None
         self.self_test_seconds = 0.0
 
     @property
     def ready(self) -> bool:
-        """True if the interpreters are loaded and the golden slices gave the expected results."""
-        return self._opened.is_set() and self.error is None
+        """True if the bundle is loaded, its golden slices are as expected, and workers can be replaced."""
+        return self._opened.is_set() and self.error is None and not self.judge.broken
 
     @property
     def waiting(self) -> int:
@@ -73,72 +114,41 @@ class JudgingQueue(Generic[Stored]):
         return self._queue.qsize()
 
     def open(self) -> None:
-        """Load the interpreters and run the golden slices in the background; `wait` reports the outcome."""
+        """Run the golden slices in the background; `wait` tells how that went."""
         threading.Thread(target=self._open, name="opening", daemon=True).start()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the interpreters are loaded; return False on a timeout.
-
-        Raises:
-            Exception: Whatever loading the model raised.
-        """
+        """Wait until slices can be judged. Raises what went wrong; False on a timeout."""
         done = self._opened.wait(timeout)
         if self.error:
             raise self.error
         return done
 
     def settle(self, timeout: float = 60.0) -> None:
-        """Wait until no interpreter is being loaded, which redirects the standard error of the whole process."""
+        """Wait until the bundle is loaded or has failed to load."""
         self._opened.wait(timeout)
 
     def submit(self, name: str, read: Callable[[], bytes], patience: float = 0.0) -> Future[Stored]:
-        """Queue one slice.
-
-        Args:
-            name: Name of the slice.
-            read: Returns its bytes; called when it is judged.
-            patience: Seconds to wait for a place in the queue.
-
-        Raises:
-            Busy: The queue is full or closing.
-        """
-        job: _Job[Stored] = _Job(name, read)
+        """Queue one slice, waiting up to `patience` seconds for a place. Raises `Busy`."""
+        upload: _Upload[Stored] = _Upload(name, read)
         try:
             if self._closing:
                 raise Busy("the server is stopping; nothing was stored")
-            self._queue.put(job, timeout=patience) if patience else self._queue.put_nowait(job)
+            self._queue.put(upload, timeout=patience) if patience else self._queue.put_nowait(upload)
         except queue.Full as error:
             raise Busy(f"{self._queue.maxsize} slices are waiting already; send this one later") from error
-        return job.future
+        return upload.future
 
     def check(self) -> float:
-        """Run the golden slices; return the time it took in seconds.
-
-        Raises:
-            ModelRejected: A result differs from the expected one.
-        """
-        with self._testing:
-            # The interpreters of the judging threads are in use.
-            self._tester = self._tester or Classifier(self._bundle)
-            start = time.perf_counter()
-            self._tester.check_golden()
-            return time.perf_counter() - start
+        """Run the golden slices; returns the seconds that took. Raises `ModelRejected` if they come out wrong."""
+        return self.judge.run(check_golden, _GOLDEN_SECONDS)[0]
 
     def explain(self, pixels: np.ndarray, seconds: float) -> Heat:
-        """Return the heat map of a slice by occlusion, for a network without a class map.
-
-        Args:
-            pixels: uint8 [h, w].
-            seconds: Time limit in seconds.
-        """
-        from ..heatmaps.evidence import occlusion_heat
-
-        with self._testing:
-            self._tester = self._tester or Classifier(self._bundle)
-            return occlusion_heat(self._tester, pixels, seconds)
+        """Return the evidence of a slice by occlusion, for a graph without class map. pixels: uint8 [h, w]."""
+        return self.judge.run(Explain(pixels, seconds), worker.SECONDS + seconds)[0]
 
     def close(self, timeout: float) -> bool:
-        """Accept nothing more and finish what is queued; return whether that took at most `timeout` seconds."""
+        """Take nothing more and finish what is queued. Returns whether that was done within `timeout` seconds."""
         self._closing = True
         end = time.monotonic() + timeout
         self.settle(timeout)
@@ -149,29 +159,35 @@ class JudgingQueue(Generic[Stored]):
                 return False
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
+        self.judge.close()
         return not any(thread.is_alive() for thread in self._threads)
 
     def _open(self) -> None:
-        # One after the other: loading a model redirects the standard error of the whole process.
         try:
-            classifiers = [Classifier(self._bundle) for _ in range(self._count)]
-            start = time.perf_counter()
-            classifiers[0].check_golden()
-            self.self_test_seconds = time.perf_counter() - start
+            self.self_test_seconds = self.check()
         except Exception as error:
             self.error = error
         else:
-            for number, classifier in enumerate(classifiers):
-                thread = threading.Thread(target=self._work, args=(classifier,), name=f"judge-{number}", daemon=True)
+            # These threads wait for the worker processes.
+            for number in range(self._count):
+                thread = threading.Thread(target=self._work, name=f"judge-{number}", daemon=True)
                 self._threads.append(thread)
                 thread.start()
         self._opened.set()
 
-    def _work(self, classifier: Classifier) -> None:
-        while (job := self._queue.get()) is not None:
-            if not job.future.set_running_or_notify_cancel():
+    def _work(self) -> None:
+        while (upload := self._queue.get()) is not None:
+            if not upload.future.set_running_or_notify_cancel():
                 continue
             try:
-                job.future.set_result(self._store(classifier.judge(job.read(), job.name)))
+                upload.future.set_result(self._store(self._judge(upload.name, upload.read())))
             except Exception as error:
-                job.future.set_exception(error)
+                upload.future.set_exception(error)
+
+    def _judge(self, name: str, content: bytes) -> Entry:
+        values: list[Entry] = []
+        job = JudgeUpload(name, content)
+        reason = self.judge.run_contained(job, Source(name, content), worker.SECONDS, values)
+        if reason is None:
+            return values[0]
+        return rejected_entry(self._bundle, ORIGIN, name, reason)

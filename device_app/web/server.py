@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_ct.bundle import read_bundle
+from edge_ct.bundle import Bundle, read_bundle
 from edge_ct.errors import EdgeCTError
 
+from ..judging.pool import Judge, open_judge
 from ..worklist.worklist import Worklist
 from .pin import PIN_FILE, PinGate, set_up_pin
 from .request_checks import allowed_hosts
@@ -65,6 +66,16 @@ def open_server(options: ServeOptions) -> Server:
         ModelRejected: The bundle cannot be read.
     """
     bundle = read_bundle(options.model)
+    # First of all: worker processes are forked before files and sockets are opened.
+    judge = open_judge(bundle, options.workers)
+    try:
+        return _open_server(options, bundle, judge)
+    except BaseException:
+        judge.close()
+        raise
+
+
+def _open_server(options: ServeOptions, bundle: Bundle, judge: Judge) -> Server:
     worklist = Worklist(options.state)
     bound = bind(options.port, options.lan)
     port = bound.getsockname()[1]
@@ -81,16 +92,13 @@ def open_server(options: ServeOptions) -> Server:
         workers=options.workers,
         language=options.language,
         keep_days=options.keep_days,
+        judge=judge,
     )
-    # The interpreters are loaded while Flask is being imported.
+    # The bundle is loaded while Flask is being imported.
     services.open()
     hosts = ["127.0.0.1", *(addresses() if options.lan else [])]
-    try:
-        # A PIN that was given is known to whoever gave it.
-        return Server(services, bound, hosts, None if options.pin is not None else new_pin)
-    except BaseException:
-        services.queue.settle()
-        raise
+    # A PIN that was given is known to whoever gave it.
+    return Server(services, bound, hosts, None if options.pin is not None else new_pin)
 
 
 def bind(port: int, lan: bool) -> socket.socket:

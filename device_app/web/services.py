@@ -14,11 +14,12 @@ import msgspec
 
 from edge_ct import slices
 from edge_ct.bundle import Bundle
-from edge_ct.classifier import Judgement
 from edge_ct.imaging.limits import MAX_BYTES
 
 from ..heatmaps.heatmap import Heat
-from ..worklist.records import Added, Row, prepare_entry
+from ..judging.incidents import MAX_ENDS
+from ..judging.pool import Judge
+from ..worklist.records import Added, Entry, Row
 from ..worklist.worklist import Worklist
 from .events import Events
 from .folders import FolderProgress, FolderReader, Folders
@@ -27,7 +28,6 @@ from .pin import PinGate
 from .request_checks import AllowedHosts
 from .sessions import Sessions
 
-ORIGIN = "serve"
 _TICK_SECONDS = 0.4
 _EXPLAIN_SECONDS = 2.0
 _DAY_SECONDS = 86400
@@ -74,10 +74,11 @@ class Services:
         hosts: Host names that the server answers to.
         roots: Folders that the page offers to read.
         gate: Checks the PIN; None without a PIN.
-        workers: Number of threads that judge.
+        workers: Number of processes that judge.
         language: Language for browsers that ask for none of those supported.
         streams: Maximum number of pages with live events.
         keep_days: Days after which results are deleted; None keeps them.
+        judge: The worker processes; by default a pool is opened here.
     """
 
     bundle: Bundle
@@ -90,12 +91,14 @@ class Services:
     limits: UploadLimits = field(default_factory=UploadLimits)
     streams: int = 12
     keep_days: int | None = None
+    judge: Judge | None = None
 
     def __post_init__(self) -> None:
         self.started = time.time()
         self.sessions = Sessions()
         self.events = Events(self.streams)
-        self.queue: JudgingQueue[Added] = JudgingQueue(self.bundle, self._store, self.workers)
+        self.queue: JudgingQueue[Added] = JudgingQueue(self.bundle, self._store, self.workers, judge=self.judge)
+        self.queue.judge.incidents = self.worklist.quarantine(MAX_ENDS)
         self.folders = Folders(self.roots)
         self.reader = FolderReader(self.folders, self._submit_path, lambda progress: self._wake.set())
         self._wake = threading.Event()
@@ -155,8 +158,8 @@ class Services:
         self.worklist.close()
         return done
 
-    def _store(self, judgement: Judgement) -> Added:
-        return self.worklist.add(prepare_entry(judgement, self.bundle, origin=ORIGIN))
+    def _store(self, entry: Entry) -> Added:
+        return self.worklist.add(entry)
 
     def _submit_path(self, path: Path, name: str) -> Future[Added]:
         return self.queue.submit(name, lambda: slices.read_bytes(path, name), patience=60.0)

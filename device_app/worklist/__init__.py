@@ -7,6 +7,7 @@
 - `records`      judgements as rows
 - `audit_trail`  the hash-chained audit trail
 - `queue`        work that survives restarts
+- `quarantine`   files over which worker processes have ended
 - `export`       CSV, JSON, datasets and pictures
 """
 

@@ -27,6 +27,7 @@ from ..paths import DEFAULT_STATE
 from ..pseudonym import device_key, pseudonym
 from . import audit_trail
 from .database import MAX_BYTES, MIN_FREE, Store
+from .quarantine import Quarantine
 from .queue import Queue
 from .reader import WorklistReader, get_row
 from .records import Added, Entry, Label, Review, Verdict, answer_values, heat_values
@@ -164,6 +165,10 @@ class Worklist(WorklistReader):
                 break
         self._store.release_free_pages()
         return pruned
+
+    def quarantine(self, max_ends: int) -> Quarantine:
+        """Return the files over which workers have ended. max_ends: ends after which a file is not tried again."""
+        return Quarantine(self._store, max_ends)
 
     def queue(self, name: str) -> Queue:
         """Return a queue in the same file."""

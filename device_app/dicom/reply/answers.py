@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from io import BytesIO
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,12 @@ from .structured_report import build_report
 
 
 def build_answers(
-    files: Mapping[str, Path], judged: Sequence[JudgedFrame], result: SeriesResult, bundle: Bundle, captures: int
+    files: Mapping[str, Path],
+    judged: Sequence[JudgedFrame],
+    result: SeriesResult,
+    bundle: Bundle,
+    captures: int,
+    read_pixels: Callable[[Path, int], np.ndarray],
 ) -> Iterator[Any]:
     """Build the answers to a series.
 
@@ -30,6 +34,7 @@ def build_answers(
         result: The result of the series.
         bundle: The bundle that judged it.
         captures: Maximum number of captures.
+        read_pixels: Decodes a frame, given its file and number: uint8 [h, w], lung window.
 
     Yields:
         pydicom datasets with file meta information: the report first, then the captures.
@@ -38,8 +43,9 @@ def build_answers(
     source = _read_header(files[(suspicious or judged)[0].attributes.instance])
     yield build_report(source, judged, result, suspicious, bundle)
     for number, frame in enumerate(suspicious, 1):
-        source, pixels = _read_frame(files[frame.attributes.instance], frame.attributes.frame)
-        yield build_capture(source, frame, pixels, result, bundle, number)
+        path = files[frame.attributes.instance]
+        pixels = read_pixels(path, frame.attributes.frame)
+        yield build_capture(_read_header(path), frame, pixels, result, bundle, number)
 
 
 def encode_dataset(dataset: Any) -> bytes:
@@ -62,19 +68,3 @@ def preload_libraries() -> None:
 def _read_header(path: Path) -> Any:
     with path.open("rb") as file:
         return dicom.read_dataset(file, "answer", pixels=False)
-
-
-def _read_frame(path: Path, frame: int) -> tuple[Any, np.ndarray]:
-    """Return the dataset of an object and one of its frames, uint8 [h, w] in the lung window.
-
-    Args:
-        path: A DICOM file.
-        frame: Number of the frame, from 1; 0 for a single-frame object, which is parsed only once.
-    """
-    if not frame:
-        dataset = dicom.read_dataset(path.read_bytes(), "answer")
-        return dataset, dicom.frame_pixels(dataset, "answer")
-    frames = dicom.read_frames(path, "answer")
-    pixels = next(islice(frames, frame - 1, None))
-    frames.close()
-    return _read_header(path), pixels

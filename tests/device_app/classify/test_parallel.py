@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,9 +14,11 @@ import pytest
 from PIL import Image
 
 from edge_ct import cli
-from edge_ct.classifier import Classifier, Judgement
+from edge_ct.bundle import Bundle
+from edge_ct.classifier import Classifier, Result
 from edge_ct.device_app.judging import judge
-from edge_ct.device_app.judging.pool import Judges, judge_each
+from edge_ct.device_app.judging.judge import SliceJudgement
+from edge_ct.device_app.judging.pool import JudgingPool, judge_each
 from edge_ct.device_app.judging.sources import Source, find_sources
 from edge_ct.device_app.worklist.worklist import Worklist
 from edge_ct.phantom import make_slice
@@ -38,20 +39,25 @@ def run(*arguments: object) -> int:
     return cli.run(["classify", *(str(own) for own in arguments)])
 
 
+def result_and_process(judgement: SliceJudgement, classifier: Classifier) -> tuple[Result, int]:
+    return judgement.result, os.getpid()
+
+
+def divide_by_zero(judgement: SliceJudgement, classifier: Classifier) -> None:
+    raise ZeroDivisionError
+
+
 def test_three_workers_answer_as_one(study: Path, tiny_classifier: Classifier) -> None:
     expected = [own.result for own in judge.judge_paths(tiny_classifier, [str(study)])]
-    judges = Judges(Classifier(tiny_classifier.bundle), 3)
-    threads = set()
-
-    def then(judgement: Judgement, classifier: Classifier) -> Judgement:
-        threads.add(threading.current_thread().name)
-        return judgement
-
-    found = [own.result for batch in judge_each(judges, find_sources([str(study)]), then) for own in batch]
+    with JudgingPool(tiny_classifier.bundle, 3) as pool:
+        batches = list(judge_each(pool, find_sources([str(study)]), result_and_process))
+    found = [own for batch in batches for own, _ in batch]
     assert [own.source for own in found] == [own.source for own in expected]
     assert [own.probability for own in found] == [own.probability for own in expected]
     assert [own.reason for own in found] == [own.reason for own in expected]
-    assert 1 <= len(threads) <= 3
+    processes = {process for batch in batches for _, process in batch}
+    assert 1 <= len(processes) <= 3
+    assert os.getpid() not in processes
 
 
 def test_few_slices_are_ahead_of_the_reader(study: Path, tiny_classifier: Classifier) -> None:
@@ -63,22 +69,18 @@ def test_few_slices_are_ahead_of_the_reader(study: Path, tiny_classifier: Classi
             taken += 1
             yield Source(str(study / "00.png"))
 
-    judges = Judges(Classifier(tiny_classifier.bundle), 2)
-    batches = judge_each(judges, endless(), lambda judgement, classifier: judgement.result.source)
-    read = 0
-    while read < 30:
-        read += len(next(batches))
-        assert taken <= read + 4 * 2
-    batches.close()  # type: ignore[attr-defined]
+    with JudgingPool(tiny_classifier.bundle, 2) as pool:
+        batches = judge_each(pool, endless(), result_and_process)
+        read = 0
+        while read < 30:
+            read += len(next(batches))
+            assert taken <= read + 4 * 2
+        batches.close()  # type: ignore[attr-defined]
 
 
 def test_error_on_a_worker_reaches_the_reader(study: Path, tiny_classifier: Classifier) -> None:
-    def then(judgement: Judgement, classifier: Classifier) -> None:
-        raise ZeroDivisionError
-
-    judges = Judges(Classifier(tiny_classifier.bundle), 2)
-    with pytest.raises(ZeroDivisionError):
-        list(judge_each(judges, find_sources([str(study)]), then))
+    with JudgingPool(tiny_classifier.bundle, 2) as pool, pytest.raises(ZeroDivisionError):
+        list(judge_each(pool, find_sources([str(study)]), divide_by_zero))
 
 
 @pytest.mark.parametrize(
@@ -171,17 +173,17 @@ def test_single_slice_makes_no_second_worker(
     study: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     asked = []
-    real = Judges.__init__
+    real = JudgingPool.__init__
 
-    def noted(self: Judges, classifier: Classifier, workers: int) -> None:
+    def noted(self: JudgingPool, bundle: Bundle, workers: int, threads: int = 1) -> None:
         asked.append(workers)
-        real(self, classifier, workers)
+        real(self, bundle, workers, threads)
 
-    monkeypatch.setattr(Judges, "__init__", noted)
+    monkeypatch.setattr(JudgingPool, "__init__", noted)
     assert run(study / "00.png", "--model", tiny_bundle, "--workers", 3) == 0
     assert run(study / "00.png", study / "01.png", "--model", tiny_bundle, "--workers", 3) == 0
     assert run(study, "--model", tiny_bundle, "--threads", 64) == 3
-    assert asked == [1, 3, 1]
+    assert asked == [3, 1]
     capfd.readouterr()
 
 

@@ -149,7 +149,7 @@ def conclude(bundle: Bundle, paths: list[Path]) -> Concluded:
     classifier = Classifier(bundle)
     judged = [own for path in paths for own in dicom_objects.judge_object(classifier, path, path.name)]
     files = {own.attributes.instance: path for own, path in zip(judged, paths, strict=True)}
-    return Concluded(series.conclude(classifier, judged), judged, files)
+    return Concluded(series.conclude(classifier.manifest, judged), judged, files)
 
 
 @pytest.fixture(scope="session")

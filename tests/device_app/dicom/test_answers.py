@@ -11,7 +11,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from edge_ct import slices
+from edge_ct import dicom, slices
 from edge_ct.bundle import Bundle
 from edge_ct.classifier import Classifier
 from edge_ct.device_app.dicom.reply.answers import build_answers, encode_dataset
@@ -26,6 +26,10 @@ MakeCT = Callable[..., bytes]
 DCMTK = shutil.which("dsrdump")
 
 
+def read_pixels(path: Path, frame: int) -> np.ndarray:
+    return list(dicom.read_frames(path, "x"))[max(frame - 1, 0)]
+
+
 @pytest.fixture
 def judged(bundle: Bundle, make_ct: MakeCT, tmp_path: Path) -> Concluded:
     """Five slices that vote, and one of the neck; PatientName is in Latin-1."""
@@ -38,7 +42,7 @@ def judged(bundle: Bundle, make_ct: MakeCT, tmp_path: Path) -> Concluded:
 @pytest.fixture
 def made(judged: Concluded, bundle: Bundle) -> list[Any]:
     """The report and three captures, as a receiver reads them."""
-    built = build_answers(judged.files, judged.judged, judged.result, bundle, 3)
+    built = build_answers(judged.files, judged.judged, judged.result, bundle, 3, read_pixels)
     return [pydicom.dcmread(BytesIO(encode_dataset(one))) for one in built]
 
 
@@ -110,11 +114,11 @@ def test_references_are_to_the_slices_that_vote(made: list[Any], judged: Conclud
 
 
 def test_uids_are_stable_and_follow_from_what_was_judged(made: list[Any], judged: Concluded, bundle: Bundle) -> None:
-    again = build_answers(judged.files, judged.judged, judged.result, bundle, 3)
+    again = build_answers(judged.files, judged.judged, judged.result, bundle, 3, read_pixels)
     assert [one.SOPInstanceUID for one in again] == [one.SOPInstanceUID for one in made]
     fewer = judged.judged[:-1]
-    result = series.conclude(Classifier(bundle), fewer)
-    other = list(build_answers(judged.files, fewer, result, bundle, 3))
+    result = series.conclude(Classifier(bundle).manifest, fewer)
+    other = list(build_answers(judged.files, fewer, result, bundle, 3, read_pixels))
     assert {one.SOPInstanceUID for one in other}.isdisjoint({one.SOPInstanceUID for one in made})
     assert other[0].SeriesInstanceUID == made[0].SeriesInstanceUID
 
@@ -195,7 +199,7 @@ def test_names_that_are_no_names_are_not_in_warnings(
 ) -> None:
     (tmp_path / "a.dcm").write_bytes(make_ct(3, PatientName="Nomedepaciente", PatientSex="X", StudyTime="99"))
     one = conclude(bundle, [tmp_path / "a.dcm"])
-    report = next(build_answers(one.files, one.judged, one.result, bundle, 0))
+    report = next(build_answers(one.files, one.judged, one.result, bundle, 0, read_pixels))
     assert str(report.PatientName) == "Nomedepaciente"
     assert report.PatientSex == ""
     assert not [warning for warning in recwarn if "Nomede" in str(warning.message)]

@@ -11,7 +11,7 @@ import pytest
 
 from edge_ct import cli
 from edge_ct.classifier import Classifier
-from edge_ct.device_app.judging.pool import Judges
+from edge_ct.device_app.judging.pool import InProcess
 from edge_ct.device_app.watch.hot_folder import Watch
 from edge_ct.device_app.worklist.worklist import Worklist
 from edge_ct.phantom import make_slice
@@ -174,7 +174,7 @@ def test_watch_stores_every_frame(
     path.write_bytes(data[:-5000])
     now = 0.0
     with Worklist(tmp_path / "state", min_free=0) as worklist:
-        watch = Watch(path.parent, worklist, Judges(Classifier(tiny_bundle), 1), 3.0, clock=lambda: now)
+        watch = Watch(path.parent, worklist, InProcess(Classifier(tiny_bundle)), 3.0, clock=lambda: now)
 
         def scan(seconds: float) -> int:
             nonlocal now

@@ -53,7 +53,7 @@ def judge(classifier: Classifier, paths: list[Path]) -> Judged:
     found = list(judging.judge_paths(classifier, map(str, paths)))
     for one in found:
         tally.add(one)
-    return Judged(found, list(tally._concluded(classifier)), tally.all_patients(classifier))
+    return Judged(found, list(tally._concluded(classifier)), tally.all_patients(classifier.bundle))
 
 
 def only(classifier: Classifier, paths: list[Path]) -> SeriesResult:

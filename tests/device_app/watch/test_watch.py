@@ -15,7 +15,7 @@ from PIL import Image
 
 from edge_ct import cli
 from edge_ct.classifier import Classifier
-from edge_ct.device_app.judging.pool import Judges
+from edge_ct.device_app.judging.pool import InProcess
 from edge_ct.device_app.watch.hot_folder import Watch, file_fingerprint
 from edge_ct.device_app.worklist.worklist import Worklist
 from edge_ct.errors import StorageFull
@@ -53,7 +53,7 @@ def said() -> list[str]:
 def new_watch(
     hot: Path, worklist: Worklist, tiny_classifier: Classifier, clock: Clock, said: list[str]
 ) -> Callable[[], Watch]:
-    return lambda: Watch(hot, worklist, Judges(tiny_classifier, 1), 3.0, said.append, clock)
+    return lambda: Watch(hot, worklist, InProcess(tiny_classifier), 3.0, said.append, clock)
 
 
 def put(folder: Path, number: int, name: str | None = None) -> Path:
@@ -200,7 +200,7 @@ def test_full_disk_stops_nothing_and_loses_nothing(
     said: list[str] = []
     stop = threading.Event()
     with Worklist(tmp_path / "small", min_free=1 << 60) as worklist:
-        watch = Watch(hot, worklist, Judges(tiny_classifier, 1), 3.0, said.append, clock)
+        watch = Watch(hot, worklist, InProcess(tiny_classifier), 3.0, said.append, clock)
         scan(watch, clock)
         clock.now += 3
 

@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 
 from edge_ct.bundle import Bundle, read_bundle, write_bundle
-from edge_ct.classifier import Judgement
 from edge_ct.device_app.heatmaps import drawing
 from edge_ct.device_app.heatmaps.heatmap import Heat
 from edge_ct.device_app.maintenance import health
@@ -25,6 +24,7 @@ from edge_ct.device_app.web.folders import Folders
 from edge_ct.device_app.web.judging_queue import Busy, JudgingQueue
 from edge_ct.device_app.web.services import Services
 from edge_ct.device_app.worklist import Worklist
+from edge_ct.device_app.worklist.records import Entry
 from edge_ct.errors import EdgeCTError, ModelRejected
 
 from .conftest import Home, png, token_of
@@ -45,9 +45,9 @@ class TestWorkers:
     def test_a_future_is_done_when_the_row_is_kept(self, bundle: Bundle) -> None:
         kept: list[str] = []
 
-        def keep(judgement: Judgement) -> str:
-            kept.append(judgement.result.source)
-            return judgement.result.decision
+        def keep(entry: Entry) -> str:
+            kept.append(entry.source)
+            return entry.decision
 
         queue: JudgingQueue[str] = JudgingQueue(bundle, keep, 2)
         queue.open()
@@ -64,9 +64,9 @@ class TestWorkers:
     def test_the_queue_is_bounded_and_closing_finishes_it(self, bundle: Bundle) -> None:
         hold = threading.Event()
 
-        def keep(judgement: Judgement) -> str:
+        def keep(entry: Entry) -> str:
             hold.wait(60)
-            return judgement.result.source
+            return entry.source
 
         queue: JudgingQueue[str] = JudgingQueue(bundle, keep, 1, capacity=2)
         queue.open()
@@ -81,10 +81,10 @@ class TestWorkers:
         assert [future.result(0) for future in (first, *queued)] == ["first", "second", "third"]
 
     def test_a_failure_is_the_slices_alone(self, bundle: Bundle) -> None:
-        def keep(judgement: Judgement) -> str:
-            if judgement.result.source == "full":
+        def keep(entry: Entry) -> str:
+            if entry.source == "full":
                 raise EdgeCTError("no room")
-            return judgement.result.decision
+            return entry.decision
 
         queue: JudgingQueue[str] = JudgingQueue(bundle, keep, 1)
         queue.open()

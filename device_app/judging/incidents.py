@@ -1,0 +1,73 @@
+"""Files over which worker processes have ended, by size and content."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from .sources import Source
+
+# Ends of workers after which a file is not tried again.
+MAX_ENDS = 2
+
+
+class Incidents(Protocol):
+    """Remembers over which files workers have ended."""
+
+    def quarantined(self, size: int, digest: Callable[[], str]) -> str | None:
+        """Return why a file of this size and SHA-256 is not judged any more; None if it may be judged."""
+
+    def record(self, digest: str, size: int, name: str, reason: str) -> int:
+        """Remember that a worker ended over a file. Returns how many have ended over it so far."""
+
+
+@dataclass
+class RecentIncidents:
+    """Incidents of this process alone."""
+
+    _ends: dict[str, tuple[int, int, str]] = field(default_factory=dict)
+
+    def quarantined(self, size: int, digest: Callable[[], str]) -> str | None:
+        """See `Incidents`."""
+        if all(known != size for known, _, _ in self._ends.values()):
+            return None
+        _, ends, reason = self._ends.get(digest(), (0, 0, ""))
+        return reason if ends >= MAX_ENDS else None
+
+    def record(self, digest: str, size: int, name: str, reason: str) -> int:
+        """See `Incidents`."""
+        ends = self._ends.get(digest, (0, 0, ""))[1] + 1
+        self._ends[digest] = (size, ends, reason)
+        return ends
+
+
+class Content:
+    """Size and SHA-256 of a source, read when they are needed."""
+
+    def __init__(self, source: Source) -> None:
+        self._source, self._digest = source, ""
+        if source.content is not None:
+            self.size = len(source.content)
+            return
+        try:
+            self.size = Path(source.name).stat().st_size if source.reason is None else 0
+        except (OSError, ValueError):
+            self.size = 0
+
+    def digest(self) -> str:
+        """SHA-256 of the content, in hexadecimal digits; "" if the file cannot be read."""
+        if not self._digest:
+            with contextlib.suppress(OSError, ValueError):
+                if self._source.content is not None:
+                    self._digest = hashlib.sha256(self._source.content).hexdigest()
+                else:
+                    digest = hashlib.sha256()
+                    with Path(self._source.name).open("rb") as file:
+                        while block := file.read(1 << 20):
+                            digest.update(block)
+                    self._digest = digest.hexdigest()
+        return self._digest

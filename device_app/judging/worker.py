@@ -1,0 +1,107 @@
+"""A worker process: runs jobs on foreign files, within limits of memory and processor time.
+
+A job is a picklable function of the classifier that yields values. A value, the end of the job or an error is one
+message: 8 bytes of length, then a pickle.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import resource
+import signal
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from edge_ct.bundle import Bundle
+from edge_ct.classifier import Classifier
+from edge_ct.errors import EdgeCTError
+
+from .fork_server import Serve, address_space
+
+Job = Callable[[Classifier], Iterator[Any]]
+
+# What decoding and judging one slice may take beyond the loaded bundle. The largest image that `limits` allows, a
+# progressive JPEG of 4096 x 4096 px in colour or a JPEG 2000 of 16 bits, takes about 250 MiB.
+MEMORY = 288 << 20
+# Processor time for one slice: twenty times what the largest image takes on a Raspberry Pi 4.
+SECONDS = 8.0
+
+VALUE, DONE, ERROR = "value", "done", "error"
+OUT_OF_MEMORY = 77  # exit status of a worker whose memory was not enough for a job
+_LENGTH = struct.Struct("<Q")
+
+
+def loader(bundle: Bundle, threads: int) -> Callable[[], Serve]:
+    """Return what the fork server runs to load a bundle."""
+
+    def load() -> Serve:
+        # With several threads the interpreter starts them when it is made, and they would not survive the fork.
+        loaded = Classifier(bundle) if threads == 1 else None
+        if loaded is None:
+            Classifier(bundle)
+
+        def serve(channel: socket.socket) -> None:
+            run(channel, loaded or Classifier(bundle, threads), threads)
+
+        return serve
+
+    return load
+
+
+def run(channel: socket.socket, classifier: Classifier, threads: int = 1) -> None:
+    """Run jobs until the other end of the channel is closed."""
+    limit = address_space() + MEMORY
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    while (message := receive(channel)) is not None:
+        job, seconds = message
+        # SIGPROF ends the process, inside a decoder too.
+        allowed = seconds * threads
+        signal.setitimer(signal.ITIMER_PROF, allowed)
+        try:
+            for value in job(classifier):
+                send(channel, (VALUE, value))
+                signal.setitimer(signal.ITIMER_PROF, allowed)
+            answer: tuple[str, Any] = (DONE, None)
+        except BrokenPipeError:
+            return
+        except MemoryError:
+            os._exit(OUT_OF_MEMORY)  # A process that is short of memory is of no more use.
+        except Exception as error:
+            answer = (ERROR, error)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        try:
+            send(channel, answer)
+        except (pickle.PicklingError, TypeError, AttributeError):
+            send(channel, (ERROR, EdgeCTError(f"a worker failed: {answer[1]!r}"[:500])))
+
+
+def send(channel: socket.socket, value: object) -> None:
+    """Send one value."""
+    content = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+    channel.sendall(_LENGTH.pack(len(content)))
+    channel.sendall(content)
+
+
+def receive(channel: socket.socket) -> Any:
+    """Receive one value; None at the end of the connection. Raises TimeoutError."""
+    head = _receive_exactly(channel, _LENGTH.size)
+    content = head and _receive_exactly(channel, _LENGTH.unpack(head)[0])
+    return pickle.loads(content) if content else None
+
+
+def _receive_exactly(channel: socket.socket, size: int) -> bytearray | None:
+    content = bytearray(size)
+    view, position = memoryview(content), 0
+    while position < size:
+        try:
+            count = channel.recv_into(view[position:])
+        except (ConnectionError, BrokenPipeError):
+            return None
+        if not count:
+            return None
+        position += count
+    return content

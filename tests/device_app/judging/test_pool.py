@@ -1,0 +1,213 @@
+"""Worker processes: a file that ends one is a rejected slice, and everything else is judged."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from edge_ct.bundle import Bundle, read_bundle, write_bundle
+from edge_ct.classifier import Classifier
+from edge_ct.device_app.judging import worker
+from edge_ct.device_app.judging.incidents import MAX_ENDS
+from edge_ct.device_app.judging.judge import SliceJudgement
+from edge_ct.device_app.judging.pool import JudgingPool, WorkerEnded, judge_each
+from edge_ct.device_app.judging.sources import Source, find_sources
+from edge_ct.device_app.worklist.worklist import Worklist
+from edge_ct.errors import EdgeCTError, ModelRejected
+from edge_ct.phantom import make_slice
+
+from ... import hostile
+
+Row = tuple[str, str, str | None]
+
+
+def row(judgement: SliceJudgement, classifier: Classifier) -> Row:
+    result = judgement.result
+    return Path(result.source).name, result.decision, result.reason
+
+
+def end_over_bad(judgement: SliceJudgement, classifier: Classifier) -> Row:
+    """Stands for a decoder that ends its process, in the way that the file's name says."""
+    name = Path(judgement.result.source).name
+    if judgement.readable and name.startswith("segfault"):
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if judgement.readable and name.startswith("memory"):
+        bytearray(1 << 30)
+    if judgement.readable and name.startswith("endless"):
+        while True:
+            pass
+    return row(judgement, classifier)
+
+
+def fork(classifier: Classifier) -> Iterator[int]:
+    yield os.getpid()
+
+
+def fill_memory(classifier: Classifier) -> Iterator[int]:
+    """The largest block that a worker gets, in MiB."""
+    size = 0
+    for megabytes in range(16, 1024, 16):
+        try:
+            bytearray(megabytes << 20)
+        except MemoryError:
+            break
+        size = megabytes
+    yield size
+
+
+@pytest.fixture
+def bundle(tiny_bundle: Path) -> Bundle:
+    return read_bundle(tiny_bundle)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "study"
+    folder.mkdir()
+    for number in range(6):
+        Image.fromarray(make_slice(number, 3, number % 2 == 0, 64).image).save(folder / f"good-{number}.png")
+    return folder
+
+
+def add(folder: Path, name: str) -> Path:
+    path = folder / name
+    Image.fromarray(make_slice(hash(name) % 50, 3, True, 64).image).save(path)
+    return path
+
+
+def judged(pool: JudgingPool, folder: Path) -> dict[str, tuple[str, str | None]]:
+    batches = judge_each(pool, find_sources([str(folder)]), end_over_bad)
+    return {name: (decision, reason) for batch in batches for name, decision, reason in batch}
+
+
+def test_a_worker_that_ends_is_a_rejected_row_and_is_replaced(bundle: Bundle, folder: Path) -> None:
+    for name in ("segfault-1.png", "segfault-2.png", "memory.png"):
+        add(folder, name)
+    with JudgingPool(bundle, 2) as pool:
+        rows = judged(pool, folder)
+        assert len(rows) == 9
+        assert rows["segfault-1.png"] == rows["segfault-2.png"] == ("rejected", "damaged: its decoder ended")
+        assert rows["memory.png"] == ("rejected", "reading it takes more memory than an image may take")
+        assert all(decision != "rejected" for name, (decision, _) in rows.items() if name.startswith("good"))
+        assert pool.ends == 3 * MAX_ENDS
+        assert not pool.broken
+        # None of them is given to a third worker.
+        assert judged(pool, folder) == rows
+        assert pool.ends == 3 * MAX_ENDS
+
+
+def test_a_file_that_takes_too_long_is_stopped(bundle: Bundle, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(folder, "endless.png")
+    with JudgingPool(bundle, 2) as pool:
+        start = time.process_time()
+        (rows,) = [pool.judge(Source(str(folder / "endless.png")), end_over_bad, 0.5)]
+        assert rows == [("endless.png", "rejected", "reading it takes longer than an image may take")]
+        assert time.process_time() - start < 5
+        assert pool.judge(Source(str(folder / "good-1.png")), end_over_bad, 5)[0][1] != "rejected"
+
+
+def test_a_worker_is_limited_in_memory_and_its_parent_is_not(bundle: Bundle) -> None:
+    with JudgingPool(bundle, 1) as pool:
+        (most,) = pool.run(fill_memory)
+        assert worker.MEMORY >> 21 < most <= worker.MEMORY >> 20
+        assert len(bytearray(1 << 30)) == 1 << 30
+
+
+def test_what_ended_workers_is_remembered_with_the_worklist(bundle: Bundle, folder: Path, tmp_path: Path) -> None:
+    path = add(folder, "segfault.png")
+    with JudgingPool(bundle, 1) as pool, Worklist(tmp_path / "state") as worklist:
+        pool.incidents = worklist.quarantine(MAX_ENDS)
+        judged(pool, folder)
+        (file,) = worklist.quarantine(MAX_ENDS).files()
+        assert (file.ends, file.source, file.quarantined) == (MAX_ENDS, str(path), True)
+        assert (file.size, file.reason) == (path.stat().st_size, "damaged: its decoder ended")
+    copy = folder / "another name.png"
+    copy.write_bytes(path.read_bytes())
+    with JudgingPool(bundle, 1) as pool, Worklist(tmp_path / "state") as worklist:
+        quarantine = pool.incidents = worklist.quarantine(MAX_ENDS)
+        (only,) = pool.judge(Source(str(copy)), end_over_bad)
+        assert only == ("another name.png", "rejected", "quarantined: damaged: its decoder ended")
+        assert pool.ends == 0
+        assert quarantine.release(file.sha256[:12]) == file
+        assert quarantine.files() == []
+        assert pool.judge(Source(str(copy)), end_over_bad)[0][1] != "rejected"
+        with pytest.raises(EdgeCTError, match="0 quarantined files"):
+            quarantine.release("00")
+
+
+def test_a_worker_killed_while_it_waits_is_replaced(bundle: Bundle) -> None:
+    with JudgingPool(bundle, 1) as pool:
+        (pid,) = pool.run(fork)
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(WorkerEnded):
+            pool.run(fork)
+        (other,) = pool.run(fork)
+        assert other != pid
+
+
+def test_a_pool_whose_fork_server_ended_says_so(bundle: Bundle) -> None:
+    with JudgingPool(bundle, 1) as pool:
+        (pid,) = pool.run(fork)
+        os.kill(pool._server.pid, signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(EdgeCTError):
+            pool.run(fork)
+        with pytest.raises(EdgeCTError, match="restart the command"):
+            pool.run(fork)
+        assert pool.broken
+
+
+def test_workers_end_with_their_pool(bundle: Bundle) -> None:
+    with JudgingPool(bundle, 1) as pool:
+        (pid,) = pool.run(fork)
+    end = time.monotonic() + 20
+    while Path(f"/proc/{pid}").exists():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_a_bundle_that_cannot_be_loaded_is_rejected(bundle: Bundle, tmp_path: Path) -> None:
+    path = tmp_path / "broken.tflite"
+    members = {one.input: bundle.member(one.input) for one in bundle.manifest.golden}
+    model = bytearray(bundle.model)
+    model[len(model) // 3 : len(model) // 3 + 4000] = b"\xff" * 4000
+    write_bundle(path, bytes(model), bundle.manifest, members)
+    with JudgingPool(read_bundle(path), 1) as pool, pytest.raises((ModelRejected, EdgeCTError)):
+        pool.run(Classifier.check_golden)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("count", [int(os.environ.get("EDGE_CT_LONG_TESTS") or 0) * 9800 + 200])
+def test_mutated_inputs_end_no_parent_and_take_no_long_time(bundle: Bundle, count: int) -> None:
+    """10,000 of them with EDGE_CT_LONG_TESTS=1."""
+    sources = (Source(f"{number}", content) for number, content in enumerate(hostile.mutations(count)))
+    longest = 0.0
+    with JudgingPool(bundle, 2) as pool:
+        begun, seen = time.monotonic(), 0
+        for batch in judge_each(pool, sources, row):
+            longest, begun = max(longest, time.monotonic() - begun), time.monotonic()
+            for name, decision, reason in batch:
+                seen += 1
+                assert name
+                assert decision in ("positive", "negative", "refer", "rejected")
+                assert (reason is None) or ("Error" not in reason and "\n" not in reason)
+        assert seen >= count
+        assert not pool.broken
+        assert pool.ends <= count // 50
+    assert longest < 60
+
+
+def test_flipped_run_lengths_among_good_ones(bundle: Bundle) -> None:
+    """Over some of them a decoder panics, which is a BaseException and no Exception."""
+    damaged = hostile.flipped_rle(60, 256)
+    sources = [Source(f"flipped-{number}", content) for number, content in enumerate(damaged)]
+    good = [Source(f"good-{number}", hostile.rle_object(number, 256)) for number in range(6)]
+    with JudgingPool(bundle, 2) as pool:
+        rows = [own for batch in judge_each(pool, [*sources, *good], row) for own in batch]
+    assert [name for name, _, _ in rows] == [source.name for source in (*sources, *good)]
+    unreadable = [reason for name, _, reason in rows if name.startswith("flipped") and "DICOM" in str(reason)]
+    assert len(unreadable) >= 2
+    assert all("DICOM" not in str(reason) for name, _, reason in rows if name.startswith("good"))
