@@ -169,6 +169,17 @@ def test_on_the_floor_three_files_alone_use_statistics_and_plotting() -> None:
     assert users == {"metrics.py", "splits.py", "plotting.py"}
 
 
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_plots_through_one_module(room: str) -> None:
+    users = [named(path) for path in files(room) if "matplotlib" in {name.split(".")[0] for name, _ in imports(path)}]
+    assert len(users) <= 1
+
+
+def test_one_module_uses_tf_keras() -> None:
+    users = [named(path) for path in ALL if "tf_keras" in {name.split(".")[0] for name, _ in imports(path)}]
+    assert users == ["convert/shrink/tf_keras_twin.py"]
+
+
 def test_no_framework_on_the_floor() -> None:
     for path in files("edge_ct"):
         assert {name.split(".")[0] for name, _ in imports(path)} & {"tensorflow", "keras", "tf_keras"} == set(), path
