@@ -66,7 +66,7 @@ class MeanEstimate(msgspec.Struct, frozen=True):
     runs: int
 
 
-class NetworkRow(msgspec.Struct, frozen=True):
+class NetworkResult(msgspec.Struct, frozen=True):
     """Results of one network.
 
     Attributes:
@@ -110,7 +110,7 @@ class StudyTable:
     rounds: int
     results: tuple[JobResult, ...]
 
-    def rows(self) -> tuple[NetworkRow, ...]:
+    def rows(self) -> tuple[NetworkResult, ...]:
         """Return a row for each network that has results, in the order of the study."""
         names = dict.fromkeys(result.network for result in self.results)
         return tuple(_row(name, [result for result in self.results if result.network == name]) for name in names)
@@ -167,7 +167,7 @@ def estimate_mean(values: Iterable[float | None]) -> MeanEstimate:
     return MeanEstimate(value, float(high - low) / 2, len(known))
 
 
-def _row(network: str, results: Sequence[JobResult]) -> NetworkRow:
+def _row(network: str, results: Sequence[JobResult]) -> NetworkResult:
     architecture = find(network)
     names = (*METRICS, "auc", "loss", "train_accuracy", "validation_accuracy")
     rounds: dict[int, np.ndarray] = {}
@@ -177,7 +177,7 @@ def _row(network: str, results: Sequence[JobResult]) -> NetworkRow:
     # A slice that is tested in ten rounds is still one slice: counts are averaged over rounds, not summed.
     tp, fp, tn, fn = np.mean(list(rounds.values()), axis=0).tolist()
     pooled = ((tp + tn, tp + fp + tn + fn), (tp, tp + fn), (tp, tp + fp), (tn, tn + fp))
-    return NetworkRow(
+    return NetworkResult(
         network,
         architecture.family,
         architecture.modified,

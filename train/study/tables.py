@@ -16,7 +16,7 @@ from .. import published_results
 from ..plots.training_plots import draw_metric_boxes
 from ..published_results import METRICS, Published
 from ..zoo.architectures import MODIFIED_PREFIX, find
-from .results import POOLED, JobResult, MeanEstimate, NetworkRow, StudyTable
+from .results import POOLED, JobResult, MeanEstimate, NetworkResult, StudyTable
 
 _OTHER = "†"
 _SOURCES = {
@@ -84,7 +84,7 @@ def _csv(table: StudyTable) -> str:
     return to_csv(header, ([_cell(value) for value in row.values()] for row in rows))
 
 
-def _columns(row: NetworkRow) -> Iterator[tuple[str, object]]:
+def _columns(row: NetworkResult) -> Iterator[tuple[str, object]]:
     yield from (("network", row.network), ("family", row.family), ("modified", int(row.modified)))
     yield from (("parameters", row.parameters), ("parameters_paper_millions", _parameters(row.network)))
     yield "runs", row.runs
@@ -144,7 +144,7 @@ def sheets(table: StudyTable) -> tuple[Sheet, ...]:
     return tuple(sheet for sheet in all_sheets if sheet.rows)
 
 
-def _parameters_sheet(rows: Sequence[NetworkRow]) -> Sheet:
+def _parameters_sheet(rows: Sequence[NetworkResult]) -> Sheet:
     parameters = {row.network: row.parameters / 1e6 for row in rows}
     bases = dict.fromkeys(row.network.removeprefix(MODIFIED_PREFIX) for row in rows)
     cells = (
@@ -161,7 +161,7 @@ def _parameters_sheet(rows: Sequence[NetworkRow]) -> Sheet:
     return Sheet("Parameters, in millions", ("network", "base", "paper", "Modified", "paper"), tuple(cells))
 
 
-def _seed_study_sheet(rows: Sequence[NetworkRow]) -> Sheet:
+def _seed_study_sheet(rows: Sequence[NetworkResult]) -> Sheet:
     metrics = ("train_accuracy", "accuracy", "loss", "sensitivity", "specificity")
     return Sheet(
         "The seed study's networks",
@@ -178,7 +178,7 @@ def _title(metric: str) -> str:
     return "F1" if metric == "f1" else metric.replace("_", " ")
 
 
-def _against_paper(row: NetworkRow) -> tuple[str, ...]:
+def _against_paper(row: NetworkResult) -> tuple[str, ...]:
     cells = [row.network, str(row.runs)]
     for name in METRICS:
         first = published_results.GARG_2020.get(row.network, {}).get(name)
@@ -187,7 +187,7 @@ def _against_paper(row: NetworkRow) -> tuple[str, ...]:
     return tuple(cells)
 
 
-def _seed_study_cells(row: NetworkRow, metric: str) -> tuple[str, str]:
+def _seed_study_cells(row: NetworkResult, metric: str) -> tuple[str, str]:
     figure = published_results.SEED_STUDY[row.network].get(metric)
     return _mean(row.means[metric], row.runs), "" if figure is None else f"{figure.value:.2f}"
 
