@@ -41,7 +41,7 @@ def replace_with_saved(path: Path) -> Iterator[Path]:
         with replace_atomically(path) as temporary:
             yield temporary
     except (RuntimeError, ValueError) as error:
-        raise EdgeCTError(f"{path}: cannot be written ({error})") from error
+        raise EdgeCTError(f"{path}: cannot be written: {error}") from error
 
 
 class AveragedWeights(keras.callbacks.Callback):

@@ -85,7 +85,7 @@ def test_a_finished_study_trains_nothing_again(small_study: SmallStudy, monkeypa
 
 @pytest.mark.slow
 def test_runs_without_models_say_so(small_study: SmallStudy) -> None:
-    with pytest.raises(DataRejected, match=r"model\.keras: cannot be loaded: there is none .*--keep-models"):
+    with pytest.raises(DataRejected, match=r"model\.keras: cannot be loaded: no such file .*--keep-models"):
         evaluate.evaluate(small_study.out / "customcnn" / "round-01" / "fold-1", None, "auto", "COVID")
 
 
