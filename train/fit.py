@@ -120,7 +120,7 @@ def read_images(dataset: Dataset, preprocess: Preprocess, progress: Progress = Q
 
 
 def assign_parts(dataset: Dataset, images: Images, root: Path, parts: Sequence[str]) -> PreparedData:
-    """Combine slices in memory with the part of each slice (one of `dataset.PARTS`)."""
+    """Combine slices in memory with the part of each slice (one of `edge_ct.dataset.PARTS`)."""
     table = SplitTable(
         paths=tuple(os.path.relpath(path, root) for path in dataset.paths),
         labels=dataset.labels,
