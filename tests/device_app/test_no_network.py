@@ -194,12 +194,14 @@ def test_page_calls_nobody(shim: Path, tiny_bundle: Path, tmp_path: Path) -> Non
     try:
         assert process.stdout is not None
         url = json.loads(process.stdout.readline())["urls"][0]
-        browser = Browser(Served(process, url, [url], None, state))
+        served = Served(process, url, [url], None, state)
+        browser = Browser(served)
         assert browser.upload("a.png", png(1, 2))[0] == 201
         for path in ("/", "/slices/1", "/slices/1/print", "/model", "/device", "/state"):
             assert browser.ask("GET", path)[0] == 200, path
         process.terminate()
         assert process.wait(60) == 0
+        served.close()
     finally:
         process.kill()
         if process.stdout:

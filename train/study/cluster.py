@@ -105,15 +105,16 @@ def _connected(ray: Any, address: str | None, size: int) -> Iterator[None]:
             "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
         }
     }
-    try:
-        ray.init(**options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise EdgeCTError(f"cannot {'connect to' if address else 'start'} Ray: {error}") from error
-    try:
-        with redirect_stdout(sys.stderr):  # Ray prints messages about lost nodes
+    # Ray prints messages about lost nodes, also while it disconnects; they are not part of the command's output.
+    with redirect_stdout(sys.stderr):
+        try:
+            ray.init(**options)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise EdgeCTError(f"cannot {'connect to' if address else 'start'} Ray: {error}") from error
+        try:
             yield
-    finally:
-        ray.shutdown()
+        finally:
+            ray.shutdown()
 
 
 def _check_address(address: str) -> None:

@@ -253,6 +253,7 @@ def disc(make_ct: MakeCT, tmp_path: Path) -> Iterator[Path]:
     for index in range(3):
         files.add(pydicom.dcmread(BytesIO(make_ct(index))))
     files.write(tmp_path / "disc")
+    files._stage["t"].cleanup()  # its temporary folder, which pydicom leaves to the garbage collector
     yield tmp_path / "disc"
 
 

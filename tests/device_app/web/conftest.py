@@ -80,7 +80,8 @@ class Home(FlaskClient):
     """Flask's test client, calling the server by a name that it answers to."""
 
     def open(self, *arguments: Any, **more: Any) -> Any:
-        return super().open(*arguments, **{"base_url": "http://127.0.0.1:8042", **more})
+        """Read the whole answer, which closes the file that it is read from."""
+        return super().open(*arguments, **{"base_url": "http://127.0.0.1:8042", "buffered": True, **more})
 
 
 def browser(services: Services) -> Home:
@@ -109,6 +110,12 @@ class Served:
     pin: str | None
     state: Path
     log: list[str] = field(default_factory=list)
+    connections: list[HTTPConnection] = field(default_factory=list)
+
+    def connect(self) -> HTTPConnection:
+        """A connection that is closed when the server has stopped."""
+        self.connections.append(HTTPConnection(*self.address, timeout=120))
+        return self.connections[-1]
 
     @property
     def address(self) -> tuple[str, int]:
@@ -121,12 +128,20 @@ class Served:
             self.process.send_signal(number)
         return self.process.wait(60)
 
+    def close(self) -> None:
+        """Close what leads to it."""
+        for connection in self.connections:
+            connection.close()
+        for pipe in (self.process.stdout, self.process.stderr):
+            if pipe:
+                pipe.close()
+
 
 class Browser:
     """A connection with a session cookie and a CSRF token, as a script needs for an upload."""
 
     def __init__(self, served: Served) -> None:
-        self._connection = HTTPConnection(*served.address, timeout=120)
+        self._connection = served.connect()
         self.headers: dict[str, str] = {}
         status, headers, body = self.ask("GET", "/")
         assert status == 200, body
@@ -176,6 +191,4 @@ def serve(tiny_bundle: Path, tmp_path: Path) -> Iterator[Callable[..., Served]]:
     yield start
     for served in running:
         served.stop(signal.SIGKILL)
-        for pipe in (served.process.stdout, served.process.stderr):
-            if pipe:
-                pipe.close()
+        served.close()

@@ -122,11 +122,9 @@ class Stranger(Browser):
     """A browser that has not given the PIN."""
 
     def __init__(self, served: Served) -> None:
-        from http.client import HTTPConnection
-
         from .conftest import token_of
 
-        self._connection = HTTPConnection(*served.address, timeout=120)
+        self._connection = served.connect()
         self.headers = {}
         _, headers, body = self.ask("GET", "/pin")
         self.headers = {"Cookie": headers["Set-Cookie"].partition(";")[0], "X-CSRF-Token": token_of(body.decode())}

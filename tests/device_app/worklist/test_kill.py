@@ -89,15 +89,19 @@ class Page(Victim):
         line = process.stdout.readline()
         if not line.endswith("\n"):
             return
+        served = Served(process, json.loads(line)["urls"][0], [], None, Path())
         try:
-            browser = Browser(Served(process, json.loads(line)["urls"][0], [], None, Path()))
+            browser = Browser(served)
             for name in remaining:
                 status, said = browser.upload(Path(name).name, Path(name).read_bytes())
                 assert status == 201, said
                 yield said["files"][0]["id"], self.stored(name)
         except (OSError, HTTPException):  # killed
             return
-        process.terminate()
+        finally:
+            for connection in served.connections:
+                connection.close()
+            process.terminate()
 
 
 # Others join here: a program with another way to acknowledge overrides `acknowledgements`.
@@ -189,7 +193,7 @@ def _run(
             time.sleep(chance.uniform(0, 1))
         else:
             for _ in range(chance.randint(1, 4)):
-                while not heard.acquire(timeout=0.05) and process.poll() is None:
+                while not heard.acquire(timeout=0.05) and process.poll() is None and listener.is_alive():
                     pass
             time.sleep(chance.uniform(0, 0.03))
         process.kill()
