@@ -1,6 +1,6 @@
 """Networks of the zoo as int8 files, at a small size, against Keras.
 
-One of some families here, with its Modified form; all 42, which take many minutes, where EDGE_CT_ALL_NETWORKS is set.
+One network of some families, with its Modified form; with EDGE_CT_LONG_TESTS=1 all 42, which take many minutes.
 """
 
 import csv
@@ -23,13 +23,15 @@ from edge_ct.train.zoo import build
 from edge_ct.train.zoo.architectures import MODIFIED_PREFIX, NETWORK_NAMES, find
 from edge_ct.train.zoo.builder import replace_head
 
+from ...conftest import LONG
+
 pytestmark = pytest.mark.slow
 # Pictures that statistics and the last layer are set on, those of them that conversion sees, and those it is judged by.
 _SEEN, _REPRESENTATIVE, _UNSEEN = 64, 16, 32
 _SIZE = 64
 BASES = tuple(name for name in NETWORK_NAMES if not find(name).modified)
 FAMILIES = ("customcnn", "mobilenetv2", "efficientnetb0", "densenet121", "vgg16")
-TRIED = BASES if os.environ.get("EDGE_CT_ALL_NETWORKS") else FAMILIES
+TRIED = BASES if LONG else FAMILIES
 HIDDEN = ("dense1", "dense2", "dense3")
 # Three of 32 pictures may change: those of a Modified head can lie close to the limit in Keras already.
 AGREEMENT, ERROR = 0.9, 0.1

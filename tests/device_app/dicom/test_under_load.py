@@ -1,9 +1,8 @@
 """Many associations at once, and `kill -9` at random moments: no acknowledged object is lost or stored twice.
 
-The full test sets EDGE_CT_DICOM_OBJECTS to 2000 and EDGE_CT_DICOM_KILLS to 50.
+There are 300 objects and 6 kills; with EDGE_CT_LONG_TESTS=1 there are 2000 objects and 50 kills.
 """
 
-import os
 import random
 import threading
 import time
@@ -19,12 +18,12 @@ from edge_ct.device_app.dicom.receive.spool import Arrival
 from edge_ct.device_app.worklist.queue import RECEIVED
 from edge_ct.device_app.worklist.worklist import Worklist
 
+from ...conftest import LONG
 from .conftest import ROOT
 from .processes import PATIENCE, Listen, wait_for
 
 MakeCT = Callable[..., bytes]
-OBJECTS = int(os.environ.get("EDGE_CT_DICOM_OBJECTS", "300"))
-KILLS = int(os.environ.get("EDGE_CT_DICOM_KILLS", "6"))
+OBJECTS, KILLS = (2000, 50) if LONG else (300, 6)
 ASSOCIATIONS = 10
 
 pytestmark = pytest.mark.slow

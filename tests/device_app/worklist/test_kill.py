@@ -1,13 +1,12 @@
 """SIGKILL at random moments while slices are judged: what was acknowledged is there, the trail is whole, work goes on.
 
-    EDGE_CT_KILLS=200 EDGE_CT_KILL_SLICES=500 pytest tests/device_app/worklist/test_kill.py -s
+Some 20 kills among 60 slices; with EDGE_CT_LONG_TESTS=1 they are 200 among 500.
 
 The kernel outlives the process, so this shows that no acknowledgement comes before its commit and that nothing is half
 written; that a commit reaches the disk itself is `synchronous=FULL`, asked of SQLite in test_worklist.py.
 """
 
 import json
-import os
 import random
 import subprocess
 import sys
@@ -24,8 +23,9 @@ from edge_ct.classifier import Classifier
 from edge_ct.device_app.worklist.worklist import Worklist
 from edge_ct.phantom import make_slice
 
-KILLS = int(os.environ.get("EDGE_CT_KILLS", "20"))
-SLICES = int(os.environ.get("EDGE_CT_KILL_SLICES", "60"))
+from ...conftest import LONG
+
+KILLS, SLICES = (200, 500) if LONG else (20, 60)
 
 pytestmark = pytest.mark.slow
 

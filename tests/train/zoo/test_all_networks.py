@@ -4,7 +4,6 @@ Those are the smallest network of each family and its Modified form; with EDGE_C
 """
 
 import math
-import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +18,8 @@ from edge_ct.train.zoo.architectures import GARG_NETWORKS, MODIFIED_PREFIX, NETW
 from edge_ct.train.zoo.backbones import keras_backbone
 from edge_ct.train.zoo.builder import build, replace_head
 
-LONG = bool(os.environ.get("EDGE_CT_LONG_TESTS"))
+from ...conftest import LONG
+
 BASES = tuple(name for name in NETWORK_NAMES if not find(name).modified)
 _SMALLEST = (
     "customcnn",
