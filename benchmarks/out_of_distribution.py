@@ -25,6 +25,7 @@ from edge_ct.errors import EdgeCTError, InputRejected
 from edge_ct.held_out import parts_known_to_bundle
 from edge_ct.imaging.slice_check import check_slice
 from edge_ct.metrics import wilson
+from edge_ct.slice_files import list_slices
 from edge_ct.system.csv_text import estimate_columns, to_csv
 from edge_ct.system.files import write_text
 from edge_ct.system.progress import QUIET, Progress
@@ -54,7 +55,7 @@ def measure(
     rows = []
     for expected, folder in folders:
         counts: Counter[Outcome] = Counter()
-        paths = slices.find(folder)
+        paths = list_slices(folder).paths
         with progress.bar(folder.name, len(paths)) as on_done:
             for source in paths:
                 counts[_outcome(classifier, source, known if expected == "passed" else {})] += 1

@@ -20,6 +20,7 @@ import numpy as np
 from . import slices
 from .errors import DataRejected, InputRejected
 from .preprocess import Preprocess
+from .slice_files import list_slices
 
 PARTS = ("train", "validation", "test")
 
@@ -156,7 +157,11 @@ def fingerprint(hashes: Sequence[str], labels: np.ndarray) -> str:
 
 
 def _from_folder(folder: Path, positive: str) -> Dataset:
-    files = {child.name: slices.find(child) for child in sorted(folder.iterdir()) if child.is_dir()}
+    files = {
+        child.name: list_slices(child).paths
+        for child in sorted(folder.iterdir())
+        if child.is_dir() and child.name[0] != "."
+    }
     files = {name: paths for name, paths in files.items() if paths}
     if len(files) != 2:
         listed = ", ".join(files) or "none"

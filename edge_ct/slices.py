@@ -19,11 +19,10 @@ from .errors import InputRejected
 from .imaging import image_headers
 from .imaging.limits import MAX_BYTES, check_sides
 from .imaging.slice_check import colour_share
+from .slice_files import is_dicom, other_format
 
 if TYPE_CHECKING:
     from .dicom import DicomIds
-
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +91,9 @@ def decode(data: bytes, source: str) -> Slice:
     try:
         header = image_headers.parse(data)
     except ValueError as error:
-        raise InputRejected(f"{source}: {error}") from error
+        name = other_format(data)
+        reason = f"a {name} file, which is not read; save it as PNG" if name else error
+        raise InputRejected(f"{source}: {reason}") from error
     check_sides(header.width, header.height, source)
     if header.format == "TIFF" and header.channels == 4:
         raise InputRejected(
@@ -133,36 +134,3 @@ def _to_uint8(image: np.ndarray, source: str) -> np.ndarray:
         # Twelve-bit scanner values in a 16-bit container would come out almost black and would be judged like that.
         raise InputRejected(f"{source}: 12-bit values without a window; export the slice in a lung window, or as DICOM")
     return (image >> 8).astype(np.uint8)
-
-
-def find(folder: Path) -> list[Path]:
-    """Return the slice files below `folder`, sorted by path: those with a known suffix, and DICOM files without one.
-
-    Hidden files and folders, and DICOMDIR files, are left out.
-    """
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.is_file()
-        and (path.suffix.lower() in SUFFIXES or (_no_suffix(path) and is_dicom(path)))
-        and path.name != "DICOMDIR"
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
-
-
-def _no_suffix(path: Path) -> bool:
-    """Return whether a name has no suffix. Archives name DICOM files by UID, whose last component is no suffix."""
-    return path.suffix[1:].isdigit() or not path.suffix
-
-
-def is_dicom(data: Path | bytes) -> bool:
-    """Return whether a file, or its content, has a DICOM preamble; False if it cannot be opened."""
-    if isinstance(data, bytes):
-        return data[128:132] == b"DICM"
-    try:
-        if not data.is_file():
-            return False
-        with data.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except (OSError, ValueError):
-        return False

@@ -21,6 +21,7 @@ from edge_ct.dataset import load
 from edge_ct.imaging.exact_resize import resize_exact
 from edge_ct.imaging.slice_check import Measurements, measure, thumbnail, without_frame
 from edge_ct.phantom import make_slice
+from edge_ct.slice_files import list_slices
 from edge_ct.train.data.augment import Augment
 
 # Ways in which a slice may differ: wider ranges than `travel`, up to the limit of what could still be read.
@@ -129,7 +130,7 @@ def main(folder: str, *tables: str) -> None:
         tables: Data sets of slices: folders, or CSV files with a `source` column.
     """
     sources = read_sources(tables)
-    others = [slices.read(path).pixels for path in slices.find(Path(folder))]
+    others = [slices.read(path).pixels for path in list_slices(Path(folder)).paths]
     sizes = (64, 96, 224, 512)
     phantoms = [make_slice(i, i % 8, i % 2 == 0, sizes[i % 4], seed=11).image for i in range(PHANTOMS)]
     for left_out in sources:

@@ -29,6 +29,7 @@ from edge_ct.classifier import Classifier
 from edge_ct.errors import ModelRejected
 from edge_ct.manifest import Tensor
 from edge_ct.runtime import Outputs
+from edge_ct.slice_files import list_slices
 
 COUNT = 50
 # Larger and smaller than the input, odd and even, square and not, by factors of more than two and four.
@@ -62,7 +63,7 @@ def write_slices(folder: Path, real: Path | None) -> None:
         if not cv2.imwrite(str(folder / f"phantom-{index:02}.{suffix}"), resized):
             sys.exit(f"same_results: {folder}: cannot be written")
     if real is not None:
-        for number, path in enumerate(_spread(slices.find(real), COUNT)):
+        for number, path in enumerate(_spread(list_slices(real).paths, COUNT)):
             shutil.copy(path, folder / f"real-{number:02}{path.suffix}")
 
 

@@ -15,11 +15,11 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from edge_ct import slices
 from edge_ct.dataset import Dataset, Images, fingerprint, load
 from edge_ct.errors import DataRejected, EdgeCTError
 from edge_ct.metrics import Scores, mcnemar_p, score
 from edge_ct.run import Run, load_finished_run, load_run
+from edge_ct.slice_files import list_slices
 from edge_ct.splits import split
 from edge_ct.system import native_output
 from edge_ct.system.files import refuse_existing, write_bytes
@@ -179,7 +179,7 @@ def _find_old_slices(
     table = base.split()
     source = replay or Path(base.info.data_path)
     if replay:  # only paths are read, as labels come from the run: the folder may be organised in any way
-        paths = tuple(slices.find(replay)) if replay.is_dir() else load(replay, options.positive, True).paths
+        paths = tuple(list_slices(replay).paths) if replay.is_dir() else load(replay, options.positive, True).paths
     else:
         paths = tuple(path for path in base.dataset().paths if path.is_file()) if source.exists() else ()
     dataset = Dataset(base.info.data.name, paths, np.zeros(len(paths), np.int8), base.info.classes)

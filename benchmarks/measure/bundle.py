@@ -17,6 +17,7 @@ from edge_ct.bundle import Bundle, read_bundle
 from edge_ct.classifier import Classifier
 from edge_ct.errors import InputRejected
 from edge_ct.phantom import make_slice
+from edge_ct.slice_files import list_slices
 from edge_ct.system.progress import QUIET, Progress
 
 from . import mlperf_loadgen, operator_times
@@ -259,7 +260,7 @@ def read_slice_files(data: Path) -> list[bytes]:
         with data.open(newline="", encoding="utf-8-sig") as file:
             paths = [data.parent / row["path"] for row in DictReader(file)]
     else:
-        paths = slices.find(data) if data.is_dir() else [data]
+        paths = list_slices(data).paths if data.is_dir() else [data]
     contents = []
     for path in paths[:: max(1, len(paths) // MAX_SLICES)][:MAX_SLICES]:
         try:

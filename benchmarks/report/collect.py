@@ -23,6 +23,7 @@ from edge_ct.errors import DataRejected, EdgeCTError, ModelRejected
 from edge_ct.manifest import INTENDED_USE
 from edge_ct.metrics import Scores
 from edge_ct.run import load_finished_run
+from edge_ct.slice_files import list_slices
 from edge_ct.system.child_command import run_command
 from edge_ct.system.files import write_bytes
 from edge_ct.system.progress import QUIET, Progress
@@ -393,7 +394,7 @@ def _has_labels(options: ReportOptions) -> bool:
     try:
         load(options.data, options.positive, one_class=True)
     except DataRejected:
-        if options.data.is_dir() and slices.find(options.data) and not (options.data / options.positive).is_dir():
+        if options.data.is_dir() and list_slices(options.data).paths and not (options.data / options.positive).is_dir():
             return False
         raise
     return True

@@ -16,6 +16,7 @@ from typing import Any
 
 from edge_ct import __version__, dicom, slices
 from edge_ct.errors import InputRejected
+from edge_ct.slice_files import list_slices
 from edge_ct.system.files import write_bytes
 
 from ..pseudonym import pseudonym
@@ -67,7 +68,7 @@ def export_files(paths: Iterable[Path], out: Path, key: bytes) -> Iterator[tuple
 def find_sources(sources: Iterable[Path]) -> Iterator[Path]:
     """Yield the files among `sources`, and the slice files in its folders."""
     for source in sources:
-        yield from slices.find(source) if source.is_dir() else [source]
+        yield from list_slices(source).paths if source.is_dir() else [source]
 
 
 def _deidentify(data: bytes, source: str, key: bytes) -> tuple[bytes, Any]:

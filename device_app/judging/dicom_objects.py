@@ -95,5 +95,35 @@ def dicomdir_files(path: Path) -> list[Path]:
             parts = [parts] if isinstance(parts, str) else list(parts)
             if not parts or any(not part or part in (".", "..") or "/" in part for part in map(str, parts)):
                 raise InputRejected(f"{path}: this DICOMDIR lists a file outside its folder")
-            paths.append(path.parent.joinpath(*map(str, parts)))
+            paths.append(_find_listed_file(path.parent, [str(part) for part in parts]))
     return paths
+
+
+def _find_listed_file(folder: Path, parts: list[str]) -> Path:
+    """Look a listed file up without regard to case, and with a suffix: discs are mounted and copied in many ways.
+
+    Args:
+        folder: The folder of the DICOMDIR.
+        parts: The components of the listed path.
+
+    Returns:
+        The file that exists, or the path as it is listed where none does.
+    """
+    path = folder
+    for depth, part in enumerate(parts):
+        last = depth == len(parts) - 1
+        exact = path / part
+        if exact.exists():
+            path = exact
+            continue
+        try:
+            names = sorted(entry.name for entry in path.iterdir())
+        except OSError:
+            return folder.joinpath(*parts)
+        wanted = part.lower()
+        same = [name for name in names if name.split(";")[0].lower() == wanted]
+        same += [name for name in names if last and name.rsplit(".", 1)[0].lower() == wanted]
+        if not same:
+            return folder.joinpath(*parts)
+        path = path / same[0]
+    return path

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_ct import slices
 from edge_ct.classifier import Classifier, Judgement, Milliseconds, Result
 from edge_ct.errors import EdgeCTError, InputRejected
 from edge_ct.imaging.limits import MAX_BYTES, reason_for
+from edge_ct.slice_files import is_dicom
 
 from .sources import Source, find_sources
 
@@ -80,7 +80,7 @@ def _judge_source(classifier: Classifier, source: Source) -> Iterator[SliceJudge
     data = Path(source.name) if source.content is None else source.content
     if source.reason is not None:
         yield reject_source(classifier, source, source.reason)
-    elif slices.is_dicom(data):
+    elif is_dicom(data):
         yield from _judge_dicom(classifier, source, data)
     else:
         judgement = classifier.judge(data, source.name)

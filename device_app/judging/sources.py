@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_ct import slices
 from edge_ct.errors import InputRejected
 from edge_ct.imaging.limits import MAX_BYTES
+from edge_ct.slice_files import is_dicomdir, list_slices
 
 STANDARD_INPUT = "-"
 
@@ -29,22 +29,23 @@ class Source:
     reason: str | None = None
 
 
-def find_sources(names: Iterable[str]) -> Iterator[Source]:
+def find_sources(names: Iterable[str], report: Callable[[str], None] = lambda line: None) -> Iterator[Source]:
     """Expand names to sources, in order.
 
     Args:
         names: Paths of files and folders, globs, DICOMDIRs, or `-` for one image on standard input. The files of a
             folder or glob come in the order of their paths.
+        report: Called with one line for each folder of which something was left out.
 
     Yields:
-        One source for each file. A name that leads to no file becomes a source with a `reason`.
+        One source for each file. A name that leads to no file, and what cannot be read, become sources with a `reason`.
     """
     for name in names:
         if name == STANDARD_INPUT:
             yield Source("<stdin>", sys.stdin.buffer.read(MAX_BYTES + 1))
         elif _is_folder(name):
-            yield from _in_folder(Path(name))
-        elif Path(name).name == "DICOMDIR":
+            yield from _in_folder(Path(name), report)
+        elif is_dicomdir(Path(name)):
             yield from _in_dicomdir(name)
         elif any(c in name for c in "*?[") and not _exists(name):
             import glob
@@ -52,7 +53,7 @@ def find_sources(names: Iterable[str]) -> Iterator[Source]:
             matches = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 (absolute patterns)
             for match in matches:
                 if _is_folder(match):
-                    yield from _in_folder(Path(match))
+                    yield from _in_folder(Path(match), report)
                 else:
                     yield Source(match)
             if not matches:
@@ -74,11 +75,15 @@ def _in_dicomdir(name: str) -> Iterator[Source]:
         yield Source(name, reason="this DICOMDIR lists no image")
 
 
-def _in_folder(folder: Path) -> Iterator[Source]:
-    paths = slices.find(folder)
-    yield from (Source(str(path)) for path in paths)
-    if not paths:
+def _in_folder(folder: Path, report: Callable[[str], None]) -> Iterator[Source]:
+    listing = list_slices(folder)
+    sources = [Source(str(path)) for path in listing.paths]
+    sources += [Source(str(entry.path), reason=entry.reason) for entry in listing.unreadable]
+    yield from sorted(sources, key=lambda source: source.name)
+    if not sources:
         yield Source(str(folder), reason="no PNG, JPEG, TIFF or DICOM file in this folder")
+    if summary := listing.summary():
+        report(summary)
 
 
 def _exists(name: str) -> bool:

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edge_ct import slices
 from edge_ct.errors import StorageFull
+from edge_ct.slice_files import list_slices
 
 from ..judging.entries import PreparedEntry, PrepareEntry
 from ..judging.pool import Judge, judge_each
@@ -184,7 +184,7 @@ class Watch:
         """Return the files in the folder; None if there is no folder."""
         try:
             # An unmounted stick leaves an empty folder or none at all; in neither case is there anything to judge.
-            paths = slices.find(self.folder) if self.folder.is_dir() else None
+            paths = list_slices(self.folder, follow_links=False).paths if self.folder.is_dir() else None
         except OSError:
             paths = None
         if (paths is not None) != self._present:

@@ -16,8 +16,8 @@ from typing import Any
 
 import msgspec
 
-from edge_ct import slices
 from edge_ct.errors import EdgeCTError
+from edge_ct.slice_files import is_slice_file, list_slices
 
 _MAX_SHOWN = 200
 _MAX_OUTSTANDING = 8
@@ -115,7 +115,8 @@ class Folders:
 def _count_slices(path: Path) -> int:
     try:
         with os.scandir(path) as entries:
-            return sum(Path(entry.name).suffix.lower() in slices.SUFFIXES for entry in entries)
+            files = [Path(entry.path) for entry in entries if entry.is_file() and not entry.name.startswith(".")]
+        return sum(is_slice_file(file) for file in files)
     except OSError:
         return 0
 
@@ -186,7 +187,7 @@ class FolderReader:
         outstanding: deque[Future[Any]] = deque()
         try:
             # Links that lead out of the roots are skipped.
-            paths = [path for path in slices.find(folder) if self._folders.contains(path)]
+            paths = [path for path in list_slices(folder).paths if self._folders.contains(path)]
             total = len(paths)
         except OSError as error:
             paths, total, message = [], 0, error.strerror or "cannot be read"

@@ -10,6 +10,7 @@ import pytest
 
 from edge_ct import slices
 from edge_ct.errors import InputRejected
+from edge_ct.slice_files import is_dicomdir, list_slices
 
 Encode = Callable[..., bytes]
 
@@ -76,21 +77,22 @@ def test_find_lists_slices_by_suffix_in_order_and_leaves_hidden_ones_out(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(dicom if path.name.startswith("IM") else b"whatever")
     (tmp_path / "folder.png").mkdir()
-    assert slices.find(tmp_path) == sorted(tmp_path / name for name in wanted)
+    (tmp_path / "folder.png" / ".keep").touch()
+    assert list_slices(tmp_path).paths == sorted(tmp_path / name for name in wanted)
 
 
 def test_find_in_a_hidden_folder_that_was_named_itself(tmp_path: Path) -> None:
     folder = tmp_path / ".cache"
     folder.mkdir()
     (folder / "a.png").write_bytes(b"x")
-    assert slices.find(folder) == [folder / "a.png"]
+    assert list_slices(folder).paths == [folder / "a.png"]
 
 
 def test_find_recognises_dicom_files_named_by_their_uid(tmp_path: Path, write_ct: Callable[..., bytes]) -> None:
     """Archives name objects by SOP instance UID and give them no suffix: what follows its last dot is none."""
     path = tmp_path / "1.3.6.1.4.1.14519.5.2.1.6279.6001.1234"
     path.write_bytes(write_ct(np.zeros((32, 32), np.int16)))
-    assert slices.find(tmp_path) == [path]
+    assert list_slices(tmp_path).paths == [path]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs on this system")
@@ -99,4 +101,107 @@ def test_find_passes_over_fifos_and_empty_files_without_suffix(tmp_path: Path) -
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "EMPTY").touch()
     (tmp_path / "short").write_bytes(bytes(128) + b"DIC")
-    assert slices.find(tmp_path) == []
+    assert list_slices(tmp_path).paths == []
+
+
+def contents(grey: np.ndarray, encode: Callable[..., bytes], write_ct: Callable[..., bytes]) -> dict[str, bytes]:
+    dicom = write_ct(np.zeros((32, 32), np.int16))
+    kinds = {"x.jfif": "JPEG", "x.jpe": "JPEG", "picture": "PNG", "x.img": "TIFF"}
+    return {"PAT.CT.0001.IMA": dicom, "IM1": dicom, "x.dic": dicom} | {
+        name: encode(grey, kind) for name, kind in kinds.items()
+    }
+
+
+def test_a_slice_is_known_by_its_first_bytes_whatever_its_suffix(
+    tmp_path: Path, grey: np.ndarray, encode: Callable[..., bytes], write_ct: Callable[..., bytes]
+) -> None:
+    files = contents(grey, encode, write_ct)
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    listing = list_slices(tmp_path)
+    assert [path.name for path in listing.paths] == sorted(files)
+    assert listing.summary() is None
+    assert all(slices.read(path).pixels.shape for path in listing.paths)
+
+
+def test_what_is_left_out_is_counted_and_named(tmp_path: Path, grey: np.ndarray, encode: Callable[..., bytes]) -> None:
+    (tmp_path / "a.png").write_bytes(encode(grey, "PNG"))
+    for name, content in (("notes.txt", b"x"), ("list.csv", b"y"), (".hidden.png", b"z")):
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "scan.bmp").write_bytes(encode(grey, "BMP"))
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    listing = list_slices(tmp_path)
+    assert [path.name for path in listing.paths] == ["a.png"]
+    assert listing.summary() == (
+        f"left out of {tmp_path}: 2 files that are no slices (list.csv, notes.txt); "
+        "1 hidden files or folders (.hidden.png); 1 broken links (gone); "
+        "1 BMP files, which are not read (save them as PNG) (scan.bmp)"
+    )
+    assert listing.unreadable == ()
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("BMP", "BMP"), ("GIF", "GIF"), ("WEBP", "WebP"), ("JPEG2000", "JPEG 2000")]
+)
+def test_formats_that_are_not_read_are_refused_by_name(
+    grey: np.ndarray, encode: Callable[..., bytes], kind: str, name: str
+) -> None:
+    with pytest.raises(InputRejected, match=f"x: a {name} file, which is not read; save it as PNG"):
+        slices.decode(encode(grey, kind), "x")
+
+
+def test_links_are_followed_once_and_loops_end(tmp_path: Path) -> None:
+    (tmp_path / "data" / "a").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "1.png").write_bytes(b"x")
+    (tmp_path / "data" / "a" / "2.png").write_bytes(b"x")
+    (tmp_path / "data" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "data" / "3.png").symlink_to(tmp_path / "elsewhere" / "1.png")
+    (tmp_path / "data" / "a" / "loop").symlink_to(tmp_path / "data")
+    listing = list_slices(tmp_path / "data")
+    assert {str(path.relative_to(tmp_path / "data")) for path in listing.paths} == {
+        "3.png",
+        "a/2.png",
+        "linked/1.png",
+    }
+    assert "1 links to a folder that was listed already (a/loop)" in str(listing.summary())
+    inside = list_slices(tmp_path / "data", follow_links=False)
+    assert [path.name for path in inside.paths] == ["2.png"]
+    assert "3 links (" in str(inside.summary())
+
+
+def test_folders_and_files_that_cannot_be_read_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open" / "a.png").write_bytes(b"x")
+    (tmp_path / "IM0002").write_bytes(bytes(200))
+    scandir, open_file = os.scandir, Path.open
+
+    def refuse_folder(path: Path) -> object:
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    def refuse_file(self: Path, *arguments: object, **options: object) -> object:
+        if self.name == "IM0002":
+            raise OSError(5, "Input/output error", str(self))
+        return open_file(self, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "scandir", refuse_folder)
+    monkeypatch.setattr(Path, "open", refuse_file)
+    listing = list_slices(tmp_path)
+    assert [path.name for path in listing.paths] == ["a.png"]
+    assert {entry.path.name: entry.reason for entry in listing.unreadable} == {
+        "locked": "cannot be read: Permission denied",
+        "IM0002": "cannot be read: Input/output error",
+    }
+
+
+@pytest.mark.parametrize("name", ["DICOMDIR", "dicomdir", "DicomDir.dcm", "DICOMDIR;1"])
+def test_the_directory_of_a_disc_is_no_slice(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"anything")
+    (tmp_path / "by-class").write_bytes(bytes(128) + b"DICM" + b"\x02\x00\x02\x00UI\x14\x001.2.840.10008.1.3.10")
+    assert list_slices(tmp_path).paths == []
+    assert {entry.kind for entry in list_slices(tmp_path).left_out} == {"directory of a disc"}
+    assert is_dicomdir(tmp_path / name)
+    assert is_dicomdir(tmp_path / "by-class")

@@ -12,7 +12,7 @@ import numpy as np
 
 from edge_ct.dataset import Dataset
 from edge_ct.errors import EdgeCTError, InputRejected
-from edge_ct.slices import find
+from edge_ct.slice_files import list_slices
 from edge_ct.system.files import fresh_folder, write_bytes
 
 from .gallery import write_gallery
@@ -28,7 +28,7 @@ def find_slices(sources: Sequence[Path]) -> list[Path]:
         InputRejected: There is no slice.
         EdgeCTError: There are more slices than one picture can show.
     """
-    paths = [path for source in sources for path in (find(source) if source.is_dir() else [source])]
+    paths = [path for source in sources for path in (list_slices(source).paths if source.is_dir() else [source])]
     if not paths:
         raise InputRejected(f"{sources[0]}: there is no slice in this folder")
     if len(paths) > _MAX_SLICES:

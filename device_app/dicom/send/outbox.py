@@ -15,8 +15,8 @@ from typing import Protocol
 
 import msgspec
 
-from edge_ct import slices
 from edge_ct.errors import EdgeCTError
+from edge_ct.slice_files import list_slices
 
 from ...worklist.queue import OUTGOING, Item
 from ...worklist.worklist import Worklist
@@ -165,7 +165,7 @@ def send_files(worklist: Worklist, sources: Iterable[Path], targets: Sequence[Ta
     """
     outbox = Outbox(worklist)
     for source in sources:
-        for path in slices.find(source) if source.is_dir() else [source]:
+        for path in list_slices(source).paths if source.is_dir() else [source]:
             parcel = read_parcel(path)
             for target in targets:
                 outbox.put(parcel, str(target))

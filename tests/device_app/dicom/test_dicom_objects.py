@@ -20,6 +20,7 @@ from edge_ct.device_app.judging.series import SeriesResult
 from edge_ct.device_app.judging.sources import Source
 from edge_ct.device_app.pseudonym import pseudonym
 from edge_ct.errors import InputRejected
+from edge_ct.slice_files import list_slices
 
 from .conftest import ROOT, edited, enhanced, neck, to_bytes
 
@@ -264,7 +265,7 @@ def test_dicomdir_lists_its_files(disc: Path, classifier: Classifier) -> None:
     result = only(classifier, [disc / "DICOMDIR"])
     assert result.verdict is not None
     assert result.verdict.slices == 3
-    assert disc / "DICOMDIR" not in slices.find(disc)
+    assert disc / "DICOMDIR" not in list_slices(disc).paths
 
 
 def test_classify_takes_a_dicomdir_and_passes_over_what_shows_no_lung(
@@ -272,7 +273,7 @@ def test_classify_takes_a_dicomdir_and_passes_over_what_shows_no_lung(
 ) -> None:
     found = list(judging.judge_paths(classifier, [str(disc / "DICOMDIR")]))
     assert [one.result.decision != "rejected" for one in found] == [True] * 3
-    assert sorted(one.result.source for one in found) == sorted(map(str, slices.find(disc)))
+    assert sorted(one.result.source for one in found) == sorted(map(str, list_slices(disc).paths))
     paths = write(
         tmp_path / "more",
         {

@@ -14,6 +14,7 @@ from edge_ct import slices
 from edge_ct.classifier import Classifier
 from edge_ct.imaging.slice_check import DOUBT, REJECT, check_slice, colour_share
 from edge_ct.phantom import make_slice
+from edge_ct.slice_files import list_slices
 
 GRADIENT = np.add.outer(np.arange(200), np.arange(200)).astype(np.float32) / 400 * 255
 GRADIENT = GRADIENT.astype(np.uint8)
@@ -180,7 +181,7 @@ def test_the_classifier_rejects_before_it_judges(tiny_bundle: Path) -> None:
 @pytest.mark.real
 def test_real_slices_are_accepted(real_data: Path) -> None:
     """Every eighth of the public set: one of all was rejected when the weights were fitted."""
-    found = slices.find(real_data / "sars-cov-2-ct")[::8]
+    found = list_slices(real_data / "sars-cov-2-ct").paths[::8]
     rejected = [path for path in found if check_slice(slices.read(path).pixels).reason]
     assert len(rejected) <= 0.01 * len(found)
 
@@ -207,7 +208,7 @@ def test_slices_of_every_source_are_accepted_and_their_masks_are_not(real_data: 
 @pytest.mark.real
 def test_a_real_series_is_accepted_in_every_lung_window(real_data: Path) -> None:
     pydicom = pytest.importorskip("pydicom")
-    for path in slices.find(real_data / "dicom"):
+    for path in list_slices(real_data / "dicom").paths:
         one = pydicom.dcmread(path)
         density = one.pixel_array * float(one.RescaleSlope) + float(one.RescaleIntercept)
         for centre, width in ((-600, 1500), (-500, 1200), (-700, 1000), (-400, 2000)):
@@ -222,7 +223,7 @@ def test_a_real_series_is_accepted_in_every_lung_window(real_data: Path) -> None
 def test_x_rays_and_photographs_are_rejected(real_data: Path, kind: str, most: int) -> None:
     """The weights were fitted on them. Fitted on every second one, they accept 4 % of the others and their versions."""
     kept = []
-    for path in slices.find(real_data / "ood" / kind):
+    for path in list_slices(real_data / "ood" / kind).paths:
         one = slices.read(path)
         if check_slice(one.pixels, one.colour).reason is None:
             kept.append(path.name)

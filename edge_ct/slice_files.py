@@ -1,0 +1,193 @@
+"""Finding the slice files of a folder, by content, without leaving anything out in silence."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from .system.files import printable
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".tif", ".tiff", ".dcm"})
+_DIRECTORY_CLASS = b"1.2.840.10008.1.3.10"  # Media Storage Directory Storage, PS3.4 annex B
+_HEAD = 512  # bytes that are read to recognise a file
+_NAMED = 3  # files of a kind that a summary names
+_OTHER_FORMATS = (
+    (b"BM", 0, "BMP"),
+    (b"GIF8", 0, "GIF"),
+    (b"WEBP", 8, "WebP"),
+    (b"\x00\x00\x00\x0cjP  ", 0, "JPEG 2000"),
+    (b"\xff\x4f\xff\x51", 0, "JPEG 2000"),
+    (b"%PDF", 0, "PDF"),
+)
+Kind = Literal["unreadable", "hidden", "link", "directory of a disc", "other"]
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A file or folder that is not judged.
+
+    Attributes:
+        path: Its path.
+        kind: `unreadable` for one that may hold slices; the other kinds hold none, or are left out on purpose.
+        reason: Why it is left out, in a few words.
+    """
+
+    path: Path
+    kind: Kind
+    reason: str
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The content of a folder.
+
+    Attributes:
+        folder: The folder.
+        paths: The slice files below it, sorted.
+        left_out: Everything else below it, sorted by path.
+    """
+
+    folder: Path
+    paths: list[Path]
+    left_out: tuple[LeftOut, ...]
+
+    @property
+    def unreadable(self) -> tuple[LeftOut, ...]:
+        """The files and folders that could not be read."""
+        return tuple(entry for entry in self.left_out if entry.kind == "unreadable")
+
+    def summary(self) -> str | None:
+        """Describe in one line what was left out on purpose; None where nothing was."""
+        groups: dict[str, list[Path]] = {}
+        for entry in self.left_out:
+            if entry.kind not in ("unreadable", "directory of a disc"):
+                groups.setdefault(entry.reason, []).append(entry.path)
+        if not groups:
+            return None
+        parts = []
+        for reason, paths in sorted(groups.items(), key=lambda group: -len(group[1])):
+            names = [printable(str(path.relative_to(self.folder))) for path in paths[:_NAMED]]
+            more = ", ..." if len(paths) > _NAMED else ""
+            parts.append(f"{len(paths)} {reason} ({', '.join(names)}{more})")
+        return f"left out of {printable(str(self.folder))}: {'; '.join(parts)}"
+
+
+def list_slices(folder: Path, follow_links: bool = True) -> Listing:
+    """List the slice files below a folder.
+
+    A file with a usual suffix is a slice file; any other file is one if it begins as a PNG, JPEG, TIFF or DICOM file.
+
+    Args:
+        folder: The folder.
+        follow_links: Whether to follow links to files and folders. A folder is visited once, so loops end.
+    """
+    paths: list[Path] = []
+    left_out: list[LeftOut] = []
+    visited: set[tuple[int, int]] = set()
+    for found in _walk(folder, follow_links, visited):
+        if isinstance(found, LeftOut):
+            left_out.append(found)
+        else:
+            paths.append(found)
+    return Listing(folder, sorted(paths), tuple(sorted(left_out, key=lambda entry: entry.path)))
+
+
+def is_dicom(data: Path | bytes) -> bool:
+    """Return whether a file, or its content, has a DICOM preamble; False if it cannot be opened."""
+    if isinstance(data, bytes):
+        return data[128:132] == b"DICM"
+    try:
+        if not data.is_file():
+            return False
+        with data.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except (OSError, ValueError):
+        return False
+
+
+def is_dicomdir(path: Path) -> bool:
+    """Return whether a file is the directory of a DICOM disc, by its name in any case or by its SOP class."""
+    if _named_dicomdir(path):
+        return True
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+    except (OSError, ValueError):
+        return False
+    return head[128:132] == b"DICM" and _DIRECTORY_CLASS in head
+
+
+def is_slice_file(path: Path) -> bool:
+    """Return whether a file is a slice file, by its suffix or by its first bytes."""
+    return isinstance(_recognise(path), Path)
+
+
+def other_format(head: bytes) -> str | None:
+    """Return the name of an image or document format that edge-ct does not read, from the first bytes of a file."""
+    return next((name for mark, at, name in _OTHER_FORMATS if head[at : at + len(mark)] == mark), None)
+
+
+def _walk(folder: Path, follow: bool, visited: set[tuple[int, int]]) -> Iterator[Path | LeftOut]:
+    try:
+        status = folder.stat()
+        if (status.st_dev, status.st_ino) in visited:
+            yield LeftOut(folder, "link", "links to a folder that was listed already")
+            return
+        visited.add((status.st_dev, status.st_ino))
+        with os.scandir(folder) as listing:
+            entries = sorted(listing, key=lambda entry: entry.name)
+    except OSError as error:
+        yield LeftOut(folder, "unreadable", _unreadable(error))
+        return
+    for entry in entries:
+        path = folder / entry.name
+        if entry.name.startswith("."):
+            yield LeftOut(path, "hidden", "hidden files or folders")
+            continue
+        try:
+            if entry.is_symlink() and not follow:
+                yield LeftOut(path, "link", "links")
+                continue
+            mode = entry.stat().st_mode
+        except OSError as error:
+            broken = entry.is_symlink() and isinstance(error, FileNotFoundError)
+            yield LeftOut(path, "link", "broken links") if broken else LeftOut(path, "unreadable", _unreadable(error))
+            continue
+        if stat.S_ISDIR(mode):
+            yield from _walk(path, follow, visited)
+        elif not stat.S_ISREG(mode):
+            yield LeftOut(path, "other", "special files")
+        else:
+            yield _recognise(path)
+
+
+def _recognise(path: Path) -> Path | LeftOut:
+    if _named_dicomdir(path):
+        return LeftOut(path, "directory of a disc", "directories of a disc")
+    if path.suffix.lower() in SUFFIXES:
+        return path
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+    except OSError as error:
+        return LeftOut(path, "unreadable", _unreadable(error))
+    if head[128:132] == b"DICM" and _DIRECTORY_CLASS in head:
+        return LeftOut(path, "directory of a disc", "directories of a disc")
+    if head[128:132] == b"DICM" or head.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*")):
+        return path
+    name = other_format(head)
+    if name is not None:
+        return LeftOut(path, "other", f"{name} files, which are not read (save them as PNG)")
+    return LeftOut(path, "other", "files that are no slices")
+
+
+def _named_dicomdir(path: Path) -> bool:
+    return path.name.split(";")[0].split(".")[0].lower() == "dicomdir"
+
+
+def _unreadable(error: OSError) -> str:
+    return f"cannot be read: {error.strerror or error}"
