@@ -1,4 +1,4 @@
-"""Where a device keeps its data by default."""
+"""The default folder of the worklist and of the device key."""
 
 from __future__ import annotations
 

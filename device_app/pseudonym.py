@@ -1,42 +1,48 @@
-"""Patients by a key that only this device can make: HMAC-SHA256 of the identifier, under a secret of the device."""
+"""Pseudonyms of patients: HMAC-SHA256 of the identifier under a secret key that only this device has."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import secrets
-from contextlib import suppress
 from pathlib import Path
 
 from edge_ct.errors import EdgeCTError
+from edge_ct.system.files import create_once
 
 FILE = "device.key"
 _BYTES = 32
+_DAMAGED = "not a device key; restore it from a backup, or move it away: patients then get new pseudonyms"
 
 
 def device_key(folder: Path) -> bytes:
-    """The device's secret, 32 bytes in hex in a file of mode 0600; made where there is none.
+    """Return the device key, and make it if it does not exist.
 
-    Processes that make one at once agree on the first. Raises `EdgeCTError` for a file that is no such key.
+    The key is 32 bytes, written in hexadecimal to a file that only its owner can read. Processes that make it at the
+    same time all get the same key.
+
+    Args:
+        folder: The folder of the key; it must exist.
+
+    Raises:
+        EdgeCTError: The file cannot be read or made, or is not a device key.
     """
     path = folder / FILE
     try:
         if not path.exists():
-            _make(path)
-        text = path.read_text(encoding="ascii").strip()
-        key = bytes.fromhex(text)
+            create_once(path, f"{secrets.token_hex(_BYTES)}\n".encode(), 0o600)
+        key = bytes.fromhex(path.read_text(encoding="ascii").strip())
     except OSError as error:
         raise EdgeCTError(f"{path}: the device key cannot be read or made: {error.strerror or error}") from error
     except ValueError as error:
-        raise EdgeCTError(f"{path}: not a device key; restore it, or move it away and patients get new keys") from error
+        raise EdgeCTError(f"{path}: {_DAMAGED}") from error
     if len(key) != _BYTES:
-        raise EdgeCTError(f"{path}: not a device key; restore it, or move it away and patients get new keys")
+        raise EdgeCTError(f"{path}: {_DAMAGED}")
     return key
 
 
-def passing_key(folder: Path) -> bytes:
-    """The device's secret where it has one that can be read; else another, which is forgotten with the process."""
+def temporary_key(folder: Path) -> bytes:
+    """Return the device key if there is a readable one, else a random key that lasts as long as the process."""
     try:
         if (folder / FILE).exists():
             return device_key(folder)
@@ -46,29 +52,8 @@ def passing_key(folder: Path) -> bytes:
 
 
 def pseudonym(key: bytes, identifier: str | None) -> str | None:
-    """The patient's key, 16 hex digits; None where there is no identifier."""
+    """Return the pseudonym of a patient, 16 hexadecimal digits; None if there is no identifier."""
     identifier = (identifier or "").strip()
     if not identifier:
         return None
     return hmac.new(key, identifier.encode("utf-8", "backslashreplace"), hashlib.sha256).hexdigest()[:16]
-
-
-def _make(path: Path) -> None:
-    temporary = path.with_name(f".tmp-{os.getpid()}-{secrets.token_hex(4)}-{FILE}")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(handle, "w") as file:
-            file.write(secrets.token_hex(_BYTES) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        # A link, unlike a rename, never takes the place of another's key.
-        with suppress(FileExistsError):
-            os.link(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    finally:
-        with suppress(OSError):
-            temporary.unlink()

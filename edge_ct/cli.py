@@ -33,8 +33,8 @@ COMMANDS = {
         "Measure bundles and runs, compare measurements, write reports.",
         "bench",
     ),
-    "classify": ("edge_ct.device_app.classify.commands:classify", "Judge CT slices, offline.", ""),
-    "watch": ("edge_ct.device_app.watch.commands:watch", "Judge what arrives in a folder.", ""),
+    "classify": ("edge_ct.device_app.classify.commands:classify", "Judge CT slices without a network.", ""),
+    "watch": ("edge_ct.device_app.watch.commands:watch", "Judge slices as they arrive in a folder.", ""),
     "worklist": (
         "edge_ct.device_app.worklist.commands:worklist",
         "List, review, export and verify stored results.",

@@ -1,5 +1,5 @@
 """`edge-ct classify`: classify files and folders.
 
 - `commands`  the command
-- `results`   what is done with each judgement: print it, draw it, store it
+- `results`   naming, explaining, drawing and storing each judgement
 """

@@ -16,45 +16,51 @@ from edge_ct.shipped_models import find_bundle
 from edge_ct.system import native_output
 from edge_ct.system.progress import print_json
 
-from ..command_options import model_option, state_option
+from ..command_options import DECISION_COLOURS, model_option, state_option, threads_option, workers_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..judging.rollup import Summary
 
-_COLOURS = {"positive": "red", "refer": "yellow", "negative": "green", "rejected": "magenta"}
 
-
-@click.command(short_help="Judge CT slices, offline.")
+@click.command(short_help="Judge CT slices without a network.")
 @click.argument("sources", nargs=-1, required=True, metavar="PATH...")
 @model_option
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line on standard output.")
-@click.option("--csv", "as_csv", is_flag=True, help="CSV on standard output.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line on standard output.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV on standard output.")
 @click.option(
     "--by",
     type=click.Choice(["slice", "series", "patient"]),
     default="slice",
-    help="With series or patient, these alone are shown.",
+    show_default=True,
+    help="Show one row per slice, series or patient.",
 )
-@click.option("--series", metavar="NAME", help="Take all slices for one series of this name.")
-@click.option("--heatmap", type=click.Path(path_type=Path, file_okay=False), help="Write overlays to this folder.")
-@click.option("--maps", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.npz",
-              help="Write the maps as numbers, an archive of NumPy.")  # fmt: skip
+@click.option("--series", metavar="NAME", help="Treat all slices as one series with this name.")
+@click.option(
+    "--heatmap",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Write a picture of each slice and its heat map to this folder.",
+)
+@click.option(
+    "--maps",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.npz",
+    help="Write the heat maps as numbers, in a NumPy archive.",
+)
 @click.option(
     "--heatmap-seconds",
     type=click.FloatRange(0.1, 600),
     default=2.0,
     show_default=True,
-    help="What one map may take where the network has no class map.",
+    help="Maximum time in seconds for the heat map of a slice if the network has no class map.",
 )
-@click.option("--worklist", "record", is_flag=True, help="Store each result before it is shown.")
+@click.option("--worklist", "record", is_flag=True, help="Store each result in the worklist before it is printed.")
 @state_option
-@click.option("--patient", metavar="ID", help="Whose slices these are; stored as a pseudonym.")
-@click.option(
-    "--threads", type=click.IntRange(1, 64), default=1, show_default=True, help="Threads of each interpreter."
-)
-@click.option("--workers", type=click.IntRange(1, 64), help="Slices judged at once.  [default: as many as processors]")
+@click.option("--patient", metavar="ID", help="Identifier of the patient of all slices; only its pseudonym is stored.")
+@threads_option
+@workers_option
 @click.pass_context
 def classify(
     context: click.Context,
@@ -75,11 +81,14 @@ def classify(
 ) -> None:
     """Judge PNG, JPEG, TIFF or DICOM slices: files, folders, globs in quotes, or - for one image on standard input.
 
-    Each slice is positive, negative, refer (too close to call) or rejected (cannot be judged); a series, and a patient
-    of DICOM, is judged by the mean of its slices, with k of n beside it. DICOM slices that show no lung, localisers and
-    derived images are rejected and do not vote; the frames of an Enhanced CT object are slices. Patients are shown by a
-    pseudonymised key, which stays the same where --state has the device's. The exit code is 3 where a file cannot be
-    read, or is no CT; a slice that was read and rejected leaves it 0. Research use only: triage, never a diagnosis.
+    The decision on a slice is positive, negative, refer (too close to call) or rejected (cannot be judged). A series,
+    or the patient of DICOM objects, is judged by the mean probability of its slices; the number of positive slices is
+    shown beside it. DICOM slices without lung, localisers and derived images are rejected and do not vote. Each frame
+    of an Enhanced CT object is a slice.
+
+    A patient is shown by a pseudonym, which is the same in every run if the folder --state holds a device key. The exit
+    code is 3 if a file cannot be read or is not CT, and 0 if slices were read and rejected. Research use only: triage,
+    not a diagnosis.
 
     \b
     Example:
@@ -93,7 +102,7 @@ def classify(
     from . import results as classifying
 
     if as_json and as_csv:
-        raise click.UsageError("either --json or --csv")
+        raise click.UsageError("give either --json or --csv")
     bundle = read_bundle(find_bundle(model))
     found = find_sources(sources)
     ahead = list(itertools.islice(found, 2))
@@ -136,13 +145,13 @@ def classify(
 
 
 def _key(state: Path) -> bytes:
-    from ..pseudonym import passing_key
+    from ..pseudonym import temporary_key
 
-    return passing_key(state)
+    return temporary_key(state)
 
 
 def _row(result: Result) -> str:
-    decision = click.style(f"{result.decision:<9}", fg=_COLOURS[result.decision], bold=True)
+    decision = click.style(f"{result.decision:<9}", fg=DECISION_COLOURS[result.decision], bold=True)
     p = "      " if result.probability is None else f"{result.probability:6.1%}"
     reason = f"  ({result.reason})" if result.reason else ""
     return f"{decision} {p}  {result.source}{reason}"
@@ -154,14 +163,18 @@ def _print_rolled(rolled: Sequence[Summary], kind: type[Summary], as_json: bool,
     if as_csv:
         click.echo("".join(rollup.csv_table(kind, rolled)), nl=False)
         return
-    for own in rolled:
-        print_json(own) if as_json else click.echo(_rolled(own))
+    for summary in rolled:
+        print_json(summary) if as_json else click.echo(_rolled(summary))
 
 
-def _rolled(own: Summary) -> str:
-    decision = click.style(f"{own.decision:<9}", fg=_COLOURS[own.decision], bold=True)
-    p = "      " if own.probability is None else f"{own.probability:6.1%}"
-    rejected = f", {own.rejected_slices} rejected" if own.rejected_slices else ""
-    reason = f"  ({own.reason})" if own.reason else ""
-    who = f"series {own.series}" if isinstance(own.series, str) else f"patient {own.patient or 'without a name'}"
-    return f"{decision} {p}  {who}: {own.positive_slices} of {own.slices} positive{rejected}{reason}"
+def _rolled(summary: Summary) -> str:
+    decision = click.style(f"{summary.decision:<9}", fg=DECISION_COLOURS[summary.decision], bold=True)
+    p = "      " if summary.probability is None else f"{summary.probability:6.1%}"
+    rejected = f", {summary.rejected_slices} rejected" if summary.rejected_slices else ""
+    reason = f"  ({summary.reason})" if summary.reason else ""
+    who = (
+        f"series {summary.series}"
+        if isinstance(summary.series, str)
+        else f"patient {summary.patient or 'without a name'}"
+    )
+    return f"{decision} {p}  {who}: {summary.positive_slices} of {summary.slices} positive{rejected}{reason}"

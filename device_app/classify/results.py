@@ -27,14 +27,22 @@ if TYPE_CHECKING:
 
 
 class Recorded(Result, frozen=True, kw_only=True):
-    """A result that is on the disk, with its number in the worklist."""
+    """A result that is on the disk.
+
+    Attributes:
+        id: Its number in the worklist.
+    """
 
     id: int
 
 
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """Where results are stored, and under what."""
+    """Where results are stored.
+
+    Attributes:
+        patient: Identifier of the patient of all slices, in clear, if the user gives one.
+    """
 
     worklist: Worklist
     patient: str | None = None
@@ -42,15 +50,16 @@ class Recording:
 
 @dataclass(frozen=True, eq=False)
 class Maps:
-    """Heat maps as numbers, in the order of the slices that have one. What was rejected has none."""
+    """Heat maps as numbers, in the order of their slices. Rejected slices have none."""
 
     sources: list[str] = field(default_factory=list)
     heats: list[Heat] = field(default_factory=list)
 
     def write(self, path: Path) -> None:
-        """An archive of NumPy: `sources`, `methods`, and of each slice its evidence, float32 [h, w], as `0`, `1`, ...
+        """Write a NumPy archive: `sources`, `methods`, and the evidence of each slice, float32 [h, w], as `0`, `1`, ...
 
-        Calibrated log-odds of COVID-19, whose mean is the slice's where the method is `class map`.
+        The evidence is in calibrated log-odds of COVID-19; its mean is the log-odds of the slice if the method is
+        `class map`.
         """
         arrays: dict[str, Any] = {str(number): heat.evidence for number, heat in enumerate(self.heats)}
         buffer = BytesIO()
@@ -149,7 +158,7 @@ def classify(
 
 
 def csv_lines(results: Iterable[Result]) -> Iterator[str]:
-    """A header, then a line a result."""
+    """Yield the header of a CSV table, and one line for each result."""
     from edge_ct.system.csv_text import safe_csv_line
 
     names = ("source", "decision", "probability", "reason", "series", "model", "decode_ms", "preprocess_ms",

@@ -1,5 +1,5 @@
 """`edge-ct watch`: judge files as they arrive in a folder.
 
 - `commands`    the command
-- `hot_folder`  finding new files, once each
+- `hot_folder`  judging each file once, when it is complete
 """

@@ -14,30 +14,32 @@ from edge_ct.shipped_models import find_bundle
 from edge_ct.system import native_output
 from edge_ct.system.progress import print_json
 
-from ..command_options import keep_days_option, model_option, state_option
+from ..command_options import keep_days_option, model_option, state_option, threads_option, workers_option
 
 
-@click.command(short_help="Judge what arrives in a folder.")
+@click.command(short_help="Judge slices as they arrive in a folder.")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), metavar="DIR")
 @model_option
 @state_option
 @keep_days_option
 @click.option(
-    "--interval", type=click.FloatRange(0.05, 3600), default=2.0, show_default=True, help="Seconds between looks."
+    "--interval",
+    type=click.FloatRange(0.05, 3600),
+    default=2.0,
+    show_default=True,
+    help="Seconds between two scans of the folder.",
 )
 @click.option(
     "--settle",
     type=click.FloatRange(0.05, 3600),
     default=3.0,
     show_default=True,
-    help="Seconds for which a file must not have changed.",
+    help="Seconds for which a file must be unchanged before it is judged.",
 )
-@click.option("--once", is_flag=True, help="End when everything in the folder is judged.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line: the stored row.")
-@click.option(
-    "--threads", type=click.IntRange(1, 64), default=1, show_default=True, help="Threads of each interpreter."
-)
-@click.option("--workers", type=click.IntRange(1, 64), help="Slices judged at once.  [default: as many as processors]")
+@click.option("--once", is_flag=True, help="Exit when every file in the folder is judged.")
+@click.option("--json", "as_json", is_flag=True, help="Print each stored row as one line of JSON.")
+@threads_option
+@workers_option
 def watch(
     folder: Path,
     model: str | None,
@@ -52,8 +54,8 @@ def watch(
 ) -> None:
     """Judge slices as they arrive in DIR (a USB stick, a modality's export) and store each result in the worklist.
 
-    A file is judged when it is complete; nothing in DIR is moved or changed; what was judged is remembered across
-    restarts. A line is printed when its row is on the disk. Research use only: triage, never a diagnosis.
+    A file is judged once, when it is complete, also across restarts. Nothing in DIR is moved or changed. A line is
+    printed when its result is on the disk. Research use only: triage, not a diagnosis.
 
     \b
     Example:

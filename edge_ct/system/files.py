@@ -51,6 +51,37 @@ def write_text(path: Path, content: str) -> None:
     write_bytes(path, content.encode())
 
 
+def create_once(path: Path, content: bytes, mode: int) -> None:
+    """Write a new file durably, or leave the one that exists: of several processes that create it, the first one wins.
+
+    Args:
+        path: The file; its folder must exist.
+        content: The content.
+        mode: Permissions of the file.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    unique = hashlib.sha256(os.urandom(16)).hexdigest()[:8]
+    temporary = path.with_name(f".tmp-{os.getpid()}-{unique}-{path.name[-24:]}")
+    try:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        # A link, unlike a rename, never replaces an existing file.
+        with suppress(FileExistsError):
+            os.link(temporary, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
 def refuse_existing(path: Path, force: bool) -> None:
     """Raise `EdgeCTError` if `path` exists and is not an empty folder, unless `force` is set."""
     try:
