@@ -22,7 +22,7 @@ flagship: $(VENV)/installed
 WORKERS ?= auto
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist worksteal
 test: $(VENV)/installed
-	$(PYTEST) $(TESTS)
+	$(PYTEST) $(COVERAGE) $(TESTS)
 
 # The same, and what takes hours: all 42 networks trained, saved and converted, 200 kills, 10,000 damaged files.
 test-long: $(VENV)/installed
