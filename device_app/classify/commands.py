@@ -14,6 +14,7 @@ from edge_ct.classifier import Classifier, Result
 from edge_ct.errors import InputRejected
 from edge_ct.shipped_models import find_bundle
 from edge_ct.system import native_output
+from edge_ct.system.files import one_line
 from edge_ct.system.progress import print_json
 
 from ..command_options import DECISION_COLOURS, model_option, state_option, threads_option, workers_option
@@ -154,7 +155,7 @@ def _row(result: Result) -> str:
     decision = click.style(f"{result.decision:<9}", fg=DECISION_COLOURS[result.decision], bold=True)
     p = "      " if result.probability is None else f"{result.probability:6.1%}"
     reason = f"  ({result.reason})" if result.reason else ""
-    return f"{decision} {p}  {result.source}{reason}"
+    return f"{decision} {p}  {one_line(result.source)}{one_line(reason)}"
 
 
 def _print_rolled(rolled: Sequence[Summary], kind: type[Summary], as_json: bool, as_csv: bool) -> None:

@@ -135,10 +135,10 @@ def _run(control: socket.socket, load: Callable[[], Serve]) -> None:
 def _load(control: socket.socket, load: Callable[[], Serve]) -> Serve | None:
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     limit = _LOAD_BYTES + address_space()
-    resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
-    signal.setitimer(signal.ITIMER_PROF, _LOAD_SECONDS)
     message = ""
     try:
+        resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+        signal.setitimer(signal.ITIMER_PROF, _LOAD_SECONDS)
         serve = load()
     except EdgeCTError as error:
         message = str(error)

@@ -271,7 +271,12 @@ class JudgingPool:
             self.broken = True
             raise
         own.channel.settimeout(_PATIENCE)
-        return own
+        with contextlib.suppress(TimeoutError):
+            if worker.receive(own.channel) is not None:
+                return own
+        own.channel.close()
+        self.broken = True
+        raise EdgeCTError("a worker process ends as soon as it starts; restart the command")
 
     def _run_on(self, own: _Worker, job: Job[T], seconds: float) -> list[T]:
         values: list[T] = []

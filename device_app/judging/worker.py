@@ -56,6 +56,7 @@ def run(channel: socket.socket, classifier: Classifier, threads: int = 1) -> Non
     limit = address_space() + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    send(channel, (DONE, None))  # It has started: what ends it from now on is a job.
     while (message := receive(channel)) is not None:
         job, seconds = message
         # SIGPROF ends the process, inside a decoder too.

@@ -24,6 +24,7 @@ from edge_ct.system import host
 from edge_ct.system.files import write_bytes
 
 from .. import pseudonym
+from ..judging.incidents import MAX_ENDS
 from ..worklist.database import FILE
 from ..worklist.worklist import Worklist
 from .health import (
@@ -145,6 +146,7 @@ def _check_state(state: Path, now: datetime, model: Path) -> Iterator[Check]:
             with Worklist(state) as worklist:
                 known = known_moments(manifest, worklist)
                 yield _check_worklist(worklist)
+                yield _check_quarantine(worklist)
             yield _check_key(state)
         else:
             yield Check("worklist", "good", f"no worklist in {state} yet", 0)
@@ -152,6 +154,14 @@ def _check_state(state: Path, now: datetime, model: Path) -> Iterator[Check]:
         yield Check("worklist", "failure", str(error))
     yield _check_clock(now, known)
     yield _check_disk(state)
+
+
+def _check_quarantine(worklist: Worklist) -> Check:
+    files = [file for file in worklist.quarantine(MAX_ENDS).files() if file.quarantined]
+    if not files:
+        return Check("quarantine", "good", "no file has ended worker processes", 0)
+    detail = f"{len(files)} files ended worker processes and are not judged; see edge-ct worklist quarantine"
+    return Check("quarantine", "warning", detail, len(files))
 
 
 def _check_worklist(worklist: Worklist) -> Check:

@@ -35,6 +35,7 @@ StateDirectoryMode=0700
 UMask=0077
 Nice=5
 MemoryMax={memory}
+OOMPolicy=continue
 NoNewPrivileges=yes
 CapabilityBoundingSet=
 AmbientCapabilities=
@@ -57,6 +58,7 @@ RemoveIPC=yes
 SystemCallArchitectures=native
 SystemCallFilter=@system-service
 SystemCallFilter=~@privileged @resources
+SystemCallFilter=setrlimit prlimit64
 SystemCallErrorNumber=EPERM
 {network}
 [Install]

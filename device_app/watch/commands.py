@@ -12,6 +12,7 @@ import click
 from edge_ct.bundle import read_bundle
 from edge_ct.shipped_models import find_bundle
 from edge_ct.system import native_output
+from edge_ct.system.files import one_line
 from edge_ct.system.progress import print_json
 
 from ..command_options import keep_days_option, model_option, state_option, threads_option, workers_option
@@ -82,4 +83,4 @@ def watch(
                 print_json(row)
             else:
                 p = "-" if row.probability is None else f"{row.probability:.1%}"
-                click.echo(f"{row.id:>6}  {row.decision:<9} {p:>6}  {row.source}")
+                click.echo(f"{row.id:>6}  {row.decision:<9} {p:>6}  {one_line(row.source)}")

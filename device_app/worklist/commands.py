@@ -9,6 +9,7 @@ import click
 
 from edge_ct.decision import Decision
 from edge_ct.errors import EdgeCTError, WorklistDamaged
+from edge_ct.system.files import one_line
 from edge_ct.system.progress import print_json
 
 from ..command_options import DECISION_COLOURS, state_option
@@ -206,6 +207,34 @@ def prune_(state: Path, keep_days: int) -> None:
     click.echo(f"{pruned} results deleted; {used / 2**20:.1f} MiB kept")
 
 
+@worklist.command(short_help="List files that ended worker processes, or release one.")
+@state_option
+@click.option("--release", metavar="SHA256", help="Let this file be judged again, given by the start of its SHA-256.")
+@_json_option
+def quarantine(state: Path, release: str | None, as_json: bool) -> None:
+    """List the files over which worker processes have ended.
+
+    A file over which two have ended is not judged again: each time it is met, it is a rejected slice whose reason
+    begins with "quarantined". Look at it with the tool of its format before you release it.
+
+    \b
+    Example:
+      edge-ct worklist quarantine
+      edge-ct worklist quarantine --release 3b4c19ff
+    """
+    from ..judging.incidents import MAX_ENDS
+
+    with _open(state) as stored:
+        held = stored.quarantine(MAX_ENDS)
+        files = [held.release(release)] if release else held.files()
+    for file in files:
+        if as_json:
+            print_json(file)
+        else:
+            status = "released" if release else "quarantined" if file.quarantined else "watched"
+            click.echo(f"{status:<11}  {file.sha256[:12]}  {file.ends} ends  {one_line(file.source)}  ({file.reason})")
+
+
 def _open(state: Path) -> Worklist:
     """Open the worklist if there is one: a mistyped folder must not look like an empty worklist."""
     if not (state / FILE).exists():
@@ -221,4 +250,5 @@ def _line(row: Row) -> str:
     p = "      " if row.probability is None else f"{row.probability:6.1%}"
     review = f"  [{row.review.verdict}: {row.review.label or 'no label'}, {row.review.reviewer}]" if row.review else ""
     reason = f"  ({row.reason})" if row.reason else ""
-    return f"{row.id:>6}  {decision} {p}  {row.time[:16]}  {row.patient or '-':<16}  {row.source}{reason}{review}"
+    about = one_line(f"{row.source}{reason}{review}")
+    return f"{row.id:>6}  {decision} {p}  {row.time[:16]}  {row.patient or '-':<16}  {about}"

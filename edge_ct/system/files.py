@@ -134,6 +134,14 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
         yield
 
 
+def one_line(name: str) -> str:
+    """Return a name as it can be shown in a line of a table, with U+FFFD for characters that are not printable.
+
+    Control characters and marks of writing direction in a file name would otherwise change other lines of a terminal.
+    """
+    return name if name.isprintable() else "".join(c if c.isprintable() else "\ufffd" for c in name)
+
+
 def printable(name: str) -> str:
     """Return a file name as text that UTF-8 can carry: bytes that are not valid UTF-8 are escaped as \\udcxx."""
     try:

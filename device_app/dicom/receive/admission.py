@@ -14,6 +14,8 @@ SUCCESS = 0x0000
 OUT_OF_RESOURCES = 0xA700
 NOT_OF_ITS_CLASS = 0xA900
 CANNOT_UNDERSTAND = 0xC000
+# Of the statuses that mean an error (PS3.4, B.2.3); its last digits are those of a duplicate instance (PS3.7, C.5.7).
+INSTANCE_CONFLICT = 0xC111
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"

@@ -15,9 +15,18 @@ from edge_ct.errors import EdgeCTError, StorageFull
 
 from ..peers import is_allowed, parse_networks
 from ..uids import is_uid
-from .admission import ACCEPTED, CANNOT_UNDERSTAND, OUT_OF_RESOURCES, SUCCESS, TRANSFER_SYNTAXES, ObjectRefused, admit
+from .admission import (
+    ACCEPTED,
+    CANNOT_UNDERSTAND,
+    INSTANCE_CONFLICT,
+    OUT_OF_RESOURCES,
+    SUCCESS,
+    TRANSFER_SYNTAXES,
+    ObjectRefused,
+    admit,
+)
 from .limits import MAX_PDU, InFlight, limit_pdu_length
-from .spool import Arrival, Spool
+from .spool import Arrival, InstanceConflict, Spool
 
 LOG = logging.getLogger("edge_ct.listen")
 _VERIFICATION = "1.2.840.10008.1.1"
@@ -156,6 +165,8 @@ class Listener:
             arrival = self._spool.store(data, frames[0])
         except ObjectRefused as refusal:
             return self._refuse(event, instance, refusal.status, refusal.reason)
+        except InstanceConflict as error:
+            return self._refuse(event, instance, INSTANCE_CONFLICT, str(error))
         except StorageFull as error:
             return self._refuse(event, instance, OUT_OF_RESOURCES, f"out of resources: {error}")
         except EdgeCTError as error:

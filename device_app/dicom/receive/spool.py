@@ -11,8 +11,8 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -49,6 +49,30 @@ class Arrival(msgspec.Struct, frozen=True):
     item: int = 0
 
 
+class InstanceConflict(EdgeCTError):
+    """An object has the SOP instance UID of another object that is stored already."""
+
+
+class _Instances:
+    """Instance UIDs that are being stored, so that two objects of one UID are stored one after the other."""
+
+    def __init__(self) -> None:
+        self._held: set[str] = set()
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def reserve(self, instance: str) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: instance not in self._held)
+            self._held.add(instance)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._held.discard(instance)
+                self._changed.notify_all()
+
+
 class Spool:
     """A folder of DICOM objects: `in/` holds received ones, `out/` those to be sent."""
 
@@ -68,6 +92,7 @@ class Spool:
         self.max_bytes, self.min_free = max_bytes, min_free
         self.queue = worklist.queue(RECEIVED)
         self._lock = threading.Lock()
+        self._instances = _Instances()
         try:
             for name in ("in", "out"):
                 (folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -87,7 +112,12 @@ class Spool:
 
         Raises:
             StorageFull: There is no room; nothing was stored.
+            InstanceConflict: Another object with the same SOP instance UID was stored before.
         """
+        with self._instances.reserve(attributes.instance):
+            return self._store(data, attributes)
+
+    def _store(self, data: bytes, attributes: FrameAttributes) -> Arrival | None:
         arrival = Arrival(
             attributes.instance,
             self.topic_of(attributes),
@@ -96,7 +126,7 @@ class Spool:
             hashlib.sha256(data).hexdigest(),
             attributes.expected,
         )
-        if self.queue.get(arrival.instance):
+        if self._is_stored(arrival):
             return None
         path = self.folder / arrival.file
         self._reserve(len(data))
@@ -105,7 +135,7 @@ class Spool:
             write_durably(path, data)
             item = self.queue.put(arrival.instance, arrival, arrival.topic)
             if item is None:
-                self._release(len(data))  # Another association stored the same instance in the meantime.
+                self._release(len(data))  # Another process stored the same instance in the meantime.
                 return None
         except StorageFull:
             self._release(len(data))
@@ -114,6 +144,15 @@ class Spool:
                     path.unlink()
             raise
         return msgspec.structs.replace(arrival, item=item.id)
+
+    def _is_stored(self, arrival: Arrival) -> bool:
+        """Return whether the same object was stored before. Raises `InstanceConflict` if another one was."""
+        item = self.queue.get(arrival.instance)
+        if item is None:
+            return False
+        if _arrival_of(item).sha256 != arrival.sha256:
+            raise InstanceConflict("another object with this SOP instance UID is stored already")
+        return True
 
     def topic_of(self, attributes: FrameAttributes) -> str:
         """Return the key of a series: its UID with a digest of study and patient.

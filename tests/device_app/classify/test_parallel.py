@@ -228,3 +228,30 @@ def test_file_whose_name_is_no_unicode(
     assert run(folder, "--model", tiny_bundle, *shown, *recorded) == 0
     assert "s\\udce3o.png" in capfd.readouterr().out.replace("\\\\", "\\")
     assert len(list((tmp_path / "maps").iterdir())) == 3
+
+
+def test_names_forge_no_line_of_the_table(
+    study: Path, tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Line breaks, escape sequences and marks of direction in a file name stay in its own line."""
+    folder, state = tmp_path / "names", tmp_path / "state"
+    folder.mkdir()
+    names = (
+        "a.png\npositive   99.9%  other.png",
+        "b\x1b[1A\x1b[2K.png",
+        "c\rpositive  other.png",
+        "d\u202egnp.exe.png",
+    )
+    for number, name in enumerate(names):
+        (folder / name).write_bytes((study / f"0{number}.png").read_bytes())
+    run(folder, "--model", tiny_bundle, "--worklist", "--state", state)
+    out = capsys.readouterr().out
+    assert len(out.splitlines()) == 4
+    assert cli.run(["worklist", "list", "--state", str(state)]) == 0
+    listed = capsys.readouterr().out
+    assert len(listed.splitlines()) == 4
+    assert all(line.isprintable() for line in (*out.split("\n"), *listed.split("\n")))
+    (state / "other").mkdir()
+    watched = ["watch", str(folder), "--once", "--settle", "0.05", "--interval", "0.05", "--model", str(tiny_bundle)]
+    assert cli.run([*watched, "--state", str(state / "other")]) == 0
+    assert all(line.isprintable() for line in capsys.readouterr().out.split("\n"))

@@ -86,6 +86,18 @@ def test_an_object_sent_twice_is_held_once(start: Start, arrived: list[Arrival],
     assert len(arrived) == 1
 
 
+def test_another_object_of_the_same_instance_is_refused(
+    start: Start, spool: Spool, arrived: list[Arrival], make_ct: MakeCT, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another patient's slice under an instance UID that is held must not be acknowledged and then be lost."""
+    first, other = make_ct(1), make_ct(1, PatientID="another")
+    assert store(start().port, [first, other, first]) == [0, 0xC111, 0]
+    assert len(arrived) == 1
+    assert pydicom.dcmread(spool.folder / arrived[0].file).PatientID != "another"
+    assert "another object with this SOP instance UID" in caplog.text
+    assert spool.used == sum(path.stat().st_size for path in (spool.folder / "in").iterdir())
+
+
 def test_echo(start: Start) -> None:
     from edge_ct.device_app.dicom.peers import Peer
     from edge_ct.device_app.dicom.send.targets import StoreTarget

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from edge_ct import cli
 from edge_ct.bundle import Bundle, read_bundle, write_bundle
 from edge_ct.classifier import Classifier
 from edge_ct.device_app.judging import worker
@@ -16,6 +17,7 @@ from edge_ct.device_app.judging.incidents import MAX_ENDS
 from edge_ct.device_app.judging.judge import SliceJudgement
 from edge_ct.device_app.judging.pool import JudgingPool, WorkerEnded, judge_each
 from edge_ct.device_app.judging.sources import Source, find_sources
+from edge_ct.device_app.maintenance.doctor import examine
 from edge_ct.device_app.worklist.worklist import Worklist
 from edge_ct.errors import EdgeCTError, ModelRejected
 from edge_ct.phantom import make_slice
@@ -117,7 +119,9 @@ def test_a_worker_is_limited_in_memory_and_its_parent_is_not(bundle: Bundle) -> 
         assert len(bytearray(1 << 30)) == 1 << 30
 
 
-def test_what_ended_workers_is_remembered_with_the_worklist(bundle: Bundle, folder: Path, tmp_path: Path) -> None:
+def test_what_ended_workers_is_remembered_with_the_worklist(
+    bundle: Bundle, folder: Path, tmp_path: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = add(folder, "segfault.png")
     with JudgingPool(bundle, 1) as pool, Worklist(tmp_path / "state") as worklist:
         pool.incidents = worklist.quarantine(MAX_ENDS)
@@ -132,6 +136,12 @@ def test_what_ended_workers_is_remembered_with_the_worklist(bundle: Bundle, fold
         (only,) = pool.judge(Source(str(copy)), end_over_bad)
         assert only == ("another name.png", "rejected", "quarantined: damaged: its decoder ended")
         assert pool.ends == 0
+        state = ["--state", str(tmp_path / "state")]
+        assert cli.run(["worklist", "quarantine", *state]) == 0
+        assert f"quarantined  {file.sha256[:12]}  2 ends" in capsys.readouterr().out
+        assert [check.status for check in examine(tiny_bundle, tmp_path / "state") if check.name == "quarantine"] == [
+            "warning"
+        ]
         assert quarantine.release(file.sha256[:12]) == file
         assert quarantine.files() == []
         assert pool.judge(Source(str(copy)), end_over_bad)[0][1] != "rejected"
