@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from datetime import datetime, timezone
 from importlib.metadata import version
+from pathlib import Path
 
 import cv2
 import msgspec
 import numpy as np
 
 from edge_ct.bundle import pack_bundle
-from edge_ct.manifest import INTENDED_USE, Estimate, Gate, Golden, Manifest, Outliers, Variant, schema_version
+from edge_ct.manifest import INTENDED_USE, Data, Estimate, Gate, Golden, Manifest, Outliers, Variant, schema_version
 from edge_ct.metrics import score
 from edge_ct.network_analysis.receptive_field import Centres, measure_cell_centres
-from edge_ct.outliers import MEMBER, OutlierDetector, fit_outlier_detector
+from edge_ct.outliers import MEMBER, OutlierDetector, conformal_threshold, fit_outlier_detector
 from edge_ct.phantom import make_slice, preprocessed_phantoms
 from edge_ct.preprocess import Preprocess
 from edge_ct.run import model_name
 from edge_ct.system.csv_text import to_csv
 
 from .calibrate import cases_needed, choose_operating_point, fit_conformal_zone
+from .cross_fit import read_lesion_evidence
 from .options import ConversionOptions
 from .run_slices import RunSlices
-from .scoring import CALIBRATION_SPLIT, ScoredFile
+from .scoring import ScoredFile
 from .shrink.steps import ShrunkNetwork
 
 # Golden slices are drawn at this size and enlarged in squares, so that they compress well.
@@ -54,7 +57,7 @@ def make_bundle(
         options: The settings of the conversion.
     """
     run = slices.run
-    labels, probabilities = slices.labels(CALIBRATION_SPLIT), scored.probabilities[CALIBRATION_SPLIT]
+    labels, probabilities = scored.fitted
     zone = fit_conformal_zone(probabilities, labels, options.level)
     if zone is None:
         slices.progress.say(
@@ -84,16 +87,17 @@ def make_bundle(
         operating_point=choose_operating_point(probabilities, labels, options.target_sensitivity),
         zone=zone,
         golden=golden,
-        data=run.info.data,
+        data=_data(slices),
         gate=verdict,
-        metrics={file.name: _test_metrics(file, slices) for file in (fp32, scored)},
-        metrics_n=len(scored.probabilities["test"]),
+        metrics=_test_metrics(slices, fp32, scored),
+        metrics_n=len(scored.probabilities["test"] if slices.out_of_fold is None else labels),
         versions={**run.info.versions, "tensorflow": version("tensorflow"), "edge-ct": version("edge-ct")},
         licence=options.licence,
         intended_use=INTENDED_USE,
         model_sha256=hashlib.sha256(scored.flatbuffer).hexdigest(),
         shrinking=shrunk.label,
         outliers=outliers[1] if outliers else None,
+        lesions=read_lesion_evidence(Path(options.lesion_evidence)) if options.lesion_evidence else None,
         map_centres=_measure_map_centres(scored, run.info.preprocess),
     )
     return pack_bundle(scored.flatbuffer, manifest, members)
@@ -107,11 +111,33 @@ def _fit_outliers(
     count = 2 * min(_OUTLIER_SLICES // 2, int((train == 0).sum()), int((train == 1).sum()))
     [images] = slices.representative(count, options.seed)
     embeddings = np.stack([outputs.embedding for outputs in scored.run(images)])
-    return fit_outlier_detector(embeddings, scored.embeddings[CALIBRATION_SPLIT], CALIBRATION_SPLIT)
+    folds, split = slices.out_of_fold, slices.calibration_split
+    fitted = fit_outlier_detector(embeddings, scored.embeddings[split][:_OUTLIER_SLICES], split)
+    if folds is None or fitted is None:
+        return fitted
+    # The network knows all slices: what it has not seen lies as far off as the folds' slices do from their networks.
+    distances = folds.distances[~np.isnan(folds.distances)]
+    if not len(distances):
+        return None
+    threshold, rate = conformal_threshold(distances)
+    detector, description = fitted
+    description = msgspec.structs.replace(
+        description, threshold=threshold, rate=rate, split=f"{folds.split} folds", cases=len(distances)
+    )
+    return replace(detector, threshold=threshold), description
 
 
-def _test_metrics(scored: ScoredFile, slices: RunSlices) -> dict[str, Estimate]:
-    return score(slices.labels("test"), scored.probabilities["test"]).estimates()
+def _data(slices: RunSlices) -> Data:
+    """Return which data the metrics come from: those of the folds for a network that was trained on every slice."""
+    data, folds = slices.run.info.data, slices.out_of_fold
+    return data if folds is None else msgspec.structs.replace(data, split=folds.split)
+
+
+def _test_metrics(slices: RunSlices, fp32: ScoredFile, scored: ScoredFile) -> dict[str, dict[str, Estimate]]:
+    if slices.out_of_fold is not None:
+        return {scored.name: score(*scored.fitted).estimates()}
+    labels = slices.labels("test")
+    return {file.name: score(labels, file.probabilities["test"]).estimates() for file in (fp32, scored)}
 
 
 def _measure_map_centres(scored: ScoredFile, preprocess: Preprocess) -> Centres:

@@ -152,6 +152,19 @@ def _format_options(command: Any) -> Any:
     show_default=True,
     help="Confidence level of the zone in which slices are referred.",
 )
+@click.option(
+    "--cross-fit",
+    multiple=True,
+    metavar="BUNDLE",
+    help="Int8 bundle of a fold of the same recipe: a network that was trained on every slice is calibrated on what the "
+    "bundles of all folds say of their test parts. Give the option once for each fold.",
+)
+@click.option(
+    "--fuse-lesions", is_flag=True, help="Let the lesion map take part in the decision if that lowers the log loss."
+)
+@click.option(
+    "--lesion-evidence", default="", metavar="CSV", help="Table of the folds' lesion maps against masks, to store."
+)
 @click.option("--licence", default="not stated", help="Licence of the weights, for the manifest.")
 @click.option("--data", type=click.Path(path_type=Path), help="Where the slices of the run are, if they have moved.")
 @click.option(

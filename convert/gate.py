@@ -9,11 +9,15 @@ import msgspec
 import numpy as np
 
 from edge_ct.errors import DataRejected, GateFailed
+from edge_ct.lesions import dice, lesion_probabilities
 from edge_ct.manifest import Gate
 from edge_ct.metrics import Scores, mcnemar_p, score
 from edge_ct.run import SplitTable, load_finished_run
 
 _TOLERANCE = 1e-9  # for rounding errors of floating-point numbers
+
+
+_LEAST_DICE, _FEWEST_CELLS = 0.8, 200
 
 
 class GateRule(msgspec.Struct, frozen=True):
@@ -89,6 +93,20 @@ class ModelComparison(msgspec.Struct, frozen=True):
     classes: dict[str, ClassChange]
 
 
+class LesionMapAgreement(msgspec.Struct, frozen=True):
+    """How far the lesion maps of the converted model are from those of fp32 on the same slices.
+
+    Attributes:
+        dice: Dice coefficient of the cells from P(lesion) 0.5 on.
+        mean_change: Mean absolute change of P(lesion) of a cell.
+        cells: Number of cells that either model calls a lesion.
+    """
+
+    dice: float
+    mean_change: float
+    cells: int
+
+
 class GateReport(msgspec.Struct, frozen=True):
     """What the gate found; `convert --json` prints it under `gate`.
 
@@ -105,6 +123,7 @@ class GateReport(msgspec.Struct, frozen=True):
         rule: The rule.
         before: The comparison with fp32, to which the rule applies.
         reference: The comparison with another run, for information only.
+        lesion_maps: The comparison of the lesion maps; None for a network without one.
     """
 
     passed: bool
@@ -119,6 +138,7 @@ class GateReport(msgspec.Struct, frozen=True):
     rule: GateRule
     before: ModelComparison
     reference: ModelComparison | None = None
+    lesion_maps: LesionMapAgreement | None = None
 
     def verdict(self) -> Gate:
         """Return the part that the manifest keeps."""
@@ -135,6 +155,22 @@ class GateReport(msgspec.Struct, frozen=True):
             reference=self.reference.name if self.reference else None,
             reference_agreement=self.reference.agreement if self.reference else None,
         )
+
+
+def with_lesion_maps(report: GateReport, fp32: np.ndarray, converted: np.ndarray) -> GateReport:
+    """Add the comparison of the lesion maps, logits float32 [n, h, w] each, to a report.
+
+    The gate fails if the maps show lesions in other places; fewer cells than `_FEWEST_CELLS` are not judged.
+    """
+    before, after = lesion_probabilities(fp32), lesion_probabilities(converted)
+    cells = int(((before >= 0.5) | (after >= 0.5)).sum())
+    agreement = LesionMapAgreement(dice(after, before), float(np.abs(after - before).mean()), cells)
+    broken = cells >= _FEWEST_CELLS and agreement.dice < _LEAST_DICE
+    reason = f"the lesion maps agree with those of fp32 to a Dice of {agreement.dice:.3f} only, below {_LEAST_DICE:g}"
+    reasons = [text for text in (report.reason, reason if broken else None) if text]
+    return msgspec.structs.replace(
+        report, passed=not reasons, reason=" and ".join(reasons) or None, lesion_maps=agreement
+    )
 
 
 class ReferenceModel(msgspec.Struct, frozen=True):

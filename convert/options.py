@@ -109,6 +109,9 @@ class ConversionOptions(msgspec.Struct, frozen=True):
         keep: Name of a layer -> what it is computed in instead of 8 bits.
         auto_mixed: Move the int8 layers that add most noise to float until the gate passes.
         stability: Convert to int8 again with a second, disjoint set of representative slices, and report both.
+        cross_fit: Bundles of folds of the same recipe that calibrate a network that was trained on every slice.
+        fuse_lesions: Let the lesion map take part in the decision if that lowers the log loss.
+        lesion_evidence: CSV that says how good the lesion maps of the folds are; "" for none.
     """
 
     variants: tuple[Variant, ...] = ("int8",)
@@ -131,6 +134,9 @@ class ConversionOptions(msgspec.Struct, frozen=True):
     keep: dict[str, LayerPrecision] = {}
     auto_mixed: bool = False
     stability: bool = False
+    cross_fit: tuple[str, ...] = ()
+    fuse_lesions: bool = False
+    lesion_evidence: str = ""
 
     def check(self) -> None:
         """Check that the settings go together.

@@ -31,7 +31,7 @@ from .quantise.layer_errors import LayerError
 from .quantise.mixed_precision import MixedPrecisionSearch, MixedStep
 from .quantise.variants import VariantBuilder
 from .run_slices import RunSlices
-from .scoring import CALIBRATION_SPLIT, ScoredFile, score_file
+from .scoring import ScoredFile, score_file
 from .shrink.steps import ShrunkNetwork, shrink_network
 
 # Stands for the variant in the name of the target.
@@ -164,10 +164,12 @@ def convert_all(
     for target in targets.values():
         refuse_existing(target, force)
     model = load_network(run)
-    slices = RunSlices(run, data, progress)
+    slices = RunSlices(run, data, progress, options.cross_fit, options.fuse_lesions)
     # Read now, so that a reference that cannot be used is refused at once and not after minutes.
     reference = (
-        gate.load_reference(Path(options.reference), slices.table, CALIBRATION_SPLIT) if options.reference else None
+        gate.load_reference(Path(options.reference), slices.table, slices.calibration_split)
+        if options.reference
+        else None
     )
     builder = VariantBuilder(ShrunkNetwork(model), slices, ConversionOptions())
     fp32 = score_file(builder.build("fp32"), slices, "fp32")
@@ -222,14 +224,18 @@ class _FileMaker:
         return ConvertedFile(bundle, len(content), scored.name, report, layers, steps, stability)
 
     def _compare(self, scored: ScoredFile) -> GateReport:
-        return gate.compare_with_fp32(
-            self._slices.labels(CALIBRATION_SPLIT),
-            self._fp32.probabilities[CALIBRATION_SPLIT],
-            scored.probabilities[CALIBRATION_SPLIT],
+        split = self._slices.calibration_split
+        report = gate.compare_with_fp32(
+            self._slices.labels(split),
+            self._fp32.probabilities[split],
+            scored.probabilities[split],
             self._options.rule,
-            CALIBRATION_SPLIT,
+            split,
             self._reference,
         )
+        if split not in scored.lesion_maps:
+            return report
+        return gate.with_lesion_maps(report, self._fp32.lesion_maps[split], scored.lesion_maps[split])
 
 
 def _targets(run: Run, out: Path, options: ConversionOptions) -> dict[Variant, Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ from edge_ct.dataset import Dataset, load_images
 from edge_ct.errors import DataRejected
 from edge_ct.run import Run
 from edge_ct.system.progress import QUIET, Progress
+
+from .cross_fit import run_folds
 
 # With fewer cases of a class, neither ranges nor calibration nor gate would mean anything.
 MINIMUM_CASES = 5
@@ -23,15 +26,28 @@ class RunSlices:
         table: Its `split.csv`.
         preprocess: Its preprocessing.
         progress: Where progress is shown.
+        calibration_split: The split that calibrates and is compared with fp32: `validation`; for a network that was
+            trained on every slice `train`, which is compared only.
+        out_of_fold: What calibrates a network that was trained on every slice.
+        fuse_lesions: Whether the lesion map may take part in the decision.
     """
 
-    def __init__(self, run: Run, data: Path | None = None, progress: Progress = QUIET) -> None:
+    def __init__(
+        self,
+        run: Run,
+        data: Path | None = None,
+        progress: Progress = QUIET,
+        folds: Sequence[str] = (),
+        fuse_lesions: bool = False,
+    ) -> None:
         """Find the slices of a run.
 
         Args:
             run: The run.
             data: Where its slices are now, if they have moved.
             progress: Where progress is shown.
+            folds: Bundles of folds that calibrate a network that was trained on every slice.
+            fuse_lesions: Whether the lesion map may take part in the decision.
 
         Raises:
             DataRejected: There are no slices, or too few to convert with.
@@ -40,8 +56,14 @@ class RunSlices:
         self.table, self.preprocess = run.split(), run.info.preprocess
         self._dataset: Dataset = run.dataset(data)
         self._images: dict[str, np.ndarray] = {}
-        for split, purpose in (("train", "draw representative slices from"), ("validation", "calibrate on")):
-            self._check(split, purpose)
+        self.fuse_lesions = fuse_lesions
+        self._check("train", "draw representative slices from")
+        self.calibration_split, self.out_of_fold = "validation", None
+        if folds:
+            self.calibration_split = "train"
+            self.out_of_fold = run_folds(folds, self._dataset, self.table, progress)
+        else:
+            self._check("validation", "calibrate on")
 
     def labels(self, split: str) -> np.ndarray:
         """Return the labels of a split, 0 or 1, int8 [n]."""
@@ -95,19 +117,32 @@ class RunSlices:
         return [np.concatenate(parts) for parts in chosen]
 
     def _spread_over_groups(self, indices: np.ndarray) -> np.ndarray:
-        """Keep the order, but put the first slice of every group before the second of any."""
+        """Keep the order, but put the first slice of every group before the second of any, and so of every source."""
         counts: dict[str, int] = {}
         turns = []
         for index in indices:
             group = self.table.groups[index] or f"slice {index}"
             turns.append(counts.get(group, 0))
             counts[group] = turns[-1] + 1
-        return np.asarray(indices[np.argsort(turns, kind="stable")])
+        spread = np.asarray(indices[np.argsort(turns, kind="stable")])
+        if not self.table.sources:
+            return spread
+        # Every source takes part: one slice of each in turn.
+        ranks: dict[str, int] = {}
+        turns = []
+        for index in spread:
+            source = self.table.sources[index]
+            turns.append(ranks.get(source, 0))
+            ranks[source] = turns[-1] + 1
+        return np.asarray(spread[np.argsort(turns, kind="stable")])
 
     def _check(self, split: str, purpose: str) -> None:
         labels = self.labels(split)
         if len(labels) == 0:
-            raise DataRejected(f"{self.run.folder}: the run has no {split} split to {purpose}")
+            raise DataRejected(
+                f"{self.run.folder}: the run has no {split} split to {purpose}; a network that was trained on every "
+                "slice is calibrated with --cross-fit"
+            )
         for name, label in zip(self.run.info.classes, (0, 1), strict=True):
             if (count := int((labels == label).sum())) < MINIMUM_CASES:
                 raise DataRejected(

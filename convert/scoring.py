@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from edge_ct.decision import probability
+from edge_ct.lesions import strongest_lesion
 from edge_ct.manifest import Calibration, Tensors
 from edge_ct.runtime import Outputs, Runtime, read_tensors
 from edge_ct.system.host import processors
 from edge_ct.system.progress import QUIET, Progress
 
-from .calibrate import fit_calibration
+from .calibrate import fit_calibration, fuse_lesions
 from .run_slices import RunSlices
-
-# Calibration and gate use this split; the metrics of a bundle are those of `test`, which they never see.
-CALIBRATION_SPLIT = "validation"
-SCORED_SPLITS = (CALIBRATION_SPLIT, "test")
 
 
 @dataclass(frozen=True, eq=False)
 class ScoredFile:
-    """A TFLite file with its outputs on the validation and test slices.
+    """A TFLite file with its outputs on the calibration and test slices.
+
+    Calibration and gate use the calibration split; the metrics of a bundle are those of `test`, which they never see. A
+    network that was trained on every slice is calibrated and measured on the outputs of the folds' bundles instead.
 
     Attributes:
         name: Name for progress lines and tables.
@@ -31,8 +32,11 @@ class ScoredFile:
         runtime: The one interpreter that runs it.
         logits: Split -> float32 [n, 2].
         embeddings: Split -> float32 [n, e].
-        calibration: Calibration fitted on the file's own logits of the validation split.
+        calibration: Calibration fitted on the file's own logits of the calibration split.
         probabilities: Split -> calibrated P(positive), float64 [n].
+        lesion_maps: Split -> logits of the lesion map, float32 [n, h, w]; empty for a network without one.
+        fitted: Labels, int [m], and calibrated P(positive), float64 [m], of the cases that the calibration was fitted
+            on.
     """
 
     name: str
@@ -43,6 +47,8 @@ class ScoredFile:
     embeddings: dict[str, np.ndarray]
     calibration: Calibration
     probabilities: dict[str, np.ndarray]
+    lesion_maps: dict[str, np.ndarray]
+    fitted: tuple[np.ndarray, np.ndarray]
 
     def run(self, images: np.ndarray) -> list[Outputs]:
         """Run the file on images, uint8 [n, s, s, 1]; returns one set of outputs per image."""
@@ -50,7 +56,7 @@ class ScoredFile:
 
 
 def score_file(flatbuffer: bytes, slices: RunSlices, name: str) -> ScoredFile:
-    """Run a file on the validation and test slices and calibrate it on its own outputs.
+    """Run a file on the calibration and test slices and calibrate it.
 
     Args:
         flatbuffer: Content of the file.
@@ -58,23 +64,63 @@ def score_file(flatbuffer: bytes, slices: RunSlices, name: str) -> ScoredFile:
         name: Name for progress lines and tables.
 
     Raises:
-        DataRejected: The validation split cannot calibrate the file.
+        DataRejected: The calibration split cannot calibrate the file.
     """
     tensors = read_tensors(flatbuffer, slices.preprocess)
     runtime = Runtime(flatbuffer, tensors, processors())
-    logits, embeddings = {}, {}
-    for split in SCORED_SPLITS:
+    splits = (slices.calibration_split, "test")
+    logits, embeddings, lesion_maps = {}, {}, {}
+    for split in splits:
         outputs = _run(runtime, slices.images(split), f"scoring {name} on {split}", slices.progress)
         width = tensors.embedding.shape[-1]
         logits[split] = np.array([output.logits for output in outputs], np.float32).reshape(-1, 2)
         embeddings[split] = np.array([output.embedding for output in outputs], np.float32).reshape(-1, width)
-    differences = logits[CALIBRATION_SPLIT][:, 1] - logits[CALIBRATION_SPLIT][:, 0]
-    calibration = fit_calibration(differences, slices.labels(CALIBRATION_SPLIT), CALIBRATION_SPLIT)
-    probabilities = {
-        split: np.array([probability(values, calibration) for values in logits[split]], np.float64)
-        for split in SCORED_SPLITS
-    }
-    return ScoredFile(name, flatbuffer, tensors, runtime, logits, embeddings, calibration, probabilities)
+        if tensors.lesion_map is not None:
+            shape = tensors.lesion_map.shape[1:3]
+            maps = [output.lesion_map for output in outputs]
+            lesion_maps[split] = np.array(maps, np.float32).reshape(-1, *shape)
+    lesions = {split: [strongest_lesion(one) for one in maps] for split, maps in lesion_maps.items()}
+    calibration, labels, fitted = _calibrate(slices, logits, lesions)
+    probabilities = {split: _probabilities(logits[split], lesions.get(split), calibration) for split in splits}
+    if fitted is None:
+        fitted = probabilities[slices.calibration_split]
+    return ScoredFile(
+        name,
+        flatbuffer,
+        tensors,
+        runtime,
+        logits,
+        embeddings,
+        calibration,
+        probabilities,
+        lesion_maps,
+        (labels, fitted),
+    )
+
+
+def _calibrate(
+    slices: RunSlices, logits: dict[str, np.ndarray], lesions: dict[str, list[float]]
+) -> tuple[Calibration, np.ndarray, np.ndarray | None]:
+    """Return the calibration, the labels of its cases, and their P(positive) where these are those of folds."""
+    folds, split = slices.out_of_fold, slices.calibration_split
+    values = logits[split] if folds is None else folds.logits
+    labels = slices.labels(split) if folds is None else folds.labels
+    lesion = lesions.get(split) if folds is None else folds.lesions
+    differences = values[:, 1] - values[:, 0]
+    name = split if folds is None else f"{folds.split} folds"
+    calibration = fit_calibration(differences, labels, name)
+    if slices.fuse_lesions and lesion is not None and lesions:
+        calibration = fuse_lesions(calibration, differences, np.asarray(lesion), labels)
+    return calibration, labels, None if folds is None else _probabilities(values, lesion, calibration)
+
+
+def _probabilities(
+    logits: np.ndarray, lesions: Sequence[float] | np.ndarray | None, calibration: Calibration
+) -> np.ndarray:
+    lesions = [0.0] * len(logits) if lesions is None else lesions
+    return np.array(
+        [probability(values, calibration, lesion) for values, lesion in zip(logits, lesions, strict=True)], np.float64
+    )
 
 
 def _run(runtime: Runtime, images: np.ndarray, label: str, progress: Progress) -> list[Outputs]:

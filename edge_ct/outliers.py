@@ -88,14 +88,17 @@ def fit_outlier_detector(
     rounded = np.rint(directions / scales[:, np.newaxis]).astype(np.int8)
     scales = (1 / np.linalg.norm(rounded.astype(np.float64), axis=1)).astype(np.float32)
     seen = OutlierDetector(channels.astype(np.uint16), mean, scales, rounded, 0.0)
-    distances = np.sort([seen.distance(one) for one in calibration])
-    rank = min(int(np.ceil((1 - RATE) * (len(distances) + 1))), len(distances))
-    threshold = float(distances[rank - 1])
+    threshold, rate = conformal_threshold(np.array([seen.distance(one) for one in calibration]))
     if not threshold > 0:
         return None
-    rate = max(RATE, 1 / (len(distances) + 1))
-    found = Outliers(MEMBER, len(channels), len(rounded), threshold, rate, split, len(distances))
+    found = Outliers(MEMBER, len(channels), len(rounded), threshold, rate, split, len(calibration))
     return OutlierDetector(seen.channels, mean, scales, rounded, threshold), found
+
+
+def conformal_threshold(distances: np.ndarray) -> tuple[float, float]:
+    """Return the threshold of the distances of m calibration slices, float [m], and the share of slices above it."""
+    rank = min(int(np.ceil((1 - RATE) * (len(distances) + 1))), len(distances))
+    return float(np.sort(distances)[rank - 1]), max(RATE, 1 / (len(distances) + 1))
 
 
 def read_outlier_detector(bundle: Bundle) -> OutlierDetector | None:

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from edge_ct.preprocess import Preprocess
-from edge_ct.runtime import read_tensors, stored_bytes
+from edge_ct.runtime import output_kind, read_tensors, stored_bytes
 from edge_ct.system import native_output
 
 # Decibels of a tensor that is the same in both files.
@@ -96,7 +96,7 @@ def layer_of(tensor: str, shape: tuple[int, ...], layers: tuple[str, ...]) -> st
                 if candidate in layers:
                     return candidate
     if tensor.startswith(("Identity", "StatefulPartitionedCall")):
-        return "class_map" if len(shape) == 4 else "logits" if shape == (1, 2) else "embedding"
+        return output_kind(shape)
     return tensor
 
 

@@ -17,7 +17,7 @@ from .variants import VariantBuilder
 
 _TIMED_RUNS = 15
 # Without the head in 8 bits there would be no integer output.
-_ALWAYS_QUANTISED = ("class_map", "logits")
+_ALWAYS_QUANTISED = ("class_map", "logits", "lesion_map")
 
 
 class MixedStep(msgspec.Struct, frozen=True):
