@@ -156,8 +156,8 @@ def _format_options(command: Any) -> Any:
     "--cross-fit",
     multiple=True,
     metavar="BUNDLE",
-    help="Int8 bundle of a fold of the same recipe: a network that was trained on every slice is calibrated on what the "
-    "bundles of all folds say of their test parts. Give the option once for each fold.",
+    help="Int8 bundle of a fold of the same recipe, once for each fold: a network that was trained on every slice is "
+    "calibrated on what they say of their test parts.",
 )
 @click.option(
     "--fuse-lesions", is_flag=True, help="Let the lesion map take part in the decision if that lowers the log loss."

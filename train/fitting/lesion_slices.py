@@ -127,15 +127,16 @@ def read_mask(path: Path, shape: tuple[int, ...]) -> np.ndarray:
 
 def phantom_lesion_slices(preprocess: Preprocess, patients: int, seed: int = 0) -> LesionSlices:
     """Draw two slices of each of `patients` phantom patients, every second one with lesions; their masks are known."""
-    images, masks, groups = [], [], []
+    size = preprocess.size
+    images, masks, groups = [np.empty((0, size, size, 1), np.uint8)], [np.empty((0, size, size), np.uint8)], []
     for patient in range(patients):
         for index in (2 + patient % 2, 4 + patient % 2):
             phantom = make_slice(patient, index, patient % 2 == 1, _PHANTOM_SIZE, seed, _PHANTOM_SLICES)
             region = preprocess.region(phantom.image)
-            images.append(preprocess.resized(phantom.image, region))
-            masks.append(preprocess.resized(phantom.lesion * np.uint8(255), region)[:, :, 0])
+            images.append(preprocess.resized(phantom.image, region)[np.newaxis])
+            masks.append(preprocess.resized(phantom.lesion * np.uint8(255), region)[np.newaxis, :, :, 0])
             groups.append(phantom.patient)
-    return LesionSlices(np.stack(images), np.stack(masks), tuple(groups), ("",) * len(groups))
+    return LesionSlices(np.concatenate(images), np.concatenate(masks), tuple(groups), ("",) * len(groups))
 
 
 def cell_shares(mask: np.ndarray) -> np.ndarray:

@@ -62,6 +62,7 @@ def test_cell_shares_by_hand() -> None:
 def test_phantoms_have_masks_where_lesions_are() -> None:
     preprocess = Preprocess(96, crop="lungs")
     phantoms = phantom_lesion_slices(preprocess, 6)
+    assert len(phantom_lesion_slices(preprocess, 0)) == 0
     assert len(phantoms) == 12 and phantoms.images.shape == (12, 96, 96, 1)
     shown = phantoms.masks.reshape(12, -1).max(1) > 127
     assert shown.tolist() == [False, False, True, True] * 3
