@@ -93,7 +93,7 @@ def test_imports_are_read_right() -> None:
     found = dict(imports(ROOT / "edge_ct" / "classifier.py"))
     assert found["edge_ct.runtime"] == 1
     lazily = {name for name, _ in imports(ROOT / "device_app" / "classify" / "commands.py")}
-    assert "edge_ct.device_app.judging.pool" in lazily
+    assert "edge_ct.device_app.classify.results" in lazily
 
 
 @pytest.mark.parametrize("path", ALL, ids=named)

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from edge_ct.bundle import read_bundle
-from edge_ct.classifier import Classifier, Result
+from edge_ct.classifier import Result
 from edge_ct.errors import InputRejected
 from edge_ct.shipped_models import find_bundle
-from edge_ct.system import native_output
 from edge_ct.system.files import one_line
 from edge_ct.system.progress import print_json
 
 from ..command_options import DECISION_COLOURS, model_option, state_option, threads_option, workers_option
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from ..judging.rollup import Summary
 
@@ -98,43 +95,25 @@ def classify(
       edge-ct classify 'export/**/*.dcm' --model model.tflite --by series --json
     """
     from ..judging import rollup
-    from ..judging.pool import InProcess, open_judge
-    from ..judging.sources import find_sources
-    from . import results as classifying
+    from .results import ClassifyOptions, open_results
 
     if as_json and as_csv:
         raise click.UsageError("give either --json or --csv")
     bundle = read_bundle(find_bundle(model))
-    found = find_sources(sources)
-    ahead = list(itertools.islice(found, 2))
-    with contextlib.ExitStack() as stack:
-        # A single slice is judged here: a worker process would only delay its answer.
-        single = len(ahead) < 2
-        judge = InProcess(Classifier(bundle, threads)) if single else open_judge(bundle, workers, threads)
-        stack.enter_context(judge)
-        recording = None
-        if record:
-            from ..worklist.worklist import Worklist
-
-            recording = classifying.Recording(stack.enter_context(Worklist(state)), patient)
-        tally = rollup.Tally(lambda: _key(state), series, patient)
-        stack.enter_context(native_output.captured_native_stderr())
-        numbers = classifying.Maps() if maps else None
-        results = classifying.classify(
-            judge, itertools.chain(ahead, found), tally, heatmap, heatmap_seconds, recording, numbers
-        )
-        if by != "slice":
-            for _ in results:
-                pass
-        elif as_csv:
-            for line in classifying.csv_lines(results):
-                click.echo(line, nl=False)
-        else:
-            for result in results:
-                print_json(result) if as_json else click.echo(_row(result))
-    if maps and numbers:
-        numbers.write(maps)
-    # As JSON or CSV, one kind of row at a time; the table has all of them.
+    options = ClassifyOptions(
+        state=state,
+        record=record,
+        series=series,
+        patient=patient,
+        heatmaps=heatmap,
+        budget=heatmap_seconds,
+        maps=maps,
+        threads=threads,
+        workers=workers,
+    )
+    with open_results(bundle, sources, options) as (results, tally):
+        _print_results(results, by == "slice", as_json, as_csv)
+    # JSON and CSV hold one kind of row; the table shows slices, series and patients.
     whole = by == "slice" and not (as_json or as_csv)
     if whole or by == "series":
         _print_rolled(tally.all_series(bundle), rollup.SeriesSummary, as_json, as_csv)
@@ -145,10 +124,17 @@ def classify(
         context.exit(InputRejected.exit_code)
 
 
-def _key(state: Path) -> bytes:
-    from ..pseudonym import temporary_key
+def _print_results(results: Iterator[Result], shown: bool, as_json: bool, as_csv: bool) -> None:
+    """Print each result when it is there; results that are not shown are judged all the same."""
+    from .results import csv_lines
 
-    return temporary_key(state)
+    if shown and as_csv:
+        for line in csv_lines(results):
+            click.echo(line, nl=False)
+        return
+    for result in results:
+        if shown:
+            print_json(result) if as_json else click.echo(_row(result))
 
 
 def _row(result: Result) -> str:

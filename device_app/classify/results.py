@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
@@ -11,14 +14,16 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from edge_ct.bundle import Bundle
 from edge_ct.classifier import Classifier, Result
+from edge_ct.system import native_output
 from edge_ct.system.files import printable, write_bytes
 
 from ..judging import worker
 from ..judging.judge import SliceJudgement
-from ..judging.pool import Judge, judge_each
+from ..judging.pool import InProcess, Judge, judge_each, open_judge
 from ..judging.rollup import Tally
-from ..judging.sources import Source
+from ..judging.sources import Source, find_sources
 
 if TYPE_CHECKING:
     from ..heatmaps.heatmap import Heat
@@ -34,18 +39,6 @@ class Recorded(Result, frozen=True, kw_only=True):
     """
 
     id: int
-
-
-@dataclass(frozen=True, eq=False)
-class Recording:
-    """Where results are stored.
-
-    Attributes:
-        patient: Identifier of the patient of all slices, in clear, if the user gives one.
-    """
-
-    worklist: Worklist
-    patient: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,39 +115,104 @@ class Preparation:
         return Prepared(replace(judgement, slice=None, outputs=None), entry, heat if self.maps else None)
 
 
-def classify(
+@dataclass(frozen=True)
+class ClassifyOptions:
+    """What `edge-ct classify` is asked to do besides judging.
+
+    Attributes:
+        state: Folder of the device key, and of the worklist.
+        record: Store each result in the worklist before it is yielded.
+        series: Name of the series of all slices.
+        patient: Identifier of the patient of all slices, in clear.
+        heatmaps: Folder for pictures of heat maps.
+        budget: Maximum time in seconds for the heat map of a network without class map.
+        maps: File for the heat maps as numbers.
+        threads: Number of threads of each interpreter.
+        workers: Number of slices judged at the same time; by default, the number of processors / `threads`.
+    """
+
+    state: Path
+    record: bool = False
+    series: str | None = None
+    patient: str | None = None
+    heatmaps: Path | None = None
+    budget: float = 2.0
+    maps: Path | None = None
+    threads: int = 1
+    workers: int | None = None
+
+
+@contextmanager
+def open_results(
+    bundle: Bundle, names: Iterable[str], options: ClassifyOptions
+) -> Iterator[tuple[Iterator[Result], Tally]]:
+    """Judge what is named on a command line.
+
+    Args:
+        bundle: The bundle.
+        names: Files, folders, globs, or `-` for one image on standard input.
+        options: What else to do.
+
+    Yields:
+        The results in the order of the names, judged as they are read, and the tally that counts them. A result that is
+        stored is on the disk when it is read, and is `Recorded`.
+    """
+    sources = find_sources(names)
+    first = list(itertools.islice(sources, 2))
+    tally = Tally(lambda: _key_of(options.state), options.series, options.patient)
+    maps = Maps() if options.maps else None
+    with contextlib.ExitStack() as stack:
+        # A single slice is judged in this process: a worker process would only delay its answer.
+        judge = (
+            InProcess(Classifier(bundle, options.threads))
+            if len(first) < 2
+            else open_judge(bundle, options.workers, options.threads)
+        )
+        stack.enter_context(judge)
+        worklist = None
+        if options.record:
+            from ..worklist.worklist import Worklist
+
+            worklist = stack.enter_context(Worklist(options.state))
+        stack.enter_context(native_output.captured_native_stderr())
+        yield _results(judge, itertools.chain(first, sources), tally, options, worklist, maps), tally
+    if options.maps and maps:
+        maps.write(options.maps)
+
+
+def _results(
     judge: Judge,
     sources: Iterable[Source],
     tally: Tally,
-    heatmaps: Path | None = None,
-    budget: float = 2.0,
-    recording: Recording | None = None,
-    maps: Maps | None = None,
+    options: ClassifyOptions,
+    worklist: Worklist | None,
+    maps: Maps | None,
 ) -> Iterator[Result]:
-    """Judge sources, in order.
-
-    Args:
-        judge: The workers.
-        sources: What to judge.
-        tally: Counts the results.
-        heatmaps: Folder for pictures of heat maps.
-        budget: Seconds for a heat map of a network without class map.
-        recording: Where results are stored; each is on the disk before it is yielded, as `Recorded`.
-        maps: Takes the heat maps as numbers.
-    """
-    patient = recording.patient if recording else None
-    preparation = Preparation(tally.series, heatmaps, budget, maps is not None, recording is not None, patient)
-    seconds = worker.SECONDS + (budget if heatmaps or maps is not None else 0)
+    preparation = Preparation(
+        series=options.series,
+        heatmaps=options.heatmaps,
+        budget=options.budget,
+        maps=maps is not None,
+        record=worklist is not None,
+        patient=options.patient,
+    )
+    seconds = worker.SECONDS + (options.budget if options.heatmaps or maps else 0)
     for batch in judge_each(judge, sources, preparation, seconds):
-        entries = [own.entry for own in batch if own.entry is not None]
-        added = recording.worklist.add_all(entries) if recording else []
-        for place, own in enumerate(batch):
-            tally.add(own.judgement)
-            if maps is not None and own.heat is not None:
-                maps.sources.append(own.judgement.result.source)
-                maps.heats.append(own.heat)
-            result = own.judgement.result
+        entries = [prepared.entry for prepared in batch if prepared.entry is not None]
+        added = worklist.add_all(entries) if worklist else []
+        for place, prepared in enumerate(batch):
+            result = prepared.judgement.result
+            tally.add(prepared.judgement)
+            if maps is not None and prepared.heat is not None:
+                maps.sources.append(result.source)
+                maps.heats.append(prepared.heat)
             yield Recorded(**_fields(result), id=added[place].row.id) if added else result
+
+
+def _key_of(state: Path) -> bytes:
+    from ..pseudonym import temporary_key
+
+    return temporary_key(state)
 
 
 def csv_lines(results: Iterable[Result]) -> Iterator[str]:
