@@ -23,6 +23,7 @@ from edge_ct.device_app.worklist.queue import RECEIVED
 from edge_ct.device_app.worklist.worklist import Worklist
 from edge_ct.errors import StorageFull
 
+from ... import hostile
 from .conftest import ROOT, Receiver, edited, neck, store, to_bytes
 
 MakeCT = Callable[..., bytes]
@@ -83,6 +84,26 @@ def device(bundle: Bundle, tmp_path: Path, receiver: Receiver) -> Iterator[Devic
     own = Device(tmp_path / "state", bundle, StoreTarget(Peer("PACS", "127.0.0.1", receiver.port)))
     yield own
     own.stop()
+
+
+def test_objects_that_make_a_decoder_panic_are_rejected_rows(device: Device, make_ct: MakeCT) -> None:
+    """They are acknowledged, so each has a row; good ones of another series are judged as ever."""
+    damaged = []
+    for number, content in enumerate(hostile.flipped_rle(60, 256)[:24]):
+        dataset = edited(content)
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"{ROOT}.9.{number}"
+        dataset.StudyInstanceUID, dataset.SeriesInstanceUID = f"{ROOT}.8", f"{ROOT}.7"
+        damaged.append(to_bytes(dataset))
+    device.start().take_all([*damaged, *(make_ct(index) for index in range(3))])
+    device.wait()
+    rows = {row.source: row for row in device.worklist.rows(limit=100)}
+    assert len(rows) == 24 + 3
+    panicked = [row for row in rows.values() if "damaged or unsupported DICOM" in str(row.reason)]
+    assert len(panicked) >= 1
+    assert {row.decision for row in panicked} == {"rejected"}
+    good = [row for row in rows.values() if row.series != f"{ROOT}.7"]
+    assert len(good) == 3
+    assert all("DICOM" not in str(row.reason) for row in good)
 
 
 def test_a_series_is_judged_when_it_is_quiet(device: Device, receiver: Receiver, make_ct: MakeCT) -> None:

@@ -19,6 +19,7 @@ from edge_ct.device_app.web import server
 from edge_ct.device_app.web.pin import PIN_FILE
 from edge_ct.device_app.worklist.worklist import Worklist
 
+from ... import hostile
 from .conftest import Browser, Served, png, variant
 
 Serve = Callable[..., Served]
@@ -92,6 +93,24 @@ def test_uploads_that_were_taken_are_answered_before_it_stops(serve: Serve) -> N
     assert len(acknowledged) >= 8
     assert acknowledged <= kept
     assert len(kept - acknowledged) == 0, "a row that nobody was told of: its answer was lost"
+
+
+def test_files_that_end_decoders_are_rejected_and_good_ones_go_on(serve: Serve) -> None:
+    served = serve("--workers", "2")
+    browser = Browser(served)
+    bombs = [*hostile.flipped_rle(60, 256)[:24], hostile.jpeg_of_scans(), hostile.excess_rows(), hostile.text_chunks()]
+    bombs.append(hostile.compressed(hostile.j2k(4096, components=500), side=4096))
+    answers = [browser.upload(f"bomb-{number}", content) for number, content in enumerate(bombs)]
+    assert {status for status, _ in answers} == {201}
+    begun = time.monotonic()
+    status, answer = browser.upload("good.png", variant(1))
+    assert (status, time.monotonic() - begun < 20) == (201, True)
+    assert answer["files"][0]["decision"] != "rejected"
+    assert browser.ask("GET", "/ready")[0] == 200
+    with Worklist(served.state) as worklist:
+        rows = {row.source: row for row in worklist.rows(limit=100)}
+    assert [rows[f"bomb-{number}"].decision for number in (24, 25, 27)] == ["rejected"] * 3
+    assert sum("damaged or unsupported DICOM" in str(row.reason) for row in rows.values()) >= 1
 
 
 def test_a_body_over_the_limit_is_cut_off(serve: Serve) -> None:
