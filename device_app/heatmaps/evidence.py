@@ -6,8 +6,9 @@ import numpy as np
 
 from edge_ct.classifier import Classifier, Judgement
 from edge_ct.network_analysis.occlusion import occlusion_map
+from edge_ct.network_analysis.receptive_field import centres_in_slice
 
-from .heatmap import Heat, class_map_heat
+from .heatmap import Heat, map_heat
 
 
 def heat_of(judgement: Judgement, classifier: Classifier, budget: float = 2.0) -> Heat | None:
@@ -23,7 +24,7 @@ def heat_of(judgement: Judgement, classifier: Classifier, budget: float = 2.0) -
     """
     if judgement.slice is None or judgement.outputs is None or judgement.result.decision == "rejected":
         return None
-    heat = class_map_heat(judgement, classifier.manifest)
+    heat = map_heat(judgement, classifier.manifest)
     return heat if heat is not None else occlusion_heat(classifier, judgement.slice.pixels, budget)
 
 
@@ -42,4 +43,7 @@ def occlusion_heat(classifier: Classifier, pixels: np.ndarray, budget: float = 2
         odds = calibration.slope * (logits[:, 1] - logits[:, 0]) + calibration.intercept
         return np.where(np.isfinite(odds), odds, 0.0)
 
-    return Heat(occlusion_map(log_odds, classifier.manifest.preprocess(pixels), budget), "occlusion")
+    preprocess = classifier.manifest.preprocess
+    region = preprocess.region(pixels)
+    evidence = occlusion_map(log_odds, preprocess.resized(pixels, region), budget)
+    return Heat(evidence, "occlusion", centres_in_slice(None, evidence.shape, region, pixels.shape))

@@ -11,8 +11,9 @@ import numpy as np
 
 from edge_ct.classifier import Judgement
 from edge_ct.errors import EdgeCTError
+from edge_ct.imaging.lung_box import Box
 from edge_ct.manifest import Calibration, Manifest
-from edge_ct.network_analysis.receptive_field import Centres, enlarge_map
+from edge_ct.network_analysis.receptive_field import Centres, centres_in_slice, enlarge_map
 from edge_ct.system.files import write_bytes
 
 # Local evidence in log-odds that gets the strongest colour. It is the same for all slices, so pictures can be compared.
@@ -26,6 +27,7 @@ _MAX_NAME_BYTES = 200
 
 _METHODS = {
     "class map": "from the class map of the network",
+    "lesion map": "from the lesion map of the network",
     "occlusion": "from occlusion: log-odds lost when a patch is blurred",
 }
 
@@ -35,8 +37,8 @@ class Heat:
     """The evidence that a decision rests on.
 
     Attributes:
-        evidence: float32 [h, w], calibrated log-odds of COVID-19.
-        method: `class map` or `occlusion`.
+        evidence: float32 [h, w], calibrated log-odds of COVID-19; of a lesion if the method is `lesion map`.
+        method: `class map`, `lesion map` or `occlusion`.
         centres: Centres of the receptive fields of its rows and columns; None if they were not measured.
     """
 
@@ -68,16 +70,37 @@ def calibrated_log_odds(class_map: np.ndarray, calibration: Calibration) -> np.n
     return np.asarray(calibration.slope * (class_map[:, :, 1] - class_map[:, :, 0]) + calibration.intercept)
 
 
-def heat_of_class_map(class_map: np.ndarray, manifest: Manifest) -> Heat:
-    """Return the heat map that a class map, float32 [h, w, 2], gives."""
-    return Heat(calibrated_log_odds(class_map, manifest.calibration), "class map", manifest.map_centres)
+def heat_of_maps(
+    class_map: np.ndarray | None,
+    lesion_map: np.ndarray | None,
+    manifest: Manifest,
+    region: Box | None,
+    shape: tuple[int, ...],
+) -> Heat | None:
+    """Return the heat map that the maps of a graph give: the lesion map if there is one, because it is the finer.
 
-
-def class_map_heat(judgement: Judgement, manifest: Manifest) -> Heat | None:
-    """Return the heat map of a judgement; None if the slice was rejected or the graph has no class map."""
-    if judgement.outputs is None or judgement.outputs.class_map is None:
+    Args:
+        class_map: float32 [h, w, 2], or None.
+        lesion_map: Logits, float32 [h, w], or None.
+        manifest: The manifest of the bundle.
+        region: The part of the slice that the network saw; None for the whole slice.
+        shape: Height and width of the slice in pixels.
+    """
+    region = region or Box(0, shape[0], 0, shape[1])
+    if lesion_map is not None:
+        return Heat(lesion_map, "lesion map", centres_in_slice(None, lesion_map.shape, region, shape))
+    if class_map is None:
         return None
-    return heat_of_class_map(judgement.outputs.class_map, manifest)
+    evidence = calibrated_log_odds(class_map, manifest.calibration)
+    return Heat(evidence, "class map", centres_in_slice(manifest.map_centres, evidence.shape, region, shape))
+
+
+def map_heat(judgement: Judgement, manifest: Manifest) -> Heat | None:
+    """Return the heat map of a judgement; None if the slice was rejected or the graph has no map."""
+    outputs, slice_ = judgement.outputs, judgement.slice
+    if outputs is None or slice_ is None:
+        return None
+    return heat_of_maps(outputs.class_map, outputs.lesion_map, manifest, judgement.region, slice_.pixels.shape)
 
 
 def draw_heat(pixels: np.ndarray, heat: Heat, caption: str) -> np.ndarray:

@@ -106,7 +106,7 @@ def _judge_dicom(classifier: Classifier, source: Source, data: Path | bytes) -> 
             judgement = judged.judgement
             assert judgement is not None
             readable = judged.skipped or judgement.slice is not None
-            frame = replace(judged, judgement=None, class_map=None)
+            frame = replace(judged, judgement=None, class_map=None, lesion_map=None)
             yield SliceJudgement(
                 judgement.result, judgement.slice, judgement.outputs, judgement.region, source.name, readable, frame
             )

@@ -21,6 +21,7 @@ from edge_ct.classifier import Classifier, Judgement, Milliseconds, Result
 from edge_ct.decision import Decision, SeriesVerdict, decide_series
 from edge_ct.dicom import DicomIds, lung_window
 from edge_ct.imaging import lungs
+from edge_ct.imaging.lung_box import Box
 from edge_ct.manifest import Manifest
 from edge_ct.slices import Slice
 
@@ -60,12 +61,16 @@ class JudgedFrame:
     Attributes:
         judgement: The judgement of the slice by itself; None once it has been stored.
         class_map: float32 [h, w, 2] of a slice that votes.
+        lesion_map: Logits, float32 [h, w], of a slice that votes.
+        region: The part of the slice that both maps are of; None for the whole slice.
     """
 
     attributes: FrameAttributes
     row: FrameRow
     judgement: Judgement | None = None
     class_map: np.ndarray | None = None
+    lesion_map: np.ndarray | None = None
+    region: Box | None = None
 
     @property
     def skipped(self) -> bool:
@@ -139,7 +144,8 @@ def judge_pixels(
         lung_fields.share, slice_.sha256,
     )  # fmt: skip
     class_map = None if outputs is None or outputs.class_map is None else outputs.class_map.copy()
-    return JudgedFrame(attributes, row, judgement, class_map)
+    lesion_map = None if outputs is None or outputs.lesion_map is None else outputs.lesion_map.copy()
+    return JudgedFrame(attributes, row, judgement, class_map, lesion_map, judgement.region)
 
 
 def judge_unreadable(classifier: Classifier, attributes: FrameAttributes, source: str, reason: str) -> JudgedFrame:

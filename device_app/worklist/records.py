@@ -19,7 +19,7 @@ from edge_ct.imaging.exact_resize import block_mean
 from edge_ct.slices import Slice
 from edge_ct.system.files import printable
 
-from ..heatmaps.heatmap import Heat, class_map_heat, encode_png
+from ..heatmaps.heatmap import Heat, encode_png, map_heat
 
 Label = Literal["positive", "negative", "unusable"]
 Verdict = Literal["agree", "override"]
@@ -197,7 +197,7 @@ def prepare_entry(
         bundle=bundle.seal,
         latency_ms=sum(times) if times else None,
         png=encode_picture(slice_.pixels, result.source) if slice_ else None,
-        heat=heat or class_map_heat(judgement, bundle.manifest),
+        heat=heat or map_heat(judgement, bundle.manifest),
         fingerprint=fingerprint,
     )
 

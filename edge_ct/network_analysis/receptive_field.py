@@ -13,6 +13,8 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
+from ..imaging.lung_box import Box
+
 PATCHES = 14  # patches along a side; even, because four are changed at a time
 _NOISE = 96  # amplitude, in grey levels
 # Chosen on phantoms that appear in no published figure. The power suppresses weak responses all over the slice. A fifth
@@ -72,6 +74,23 @@ def measure_cell_centres(respond: Respond, slices: np.ndarray, seed: int = 0) ->
             return None
         found.extend(round(float(share), 4) for share in _MEASURED * cubic + (1 - _MEASURED) * shares)
     return tuple(found)
+
+
+def centres_in_slice(at: Centres, cells: tuple[int, ...], region: Box, shape: tuple[int, ...]) -> Centres:
+    """Return the centres of the cells of a map as shares of the sides of its slice, where the map is of a part of it.
+
+    Args:
+        at: The centres as shares of the sides of the part; None for cells that divide it evenly.
+        cells: Height and width of the map in cells.
+        region: The part of the slice.
+        shape: Height and width of the slice in pixels.
+    """
+    if at is None and (region.top, region.left, region.bottom, region.right) == (0, 0, *shape):
+        return None
+    down, across = _axes(at, *cells)
+    rows = (region.top + down * (region.bottom - region.top)) / shape[0]
+    columns = (region.left + across * (region.right - region.left)) / shape[1]
+    return (*rows.tolist(), *columns.tolist())
 
 
 def _axes(at: Centres, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:

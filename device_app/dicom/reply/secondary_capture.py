@@ -62,7 +62,7 @@ def build_capture(
     from pydicom.uid import ExplicitVRLittleEndian
 
     attributes, seal = judged.attributes, bundle.seal
-    heat = _heat(judged, bundle)
+    heat = _heat(judged, bundle, pixels.shape)
     image = SCImage.from_ref_dataset(
         ref_dataset=copy_source_attributes(source),
         pixel_array=draw_capture(pixels, heat, _lines(judged, result, bundle)),
@@ -94,10 +94,9 @@ def series_uid(result: SeriesResult, seal: str) -> str:
     return derive_uid("captures", result.study, result.series, seal)
 
 
-def _heat(judged: JudgedFrame, bundle: Bundle) -> heatmap.Heat:
-    if judged.class_map is None:
-        return heatmap.Heat(np.zeros((1, 1), np.float32), "")
-    return heatmap.heat_of_class_map(judged.class_map, bundle.manifest)
+def _heat(judged: JudgedFrame, bundle: Bundle, shape: tuple[int, ...]) -> heatmap.Heat:
+    heat = heatmap.heat_of_maps(judged.class_map, judged.lesion_map, bundle.manifest, judged.region, shape)
+    return heatmap.Heat(np.zeros((1, 1), np.float32), "") if heat is None else heat
 
 
 def _lines(judged: JudgedFrame, result: SeriesResult, bundle: Bundle) -> list[str]:

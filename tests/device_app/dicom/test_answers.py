@@ -161,7 +161,7 @@ def test_window_and_orientation_are_the_sources(made: list[Any], judged: Conclud
         own = by_instance[instance].class_map
         assert own is not None
         grey = np.repeat(source[:, :, np.newaxis], 3, axis=2)
-        blended = heatmap.blend_heat(grey, heatmap.heat_of_class_map(own, bundle.manifest))
+        blended = heatmap.blend_heat(grey, heatmap.heat_of_maps(own, None, bundle.manifest, None, grey.shape[:2]))
         assert np.array_equal(picture[:height], blended[:, :, ::-1])
         assert one.PatientOrientation == ["L", "P"]
         assert (one.BurnedInAnnotation, one.PhotometricInterpretation) == ("YES", "RGB")

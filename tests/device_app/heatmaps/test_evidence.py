@@ -31,7 +31,7 @@ class Bright:
         self.calls += 1
         half = image.shape[0] // 2
         score = float(image[:half, half:, 0].astype(float).mean()) / 10
-        return 0.5, SimpleNamespace(logits=np.array([0, score]), class_map=None)
+        return 0.5, SimpleNamespace(logits=np.array([0, score]), class_map=None, lesion_map=None)
 
 
 def spot(row: int, column: int, side: int = 64) -> np.ndarray:
@@ -97,7 +97,7 @@ def test_occlusion_of_a_real_network_adds_up_in_sign(tiny_classifier: Classifier
 
 def test_network_without_a_class_map_gets_a_picture(tiny_classifier: Classifier, judged: Any, tmp_path: Path) -> None:
     whole = judged(3)
-    outputs: Any = SimpleNamespace(logits=whole.outputs.logits, class_map=None)
+    outputs: Any = SimpleNamespace(logits=whole.outputs.logits, class_map=None, lesion_map=None)
     judgement = Judgement(whole.result, whole.slice, outputs)
     heat = evidence.heat_of(judgement, tiny_classifier, budget=0.0)
     assert heat is not None
@@ -138,3 +138,19 @@ def test_maps_as_numbers(tiny_bundle: Path, tiny_classifier: Classifier, tmp_pat
             assert np.array_equal(maps[str(number)], heatmap.calibrated_log_odds(one.outputs.class_map, calibration))
             assert one.result.probability is not None
             assert 1 / (1 + np.exp(-maps[str(number)].mean())) == pytest.approx(one.result.probability, abs=0.02)
+
+
+def test_map_of_a_cropped_slice_lies_where_the_network_looked() -> None:
+    from edge_ct.imaging.lung_box import Box
+    from edge_ct.network_analysis.receptive_field import centres_in_slice, enlarge_map
+
+    lesion_map = np.full((4, 4), -6, np.float32)
+    lesion_map[0, 3] = 6  # the upper right quarter of a quarter of the part
+    region = Box(50, 90, 20, 100)
+    heat = heatmap.Heat(lesion_map, "lesion map", centres_in_slice(None, (4, 4), region, (100, 200)))
+    shown = enlarge_map(heat.evidence, 100, 200, heat.centres)
+    assert np.unravel_index(shown.argmax(), shown.shape) == pytest.approx((55, 90), abs=1)
+    assert centres_in_slice(None, (4, 4), Box(0, 100, 0, 200), (100, 200)) is None
+    assert centres_in_slice((0.1, 0.9, 0.2, 0.8), (2, 2), Box(0, 50, 100, 200), (100, 200)) == pytest.approx(
+        (0.05, 0.45, 0.6, 0.9)
+    )
