@@ -13,7 +13,18 @@ import msgspec
 import numpy as np
 
 from edge_ct.bundle import pack_bundle
-from edge_ct.manifest import INTENDED_USE, Data, Estimate, Gate, Golden, Manifest, Outliers, Variant, schema_version
+from edge_ct.manifest import (
+    INTENDED_USE,
+    Data,
+    Estimate,
+    Gate,
+    Golden,
+    Manifest,
+    OperatingPoint,
+    Outliers,
+    Variant,
+    schema_version,
+)
 from edge_ct.metrics import score
 from edge_ct.network_analysis.receptive_field import Centres, measure_cell_centres
 from edge_ct.outliers import MEMBER, OutlierDetector, conformal_threshold, fit_outlier_detector
@@ -22,7 +33,7 @@ from edge_ct.preprocess import Preprocess
 from edge_ct.run import model_name
 from edge_ct.system.csv_text import to_csv
 
-from .calibrate import cases_needed, choose_operating_point, fit_conformal_zone
+from .calibrate import cases_needed, choose_operating_point, fit_decision_rule
 from .cross_fit import read_lesion_evidence
 from .options import ConversionOptions
 from .run_slices import RunSlices
@@ -58,13 +69,17 @@ def make_bundle(
     """
     run = slices.run
     labels, probabilities = scored.fitted
-    zone = fit_conformal_zone(probabilities, labels, options.level)
-    if zone is None:
+    sensitivity, specificity = options.target_sensitivity, options.target_specificity
+    rule = fit_decision_rule(probabilities, labels, sensitivity, specificity)
+    if rule is None:
         slices.progress.say(
-            f"no zone of refer: a level of {options.level:.0%} needs {cases_needed(options.level)} calibration cases "
-            f"per class, but there are {scored.calibration.positives} positive and {scored.calibration.negatives} "
-            "negative ones"
+            f"one threshold decides, and nothing is referred: a sensitivity of {sensitivity:.1%} and a specificity "
+            f"of {specificity:.1%} need {cases_needed(sensitivity)} positive and {cases_needed(specificity)} negative "
+            f"calibration cases, but there are {scored.calibration.positives} and {scored.calibration.negatives}"
         )
+        operating_point = choose_operating_point(probabilities, labels, sensitivity)
+    else:
+        operating_point = OperatingPoint(rule.negative_below, sensitivity)
     network = run.info.network
     if shrunk.parameters is not None:
         network = msgspec.structs.replace(network, parameters=shrunk.parameters)
@@ -75,7 +90,7 @@ def make_bundle(
         members[MEMBER] = outliers[0].pack()
     name = model_name(run.info.network, run.info.preprocess.size, scored.name)
     manifest = Manifest(
-        schema=schema_version(run.info.preprocess, scored.calibration),
+        schema=schema_version(run.info.preprocess, scored.calibration, rule),
         name=name if verdict.passed else f"{name}-gate-failed",
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         variant=variant,
@@ -84,8 +99,8 @@ def make_bundle(
         preprocess=run.info.preprocess,
         tensors=scored.tensors,
         calibration=scored.calibration,
-        operating_point=choose_operating_point(probabilities, labels, options.target_sensitivity),
-        zone=zone,
+        operating_point=operating_point,
+        zone=None,
         golden=golden,
         data=_data(slices),
         gate=verdict,
@@ -99,6 +114,7 @@ def make_bundle(
         outliers=outliers[1] if outliers else None,
         lesions=read_lesion_evidence(Path(options.lesion_evidence)) if options.lesion_evidence else None,
         map_centres=_measure_map_centres(scored, run.info.preprocess),
+        rule=rule,
     )
     return pack_bundle(scored.flatbuffer, manifest, members)
 

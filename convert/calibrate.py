@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
 from edge_ct.errors import DataRejected
-from edge_ct.manifest import Calibration, OperatingPoint, Zone
+from edge_ct.manifest import Calibration, DecisionRule, OperatingPoint
 
 Method = Literal["none", "temperature", "platt"]
 _FOLDS = 5
@@ -171,23 +171,31 @@ def cases_needed(level: float) -> int:
     return math.ceil(level / (1 - level) - 1e-9)
 
 
-def fit_conformal_zone(probabilities: np.ndarray, labels: np.ndarray, level: float) -> Zone | None:
-    """Fit the zone of refer by class-conditional split conformal prediction (Vovk 2012).
+def fit_decision_rule(
+    probabilities: np.ndarray, labels: np.ndarray, sensitivity: float, specificity: float
+) -> DecisionRule | None:
+    """Fit the two thresholds that decide, by class-conditional split conformal prediction (Vovk 2012).
 
-    A class stays plausible unless its probability is below that of all but a share 1 - level of its own cases.
+    A new positive case lies below the threshold for negative with a probability of at most 1 - sensitivity, and a new
+    negative case at or above the threshold for positive with at most 1 - specificity. Where one threshold keeps both
+    promises, it is the one nearest to 0.5, and nothing is referred.
 
     Args:
         probabilities: Calibrated P(positive), float [n].
         labels: 0 or 1, [n].
-        level: Share of the cases of each class whose true class stays plausible, 0 to 1.
+        sensitivity: Share of positive cases that must not be called negative, 0 to 1.
+        specificity: Share of negative cases that must not be called positive, 0 to 1.
 
     Returns:
-        The zone; None if a class has too few cases for the level.
+        The rule; None if a class has too few cases, see `cases_needed`.
     """
     positives, negatives = np.sort(probabilities[labels == 1]), np.sort(probabilities[labels == 0])
-    if min(len(positives), len(negatives)) < cases_needed(level):
+    if len(positives) < cases_needed(sensitivity) or len(negatives) < cases_needed(specificity):
         return None
-    # The (n + 1)(1 - level)-th smallest probability of a class, counted from its unlikely end, rounded down.
-    low = math.floor((1 - level) * (len(positives) + 1) + 1e-9) - 1
-    high = math.floor((1 - level) * (len(negatives) + 1) + 1e-9)
-    return Zone(level, float(positives[low]), float(negatives[len(negatives) - high]), len(positives), len(negatives))
+    missed = math.floor((1 - sensitivity) * (len(positives) + 1) + 1e-9)
+    alarms = math.floor((1 - specificity) * (len(negatives) + 1) + 1e-9)
+    negative_below = float(positives[missed - 1])
+    positive_from = math.nextafter(float(negatives[len(negatives) - alarms]), math.inf)
+    if positive_from <= negative_below:
+        negative_below = positive_from = min(max(0.5, positive_from), negative_below)
+    return DecisionRule(negative_below, positive_from, sensitivity, specificity, len(positives), len(negatives))

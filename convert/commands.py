@@ -140,17 +140,17 @@ def _format_options(command: Any) -> Any:
 )
 @click.option(
     "--target-sensitivity",
-    type=click.FloatRange(0.5, 1),
+    type=click.FloatRange(0.5, 0.999),
     default=0.98,
     show_default=True,
-    help="Sensitivity that the operating point keeps on the validation split.",
+    help="Share of positives that must not be called negative.",
 )
 @click.option(
-    "--level",
+    "--target-specificity",
     type=click.FloatRange(0.5, 0.999),
     default=0.95,
     show_default=True,
-    help="Confidence level of the zone in which slices are referred.",
+    help="Share of negatives that must not be called positive.",
 )
 @click.option(
     "--cross-fit",

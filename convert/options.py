@@ -100,8 +100,8 @@ class ConversionOptions(msgspec.Struct, frozen=True):
         agreement: See `gate.GateRule`.
         reference: Run folder of another model to compare with.
         report_only: Also write the file that fails the gate, under another name.
-        target_sensitivity: Sensitivity of the operating point on the validation split.
-        level: Level of the conformal zone.
+        target_sensitivity: Share of positives that the threshold for negative keeps.
+        target_specificity: Share of negatives that the threshold for positive keeps.
         seed: Seed of the choice of representative slices.
         licence: Licence of the weights, for the manifest.
         quantizer: What makes the dynamic and the integer files.
@@ -126,7 +126,7 @@ class ConversionOptions(msgspec.Struct, frozen=True):
     reference: str | None = None
     report_only: bool = False
     target_sensitivity: float = 0.98
-    level: float = 0.95
+    target_specificity: float = 0.95
     seed: int = 0
     licence: str = "not stated"
     quantizer: Quantizer = "tensorflow"

@@ -364,6 +364,6 @@ class Manifest(msgspec.Struct, frozen=True):
             raise ValueError("the calibration uses a lesion map, but the graph has none")
 
 
-def schema_version(preprocess: Preprocess, calibration: Calibration) -> Literal[1, 2]:
-    """Return the lowest version of the schema whose readers judge slices rightly with these two."""
-    return 2 if preprocess.crop != "none" or calibration.lesion_slope else 1
+def schema_version(preprocess: Preprocess, calibration: Calibration, rule: DecisionRule | None = None) -> Literal[1, 2]:
+    """Return the lowest version of the schema whose readers judge slices rightly with these fields."""
+    return 2 if preprocess.crop != "none" or calibration.lesion_slope or rule is not None else 1

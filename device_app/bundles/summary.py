@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from edge_ct.bundle import Bundle
-from edge_ct.manifest import Gate, Manifest
+from edge_ct.manifest import DecisionRule, Gate, Manifest
 
 from .operators import OperatorCount
 
@@ -24,9 +24,7 @@ def summarise(bundle: Bundle, operators: Sequence[OperatorCount], key: str | Non
     yield "model", f"{bundle.identity}, {len(bundle.content):,} bytes, {manifest.network.parameters:,} parameters"
     yield "classes", " / ".join(manifest.classes)
     yield "input", f"grey uint8 {manifest.preprocess.size} x {manifest.preprocess.size}"
-    point = manifest.operating_point
-    yield "operating point", f"P >= {point.threshold:.3f} for a sensitivity of {point.target_sensitivity:.0%}"
-    yield "refer between", _zone(manifest)
+    yield "decision", _rule(manifest.decision_rule)
     yield "data", f"{manifest.data.name}, {manifest.data.split} split, {manifest.data.counts}"
     yield "gate", _gate(manifest.gate)
     yield "rejects", _rejection(manifest)
@@ -40,12 +38,20 @@ def summarise(bundle: Bundle, operators: Sequence[OperatorCount], key: str | Non
         yield "operator", f"{operator.count:4d} x {operator.name} {operator.type}{_unsupported(operator)}"
 
 
-def _zone(manifest: Manifest) -> str:
-    zone = manifest.zone
-    if zone is None:
-        return "never: the bundle has no indeterminate zone"
-    low, high = sorted((zone.positive_from, zone.negative_to))
-    return f"{low:.3f} and {high:.3f}, at the {zone.level:.0%} level"
+def _rule(rule: DecisionRule) -> str:
+    promises = [f"sensitivity {rule.sensitivity:.1%} of {rule.positives} positive calibration cases"]
+    if rule.specificity is not None:
+        promises.append(f"specificity {rule.specificity:.1%} of {rule.negatives} negative ones")
+    kinds = {
+        "conformal": "conformal",
+        "zone": "the conformal zone of an earlier version",
+        "operating point": "one threshold",
+    }
+    return (
+        f"negative below {rule.negative_below:.3f}, positive from {rule.positive_from:.3f}, "
+        f"{'nothing is referred' if rule.negative_below == rule.positive_from else 'refer between'} "
+        f"({kinds[rule.source]}: {', '.join(promises)})"
+    )
 
 
 def _gate(gate: Gate | None) -> str:

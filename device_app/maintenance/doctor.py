@@ -98,8 +98,8 @@ def _check_model(model: Path, state: Path, again: bool) -> Iterator[Check]:
     yield _check_golden(classifier, state, again)
     delegated = classifier.runtime.delegated
     yield Check("runtime", "warning" if delegated is False else "good", f"{runtime()}; {_DELEGATES[delegated]}")
-    if classifier.manifest.zone is None:
-        yield Check("zone", "warning", "the bundle never refers a slice: it was calibrated on too few cases")
+    if classifier.manifest.decision_rule.source == "operating point":
+        yield Check("decision rule", "warning", "the bundle never refers a slice: it was calibrated on too few cases")
 
 
 def _check_golden(classifier: Classifier, state: Path, again: bool) -> Check:

@@ -38,7 +38,7 @@ _TWO_GREYS, _FEW_GREYS = 0.85, 12.0
 _NEAR = 2  # grey levels about a common grey that count with it, for JPEG
 
 # A sum below `REJECT` is rejected; a sum below `DOUBT` is rejected if the outlier detector agrees.
-REJECT, DOUBT = 0.0, 1.5
+REJECT, DOUBT = -0.5, 1.5
 UNLIKE = (
     "does not look like a lung CT slice (an X-ray, a photograph, another part of the body?): "
     "give axial chest CT slices in a lung window (level -600, width 1500)"

@@ -86,30 +86,51 @@ def test_operating_point_is_never_above_one_half() -> None:
 @pytest.mark.parametrize(("level", "cases"), [(0.95, 19), (0.99, 99), (0.9, 9), (0.5, 1)])
 def test_conformal_levels_need_their_cases(level: float, cases: int) -> None:
     assert calibrate.cases_needed(level) == cases
-    few = np.linspace(0.1, 0.9, 2 * (cases - 1))
-    assert calibrate.fit_conformal_zone(few, np.arange(len(few)) % 2, level) is None
-    enough = np.linspace(0.1, 0.9, 2 * cases)
-    assert calibrate.fit_conformal_zone(enough, np.arange(len(enough)) % 2, level) is not None
+    for positives, negatives, fits in ((cases - 1, cases, False), (cases, cases - 1, False), (cases, cases, True)):
+        labels = np.array([1] * positives + [0] * negatives)
+        p = np.linspace(0.1, 0.9, len(labels))
+        assert (calibrate.fit_decision_rule(p, labels, level, level) is not None) == fits
 
 
-def test_zone_with_the_least_cases_reaches_to_the_extremes() -> None:
+def test_a_rule_with_the_least_cases_reaches_to_the_extremes() -> None:
     positives, negatives = np.linspace(0.3, 0.99, 19), np.linspace(0.01, 0.6, 19)
     p, labels = np.concatenate([positives, negatives]), np.array([1] * 19 + [0] * 19)
-    zone = calibrate.fit_conformal_zone(p, labels, 0.95)
-    assert zone is not None
-    assert zone.positive_from == pytest.approx(0.3)
-    assert zone.negative_to == pytest.approx(0.6)
+    rule = calibrate.fit_decision_rule(p, labels, 0.95, 0.95)
+    assert rule is not None
+    assert (rule.negative_below, rule.positive_from) == (0.3, np.nextafter(0.6, 1))
+    assert (rule.positives, rule.negatives, rule.source) == (19, 19, "conformal")
 
 
-def test_zone_covers_each_class_at_its_level_on_fresh_cases() -> None:
-    covered = []
+def test_thresholds_by_hand_at_two_levels() -> None:
+    """Of 99 positives one may be missed at 99 %; of 39 negatives two may be false alarms at 95 %."""
+    positives, negatives = np.arange(2, 101) / 101, np.arange(1, 40) / 50
+    p, labels = np.concatenate([positives, negatives]), np.array([1] * 99 + [0] * 39)
+    rule = calibrate.fit_decision_rule(p, labels, 0.99, 0.95)
+    assert rule is not None
+    assert rule.negative_below == 2 / 101
+    assert rule.positive_from == np.nextafter(38 / 50, 1)
+
+
+@pytest.mark.parametrize(("positives", "negatives", "threshold"), [(0.9, 0.1, 0.5), (0.9, 0.7, 0.7), (0.3, 0.1, 0.3)])
+def test_one_threshold_decides_where_it_keeps_both_promises(
+    positives: float, negatives: float, threshold: float
+) -> None:
+    """The one nearest to 0.5: a good network must not give its sensitivity away down to the promise."""
+    p, labels = np.array([positives] * 30 + [negatives] * 30), np.array([1] * 30 + [0] * 30)
+    rule = calibrate.fit_decision_rule(p, labels, 0.95, 0.95)
+    assert rule is not None
+    assert rule.negative_below == rule.positive_from == pytest.approx(threshold)
+
+
+def test_the_promises_hold_on_fresh_cases() -> None:
+    kept = []
     for seed in range(200):
         generator = np.random.default_rng(seed)
         labels = np.arange(80) % 2
         p = expit(generator.normal(2 * (labels - 0.5), 1.0))
-        zone = calibrate.fit_conformal_zone(p, labels, 0.9)
-        assert zone is not None
+        rule = calibrate.fit_decision_rule(p, labels, 0.9, 0.9)
+        assert rule is not None
         fresh_positive, fresh_negative = expit(generator.normal(1, 1, 200)), expit(generator.normal(-1, 1, 200))
-        covered.append(((fresh_positive >= zone.positive_from).mean(), (fresh_negative <= zone.negative_to).mean()))
+        kept.append(((fresh_positive >= rule.negative_below).mean(), (fresh_negative < rule.positive_from).mean()))
     # Exactly (n + 1 - k) / (n + 1) in expectation, here 37 / 41; the mean of 200 has a standard error of 0.004.
-    assert np.mean(covered, axis=0) == pytest.approx([37 / 41, 37 / 41], abs=0.012)
+    assert np.mean(kept, axis=0) == pytest.approx([37 / 41, 37 / 41], abs=0.012)

@@ -20,7 +20,7 @@ from edge_ct.run import load_run
 from edge_ct.train.score.predict import predict_run
 
 pytestmark = pytest.mark.slow
-LENIENT = ConversionOptions(max_drop=100)
+LENIENT = ConversionOptions(max_drop=100, target_sensitivity=0.95)
 
 
 @pytest.fixture(scope="module")
@@ -82,14 +82,19 @@ def test_the_manifest_says_where_the_figures_come_from(int8: Path, trained_run: 
     assert calibrated.positives + calibrated.negatives == len(table.where("validation"))
 
 
-def test_a_level_that_the_cases_do_not_carry_gives_no_zone(int8: Path, trained_run: Path, tmp_path: Path) -> None:
+def test_promises_that_the_cases_do_not_carry_give_one_threshold(int8: Path, trained_run: Path, tmp_path: Path) -> None:
     table = load_run(trained_run).split()
     smallest = np.bincount(table.labels[table.where("validation")]).min()
     assert 19 <= smallest < 99
-    zone = read_bundle(int8).manifest.zone
-    assert (zone.level, min(zone.positives, zone.negatives)) == (0.95, smallest)
-    pipeline.convert(trained_run, tmp_path / "model.tflite", msgspec.structs.replace(LENIENT, level=0.99))
-    assert read_bundle(tmp_path / "model.tflite").manifest.zone is None
+    manifest = read_bundle(int8).manifest
+    assert manifest.rule is not None
+    assert min(manifest.rule.positives, manifest.rule.negatives) == smallest
+    assert (manifest.rule.sensitivity, manifest.rule.specificity, manifest.rule.source) == (0.95, 0.95, "conformal")
+    assert manifest.operating_point.threshold == manifest.rule.negative_below
+    pipeline.convert(trained_run, tmp_path / "model.tflite", msgspec.structs.replace(LENIENT, target_sensitivity=0.99))
+    without = read_bundle(tmp_path / "model.tflite").manifest
+    assert without.rule is None
+    assert without.decision_rule.source == "operating point"
 
 
 def test_golden_slices_pass_where_they_were_made(int8: Path) -> None:

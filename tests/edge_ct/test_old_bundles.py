@@ -36,11 +36,14 @@ def test_it_opens_and_its_golden_slices_match(path: Path) -> None:
 def test_it_classifies(path: Path) -> None:
     """Better than a coin: 40 of 60 or more, of which a coin has a chance of 1 in 150."""
     classifier = Classifier(path)
-    right = 0
+    right = rejected = 0
     for number in range(60):
         phantom = make_slice(5000 + number, 4, number % 2 == 1, 96, seed=8)
         result = classifier.judge_slice(Slice(phantom.image, "phantom")).result
+        if result.probability is None:  # the check of the picture, which is no part of the bundle
+            rejected += 1
+            continue
         assert result.decision in ("positive", "negative", "refer")
-        assert result.probability is not None
         right += (result.probability >= classifier.manifest.operating_point.threshold) == phantom.positive
+    assert rejected <= 1
     assert right >= 40
