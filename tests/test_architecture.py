@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,13 +44,25 @@ def wing_of(module: str) -> str | None:
     return parts[1] if parts[0] == "edge_ct" and len(parts) > 1 and parts[1] in WINGS else None
 
 
-def imports(path: Path) -> Iterator[tuple[str, int]]:
+class _WithoutTypeChecking(ast.NodeTransformer):
+    def visit_If(self, node: ast.If) -> ast.AST | None:
+        if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            return None
+        return self.generic_visit(node)
+
+
+def imports(path: Path, typing: bool = True) -> Iterator[tuple[str, int]]:
     """Every imported module with its level (0 is absolute), wherever in the file: (absolute name, level).
+
+    typing: whether imports below `if TYPE_CHECKING` count.
 
     `from edge_ct import slices` gives edge_ct and edge_ct.slices; names that are no modules do no harm.
     """
     package = module_of(path) if path.name == "__init__.py" else module_of(path).rpartition(".")[0]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    if not typing:
+        tree = _WithoutTypeChecking().visit(tree)
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((alias.name, 0) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -186,8 +199,58 @@ def test_no_framework_on_the_floor() -> None:
 
 
 @pytest.mark.parametrize("path", ALL, ids=named)
-def test_no_file_is_too_long(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 450
+def test_no_module_is_over_400_lines(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+
+
+def test_no_folder_holds_more_than_20_modules() -> None:
+    counts = Counter(path.parent for path in ALL if path.name != "__init__.py")
+    assert {named(folder): count for folder, count in counts.items() if count > 20} == {}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_no_module_name_is_used_twice_in_a_wing(room: str) -> None:
+    """`commands.py`, one for each command or stage, is the exception."""
+    names = Counter(path.name for path in files(room) if path.name not in ("__init__.py", "__main__.py", "commands.py"))
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_wing_has_one_plotting_module(room: str) -> None:
+    users = {
+        named(path)
+        for path in files(room)
+        if {name.split(".")[0] for name, _ in imports(path)} & {"matplotlib"}
+        # Several modules of one package that is called `plots` count as one.
+        and "plots" not in path.parent.parts
+    }
+    assert len(users) <= 1, users
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Imports inside functions count too: they hide a circle and do not open it."""
+    edges = {module: _imported_modules(module) for module in MODULES}
+    circles, settled = [], set[str]()
+
+    def visit(module: str, trail: list[str]) -> None:
+        if module in trail:
+            circles.append(" -> ".join([*trail[trail.index(module) :], module]))
+        elif module not in settled:
+            for other in sorted(edges[module]):
+                visit(other, [*trail, module])
+            settled.add(module)
+
+    for module in sorted(edges):
+        visit(module, [])
+    assert circles == []
+
+
+def _imported_modules(module: str) -> set[str]:
+    """The modules of the project that a module needs at runtime; imports for type checks are left out."""
+    found = {name for name, _ in imports(MODULES[module], typing=False) if name in MODULES}
+    # `from .zoo import build` names the package and its module: only the module is needed.
+    packages = {name for name in found if any(other.startswith(name + ".") for other in found)}
+    return found - packages - {module}
 
 
 @pytest.mark.parametrize("path", ALL, ids=named)
