@@ -24,8 +24,8 @@ from edge_ct.cli import run_program
 from edge_ct.errors import EdgeCTError, InputRejected
 from edge_ct.held_out import parts_known_to_bundle
 from edge_ct.imaging.slice_check import check_slice
+from edge_ct.imaging.slice_files import list_slices
 from edge_ct.metrics import wilson
-from edge_ct.slice_files import list_slices
 from edge_ct.system.csv_text import estimate_columns, to_csv
 from edge_ct.system.files import write_text
 from edge_ct.system.progress import QUIET, Progress

@@ -26,8 +26,8 @@ from edge_ct.manifest import (
     schema_version,
 )
 from edge_ct.metrics import score
+from edge_ct.network_analysis.outliers import MEMBER, OutlierDetector, conformal_threshold, fit_outlier_detector
 from edge_ct.network_analysis.receptive_field import Centres, measure_cell_centres
-from edge_ct.outliers import MEMBER, OutlierDetector, conformal_threshold, fit_outlier_detector
 from edge_ct.phantom import make_slice, preprocessed_phantoms
 from edge_ct.preprocess import Preprocess
 from edge_ct.run import model_name

@@ -21,7 +21,7 @@ from edge_ct.dataset import Dataset, load_images
 from edge_ct.errors import DataRejected
 from edge_ct.lesions import strongest_lesion
 from edge_ct.manifest import LesionEvidence
-from edge_ct.outliers import read_outlier_detector
+from edge_ct.network_analysis.outliers import read_outlier_detector
 from edge_ct.run import SplitTable
 from edge_ct.system.progress import Progress
 

@@ -18,7 +18,7 @@ from .imaging.limits import check_sides
 from .imaging.lung_box import Box, find_lung_fields
 from .imaging.slice_check import UNLIKE, check_slice
 from .lesions import lesion_share, strongest_lesion
-from .outliers import read_outlier_detector
+from .network_analysis.outliers import read_outlier_detector
 from .runtime import Outputs, Runtime
 from .slices import Slice
 

@@ -19,8 +19,8 @@ import numpy as np
 
 from . import slices
 from .errors import DataRejected, InputRejected
+from .imaging.slice_files import list_slices
 from .preprocess import Preprocess
-from .slice_files import list_slices
 
 PARTS = ("train", "validation", "test")
 

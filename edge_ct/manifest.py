@@ -206,7 +206,7 @@ class DecisionRule(msgspec.Struct, frozen=True):
 
 
 class Outliers(msgspec.Struct, frozen=True):
-    """The outlier detector of the bundle; see `outliers`.
+    """The outlier detector of the bundle; see `network_analysis.outliers`.
 
     Attributes:
         member: The member of the zip that holds the detector.

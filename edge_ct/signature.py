@@ -10,13 +10,13 @@ Keys are PEM files, as OpenSSL writes them.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .bundle import SEAL_LENGTH, Bundle, append_seal
 from .errors import EdgeCTError, MissingExtra, ModelRejected
+from .system.files import create_once
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -157,13 +157,8 @@ def _write_new(path: Path, content: bytes, mode: int) -> None:
     """Create a file that must not exist, with its mode from the start."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, mode)
-            file.write(content)
-            file.flush()
-            os.fsync(descriptor)
-    except FileExistsError as error:
-        raise EdgeCTError(f"{path}: already exists; keys are never overwritten") from error
+        created = create_once(path, content, mode)
     except OSError as error:
         raise EdgeCTError(f"{path}: cannot be written: {error.strerror or error}") from error
+    if not created:
+        raise EdgeCTError(f"{path}: already exists; keys are never overwritten")

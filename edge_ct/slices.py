@@ -19,7 +19,7 @@ from .errors import InputRejected
 from .imaging import image_headers
 from .imaging.limits import MAX_BYTES, check_sides
 from .imaging.slice_check import colour_share
-from .slice_files import is_dicom, other_format
+from .imaging.slice_files import is_dicom, other_format
 
 if TYPE_CHECKING:
     from .dicom import DicomIds

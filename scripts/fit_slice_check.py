@@ -20,8 +20,8 @@ from edge_ct import slices
 from edge_ct.dataset import load
 from edge_ct.imaging.exact_resize import resize_exact
 from edge_ct.imaging.slice_check import Measurements, measure, thumbnail, without_frame
+from edge_ct.imaging.slice_files import list_slices
 from edge_ct.phantom import make_slice
-from edge_ct.slice_files import list_slices
 from edge_ct.train.data.augment import Augment
 
 # Ways in which a slice may differ: wider ranges than `travel`, up to the limit of what could still be read.

@@ -27,9 +27,9 @@ import numpy as np
 from edge_ct import runtime, slices
 from edge_ct.classifier import Classifier
 from edge_ct.errors import ModelRejected
+from edge_ct.imaging.slice_files import list_slices
 from edge_ct.manifest import Tensor
 from edge_ct.runtime import Outputs
-from edge_ct.slice_files import list_slices
 
 COUNT = 50
 # Larger and smaller than the input, odd and even, square and not, by factors of more than two and four.

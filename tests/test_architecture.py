@@ -102,7 +102,7 @@ def test_the_rooms_are_there() -> None:
 def test_imports_are_read_right() -> None:
     found = dict(imports(ROOT / "device_app" / "judging" / "judge.py"))
     assert found["edge_ct.classifier"] == 0
-    assert found["edge_ct.slice_files"] == 0
+    assert found["edge_ct.imaging.slice_files"] == 0
     found = dict(imports(ROOT / "edge_ct" / "classifier.py"))
     assert found["edge_ct.runtime"] == 1
     lazily = {name for name, _ in imports(ROOT / "device_app" / "classify" / "commands.py")}

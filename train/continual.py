@@ -17,9 +17,9 @@ import numpy as np
 
 from edge_ct.dataset import Dataset, Images, fingerprint, load
 from edge_ct.errors import DataRejected, EdgeCTError
+from edge_ct.imaging.slice_files import list_slices
 from edge_ct.metrics import Scores, mcnemar_p, score
 from edge_ct.run import Run, load_finished_run, load_run
-from edge_ct.slice_files import list_slices
 from edge_ct.splits import split
 from edge_ct.system import native_output
 from edge_ct.system.files import refuse_existing, write_bytes

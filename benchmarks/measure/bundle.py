@@ -16,8 +16,8 @@ from edge_ct import slices
 from edge_ct.bundle import Bundle, read_bundle
 from edge_ct.classifier import Classifier
 from edge_ct.errors import InputRejected
+from edge_ct.imaging.slice_files import list_slices
 from edge_ct.phantom import make_slice
-from edge_ct.slice_files import list_slices
 from edge_ct.system.progress import QUIET, Progress
 
 from . import mlperf_loadgen, operator_times

@@ -20,10 +20,10 @@ from edge_ct import __version__, slices
 from edge_ct.bundle import read_bundle
 from edge_ct.dataset import fingerprint, load
 from edge_ct.errors import DataRejected, EdgeCTError, ModelRejected
+from edge_ct.imaging.slice_files import list_slices
 from edge_ct.manifest import INTENDED_USE
 from edge_ct.metrics import Scores
 from edge_ct.run import load_finished_run
-from edge_ct.slice_files import list_slices
 from edge_ct.system.child_command import run_command
 from edge_ct.system.files import write_bytes
 from edge_ct.system.progress import QUIET, Progress

@@ -16,7 +16,7 @@ from typing import Any
 
 from edge_ct import __version__, dicom, slices
 from edge_ct.errors import InputRejected
-from edge_ct.slice_files import list_slices
+from edge_ct.imaging.slice_files import list_slices
 from edge_ct.system.files import write_bytes
 
 from ..pseudonym import pseudonym

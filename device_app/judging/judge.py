@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from edge_ct.classifier import Classifier, Judgement, Milliseconds, Result
 from edge_ct.errors import EdgeCTError, InputRejected
 from edge_ct.imaging.limits import MAX_BYTES, reason_for
-from edge_ct.slice_files import is_dicom
+from edge_ct.imaging.slice_files import is_dicom
 
 from .sources import Source, find_sources
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edge_ct.errors import InputRejected
 from edge_ct.imaging.limits import MAX_BYTES
-from edge_ct.slice_files import is_dicomdir, list_slices
+from edge_ct.imaging.slice_files import is_dicomdir, list_slices
 
 STANDARD_INPUT = "-"
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edge_ct.errors import StorageFull
-from edge_ct.slice_files import list_slices
+from edge_ct.imaging.slice_files import list_slices
 
 from ..judging.entries import PreparedEntry, PrepareEntry
 from ..judging.pool import Judge, judge_each

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from edge_ct.errors import EdgeCTError
-from edge_ct.slice_files import is_slice_file, list_slices
+from edge_ct.imaging.slice_files import is_slice_file, list_slices
 
 _MAX_SHOWN = 200
 _MAX_OUTSTANDING = 8

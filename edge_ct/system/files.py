@@ -51,7 +51,7 @@ def write_text(path: Path, content: str) -> None:
     write_bytes(path, content.encode())
 
 
-def create_once(path: Path, content: bytes, mode: int) -> None:
+def create_once(path: Path, content: bytes, mode: int) -> bool:
     """Write a new file durably, or leave the one that exists: of several processes that create it, the first one wins.
 
     Args:
@@ -59,19 +59,48 @@ def create_once(path: Path, content: bytes, mode: int) -> None:
         content: The content.
         mode: Permissions of the file.
 
+    Returns:
+        Whether this call created the file.
+
     Raises:
         OSError: The file cannot be written.
     """
+    with _durable_temporary(path, content, mode) as temporary:
+        try:
+            # A link, unlike a rename, never replaces an existing file.
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+    return True
+
+
+def write_durably(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Write a file; when this returns, it is on the disk under its name, even after a power failure.
+
+    Args:
+        path: The file; its folder must exist.
+        content: The content.
+        mode: Permissions of the file.
+
+    Raises:
+        OSError: The file cannot be written; nothing of it is left.
+    """
+    with _durable_temporary(path, content, mode) as temporary:
+        temporary.replace(path)
+
+
+@contextmanager
+def _durable_temporary(path: Path, content: bytes, mode: int) -> Iterator[Path]:
+    """Yield a file beside `path` whose content is on the disk; afterwards bring the names in its folder to the disk."""
     unique = hashlib.sha256(os.urandom(16)).hexdigest()[:8]
     temporary = path.with_name(f".tmp-{os.getpid()}-{unique}-{path.name[-24:]}")
     try:
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            os.fchmod(file.fileno(), mode)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        # A link, unlike a rename, never replaces an existing file.
-        with suppress(FileExistsError):
-            os.link(temporary, path)
+        yield temporary
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)

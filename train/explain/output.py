@@ -12,7 +12,7 @@ import numpy as np
 
 from edge_ct.dataset import Dataset
 from edge_ct.errors import EdgeCTError, InputRejected
-from edge_ct.slice_files import list_slices
+from edge_ct.imaging.slice_files import list_slices
 from edge_ct.system.files import fresh_folder, write_bytes
 
 from .gallery import write_gallery

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import os
 import shutil
 import threading
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from edge_ct.errors import EdgeCTError, StorageFull
+from edge_ct.system.files import write_durably
 
 from ...judging.dicom_frames import FrameAttributes
 from ...worklist.queue import OUTGOING, RECEIVED, Item
@@ -132,7 +132,7 @@ class Spool:
         self._reserve(len(data))
         self.worklist.check_room()
         try:
-            write_durably(path, data)
+            _store(path, data)
             item = self.queue.put(arrival.instance, arrival, arrival.topic)
             if item is None:
                 self._release(len(data))  # Another process stored the same instance in the meantime.
@@ -178,7 +178,7 @@ class Spool:
         """
         self._reserve(len(data))
         file = f"out/{_file_stem(instance)}.dcm"
-        write_durably(self.folder / file, data)
+        _store(self.folder / file, data)
         return file
 
     def delete_old(self, keep_seconds: float) -> int:
@@ -228,29 +228,16 @@ class Spool:
         return used
 
 
-def write_durably(path: Path, data: bytes) -> None:
-    """Write a file; when this returns, it is on the disk under its name.
+def _store(path: Path, data: bytes) -> None:
+    """Write a file of the spool durably.
 
     Raises:
         StorageFull: The disk is full; no file was left.
         EdgeCTError: The file cannot be written for another reason.
     """
-    temporary = path.with_name(f".tmp-{os.getpid()}-{threading.get_ident()}-{path.name[:32]}")
     try:
-        with temporary.open("wb") as file:
-            os.fchmod(file.fileno(), 0o600)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        write_durably(path, data)
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
         if error.errno in _DISK_FULL:
             raise StorageFull(f"{path.parent}: the disk is full; nothing was stored") from error
         raise EdgeCTError(f"{path.parent}: cannot be written: {error.strerror}") from error

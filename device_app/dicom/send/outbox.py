@@ -16,7 +16,7 @@ from typing import Protocol
 import msgspec
 
 from edge_ct.errors import EdgeCTError
-from edge_ct.slice_files import list_slices
+from edge_ct.imaging.slice_files import list_slices
 
 from ...worklist.queue import OUTGOING, Item
 from ...worklist.worklist import Worklist

@@ -20,7 +20,7 @@ from edge_ct.device_app.judging.series import SeriesResult
 from edge_ct.device_app.judging.sources import Source
 from edge_ct.device_app.pseudonym import pseudonym
 from edge_ct.errors import InputRejected
-from edge_ct.slice_files import list_slices
+from edge_ct.imaging.slice_files import list_slices
 
 from .conftest import ROOT, edited, enhanced, neck, to_bytes
 

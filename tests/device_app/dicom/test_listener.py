@@ -307,7 +307,7 @@ def test_disk_full(
         raise OSError(number, os.strerror(number))
 
     with monkeypatch.context() as broken:
-        broken.setattr(*((spooling.os, "fsync", full) if where == "fsync" else (Path, "replace", full)))
+        broken.setattr(*((os, "fsync", full) if where == "fsync" else (Path, "replace", full)))
         assert store(own.port, [make_ct(1)]) == [0xA700]
     assert held(spool) == []
     assert worklist.queue(RECEIVED).items() == []

@@ -13,8 +13,8 @@ from PIL import Image
 from edge_ct import slices
 from edge_ct.classifier import Classifier
 from edge_ct.imaging.slice_check import DOUBT, REJECT, check_slice, colour_share
+from edge_ct.imaging.slice_files import list_slices
 from edge_ct.phantom import make_slice
-from edge_ct.slice_files import list_slices
 
 GRADIENT = np.add.outer(np.arange(200), np.arange(200)).astype(np.float32) / 400 * 255
 GRADIENT = GRADIENT.astype(np.uint8)

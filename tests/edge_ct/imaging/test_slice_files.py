@@ -10,7 +10,7 @@ import pytest
 
 from edge_ct import slices
 from edge_ct.errors import InputRejected
-from edge_ct.slice_files import is_dicomdir, list_slices
+from edge_ct.imaging.slice_files import is_dicomdir, list_slices
 
 Encode = Callable[..., bytes]
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from edge_ct.bundle import Bundle, pack_bundle, read_bundle, unpack_bundle
 from edge_ct.errors import ModelRejected
 from edge_ct.manifest import Outliers
-from edge_ct.outliers import MEMBER, fit_outlier_detector, read_outlier_detector
+from edge_ct.network_analysis.outliers import MEMBER, fit_outlier_detector, read_outlier_detector
 
 
 def embeddings(n: int, seed: int, e: int = 40) -> np.ndarray:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .bundle import Bundle
-from .errors import ModelRejected
-from .manifest import Outliers
+from ..bundle import Bundle
+from ..errors import ModelRejected
+from ..manifest import Outliers
 
 MEMBER = "outliers.bin"
 # Share of calibration slices above the threshold. Only one real test slice in sixty reaches the detector.
