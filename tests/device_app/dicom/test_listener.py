@@ -17,7 +17,6 @@ import pydicom
 import pytest
 
 from edge_ct.device_app.dicom.receive import listener as listening
-from edge_ct.device_app.dicom.receive import spool as spooling
 from edge_ct.device_app.dicom.receive.listener import Listener, ListenerOptions
 from edge_ct.device_app.dicom.receive.spool import Arrival, Spool
 from edge_ct.device_app.worklist.queue import RECEIVED
