@@ -12,7 +12,7 @@ demo: $(VENV)/installed
 	$(BIN)/edge-ct demo --out edge-ct-demo --force
 
 # The shipped models: carries out recipes/flagship/flagship.json step by step, in hours to days. Resumes after a kill.
-# make flagship DATA=slices WEIGHTS=folder [OUT=runs/flagship] [RECIPE=recipes/flagship/flagship.json]
+# make flagship DATA=folder WEIGHTS=folder [OUT=runs/flagship] [RECIPE=recipes/multi_source/accurate_and_fast.json]
 #     [MORE='--splits grouped --folds 1,2 --ship device_app/models --card docs/model-card.md']
 flagship: $(VENV)/installed
 	$(BIN)/python -m edge_ct.recipes.flagship $(or $(RECIPE),recipes/flagship/flagship.json) --data $(DATA) \

@@ -48,7 +48,9 @@ def fit_calibration(differences: np.ndarray, labels: np.ndarray, split: str) -> 
             f"the network cannot be calibrated: on the {split} split it does not rank the {positives} positive slices "
             f"above the {negatives} negative ones; train it again"
         )
-    losses = {method: _cross_validated(fit, differences, labels) for method, fit in _METHODS.items()}
+    # Without an intercept, a network that is far off may be fitted best by a slope below 0.
+    methods = {method: fit for method, fit in _METHODS.items() if fit(differences, labels)[0] > 0}
+    losses = {method: _cross_validated(fit, differences, labels) for method, fit in methods.items()}
     best = min(losses.values(), key=np.mean)
     chosen: Method = next(
         method

@@ -134,3 +134,11 @@ def test_the_promises_hold_on_fresh_cases() -> None:
         kept.append(((fresh_positive >= rule.negative_below).mean(), (fresh_negative < rule.positive_from).mean()))
     # Exactly (n + 1 - k) / (n + 1) in expectation, here 37 / 41; the mean of 200 has a standard error of 0.004.
     assert np.mean(kept, axis=0) == pytest.approx([37 / 41, 37 / 41], abs=0.012)
+
+
+def test_no_temperature_below_zero_is_chosen() -> None:
+    # Every logit says positive, and the more so for positives: without an intercept the best slope is below 0.
+    labels = np.repeat([0, 1], [80, 20])
+    differences = np.random.default_rng(0).normal(3 + 0.05 * labels, 0.1)
+    assert calibrate.fit_temperature(differences, labels)[0] < 0
+    assert calibrate.fit_calibration(differences, labels, "validation").slope > 0
