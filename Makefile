@@ -5,18 +5,25 @@ BIN := $(VENV)/bin
 UV_COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --no-header pyproject.toml
 
-.PHONY: demo flagship test test-long test-arm64 test-tflite-runtime wheelhouse-arm64 lint figures bench bench-cold bench-peers \
-	lock clean
+.PHONY: demo flagship flagship-one-source test test-long test-arm64 test-tflite-runtime wheelhouse-arm64 lint figures bench bench-cold \
+	bench-peers lock clean
 
 demo: $(VENV)/installed
 	$(BIN)/edge-ct demo --out edge-ct-demo --force
 
-# The shipped models: carries out recipes/flagship/flagship.json step by step, in hours to days. Resumes after a kill.
+# The shipped models, from slices of several sources, with a lesion map: recipes/multi_source/accurate_and_fast.json step
+# by step, in hours. The same command resumes after a kill.
 # make flagship DATA=folder WEIGHTS=folder [OUT=runs/flagship] [RECIPE=recipes/multi_source/accurate_and_fast.json]
-#     [MORE='--splits grouped --folds 1,2 --ship device_app/models --card docs/model-card.md']
+#     [MORE='--splits grouped --models accurate --stages folds,final --ship device_app/models']
+FLAGSHIP_OUT := $(if $(filter command line,$(origin OUT)),$(OUT),runs/flagship)
 flagship: $(VENV)/installed
+	$(BIN)/python -m edge_ct.recipes.multi_source.commands $(or $(RECIPE),recipes/multi_source/accurate_and_fast.json) \
+		--data $(DATA) $(if $(WEIGHTS),--weights $(WEIGHTS)) --out $(FLAGSHIP_OUT) $(MORE)
+
+# The models of one source, distilled from teachers: recipes/flagship/flagship.json; options as above.
+flagship-one-source: $(VENV)/installed
 	$(BIN)/python -m edge_ct.recipes.flagship $(or $(RECIPE),recipes/flagship/flagship.json) --data $(DATA) \
-		$(if $(WEIGHTS),--weights $(WEIGHTS)) --out $(if $(filter command line,$(origin OUT)),$(OUT),runs/flagship) $(MORE)
+		$(if $(WEIGHTS),--weights $(WEIGHTS)) --out $(FLAGSHIP_OUT) $(MORE)
 
 # On as many processors as there are, four at most: make test [TESTS=tests/edge_ct] [WORKERS=1]
 WORKERS ?= auto
