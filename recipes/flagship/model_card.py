@@ -61,10 +61,10 @@ card.
 
 ## How the models were made
 
-`make flagship` carried out `recipes/flagship/flagship.json`: teachers, their weighted ensemble, students distilled from
-it with the augmentation `travel`, and int8 bundles by post-training quantisation or, where the gate preferred it,
-quantisation-aware training. Calibration, operating point, the zone of "refer" and the embeddings of known slices come
-from the validation part of the same fold.
+`make flagship-one-source` carried out `recipes/flagship/flagship.json`: teachers, their weighted ensemble, students
+distilled from it with the augmentation `travel`, and int8 bundles by post-training quantisation or, where the gate
+preferred it, quantisation-aware training. Calibration, operating point, the zone of "refer" and the embeddings of
+known slices come from the validation part of the same fold.
 
 ## Results, and the split that they belong to
 
