@@ -1,8 +1,9 @@
 """What others are compared with: a small study, and runs to combine, to learn from and to go on with."""
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -15,13 +16,39 @@ from edge_ct.train.fitting.options import TrainingOptions
 from edge_ct.train.study import runner
 
 
+class States:
+    """Copies of a study's folder as it was before each step of writing to it: what a kill can leave behind."""
+
+    def __init__(self, out: Path, copies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.steps: list[str] = []
+        self._out, self._copies, self._inside = out, copies, False
+        for owner, name in ((Path, "replace"), (Path, "unlink"), (Path, "mkdir"), (shutil, "rmtree")):
+            monkeypatch.setattr(owner, name, self._before(getattr(owner, name), name))
+
+    def _before(self, original: Callable[..., object], name: str) -> Callable[..., object]:
+        def step(path: Path, *arguments: object, **options: object) -> object:
+            if not self._inside and Path(path).is_relative_to(self._out) and self._out.exists():
+                self._inside = True
+                shutil.copytree(self._out, self._copies / f"{len(self.steps):03d}")
+                target = arguments[0] if name == "replace" else path
+                self.steps.append(f"{name} {Path(str(target)).relative_to(self._out)}")
+                self._inside = False
+            return original(path, *arguments, **options)
+
+        return step
+
+
 @dataclass(frozen=True)
 class SmallStudy:
-    """data: `small_study_data`. out: a finished study of them, two rounds of two folds."""
+    """data: `small_study_data`. out: a finished study of them, two rounds of two folds.
+
+    states: each step of writing to the study, and a copy of its folder as it was before the step.
+    """
 
     data: Path
     out: Path
     options: TrainingOptions
+    states: list[tuple[str, Path]] = field(default_factory=list)
 
     @property
     def arguments(self) -> list[str]:
@@ -60,7 +87,17 @@ def small_study(
     made = SmallStudy(
         small_study_data, out, TrainingOptions("", size=32, epochs=2, batch=8, augment="flips", split="grouped", seed=7)
     )
-    shutil.copytree(make_once("small-study", lambda folder: made.run(folder / "unbroken")) / "unbroken", out)
+
+    def fill(folder: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            states = States(folder / "unbroken", folder / "states", patch)
+            made.run(folder / "unbroken")
+        (folder / "steps.json").write_text(json.dumps(states.steps))
+
+    folder = make_once("small-study", fill)
+    shutil.copytree(folder / "unbroken", out)
+    steps = json.loads((folder / "steps.json").read_bytes())
+    made.states.extend((step, folder / "states" / f"{number:03d}") for number, step in enumerate(steps))
     yield made
     config.disable_op_determinism()
 

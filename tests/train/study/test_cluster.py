@@ -48,6 +48,9 @@ def two_nodes(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
             process.wait(60)
         finally:
             process.kill()
+            process.wait()
+            if process.stdout:
+                process.stdout.close()
 
 
 def children(pid: int) -> set[int]:
