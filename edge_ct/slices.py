@@ -7,6 +7,9 @@ Colour and alpha are dropped: in the public SARS-CoV-2 CT-scan set the PNG colou
 from __future__ import annotations
 
 import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,9 +23,18 @@ from .imaging import image_headers
 from .imaging.limits import MAX_BYTES, check_sides
 from .imaging.slice_check import colour_share
 from .imaging.slice_files import is_dicom, other_format
+from .system.native_output import captured_decoder_output
 
 if TYPE_CHECKING:
     from .dicom import DicomIds
+
+# What libtiff and libjpeg say about pixels that they could not decode and have filled with a guess. libjpeg writes only
+# its first warning of an image, so each of its warnings counts.
+_DAMAGE = re.compile(
+    "TIFF_Error|Corrupt JPEG|Premature end of JPEG|Inconsistent progression|Invalid SOS|Unknown Adobe|unknown JFIF"
+)
+# Steps of a 16-bit sample that twelve bits can take.
+_TWELVE_BITS = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,15 +116,47 @@ def decode(data: bytes, source: str) -> Slice:
     if header.planes and header.bits > 8:
         # OpenCV reads the planes as if the samples were interleaved.
         raise InputRejected(f"{source}: TIFF with {header.bits}-bit channels in separate planes; save it as grey")
-    data = image_headers.without_ancillary_chunks(data)
+    image, colour = _decode_pixels(image_headers.without_ancillary_chunks(data), header, source)
+    check_sides(image.shape[1], image.shape[0], source)
+    return Slice(_to_uint8(image, source), source, colour=colour)
+
+
+def _decode_pixels(data: bytes, header: image_headers.Header, source: str) -> tuple[np.ndarray, float]:
+    """Decode an image whose header was checked.
+
+    Returns:
+        The grey pixels, and the share of the pixels that are coloured.
+
+    Raises:
+        InputRejected: The decoder refuses the data, or had to guess a part of the pixels.
+    """
+    # A PNG has checksums; its decoder need not be listened to, and several threads can decode at once.
+    output: AbstractContextManager[list[str]] = nullcontext([]) if header.format == "PNG" else _decoder_output()
+    image, colour = None, 0.0
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
+        with output as messages:
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
+            if image is not None and header.channels >= 3:
+                colour = _colour(data)
     except cv2.error as error:
         raise InputRejected(f"{source}: damaged {header.format}: its decoder refuses it") from error
+    if any(_DAMAGE.search(message) for message in messages):
+        raise InputRejected(f"{source}: damaged {header.format}: a part of its pixels is lost; copy or export it again")
     if image is None:
         raise InputRejected(f"{source}: damaged or unsupported {header.format}")
-    check_sides(image.shape[1], image.shape[0], source)
-    return Slice(_to_uint8(image, source), source, colour=_colour(data) if header.channels >= 3 else 0.0)
+    return image, colour
+
+
+@contextmanager
+def _decoder_output() -> Iterator[list[str]]:
+    """Collect what the decoders of OpenCV report, whatever log level the environment has set."""
+    with captured_decoder_output() as messages:
+        level = cv2.utils.logging.getLogLevel()
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_WARNING)
+        try:
+            yield messages
+        finally:
+            cv2.utils.logging.setLogLevel(level)
 
 
 def _colour(data: bytes) -> float:
@@ -130,7 +174,30 @@ def _to_uint8(image: np.ndarray, source: str) -> np.ndarray:
         return image
     if image.dtype != np.uint16:
         raise InputRejected(f"{source}: {image.dtype} pixels; 8 or 16 bit unsigned are read")
-    if image.max() < 4096:
-        # Twelve-bit scanner values in a 16-bit container would come out almost black and would be judged like that.
+    if _is_twelve_bit(image):
+        # Scanner values in a 16-bit container would come out as almost one grey and would be judged like that.
         raise InputRejected(f"{source}: 12-bit values without a window; export the slice in a lung window, or as DICOM")
     return (image >> 8).astype(np.uint8)
+
+
+def _is_twelve_bit(image: np.ndarray) -> bool:
+    """Return True if a 16-bit image holds scanner values of twelve bits and not the greys of a window.
+
+    Most pixels decide: a few hot pixels, an offset, negative values stored without a sign (two's complement), and one
+    value for padding at either end do not hide such values. An image in a window fills its 16 bits.
+
+    Args:
+        image: uint16 [h, w].
+    """
+    if image.max() < _TWELVE_BITS:
+        return True
+    for values in (image, image.view(np.int16)):
+        # The ends of the range are where padding lies, and where a window cuts off.
+        inner = values[(values > values.min()) & (values < values.max())]
+        if inner.size * 4 < values.size:
+            continue
+        first, last = int(inner.size * 0.01), int(inner.size * 0.99)
+        low, high = np.partition(inner, (first, last))[[first, last]].tolist()
+        if high - low < _TWELVE_BITS:
+            return True
+    return False

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from . import code_streams
-from .limits import MAX_PNG_CHUNKS, MAX_PNG_EXCESS, MAX_SIDE, MAX_TIFF_CHANNELS
+from .limits import MAX_PNG_CHUNKS, MAX_PNG_EXCESS, MAX_SIDE, MAX_TIFF_CHANNELS, MAX_TIFF_PAGES, MAX_TIFF_STRIPS
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
@@ -22,6 +23,9 @@ _MAX_DEFLATE_RATIO = 1040
 _TIFF_TYPES = {1: "B", 3: "H", 4: "I"}
 # None, CCITT, LZW, JPEG, Deflate (two codes), PackBits.
 _TIFF_COMPRESSIONS = frozenset({1, 2, 3, 4, 5, 7, 8, 32773, 32946})
+
+# Offsets and lengths of strips, then of tiles.
+_TIFF_SPANS = frozenset({273, 279, 324, 325})
 
 
 @dataclass(frozen=True)
@@ -144,6 +148,7 @@ def _tiff(data: bytes) -> Header:
     (directory,) = struct.unpack_from(order + "I", data, 4)
     (count,) = struct.unpack_from(order + "H", data, directory)
     tags: dict[int, int] = {}
+    spans: dict[int, tuple[int, ...]] = {}
     seen: set[int] = set()
     for position in range(directory + 2, directory + 2 + 12 * count, 12):
         tag, kind, values = struct.unpack_from(order + "HHI", data, position)
@@ -157,6 +162,10 @@ def _tiff(data: bytes) -> Header:
             if values * struct.calcsize(letter) > 4:
                 (at,) = struct.unpack_from(order + "I", data, at)
             (tags[tag],) = struct.unpack_from(order + letter, data, at)
+            if tag in _TIFF_SPANS:
+                if values > MAX_TIFF_STRIPS:
+                    raise ValueError(f"a TIFF of over {MAX_TIFF_STRIPS} strips or tiles")
+                spans[tag] = struct.unpack_from(f"{order}{values}{letter}", data, at)
     if 256 not in tags or 257 not in tags:
         raise ValueError("damaged TIFF (no size)")
     bits, photometric, channels = tags.get(258, 1), tags.get(262), tags.get(277, 1)
@@ -166,5 +175,60 @@ def _tiff(data: bytes) -> Header:
         raise ValueError(f"a TIFF of {channels} channels; at most {MAX_TIFF_CHANNELS} are read")
     if max(tags.get(322, 0), tags.get(323, 0)) > MAX_SIDE:
         raise ValueError(f"a TIFF with tiles over {MAX_SIDE} px")
+    pages = _count_tiff_pages(data, order, directory)
+    if pages > 1:
+        number = pages if pages < MAX_TIFF_PAGES else f"{MAX_TIFF_PAGES} or more"
+        raise ValueError(f"a TIFF of {number} pages; save each as a file")
+    if tags.get(259) in (8, 32946):
+        sides = min(tags[256], MAX_SIDE) * min(tags[257], MAX_SIDE)
+        begins, lengths = (spans.get(strips) or spans.get(tiles) or () for strips, tiles in ((273, 324), (279, 325)))
+        _check_deflated(data, zip(begins, lengths, strict=False), sides * channels * bits // 8)
     planes = channels > 1 and tags.get(284, 1) == 2
     return Header("TIFF", tags[256], tags[257], channels, bits, photometric == 0, photometric == 3, planes)
+
+
+def _check_deflated(data: bytes, spans: Iterable[tuple[int, int]], expected: int) -> None:
+    """Raise ValueError if a strip or tile of a TIFF is damaged: libtiff does not look at the checksums of Deflate.
+
+    Args:
+        data: The file.
+        spans: Offset and length of each strip or tile.
+        expected: Number of bytes of the image.
+    """
+    view, left = memoryview(data), expected + MAX_PNG_EXCESS
+    try:
+        for begin, length in spans:
+            inflater, block = zlib.decompressobj(), view[begin : begin + length]
+            while len(block) and not inflater.eof:
+                left -= len(inflater.decompress(block, 1 << 20))
+                block = memoryview(inflater.unconsumed_tail)
+                if left < 0:
+                    raise ValueError("a TIFF with far more pixel data than its size needs")
+            if not inflater.eof:
+                raise ValueError("damaged TIFF (compressed data)")
+    except zlib.error as error:
+        raise ValueError("damaged TIFF (compressed data)") from error
+
+
+def _count_tiff_pages(data: bytes, order: str, directory: int) -> int:
+    """Return the number of pages of a TIFF, at most `MAX_TIFF_PAGES`; thumbnails and masks are no pages.
+
+    Args:
+        data: The file.
+        order: Byte order, for `struct`.
+        directory: Offset of the first directory.
+    """
+    pages, seen = 1, {directory}
+    while len(seen) < MAX_TIFF_PAGES:
+        (entries,) = struct.unpack_from(order + "H", data, directory)
+        end = directory + 2 + 12 * entries
+        directory = struct.unpack_from(order + "I", data, end)[0] if end + 4 <= len(data) else 0
+        if not directory:
+            break
+        if directory in seen:
+            raise ValueError("damaged TIFF (its pages form a circle)")
+        seen.add(directory)
+        # Tags are in ascending order, and NewSubfileType, 254, is the lowest: bit 0 is a thumbnail, bit 2 a mask.
+        tag, _, _, kind = struct.unpack_from(order + "HHII", data, directory + 2)
+        pages += not (tag == 254 and kind & 5)
+    return pages

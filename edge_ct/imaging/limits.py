@@ -18,6 +18,8 @@ MAX_PNG_EXCESS = 256 * 1024 * 1024
 MAX_JPEG_SCANS = 100  # a progressive JPEG has about ten
 MAX_JPEG_COMPONENTS = 4
 MAX_TIFF_CHANNELS = 4
+MAX_TIFF_STRIPS = 262_144  # or tiles
+MAX_TIFF_PAGES = 4096  # of one file, thumbnails included; those behind them are not counted
 
 MAX_J2K_TILES = 4096
 MAX_J2K_LAYERS = 256
