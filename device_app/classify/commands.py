@@ -119,6 +119,8 @@ def classify(
         _print_rolled(tally.all_series(bundle), rollup.SeriesSummary, as_json, as_csv)
     if whole or by == "patient":
         _print_rolled(tally.all_patients(bundle), rollup.PatientSummary, as_json, as_csv)
+    for line in tally.left_out:
+        click.echo(line, err=True)
     click.echo(str(tally), err=True)
     if tally.unread:
         context.exit(InputRejected.exit_code)

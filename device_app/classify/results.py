@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
@@ -19,9 +19,8 @@ from edge_ct.classifier import Classifier, Result
 from edge_ct.system import native_output
 from edge_ct.system.files import printable, write_bytes
 
-from ..judging import worker
 from ..judging.judge import SliceJudgement
-from ..judging.pool import InProcess, Judge, judge_each, open_judge
+from ..judging.judges import SECONDS, InProcess, Judge, judge_each
 from ..judging.rollup import Tally
 from ..judging.sources import Source, find_sources
 
@@ -142,6 +141,15 @@ class ClassifyOptions:
     workers: int | None = None
 
 
+def _open_judge(bundle: Bundle, options: ClassifyOptions, single: bool) -> AbstractContextManager[Judge]:
+    """Return what judges; a single slice is judged in this process, as a worker process would only delay its answer."""
+    if single:
+        return InProcess(Classifier(bundle, options.threads))
+    from ..judging.pool import open_judge
+
+    return open_judge(bundle, options.workers, options.threads)
+
+
 @contextmanager
 def open_results(
     bundle: Bundle, names: Iterable[str], options: ClassifyOptions
@@ -157,18 +165,12 @@ def open_results(
         The results in the order of the names, judged as they are read, and the tally that counts them. A result that is
         stored is on the disk when it is read, and is `Recorded`.
     """
-    sources = find_sources(names)
-    first = list(itertools.islice(sources, 2))
     tally = Tally(lambda: _key_of(options.state), options.series, options.patient)
+    sources = find_sources(names, tally.left_out.append)
+    first = list(itertools.islice(sources, 2))
     maps = Maps() if options.maps else None
     with contextlib.ExitStack() as stack:
-        # A single slice is judged in this process: a worker process would only delay its answer.
-        judge = (
-            InProcess(Classifier(bundle, options.threads))
-            if len(first) < 2
-            else open_judge(bundle, options.workers, options.threads)
-        )
-        stack.enter_context(judge)
+        judge = stack.enter_context(_open_judge(bundle, options, single=len(first) < 2))
         worklist = None
         if options.record:
             from ..worklist.worklist import Worklist
@@ -196,7 +198,7 @@ def _results(
         record=worklist is not None,
         patient=options.patient,
     )
-    seconds = worker.SECONDS + (options.budget if options.heatmaps or maps else 0)
+    seconds = SECONDS + (options.budget if options.heatmaps or maps else 0)
     for batch in judge_each(judge, sources, preparation, seconds):
         entries = [prepared.entry for prepared in batch if prepared.entry is not None]
         added = worklist.add_all(entries) if worklist else []

@@ -18,7 +18,7 @@ from edge_ct.decision import SeriesVerdict
 from edge_ct.errors import EdgeCTError
 
 from ..judging.dicom_frames import FrameAttributes
-from ..judging.pool import Judge
+from ..judging.judges import Judge
 from ..judging.series import JudgedFrame, SeriesResult, mean_verdict
 from ..worklist.worklist import Worklist
 from .receive.spool import Arrival, Spool

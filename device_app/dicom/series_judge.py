@@ -17,10 +17,10 @@ from edge_ct.errors import EdgeCTError, InputRejected
 from ..judging import series
 from ..judging.entries import rejected_entry
 from ..judging.incidents import MAX_ENDS
-from ..judging.pool import Judge, open_judge
+from ..judging.judges import SECONDS, Judge
+from ..judging.pool import open_judge
 from ..judging.series import JudgedFrame, SeriesResult
 from ..judging.sources import Source
-from ..judging.worker import SECONDS
 from ..worklist.records import Entry
 from ..worklist.worklist import Worklist
 from .receive.spool import Arrival, Spool

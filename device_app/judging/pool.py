@@ -17,10 +17,10 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import cv2
 
@@ -32,22 +32,17 @@ from edge_ct.system.host import processors
 from . import fork_server, worker
 from .incidents import MAX_ENDS, Content, Incidents, RecentIncidents
 from .judge import SliceJudgement, judge_source
+from .judges import SECONDS, InProcess, Job, Prepare
 from .sources import Source
 
 if TYPE_CHECKING:
     import socket
-    from concurrent.futures import Future
 
 LOG = logging.getLogger("edge_ct.judging")
-# Sources in flight for each worker: enough that none waits for a slow neighbour, few enough that memory stays flat.
-_AHEAD = 4
 # Seconds for one slice by the clock, where a worker waits and uses no processor time.
 _PATIENCE = 60.0
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
-
-Prepare = Callable[[SliceJudgement, Classifier], T]
-Job = Callable[[Classifier], Iterator[T]]
 
 
 class WorkerEnded(EdgeCTError):
@@ -56,61 +51,6 @@ class WorkerEnded(EdgeCTError):
     def __init__(self, reason: str, late: bool) -> None:
         super().__init__(reason)
         self.late = late
-
-
-class Judge(Protocol):
-    """What judges sources: a pool, or a single classifier in this process."""
-
-    bundle: Bundle
-    workers: int
-    incidents: Incidents
-    broken: bool
-
-    def judge(self, source: Source, prepare: Prepare[T], seconds: float = ...) -> list[T]:
-        """Judge a source and return what `prepare` makes of each of its judgements."""
-
-    def run_contained(self, job: Job[T], source: Source, seconds: float, values: list[T]) -> str | None:
-        """Run a job over a foreign file; its values go to `values`. Returns why there are none, or None."""
-
-    def run(self, job: Job[T], seconds: float = ...) -> list[T]:
-        """Run a job and return what it yields."""
-
-    def close(self) -> None:
-        """End the workers."""
-
-
-class InProcess:
-    """Judges in the process of the command: for a single file, whose answer must come at once."""
-
-    workers = 1
-    broken = False
-
-    def __init__(self, classifier: Classifier) -> None:
-        self._classifier = classifier
-        self.bundle = classifier.bundle
-        self.incidents: Incidents = RecentIncidents()
-
-    def judge(self, source: Source, prepare: Prepare[T], seconds: float = worker.SECONDS) -> list[T]:
-        """See `Judge`; the time is not limited."""
-        return [prepare(judgement, self._classifier) for judgement in judge_source(self._classifier, source)]
-
-    def run_contained(self, job: Job[T], source: Source, seconds: float, values: list[T]) -> str | None:
-        """See `Judge`."""
-        values.extend(job(self._classifier))
-        return None
-
-    def run(self, job: Job[T], seconds: float = worker.SECONDS) -> list[T]:
-        """See `Judge`."""
-        return list(job(self._classifier))
-
-    def close(self) -> None:
-        """See `Judge`; nothing is held."""
-
-    def __enter__(self) -> InProcess:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Nothing is held."""
 
 
 def open_judge(bundle: Bundle, workers: int | None = None, threads: int = 1) -> InProcess | JudgingPool:
@@ -197,7 +137,7 @@ class JudgingPool:
                 self._server.wait_until_loaded()
                 self._loaded = True
 
-    def judge(self, source: Source, prepare: Prepare[T], seconds: float = worker.SECONDS) -> list[T]:
+    def judge(self, source: Source, prepare: Prepare[T], seconds: float = SECONDS) -> list[T]:
         """Judge a source and return what `prepare` makes of each of its judgements, on a worker.
 
         Args:
@@ -238,7 +178,7 @@ class JudgingPool:
         values.clear()
         return reason
 
-    def run(self, job: Job[T], seconds: float = worker.SECONDS) -> list[T]:
+    def run(self, job: Job[T], seconds: float = SECONDS) -> list[T]:
         """Run a job on a free worker and return what it yields.
 
         Raises:
@@ -319,46 +259,3 @@ class _JobFailed(Exception):
     def __init__(self, error: Exception) -> None:
         super().__init__()
         self.error = error
-
-
-def judge_each(
-    judge: Judge, sources: Iterable[Source], prepare: Prepare[T], seconds: float = worker.SECONDS
-) -> Iterator[list[T]]:
-    """Judge sources on all workers.
-
-    Args:
-        judge: The workers.
-        sources: What to judge. Only a few sources are taken ahead of the reader.
-        prepare: A picklable function; called on the worker with each judgement and its classifier.
-        seconds: Processor time in seconds for one slice.
-
-    Yields:
-        What `prepare` returned, in input order, in lists of those that are ready: at least one value, and all frames of
-        an object together.
-    """
-    if judge.workers == 1:
-        yield from (judge.judge(source, prepare, seconds) for source in sources)
-        return
-    from concurrent.futures import ThreadPoolExecutor
-
-    waiting: deque[Future[list[T]]] = deque()
-    # These threads wait for the worker processes.
-    threads = ThreadPoolExecutor(judge.workers, "judge")
-    try:
-        for source in sources:
-            waiting.append(threads.submit(judge.judge, source, prepare, seconds))
-            if len(waiting) == _AHEAD * judge.workers:
-                yield _take_ready(waiting)
-        while waiting:
-            yield _take_ready(waiting)
-    finally:
-        # Not waited for: a user who interrupts has waited long enough.
-        threads.shutdown(wait=False, cancel_futures=True)
-
-
-def _take_ready(waiting: deque[Future[list[T]]]) -> list[T]:
-    """Wait for the first results; take those behind them that are finished already."""
-    values = waiting.popleft().result()
-    while waiting and waiting[0].done():
-        values.extend(waiting.popleft().result())
-    return values

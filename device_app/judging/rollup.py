@@ -81,6 +81,7 @@ class Tally:
         key: Returns the key of the pseudonyms; called once, when the first patient is met.
         series: The series that all slices belong to, if the user names one.
         patient: The patient that all slices belong to, in clear, if the user names one.
+        left_out: One line for each folder of which something was left out.
     """
 
     key: Callable[[], bytes]
@@ -88,6 +89,7 @@ class Tally:
     patient: str | None = None
     counts: dict[Decision, int] = field(default_factory=lambda: dict.fromkeys(DECISIONS, 0))
     unread: int = 0
+    left_out: list[str] = field(default_factory=list)
     begun: float = field(default_factory=perf_counter)
     _probabilities: list[float | None] = field(default_factory=list)
     _frames: dict[tuple[str, str, str], list[JudgedFrame]] = field(default_factory=dict)
@@ -178,8 +180,8 @@ class Tally:
     def __str__(self) -> str:
         total, seconds = sum(self.counts.values()), perf_counter() - self.begun
         shown = ", ".join(f"{number} {name}" for name, number in self.counts.items())
-        rate = f"{total / seconds:.1f} slices a second" if seconds > 0 else ""
-        return f"{shown}. Research use only: triage, not a diagnosis. {rate}"
+        rate = f" {total / seconds:.1f} slices a second." if total > 1 and seconds > 0 else ""
+        return f"{shown}.{rate} Research use only: triage, not a diagnosis."
 
 
 def csv_table(kind: type[Summary], summaries: Sequence[Summary]) -> Iterator[str]:

@@ -26,8 +26,6 @@ Job = Callable[[Classifier], Iterator[Any]]
 # What decoding and judging one slice may take beyond the loaded bundle. The largest image that `limits` allows, a
 # progressive JPEG of 4096 x 4096 px in colour or a JPEG 2000 of 16 bits, takes about 250 MiB.
 MEMORY = 288 << 20
-# Processor time for one slice: twenty times what the largest image takes on a Raspberry Pi 4.
-SECONDS = 8.0
 
 VALUE, DONE, ERROR = "value", "done", "error"
 OUT_OF_MEMORY = 77  # exit status of a worker whose memory was not enough for a job

@@ -19,7 +19,7 @@ from edge_ct.errors import StorageFull
 from edge_ct.imaging.slice_files import list_slices
 
 from ..judging.entries import PreparedEntry, PrepareEntry
-from ..judging.pool import Judge, judge_each
+from ..judging.judges import Judge, judge_each
 from ..judging.sources import Source
 from ..worklist.records import Added, Entry
 from ..worklist.worklist import Worklist

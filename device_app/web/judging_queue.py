@@ -17,9 +17,9 @@ from edge_ct.classifier import Classifier
 from edge_ct.errors import EdgeCTError
 
 from ..heatmaps.heatmap import Heat
-from ..judging import worker
 from ..judging.entries import rejected_entry
-from ..judging.pool import Judge, open_judge
+from ..judging.judges import SECONDS, Judge
+from ..judging.pool import open_judge
 from ..judging.sources import Source
 from ..worklist.records import Entry, prepare_entry
 
@@ -145,7 +145,7 @@ class JudgingQueue(Generic[Stored]):
 
     def explain(self, pixels: np.ndarray, seconds: float) -> Heat:
         """Return the evidence of a slice by occlusion, for a graph without class map. pixels: uint8 [h, w]."""
-        return self.judge.run(Explain(pixels, seconds), worker.SECONDS + seconds)[0]
+        return self.judge.run(Explain(pixels, seconds), SECONDS + seconds)[0]
 
     def close(self, timeout: float) -> bool:
         """Take nothing more and finish what is queued. Returns whether that was done within `timeout` seconds."""
@@ -187,7 +187,7 @@ class JudgingQueue(Generic[Stored]):
     def _judge(self, name: str, content: bytes) -> Entry:
         values: list[Entry] = []
         job = JudgeUpload(name, content)
-        reason = self.judge.run_contained(job, Source(name, content), worker.SECONDS, values)
+        reason = self.judge.run_contained(job, Source(name, content), SECONDS, values)
         if reason is None:
             return values[0]
         return rejected_entry(self._bundle, ORIGIN, name, reason)

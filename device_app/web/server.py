@@ -17,7 +17,8 @@ from typing import Any
 from edge_ct.bundle import Bundle, read_bundle
 from edge_ct.errors import EdgeCTError
 
-from ..judging.pool import Judge, open_judge
+from ..judging.judges import Judge
+from ..judging.pool import open_judge
 from ..worklist.worklist import Worklist
 from .pin import PIN_FILE, PinGate, set_up_pin
 from .request_checks import allowed_hosts

@@ -18,7 +18,7 @@ from edge_ct.imaging.limits import MAX_BYTES
 
 from ..heatmaps.heatmap import Heat
 from ..judging.incidents import MAX_ENDS
-from ..judging.pool import Judge
+from ..judging.judges import Judge
 from ..worklist.records import Added, Entry, Row
 from ..worklist.worklist import Worklist
 from .events import Events

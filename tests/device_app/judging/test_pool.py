@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from edge_ct.classifier import Classifier
 from edge_ct.device_app.judging import worker
 from edge_ct.device_app.judging.incidents import MAX_ENDS
 from edge_ct.device_app.judging.judge import SliceJudgement
-from edge_ct.device_app.judging.pool import JudgingPool, WorkerEnded, judge_each
+from edge_ct.device_app.judging.judges import judge_each
+from edge_ct.device_app.judging.pool import JudgingPool, WorkerEnded
 from edge_ct.device_app.judging.sources import Source, find_sources
 from edge_ct.device_app.maintenance.doctor import examine
 from edge_ct.device_app.worklist.worklist import Worklist
@@ -77,7 +79,7 @@ def folder(tmp_path: Path) -> Path:
 
 def add(folder: Path, name: str) -> Path:
     path = folder / name
-    Image.fromarray(make_slice(hash(name) % 50, 3, True, 64).image).save(path)
+    Image.fromarray(make_slice(zlib.crc32(name.encode()) % 1000, 3, True, 64).image).save(path)
     return path
 
 
