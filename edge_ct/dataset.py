@@ -178,7 +178,11 @@ def _from_csv(table: Path, positive: str) -> Dataset:
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file, restval=""))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except OSError as error:
+        raise DataRejected(f"{table}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise DataRejected(f"{table}: not a CSV file; UTF-8 text is needed") from error
+    except csv.Error as error:
         raise DataRejected(f"{table}: cannot be read as CSV: {error}") from error
     if not rows or not {"path", "label"} <= set(rows[0]):
         raise DataRejected(

@@ -25,7 +25,8 @@ def summarise(bundle: Bundle, operators: Sequence[OperatorCount], key: str | Non
     yield "classes", " / ".join(manifest.classes)
     yield "input", f"grey uint8 {manifest.preprocess.size} x {manifest.preprocess.size}"
     yield "decision", _rule(manifest.decision_rule)
-    yield "data", f"{manifest.data.name}, {manifest.data.split} split, {manifest.data.counts}"
+    counts = ", ".join(f"{count} {part}" for part, count in manifest.data.counts.items())
+    yield "data", f"{manifest.data.name}, {manifest.data.split} split, slices: {counts}"
     yield "gate", _gate(manifest.gate)
     yield "rejects", _rejection(manifest)
     yield "signed by", f"key {key}; check it with: edge-ct bundle verify --key" if key else "nobody"

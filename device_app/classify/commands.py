@@ -116,14 +116,23 @@ def classify(
     # JSON and CSV hold one kind of row; the table shows slices, series and patients.
     whole = by == "slice" and not (as_json or as_csv)
     if whole or by == "series":
-        _print_rolled(tally.all_series(bundle), rollup.SeriesSummary, as_json, as_csv)
+        summaries = tally.all_series(bundle)
+        _print_rolled(summaries, rollup.SeriesSummary, as_json, as_csv)
+        _say_if_none(summaries, by)
     if whole or by == "patient":
-        _print_rolled(tally.all_patients(bundle), rollup.PatientSummary, as_json, as_csv)
+        patients = tally.all_patients(bundle)
+        _print_rolled(patients, rollup.PatientSummary, as_json, as_csv)
+        _say_if_none(patients, by)
     for line in tally.left_out:
         click.echo(line, err=True)
     click.echo(str(tally), err=True)
     if tally.unread:
         context.exit(InputRejected.exit_code)
+
+
+def _say_if_none(rolled: Sequence[Summary], by: str) -> None:
+    if not rolled and by != "slice":
+        click.echo(f"no {by} to show: only DICOM files name their {by}; name it with --{by}", err=True)
 
 
 def _print_results(results: Iterator[Result], shown: bool, as_json: bool, as_csv: bool) -> None:

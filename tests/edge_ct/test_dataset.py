@@ -116,9 +116,9 @@ def test_csv_order_of_rows_does_not_matter(table: Callable[..., Path]) -> None:
         ("path,label,group\na.png,COVID,p1\nb.png,x\n", "some rows have a group and some have none"),
         ("path,label\na.png,COVID\nb.png\n", ""),  # a row cut short has no label
         ("path,label\na.png,COVID\n,x\n", ""),  # a row without a file
-        (bytes(range(256)) * 20, "cannot be read as CSV"),
-        (b"\x89PNG\r\n\x1a\n" + bytes(500), "cannot be read as CSV|columns path,label"),
-        ("path,label\n".encode("utf-16"), "cannot be read as CSV|columns path,label"),
+        (bytes(range(256)) * 20, "not a CSV file; UTF-8 text is needed$"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(500), "not a CSV file; UTF-8 text is needed$"),
+        ("path,label\n".encode("utf-16"), "not a CSV file; UTF-8 text is needed$"),
         ('path,label\n"a.png,COVID\nb.png,x\n', ""),  # a quote that does not end
         ('path,label\n"' + "a" * 200_000 + '",COVID\n', "cannot be read as CSV"),
     ],

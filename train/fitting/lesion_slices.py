@@ -91,7 +91,11 @@ def load_lesion_slices(
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file, restval=""))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except OSError as error:
+        raise DataRejected(f"{table}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise DataRejected(f"{table}: not a CSV file; UTF-8 text is needed") from error
+    except csv.Error as error:
         raise DataRejected(f"{table}: cannot be read as CSV: {error}") from error
     if not rows or not {"path", "lesion_mask", "group"} <= set(rows[0]):
         raise DataRejected(f"{table}: a CSV with the columns path,lesion_mask,group and at least one row is needed")

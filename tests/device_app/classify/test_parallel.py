@@ -267,3 +267,15 @@ def test_what_a_folder_holds_beside_its_slices_is_named(
     err = capsys.readouterr().err
     assert f"left out of {tmp_path}: 1 files that are no slices (notes.txt)" in err
     assert "slices a second" not in err  # of a single slice that says nothing
+
+
+@pytest.mark.parametrize("by", ["series", "patient"])
+def test_says_that_pictures_name_no_series_and_no_patient(
+    by: str, tmp_path: Path, tiny_bundle: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "blank.png"
+    Image.new("L", (64, 64)).save(path)
+    assert run(path, "--model", tiny_bundle, "--by", by) == 0
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert f"no {by} to show: only DICOM files name their {by}; name it with --{by}\n" in err
