@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import struct
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -64,56 +64,20 @@ def frame_pixels(dataset: Any, source: str) -> np.ndarray:
         check_header(dataset, source)
         if frame_count(dataset) != 1:
             raise InputRejected(f"{source}: DICOM with {dataset.NumberOfFrames} frames; one slice a file is read")
+        check_rescale(dataset, 0, source)
         check_pixels(dataset, source)
-        raw = dataset.pixel_array
-        raw = raw.reshape(raw.shape[-2:])
-        return window_stored_values(raw, _slope(dataset, 0), _intercept(dataset, 0), _padding(dataset))
+        return window_frame(dataset.pixel_array, dataset, 0)
+
+
+def window_frame(raw: np.ndarray, dataset: Any, index: int) -> np.ndarray:
+    """Map the stored values of one frame, numbered from 0, to uint8 [h, w] in the lung window."""
+    raw = raw.reshape(raw.shape[-2:])
+    return window_stored_values(raw, _slope(dataset, index), _intercept(dataset, index), _padding(dataset))
 
 
 def open_object(data: Path | bytes) -> BinaryIO:
     """Open an object that is a file or is held in memory."""
     return BytesIO(data) if isinstance(data, bytes) else data.open("rb")
-
-
-def read_frames(data: Path | bytes, source: str) -> Generator[np.ndarray, None, None]:
-    """Decode the frames of an object one by one, each when it is asked for.
-
-    Yields:
-        uint8 [h, w] in the lung window. A damaged frame ends the iteration with `InputRejected`.
-
-    Raises:
-        InputRejected: As `read_pixels`, except that several frames are read.
-    """
-    from pydicom.pixels.utils import iter_pixels
-
-    with open_object(data) as file, open_object(data) as second:
-        header = read_dataset(file, source, pixels=False)
-        check_header(header, source)
-        with reject_on_error(source):
-            frames = _coded_frames(second, header, source)
-            for index, raw in enumerate(iter_pixels(file, raw=True)):
-                yield window_stored_values(raw, _slope(header, index), _intercept(header, index), _padding(header))
-                next(frames, None)
-
-
-def _coded_frames(file: BinaryIO, header: Any, source: str) -> Iterator[None]:
-    """Check the compressed frames of an object one by one: the first at once, each other when it is asked for."""
-    syntax, offset = header.file_meta.TransferSyntaxUID, _structure(file, source).pixel_offset
-
-    def check() -> Iterator[None]:
-        if not syntax.is_encapsulated or offset is None:
-            return
-        from pydicom.encaps import generate_frames
-
-        file.seek(offset)
-        for frame in generate_frames(file, number_of_frames=frame_count(header)):
-            _check_code_stream(frame, header, source)
-            yield
-
-    check_supported(header, source)
-    frames = check()
-    next(frames, None)
-    return frames
 
 
 def read_dataset(data: bytes | BinaryIO, source: str, pixels: bool = True) -> Any:
@@ -134,11 +98,12 @@ def read_dataset(data: bytes | BinaryIO, source: str, pixels: bool = True) -> An
         raise MissingExtra(f"reading DICOM needs {error.name}: pip install 'edge-ct[dicom]'") from error
     with reject_on_error(source):
         file = BytesIO(data) if isinstance(data, bytes) else data
-        _structure(file, source)
+        read_structure(file, source)
         return pydicom.dcmread(file, stop_before_pixels=not pixels)
 
 
-def _structure(file: BinaryIO, source: str) -> Structure:
+def read_structure(file: BinaryIO, source: str) -> Structure:
+    """Walk the structure of an object. Raises `InputRejected` if it exceeds one of the `limits`."""
     try:
         return Structure(file, MAX_INFLATED)
     except ValueError as error:
@@ -251,7 +216,7 @@ def lung_window(hounsfield: np.ndarray) -> np.ndarray:
 
 
 def check_header(dataset: Any, source: str) -> None:
-    """Raise `InputRejected` if the header of an object is not that of a CT slice in Hounsfield units."""
+    """Raise `InputRejected` if the header of an object is not that of CT slices; `check_rescale` checks units."""
     with reject_on_error(source):
         modality = dataset.get("Modality", "")
         if modality != "CT":
@@ -264,12 +229,17 @@ def check_header(dataset: Any, source: str) -> None:
             raise InputRejected(f"{source}: a colour DICOM; CT slices are grey")
         if not str(dataset.get("PhotometricInterpretation", "")).startswith("MONOCHROME"):
             raise InputRejected(f"{source}: a DICOM that is not monochrome; CT slices are grey")
-        kind = attribute(dataset, 0, _TRANSFORM, "RescaleType", "HU")
+
+
+def check_rescale(dataset: Any, index: int, source: str) -> None:
+    """Raise `InputRejected` if a frame, numbered from 0, is not rescaled to Hounsfield units."""
+    with reject_on_error(source):
+        kind = attribute(dataset, index, _TRANSFORM, "RescaleType", "HU")
         if kind not in ("HU", "", None):
             raise InputRejected(f"{source}: DICOM rescale to {quoted(kind)}, not to Hounsfield units")
-        if any(attribute(dataset, 0, _TRANSFORM, name) is None for name in ("RescaleSlope", "RescaleIntercept")):
+        if any(attribute(dataset, index, _TRANSFORM, name) is None for name in ("RescaleSlope", "RescaleIntercept")):
             raise InputRejected(f"{source}: DICOM without rescale to Hounsfield units")
-        slope, intercept = _slope(dataset, 0), _intercept(dataset, 0)
+        slope, intercept = _slope(dataset, index), _intercept(dataset, index)
         if not (math.isfinite(slope) and math.isfinite(intercept)) or slope == 0:
             raise InputRejected(f"{source}: DICOM rescale {slope:g}, {intercept:g} gives no Hounsfield units")
 

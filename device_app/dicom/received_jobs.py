@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from edge_ct import dicom
 from edge_ct.classifier import Classifier
+from edge_ct.frame_reader import FrameReader
 
 from ..judging import dicom_objects
 from ..judging.series import JudgedFrame
@@ -51,6 +50,5 @@ class ReadFrame:
     frame: int
 
     def __call__(self, classifier: Classifier) -> Iterator[np.ndarray]:
-        frames = dicom.read_frames(self.path, "answer")
-        yield next(islice(frames, max(self.frame - 1, 0), None))
-        frames.close()
+        with FrameReader(self.path, "answer") as frames:
+            yield frames.read(max(self.frame - 1, 0))

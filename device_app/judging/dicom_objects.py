@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 from edge_ct import dicom
 from edge_ct.classifier import Classifier
 from edge_ct.errors import InputRejected
+from edge_ct.frame_reader import FrameReader
 
 from . import dicom_frames, series
 from .dicom_frames import FrameAttributes
@@ -24,7 +26,7 @@ _WHOLE = 16 << 20
 def judge_object(classifier: Classifier, data: Path | bytes, source: str) -> Iterator[JudgedFrame]:
     """Judge the frames of an object, in order.
 
-    Pixels are not decoded if the header rules out every frame.
+    The pixels of a frame that the header rules out are not decoded.
 
     Args:
         classifier: The classifier.
@@ -39,20 +41,46 @@ def judge_object(classifier: Classifier, data: Path | bytes, source: str) -> Ite
     """
     begun = perf_counter()
     dataset, frames, whole = _read_object(data, source)
-    all_skipped = all(dicom_frames.reason_to_skip(attributes) for attributes in frames)
-    read = _only_frame(dataset, source) if whole and len(frames) == 1 else dicom.read_frames(data, source)
-    for attributes in frames:
-        name = f"{source}#{attributes.frame}" if attributes.frame else source
-        if all_skipped:
-            yield series.judge_skipped(classifier, attributes, name)
-            continue
-        try:
-            pixels = next(read)
-            yield series.judge_pixels(classifier, attributes, pixels, name, 1000 * (perf_counter() - begun))
-        except (InputRejected, StopIteration) as error:
-            reason = str(error).removeprefix(f"{source}: ") or "a frame is missing"
-            yield series.judge_unreadable(classifier, attributes, name, reason)
-        begun = perf_counter()
+    wanted = [attributes for attributes in frames if dicom_frames.reason_to_skip(attributes) is None]
+    with contextlib.ExitStack() as stack:
+        read = _frame_function(data, source, dataset if whole and len(frames) == 1 else None, stack) if wanted else None
+        for index, attributes in enumerate(frames):
+            name = f"{source}#{attributes.frame}" if attributes.frame else source
+            if read is None or dicom_frames.reason_to_skip(attributes):
+                yield series.judge_skipped(classifier, attributes, name)
+                continue
+            try:
+                pixels = read(index)
+            except InputRejected as error:
+                reason = str(error).removeprefix(f"{source}: ")
+                yield series.judge_unreadable(classifier, attributes, name, reason)
+            else:
+                yield series.judge_pixels(classifier, attributes, pixels, name, 1000 * (perf_counter() - begun))
+            begun = perf_counter()
+
+
+def _frame_function(
+    data: Path | bytes, source: str, dataset: Any | None, stack: contextlib.ExitStack
+) -> Callable[[int], np.ndarray]:
+    """Return a function that decodes a frame by its index; the stack closes what it reads from.
+
+    Args:
+        data: The path of a file, or the bytes of one.
+        source: The name of the object.
+        dataset: The parsed object with its pixel data, if it has one frame; None reads frames one by one.
+        stack: Closes the file.
+    """
+    if dataset is not None:
+        return lambda index: dicom.frame_pixels(dataset, source)
+    try:
+        return stack.enter_context(FrameReader(data, source)).read
+    except InputRejected as error:
+        failure = error
+
+        def fail(index: int) -> np.ndarray:
+            raise failure
+
+        return fail
 
 
 def _read_object(data: Path | bytes, source: str) -> tuple[Any, list[FrameAttributes], bool]:
@@ -69,10 +97,6 @@ def _read_object(data: Path | bytes, source: str) -> tuple[Any, list[FrameAttrib
             raise InputRejected(f"{source}: DICOM modality {dicom.quoted(modality or '') or 'unknown'}; CT is read")
         dicom.check_frame_count(dataset, source)
         return dataset, dicom_frames.read_frame_attributes(dataset), size <= _WHOLE
-
-
-def _only_frame(dataset: Any, source: str) -> Generator[np.ndarray, None, None]:
-    yield dicom.frame_pixels(dataset, source)
 
 
 def dicomdir_files(path: Path) -> list[Path]:

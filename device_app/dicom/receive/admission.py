@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edge_ct import dicom
 from edge_ct.errors import EdgeCTError, InputRejected
+from edge_ct.frame_reader import FrameReader
 from edge_ct.imaging.limits import check_sides
 
 from ...judging import dicom_frames
@@ -82,9 +83,17 @@ def admit(data: bytes, sop_class: str, instance: str) -> list[FrameAttributes]:
             frames = dicom_frames.read_frame_attributes(dataset)
         if not all(is_uid(uid) for uid in (frames[0].instance, frames[0].study, frames[0].series)):
             raise ObjectRefused(NOT_OF_ITS_CLASS, "instance, study or series UID missing or malformed")
-        if any(dicom_frames.reason_to_skip(attributes) is None for attributes in frames):
+        votes = any(dicom_frames.reason_to_skip(attributes) is None for attributes in frames)
+        if votes:
             dicom.check_header(dataset, "object")
-        dicom.check_pixels(dataset, "object")
+        if votes and len(frames) > 1:
+            # A damaged frame becomes a rejected slice; the others are judged.
+            with FrameReader(data, "object") as reader:
+                reader.check_any()
+        else:
+            if votes:
+                dicom.check_rescale(dataset, 0, "object")
+            dicom.check_pixels(dataset, "object")
     except InputRejected as error:
         raise ObjectRefused(CANNOT_UNDERSTAND, str(error).removeprefix("object: ")) from error
     return frames

@@ -11,7 +11,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from edge_ct import dicom, slices
+from edge_ct import slices
 from edge_ct.bundle import Bundle
 from edge_ct.classifier import Classifier
 from edge_ct.device_app.dicom.reply.answers import build_answers, encode_dataset
@@ -19,6 +19,7 @@ from edge_ct.device_app.dicom.reply.secondary_capture import _patient_orientatio
 from edge_ct.device_app.dicom.uids import derive_uid, is_uid
 from edge_ct.device_app.heatmaps import heatmap
 from edge_ct.device_app.judging import series
+from edge_ct.frame_reader import FrameReader
 
 from .conftest import NAME, ROOT, Concluded, conclude, neck
 
@@ -27,7 +28,8 @@ DCMTK = shutil.which("dsrdump")
 
 
 def read_pixels(path: Path, frame: int) -> np.ndarray:
-    return list(dicom.read_frames(path, "x"))[max(frame - 1, 0)]
+    with FrameReader(path, "x") as frames:
+        return frames.read(max(frame - 1, 0))
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from edge_ct import dicom, slices
+from edge_ct import slices
 from edge_ct.bundle import Bundle
 from edge_ct.classifier import Classifier
 from edge_ct.device_app.judging import dicom_objects, series
@@ -20,6 +20,7 @@ from edge_ct.device_app.judging.series import SeriesResult
 from edge_ct.device_app.judging.sources import Source
 from edge_ct.device_app.pseudonym import pseudonym
 from edge_ct.errors import InputRejected
+from edge_ct.imaging.frame_reader import FrameReader
 from edge_ct.imaging.slice_files import list_slices
 
 from .conftest import ROOT, edited, enhanced, neck, to_bytes
@@ -197,8 +198,9 @@ def test_enhanced_ct_is_a_series_of_frames(
 
     frames = [make_slice(1, i, True, 128).image for i in (1, 3)] + [neck()]
     (path,) = write(tmp_path, {"enhanced.dcm": enhanced(frames, make_ct, syntax)})
-    read = list(dicom.read_frames(path, "x"))
-    assert all(np.array_equal(one, frame) for one, frame in zip(read, frames, strict=True))
+    with FrameReader(path, "x") as reader:
+        assert all(np.array_equal(reader.read(index), frame) for index, frame in enumerate(frames))
+        assert np.array_equal(reader.read(0), frames[0])
     found = judge(classifier, [path])
     ((_, result),) = found.results
     assert [(row.frame, row.along) for row in result.rows] == [(1, 500), (2, 495), (3, 490)]
