@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from edge_ct.classifier import Classifier
-from edge_ct.frame_reader import FrameReader
+from edge_ct.imaging.frame_reader import FrameReader
 
-from ..judging import dicom_objects
+from ..judging.judge import judge_source
 from ..judging.series import JudgedFrame
+from ..judging.sources import Source
 from ..worklist.records import Entry, prepare_entry
 
 ORIGIN = "listen"
@@ -20,26 +21,31 @@ ORIGIN = "listen"
 
 @dataclass(frozen=True)
 class JudgeReceived:
-    """The job of judging a received object. source: the name under which it is reported."""
+    """The job of judging a received object.
+
+    Attributes:
+        path: Its file.
+        instance: Its SOP instance UID.
+        series: Its series instance UID.
+    """
 
     path: Path
-    source: str
+    instance: str
+    series: str
 
-    def __call__(self, classifier: Classifier) -> Iterator[tuple[JudgedFrame, Entry | None]]:
-        """Yield each judged frame and its row; skipped frames have no row."""
-        for judged in dicom_objects.judge_object(classifier, self.path, self.source):
-            row = None
-            if not judged.skipped and judged.judgement is not None:
-                attributes = judged.attributes
-                row = prepare_entry(
-                    judged.judgement,
-                    classifier.bundle,
-                    origin=ORIGIN,
-                    patient=attributes.patient,
-                    key=f"dicom {attributes.key}",
-                    series=attributes.series,
-                )
-            yield replace(judged, judgement=None), row
+    def __call__(self, classifier: Classifier) -> Iterator[tuple[JudgedFrame | None, Entry]]:
+        """Yield each judged frame and its row; a row without a frame says why the object cannot be read."""
+        for judgement in judge_source(classifier, Source(f"DICOM {self.instance}", path=self.path)):
+            key = judgement.frame.attributes.key if judgement.frame else self.instance
+            row = prepare_entry(
+                judgement,
+                classifier.bundle,
+                origin=ORIGIN,
+                patient=judgement.patient,
+                key=f"dicom {key}",
+                series=self.series,
+            )
+            yield judgement.frame, row
 
 
 @dataclass(frozen=True)

@@ -120,18 +120,16 @@ class SeriesJudge:
 
     def _judge_arrival(self, arrival: Arrival) -> tuple[list[JudgedFrame], list[Entry]]:
         """Judge an object on a worker; return its frames and its rows. If it cannot be read, it is a rejected row."""
-        path, name = self._spool.folder / arrival.file, f"DICOM {arrival.instance}"
+        path, uid = self._spool.folder / arrival.file, arrival.topic.split(" ")[0]
         if not path.is_file():
             return [], []  # It was judged before, and its file has been deleted since.
-        values: list[tuple[JudgedFrame, Entry | None]] = []
-        try:
-            job = JudgeReceived(path, name)
-            reason = self.judge.run_contained(job, Source(str(path)), SECONDS, values)
-        except InputRejected as error:
-            reason = str(error).removeprefix(f"{name}: ")
+        values: list[tuple[JudgedFrame | None, Entry]] = []
+        job = JudgeReceived(path, arrival.instance, uid)
+        reason = self.judge.run_contained(job, Source(str(path)), SECONDS, values)
         if reason is not None:
+            name, key = f"DICOM {arrival.instance}", f"dicom {arrival.instance}"
+            values = [(None, rejected_entry(self._bundle, ORIGIN, name, reason, key, uid))]
+        if any(frame is None for frame, _ in values):
             LOG.warning("%s cannot be read", arrival.instance)
-            uid = arrival.topic.split(" ")[0]
-            return [], [rejected_entry(self._bundle, ORIGIN, name, reason, f"dicom {arrival.instance}", uid)]
-        entries = [replace(row, show_identity=self._show_identity) for _, row in values if row]
-        return [frame for frame, _ in values], entries
+        entries = [replace(row, show_identity=self._show_identity) for _, row in values]
+        return [frame for frame, _ in values if frame is not None], entries

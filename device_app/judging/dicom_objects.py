@@ -13,7 +13,7 @@ import numpy as np
 from edge_ct import dicom
 from edge_ct.classifier import Classifier
 from edge_ct.errors import InputRejected
-from edge_ct.frame_reader import FrameReader
+from edge_ct.imaging.frame_reader import FrameReader
 
 from . import dicom_frames, series
 from .dicom_frames import FrameAttributes

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol
 
 from .sources import Source
@@ -50,11 +49,12 @@ class Content:
 
     def __init__(self, source: Source) -> None:
         self._source, self._digest = source, ""
-        if source.content is not None:
-            self.size = len(source.content)
+        data = source.data
+        if isinstance(data, bytes):
+            self.size = len(data)
             return
         try:
-            self.size = Path(source.name).stat().st_size if source.reason is None else 0
+            self.size = data.stat().st_size if source.reason is None else 0
         except (OSError, ValueError):
             self.size = 0
 
@@ -62,11 +62,12 @@ class Content:
         """SHA-256 of the content, in hexadecimal digits; "" if the file cannot be read."""
         if not self._digest:
             with contextlib.suppress(OSError, ValueError):
-                if self._source.content is not None:
-                    self._digest = hashlib.sha256(self._source.content).hexdigest()
+                data = self._source.data
+                if isinstance(data, bytes):
+                    self._digest = hashlib.sha256(data).hexdigest()
                 else:
                     digest = hashlib.sha256()
-                    with Path(self._source.name).open("rb") as file:
+                    with data.open("rb") as file:
                         while block := file.read(1 << 20):
                             digest.update(block)
                     self._digest = digest.hexdigest()

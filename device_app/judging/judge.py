@@ -77,7 +77,7 @@ def judge_source(classifier: Classifier, source: Source) -> Iterator[SliceJudgem
 
 
 def _judge_source(classifier: Classifier, source: Source) -> Iterator[SliceJudgement]:
-    data = Path(source.name) if source.content is None else source.content
+    data = source.data
     if source.reason is not None:
         yield reject_source(classifier, source, source.reason)
     elif is_dicom(data):
@@ -106,7 +106,7 @@ def _judge_dicom(classifier: Classifier, source: Source, data: Path | bytes) -> 
             judgement = judged.judgement
             assert judgement is not None
             readable = judged.skipped or judgement.slice is not None
-            frame = replace(judged, judgement=None, class_map=None, lesion_map=None)
+            frame = replace(judged, judgement=None)
             yield SliceJudgement(
                 judgement.result, judgement.slice, judgement.outputs, judgement.region, source.name, readable, frame
             )

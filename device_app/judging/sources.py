@@ -19,14 +19,21 @@ class Source:
     """One thing to judge.
 
     Attributes:
-        name: The path of a file, or the name under which `content` is shown.
-        content: The bytes of the file if they are held in memory; None if the file is to be read from `name`.
+        name: The name under which results are shown; by default the path of the file, too.
+        content: The bytes of the file if they are held in memory.
+        path: The path of the file, if it is neither held in memory nor called by its path.
         reason: Why there is nothing to judge under this name; None if there is.
     """
 
     name: str
     content: bytes | None = None
     reason: str | None = None
+    path: Path | None = None
+
+    @property
+    def data(self) -> Path | bytes:
+        """The content of the file, or its path."""
+        return (self.path or Path(self.name)) if self.content is None else self.content
 
 
 def find_sources(names: Iterable[str], report: Callable[[str], None] = lambda line: None) -> Iterator[Source]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -17,11 +18,11 @@ from edge_ct.classifier import Classifier
 from edge_ct.errors import EdgeCTError
 
 from ..heatmaps.heatmap import Heat
-from ..judging.entries import rejected_entry
+from ..judging.entries import PrepareEntry
 from ..judging.judges import SECONDS, Judge
 from ..judging.pool import open_judge
 from ..judging.sources import Source
-from ..worklist.records import Entry, prepare_entry
+from ..worklist.records import Entry
 
 Stored = TypeVar("Stored")
 CAPACITY = 64
@@ -31,18 +32,6 @@ _GOLDEN_SECONDS = 60.0
 
 class Busy(EdgeCTError):
     """The queue is full or closing; nothing was queued."""
-
-
-@dataclass(frozen=True)
-class JudgeUpload:
-    """The job of judging one slice that is held in memory."""
-
-    name: str
-    content: bytes
-
-    def __call__(self, classifier: Classifier) -> Iterator[Entry]:
-        judgement = classifier.judge(self.content, self.name)
-        yield prepare_entry(judgement, classifier.bundle, origin=ORIGIN)
 
 
 @dataclass(frozen=True)
@@ -67,10 +56,10 @@ def check_golden(classifier: Classifier) -> Iterator[float]:
 
 @dataclass
 class _Upload(Generic[Stored]):
-    """One slice to judge. read: returns its bytes; called late, so that what waits is a file and not memory."""
+    """One file to judge. read: returns its bytes or its path; called late, so that what waits is not in memory."""
 
     name: str
-    read: Callable[[], bytes]
+    read: Callable[[], bytes | Path]
     future: Future[Stored] = field(default_factory=Future)
 
 
@@ -80,7 +69,7 @@ class JudgingQueue(Generic[Stored]):
     def __init__(
         self,
         bundle: Bundle,
-        store: Callable[[Entry], Stored],
+        store: Callable[[Sequence[Entry]], Stored],
         count: int,
         capacity: int = CAPACITY,
         judge: Judge | None = None,
@@ -89,12 +78,12 @@ class JudgingQueue(Generic[Stored]):
 
         Args:
             bundle: The bundle.
-            store: Stores a judged slice durably; called in this process, and its value is that of the future.
+            store: Stores the slices of one file durably; called in this process, and its value is that of the future.
             count: Number of slices judged at once.
             capacity: Number of slices that may wait.
             judge: The workers; by default a pool of `count` processes.
         """
-        self._bundle, self._store, self._count = bundle, store, count
+        self._store, self._count = store, count
         self.judge = judge or open_judge(bundle, count)
         self._queue: queue.Queue[_Upload[Stored] | None] = queue.Queue(capacity)
         self._threads: list[threading.Thread] = []
@@ -128,8 +117,17 @@ class JudgingQueue(Generic[Stored]):
         """Wait until the bundle is loaded or has failed to load."""
         self._opened.wait(timeout)
 
-    def submit(self, name: str, read: Callable[[], bytes], patience: float = 0.0) -> Future[Stored]:
-        """Queue one slice, waiting up to `patience` seconds for a place. Raises `Busy`."""
+    def submit(self, name: str, read: Callable[[], bytes | Path], patience: float = 0.0) -> Future[Stored]:
+        """Queue one file, waiting up to `patience` seconds for a place.
+
+        Args:
+            name: The name under which results are shown.
+            read: Returns the content of the file, or its path.
+            patience: Seconds to wait for a place.
+
+        Raises:
+            Busy: There is no place.
+        """
         upload: _Upload[Stored] = _Upload(name, read)
         try:
             if self._closing:
@@ -184,10 +182,7 @@ class JudgingQueue(Generic[Stored]):
             except Exception as error:
                 upload.future.set_exception(error)
 
-    def _judge(self, name: str, content: bytes) -> Entry:
-        values: list[Entry] = []
-        job = JudgeUpload(name, content)
-        reason = self.judge.run_contained(job, Source(name, content), SECONDS, values)
-        if reason is None:
-            return values[0]
-        return rejected_entry(self._bundle, ORIGIN, name, reason)
+    def _judge(self, name: str, data: bytes | Path) -> list[Entry]:
+        """Judge a file as every command does; return a row for each of its slices."""
+        source = Source(name, path=data) if isinstance(data, Path) else Source(name, data)
+        return [prepared.entry for prepared in self.judge.judge(source, PrepareEntry(ORIGIN))]

@@ -97,7 +97,7 @@ class Services:
         self.started = time.time()
         self.sessions = Sessions()
         self.events = Events(self.streams)
-        self.queue: JudgingQueue[Added] = JudgingQueue(self.bundle, self._store, self.workers, judge=self.judge)
+        self.queue: JudgingQueue[list[Added]] = JudgingQueue(self.bundle, self._store, self.workers, judge=self.judge)
         self.queue.judge.incidents = self.worklist.quarantine(MAX_ENDS)
         self.folders = Folders(self.roots)
         self.reader = FolderReader(self.folders, self._submit_path, lambda progress: self._wake.set())
@@ -139,8 +139,8 @@ class Services:
                 self.worklist.set_heat(row.id, heat)
             return heat
 
-    def submit(self, name: str, read: Callable[[], bytes], patience: float = 20.0) -> Future[Added]:
-        """Queue a slice; the future is done when its row is on the disk. See `JudgingQueue.submit`."""
+    def submit(self, name: str, read: Callable[[], bytes | Path], patience: float = 20.0) -> Future[list[Added]]:
+        """Queue a file; the future is done when the rows of its slices are on the disk. See `JudgingQueue.submit`."""
         return self.queue.submit(name, read, patience)
 
     def end_streams(self) -> None:
@@ -158,11 +158,11 @@ class Services:
         self.worklist.close()
         return done
 
-    def _store(self, entry: Entry) -> Added:
-        return self.worklist.add(entry)
+    def _store(self, entries: Sequence[Entry]) -> list[Added]:
+        return self.worklist.add_all(entries)
 
-    def _submit_path(self, path: Path, name: str) -> Future[Added]:
-        return self.queue.submit(name, lambda: slices.read_bytes(path, name), patience=60.0)
+    def _submit_path(self, path: Path, name: str) -> Future[list[Added]]:
+        return self.queue.submit(name, lambda: path, patience=60.0)
 
     def _watch(self) -> None:
         """Send an event when the state changes, whoever changed it (another command, for example); prune once a day."""

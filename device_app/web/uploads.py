@@ -34,14 +34,14 @@ def add() -> Response:
 
 
 def upload() -> Response:
-    """Judge the files of one request; answer with the row of each, or why there is none."""
+    """Judge the files of one request; answer with the rows of each, one for each slice, or why there is none."""
     services, t = current_services(), words()
     files = [file for file in request.files.getlist("files") if file.filename]
     if not files:
         raise Refusal(400, "error.nothing")
     if len(files) > services.limits.files:
         raise Refusal(413, "error.many")
-    waiting: list[tuple[str, Future[Added] | EdgeCTError]] = []
+    waiting: list[tuple[str, Future[list[Added]] | EdgeCTError]] = []
     for file in files:
         name = display_name(file.filename or "")
         try:
@@ -49,10 +49,11 @@ def upload() -> Response:
             waiting.append((name, services.submit(name, read)))
         except EdgeCTError as error:
             waiting.append((name, error))
-    answers, worst = [], 201
+    answers: list[dict[str, Any]] = []
+    worst = 201
     for name, future in waiting:
-        answer, status = _outcome(name, future)
-        answers.append(answer)
+        rows, status = _outcome(name, future)
+        answers.extend(rows)
         worst = max(worst, status)
     if wants_json():
         response = jsonify(files=answers)
@@ -67,20 +68,26 @@ def upload() -> Response:
     return make_response(redirect(url_for("worklist"), 303))
 
 
-def _outcome(name: str, future: Future[Added] | EdgeCTError) -> tuple[dict[str, Any], int]:
-    """Wait for one file; return its row or its error as JSON, and the HTTP status."""
+def _outcome(name: str, future: Future[list[Added]] | EdgeCTError) -> tuple[list[dict[str, Any]], int]:
+    """Wait for one file; return its rows or its error as JSON, and the HTTP status."""
     t = words()
     try:
         if isinstance(future, EdgeCTError):
             raise future
-        added = future.result(_WAIT_SECONDS)
+        slices = future.result(_WAIT_SECONDS)
     except EdgeCTError as error:
         key = "error.busy" if http_status(error) == 503 else "error.detail"
-        return {"name": name, "error": t(key, detail=str(error))}, http_status(error)
+        return [{"name": name, "error": t(key, detail=str(error))}], http_status(error)
     except FutureTimeoutError:
         # The file may still become a row; if it is sent again, it is recognised by its pixels.
-        return {"name": name, "error": t("error.busy", detail="")}, 503
-    card = present_row(added.row, t)
+        return [{"name": name, "error": t("error.busy", detail="")}], 503
+    names = [name] if len(slices) == 1 else [f"{name}#{number}" for number in range(1, len(slices) + 1)]
+    return [_describe(name, added) for name, added in zip(names, slices, strict=True)], 201
+
+
+def _describe(name: str, added: Added) -> dict[str, Any]:
+    """Return a row as JSON."""
+    card = present_row(added.row, words())
     return {
         "name": name,
         "id": card.id,
@@ -90,7 +97,7 @@ def _outcome(name: str, future: Future[Added] | EdgeCTError) -> tuple[dict[str, 
         "chance": card.chance,
         "reason": card.reason,
         "url": url_for("slice", number=card.id),
-    }, 201
+    }
 
 
 def folder(token: str) -> Response:

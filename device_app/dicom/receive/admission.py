@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edge_ct import dicom
 from edge_ct.errors import EdgeCTError, InputRejected
-from edge_ct.frame_reader import FrameReader
+from edge_ct.imaging.frame_reader import FrameReader
 from edge_ct.imaging.limits import check_sides
 
 from ...judging import dicom_frames

@@ -42,7 +42,13 @@ async function send(file, line) {
       const answer = await fetch("/upload", { method: "POST", body, headers: { "X-CSRF-Token": edge.csrf, Accept: "application/json" } });
       if (answer.status === 401) { location.reload(); return { error: "" }; }
       const result = await answer.json();
-      if (answer.status !== 503 || attempt === TRIES) return result.files ? result.files[0] : result;
+      if (answer.status !== 503 || attempt === TRIES) {
+        // A file of several frames is answered by a row for each.
+        const [first, ...others] = result.files || [result];
+        total += others.length;
+        for (const other of others) showResult(entry(other.name), other);
+        return first;
+      }
     } catch {
       if (attempt === TRIES) return { error: edge.say("gone") };
       line.querySelector(".end").textContent = edge.say("lost");

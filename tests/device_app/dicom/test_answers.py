@@ -19,7 +19,7 @@ from edge_ct.device_app.dicom.reply.secondary_capture import _patient_orientatio
 from edge_ct.device_app.dicom.uids import derive_uid, is_uid
 from edge_ct.device_app.heatmaps import heatmap
 from edge_ct.device_app.judging import series
-from edge_ct.frame_reader import FrameReader
+from edge_ct.imaging.frame_reader import FrameReader
 
 from .conftest import NAME, ROOT, Concluded, conclude, neck
 

@@ -111,7 +111,8 @@ def test_a_series_is_judged_when_it_is_quiet(device: Device, receiver: Receiver,
     device.take_all([make_ct(0, grey=neck()), *(make_ct(index) for index in range(1, 5))])
     device.wait(parcels=3)
     rows = device.worklist.rows(by="number")
-    assert {row.instance for row in rows} == {f"{ROOT}.1.2.3.{index}" for index in range(1, 5)}
+    assert {row.instance for row in rows} == {f"{ROOT}.1.2.3.{index}" for index in range(5)}
+    assert [row.instance for row in rows if row.decision == "rejected"] == [f"{ROOT}.1.2.3.0"]
     assert {row.origin for row in rows} == {"listen"}
     assert {row.patient for row in rows} == {device.worklist.pseudonym("id-1")}
     assert "id-1" not in {row.patient for row in rows}
@@ -216,7 +217,7 @@ def test_a_series_without_lung_gets_a_report_that_says_so(device: Device, receiv
     device.wait(parcels=1)
     (report,) = receiver.objects
     assert b"2 x too little lung in it" in to_bytes(report)
-    assert device.worklist.rows() == []
+    assert [(row.decision, row.reason) for row in device.worklist.rows()] == [("rejected", "too little lung in it")] * 2
 
 
 def test_a_full_disk_delays_a_result_and_loses_none(

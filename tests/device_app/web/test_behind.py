@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from datetime import datetime, timezone
 from pathlib import Path
@@ -45,9 +45,9 @@ class TestWorkers:
     def test_a_future_is_done_when_the_row_is_kept(self, bundle: Bundle) -> None:
         kept: list[str] = []
 
-        def keep(entry: Entry) -> str:
-            kept.append(entry.source)
-            return entry.decision
+        def keep(entries: Sequence[Entry]) -> str:
+            kept.append(entries[0].source)
+            return entries[0].decision
 
         queue: JudgingQueue[str] = JudgingQueue(bundle, keep, 2)
         queue.open()
@@ -64,9 +64,9 @@ class TestWorkers:
     def test_the_queue_is_bounded_and_closing_finishes_it(self, bundle: Bundle) -> None:
         hold = threading.Event()
 
-        def keep(entry: Entry) -> str:
+        def keep(entries: Sequence[Entry]) -> str:
             hold.wait(60)
-            return entry.source
+            return entries[0].source
 
         queue: JudgingQueue[str] = JudgingQueue(bundle, keep, 1, capacity=2)
         queue.open()
@@ -81,10 +81,10 @@ class TestWorkers:
         assert [future.result(0) for future in (first, *queued)] == ["first", "second", "third"]
 
     def test_a_failure_is_the_slices_alone(self, bundle: Bundle) -> None:
-        def keep(entry: Entry) -> str:
-            if entry.source == "full":
+        def keep(entries: Sequence[Entry]) -> str:
+            if entries[0].source == "full":
                 raise EdgeCTError("no room")
-            return entry.decision
+            return entries[0].decision
 
         queue: JudgingQueue[str] = JudgingQueue(bundle, keep, 1)
         queue.open()
@@ -103,6 +103,7 @@ class TestWorkers:
         with pytest.raises(ModelRejected, match="do not use it here"):
             queue.wait(60)
         assert not queue.ready
+        queue.close(60)
 
 
 class TestFolders:

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from . import dicom
-from .errors import InputRejected
+from .. import dicom
+from ..errors import InputRejected
 
 
 class FrameReader:
