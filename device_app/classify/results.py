@@ -111,7 +111,8 @@ class Preparation:
             entry = prepare_entry(
                 judgement, classifier.bundle, origin="classify", patient=patient, key=judgement.key, heat=heat
             )
-        return Prepared(replace(judgement, slice=None, outputs=None), entry, heat if self.maps else None)
+        frame = judgement.frame and replace(judgement.frame, class_map=None, lesion_map=None)
+        return Prepared(replace(judgement, slice=None, outputs=None, frame=frame), entry, heat if self.maps else None)
 
 
 @dataclass(frozen=True)

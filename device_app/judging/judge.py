@@ -32,7 +32,7 @@ class SliceJudgement(Judgement):
     Attributes:
         file: The name of the source.
         readable: False if the file or the frame could not be read.
-        frame: The place of a DICOM slice in its series, without pixels; None for other formats.
+        frame: The place of a DICOM slice in its series, with its maps and without pixels; None for other formats.
     """
 
     file: str = ""
