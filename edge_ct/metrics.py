@@ -7,7 +7,7 @@ patients have many slices.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import msgspec
@@ -55,6 +55,37 @@ class Scores(msgspec.Struct, frozen=True):
     def estimates(self) -> dict[str, Estimate]:
         """Return the estimates by metric name, in the order of the fields."""
         return {name: value for name, value in _fields(self) if isinstance(value, Estimate)}
+
+
+class Outcomes(msgspec.Struct, frozen=True):
+    """How the slices of one class were decided: each decision as a share of all slices of that class.
+
+    Attributes:
+        n: Number of slices of the class.
+        positive: Share that is called positive; `refer`, `negative` and `rejected` alike.
+    """
+
+    n: int
+    positive: Estimate
+    refer: Estimate
+    negative: Estimate
+    rejected: Estimate
+
+
+def count_outcomes(labels: np.ndarray, decisions: Sequence[str]) -> tuple[Outcomes, Outcomes]:
+    """Return the table of decisions: how positives were decided, then negatives.
+
+    Args:
+        labels: 0 or 1, int [n].
+        decisions: Decision on each slice.
+    """
+    kinds = ("positive", "refer", "negative", "rejected")
+    tables = []
+    for label in (1, 0):
+        of_class = [decision for decision, own in zip(decisions, labels.tolist(), strict=True) if own == label]
+        shares = (wilson(of_class.count(kind), len(of_class)) for kind in kinds)
+        tables.append(Outcomes(len(of_class), *shares))
+    return tables[0], tables[1]
 
 
 def confusion(labels: np.ndarray, probabilities: np.ndarray, threshold: float = 0.5) -> Confusion:

@@ -29,7 +29,7 @@ from edge_ct.system.progress import Progress
 from edge_ct.train import fit
 from edge_ct.train.fitting import optimise
 from edge_ct.train.fitting.checkpoint import Checkpoint
-from edge_ct.train.fitting.options import Options
+from edge_ct.train.fitting.options import TrainingOptions
 
 class Killed(BaseException): pass
 
@@ -39,7 +39,7 @@ class Killing(Progress):
             raise Killed
 
 table, out, options, pieces = map(msgspec.json.decode, sys.argv[1:])
-table, out, options = Path(table), Path(out), Options(**options)
+table, out, options = Path(table), Path(out), TrainingOptions(**options)
 optimise.PLATEAU_PATIENCE = 1
 last, ended = [], Checkpoint.on_epoch_end
 

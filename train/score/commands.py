@@ -152,6 +152,11 @@ def _print_evaluation(evaluation: Evaluation) -> None:
         )
     if evaluation.decisions:
         click.echo(f"  decisions: {_format_counts(evaluation.decisions)}")
+    for name, outcomes in (("positives", evaluation.positives), ("negatives", evaluation.negatives)):
+        if outcomes and outcomes.n:
+            shares = ((kind, getattr(outcomes, kind)) for kind in ("positive", "refer", "negative", "rejected"))
+            text = ", ".join(f"{kind} {share.text(1, percent=True)}" for kind, share in shares)
+            click.echo(f"  of {outcomes.n} {name}: {text}")
     if evaluation.groups:
         _print_groups(evaluation.groups)
 

@@ -20,7 +20,7 @@ from edge_ct.dataset import Dataset, load
 from edge_ct.decision import decide_series
 from edge_ct.errors import DataRejected, InputRejected
 from edge_ct.held_out import Part, parts_known_to_bundle, select_held_out
-from edge_ct.metrics import Scores, score
+from edge_ct.metrics import Outcomes, Scores, count_outcomes, score
 from edge_ct.run import load_finished_run
 from edge_ct.system.csv_text import to_csv
 from edge_ct.system.files import write_text
@@ -40,6 +40,8 @@ class Evaluation(Scores, frozen=True, kw_only=True):
         operating_point: Scores at the bundle's threshold; None for a run, whose probabilities are not calibrated.
         decisions: Number of slices for each of the four outcomes; None for a run.
         groups: Scores by patient or series, if requested; for a bundle, at its operating point.
+        positives: How slices with the disease were decided, in shares; None for a run.
+        negatives: How slices without the disease were decided; None for a run.
     """
 
     model: str
@@ -49,6 +51,8 @@ class Evaluation(Scores, frozen=True, kw_only=True):
     operating_point: Scores | None
     decisions: dict[str, int] | None
     groups: GroupScores | None = None
+    positives: Outcomes | None = None
+    negatives: Outcomes | None = None
 
 
 @dataclass(frozen=True)
@@ -157,6 +161,7 @@ def _evaluate_bundle(
         return verdict.decision if verdict else "rejected"
 
     groups = [selection.groups[index] for index in accepted] if ks else []
+    positives, negatives = count_outcomes(selection.dataset.labels, [result.decision for result in results])
     return Evaluation(
         **msgspec.structs.asdict(score(labels, probabilities)),
         model=classifier.identity,
@@ -166,6 +171,8 @@ def _evaluate_bundle(
         operating_point=score(labels, probabilities, threshold),
         decisions=_count_decisions(results),
         groups=score_groups(groups, labels, probabilities, ks, threshold, decide) if ks else None,
+        positives=positives,
+        negatives=negatives,
     )
 
 

@@ -85,6 +85,14 @@ def test_figures_are_those_of_classify(bundle: Path, trained_run: Path, phantom_
     threshold = classifier.manifest.operating_point.threshold
     hits = sum(r.probability >= threshold for i, r in zip(tested, results, strict=True) if table.labels[i])
     assert found.operating_point.confusion.tp == hits
+    # The table of outcomes says what `classify` says of the same slices.
+    assert found.positives is not None
+    assert found.negatives is not None
+    for label, outcomes in ((1, found.positives), (0, found.negatives)):
+        said = [r.decision for i, r in zip(tested, results, strict=True) if table.labels[i] == label]
+        assert outcomes.n == len(said)
+        for kind in ("positive", "refer", "negative", "rejected"):
+            assert getattr(outcomes, kind).value == pytest.approx(said.count(kind) / len(said))
 
 
 def test_other_slices_are_external_and_one_class_is_enough(bundle: Path, tmp_path: Path) -> None:
