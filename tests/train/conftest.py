@@ -1,6 +1,7 @@
 """What others are compared with: a small study, and runs to combine, to learn from and to go on with."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -14,6 +15,9 @@ from edge_ct.system.host import processors
 from edge_ct.train.data import synthesise
 from edge_ct.train.fitting.options import TrainingOptions
 from edge_ct.train.study import runner
+
+# What TensorFlow computes with in this process, if it has begun already: see tests/conftest.py.
+THREADS = int(os.environ.get("TF_NUM_INTRAOP_THREADS") or processors())
 
 
 class States:
@@ -56,12 +60,13 @@ class SmallStudy:
         return [
             "train", "customcnn", "--data", str(self.data), "--size", "32", "--epochs", "2", "--batch", "8",
             "--augment", "flips", "--split", "grouped", "--seed", "7", "--folds", "2", "--rounds", "2",
-            "--cpus-per-job", str(processors()),
+            "--cpus-per-job", str(THREADS),
         ]  # fmt: skip
 
     def run(self, out: Path, **changes: object) -> object:
         """The same study elsewhere, in this process."""
-        return runner.run_study(self.data, out, ["customcnn"], self.options, **({"folds": 2, "rounds": 2} | changes))  # type: ignore[arg-type]
+        asked = {"folds": 2, "rounds": 2, "threads": THREADS} | changes
+        return runner.run_study(self.data, out, ["customcnn"], self.options, **asked)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="session")

@@ -23,18 +23,18 @@ from edge_ct.train.study import cluster, runner
 from edge_ct.train.study.cluster import JobOrder
 from edge_ct.train.zoo.builder import build
 
-from ..conftest import SmallStudy, tables_of
+from ..conftest import THREADS, SmallStudy, tables_of
 
 
 @pytest.fixture
 def two_nodes(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """See two_nodes.py; nodes have as many processors as this machine, and `tmp_path` for scratch."""
+    """See two_nodes.py; each node has as many processors as a job takes, and `tmp_path` for scratch."""
     pytest.importorskip("ray", reason="Ray is not installed (pip install 'edge-ct[cluster]')")
     (tmp_path / "scratch").mkdir()
     script = Path(__file__).with_name("two_nodes.py")
     with tempfile.TemporaryDirectory(prefix="r", ignore_cleanup_errors=True) as sockets:  # whose paths must be short
         process = subprocess.Popen(
-            [sys.executable, str(script), str(processors())],
+            [sys.executable, str(script), str(THREADS)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
