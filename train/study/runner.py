@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import csv
 import gc
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -217,9 +216,7 @@ def make_repeatable(threads: int) -> None:
     try:
         tensorflow.config.threading.set_intra_op_parallelism_threads(threads)
     except RuntimeError as error:
-        # 0 stands for the number in the environment or else for all processors.
-        environment = int(os.environ.get("TF_NUM_INTRAOP_THREADS") or 0)
-        current = tensorflow.config.threading.get_intra_op_parallelism_threads() or environment or processors()
+        current = tensorflow.config.threading.get_intra_op_parallelism_threads() or processors()
         if current != threads:
             raise EdgeCTError(
                 f"TensorFlow already computes with {current} threads, not with {threads}; start a new process"
