@@ -67,7 +67,7 @@ class SmallStudy:
         """The same study elsewhere, in this process."""
         asked = {"folds": 2, "rounds": 2, "threads": THREADS} | changes
         with pytest.MonkeyPatch.context() as patch:
-            # TensorFlow does not tell of threads that the environment gave it: the runner would take it for all of them.
+            # TensorFlow does not tell of threads that the environment gave it: the runner would take all processors.
             patch.setattr(runner, "processors", lambda: THREADS)
             return runner.run_study(self.data, out, ["customcnn"], self.options, **asked)  # type: ignore[arg-type]
 
