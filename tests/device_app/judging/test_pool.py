@@ -117,7 +117,8 @@ def test_a_file_that_takes_too_long_is_stopped(bundle: Bundle, folder: Path, mon
 def test_a_worker_is_limited_in_memory_and_its_parent_is_not(bundle: Bundle) -> None:
     with JudgingPool(bundle, 1) as pool:
         (most,) = pool.run(fill_memory)
-        assert worker.MEMORY >> 21 < most <= worker.MEMORY >> 20
+        # Address space that the process had freed before the limit was set can be used again: up to two steps more.
+        assert worker.MEMORY >> 21 < most <= (worker.MEMORY >> 20) + 32
         assert len(bytearray(1 << 30)) == 1 << 30
 
 
