@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -74,6 +73,8 @@ def _open_memory_file() -> int:
     """Return the descriptor of a new file without a name, in memory on Linux."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("decoder-output")
+    import tempfile  # late: it would cost a cold `classify` memory for nothing
+
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
 
