@@ -124,6 +124,13 @@ def models(names: tuple[str, ...], size: int, as_json: bool) -> None:
 )
 @click.option("--epochs", type=click.IntRange(1), default=24, show_default=True, help="Maximum number of epochs.")
 @click.option(
+    "--keep",
+    type=click.Choice(["best", "last"]),
+    default="best",
+    show_default=True,
+    help="Weights that the run keeps: those of the epoch with the lowest validation loss, or of the last epoch.",
+)
+@click.option(
     "--patience",
     type=click.IntRange(1),
     default=8,

@@ -280,7 +280,7 @@ def _fit(
             shuffle=False,  # `Batches` shuffles reproducibly; Keras would shuffle the batches again
             verbose=0,
         )
-    return convert_precision(checkpoint.best(), "float32")
+    return convert_precision(checkpoint.kept(), "float32")
 
 
 def _make_batches(

@@ -115,10 +115,26 @@ def test_patience_runs_out(tmp_path: Path) -> None:
         checkpoint.on_epoch_end(epoch, row)
         stopped.append(bool(model.stop_training))
     assert stopped == [False, False, False, True]
-    assert checkpoint.best().get_weights()[0][0, 0] == 1
+    assert checkpoint.kept().get_weights()[0][0, 0] == 1
     assert sorted(path.name for path in (tmp_path / "checkpoint").iterdir()) == [
         "best-0002.npz", "epoch-0004.npz", "network.json", "state.json",
     ]  # fmt: skip
+
+
+def test_the_last_epoch_is_kept_on_request(tmp_path: Path) -> None:
+    import keras
+
+    model = keras.Sequential([keras.layers.Input((1,)), keras.layers.Dense(2)])
+    model.compile("adam", "mse")
+    checkpoint = Checkpoint(tmp_path, TrainingOptions("customcnn", epochs=3, patience=1, keep="last"), QUIET)
+    checkpoint.set_model(model)
+    checkpoint.set_params({"steps": 1})
+    for epoch, loss in enumerate([0.5, 0.6, 0.7]):
+        assert not model.stop_training
+        checkpoint.on_epoch_begin(epoch)
+        model.get_layer(index=0).set_weights([np.full((1, 2), epoch, np.float32), np.zeros(2, np.float32)])
+        checkpoint.on_epoch_end(epoch, {"loss": 1.0, "accuracy": 0.5, "val_loss": loss, "val_accuracy": 0.5})
+    assert checkpoint.kept().get_weights()[0][0, 0] == 2
 
 
 def test_a_loss_that_is_no_number_ends_the_training_and_is_not_saved(tmp_path: Path) -> None:

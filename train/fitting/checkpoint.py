@@ -129,8 +129,8 @@ class Checkpoint(keras.callbacks.Callback):
         with np.load(self._state_file(self.next_epoch - 1)) as saved:
             _assign(model.optimizer.variables, saved, "optimizer")
 
-    def best(self) -> Any:
-        """Return the model, not compiled, with the weights of its best epoch."""
+    def kept(self) -> Any:
+        """Return the model, not compiled, with the weights of the epoch that is kept."""
         if (model := self.restore()) is None:
             raise EdgeCTError(f"{self._run}: no epoch is finished; train at least one")
         with np.load(self._weights_file(self._state.best_epoch)) as saved:
@@ -172,7 +172,7 @@ class Checkpoint(keras.callbacks.Callback):
         history = self._state.history
         best = min((earlier["val_loss"] for earlier in history), default=float("inf"))
         improved = row["val_loss"] < best
-        self._save(epoch, row, improved)
+        self._save(epoch, row, improved or self._options.keep == "last")
         self._progress.say(
             f"  loss {row['loss']:.3f}, accuracy {row['accuracy']:.3f}; validation loss {row['val_loss']:.3f}, "
             f"accuracy {row['val_accuracy']:.3f}; {row['seconds']:.0f} s{'; best so far' if improved else ''}"
@@ -180,7 +180,7 @@ class Checkpoint(keras.callbacks.Callback):
         if self._exhausted():
             self.model.stop_training = True
 
-    def _save(self, epoch: int, row: dict[str, float], improved: bool) -> None:
+    def _save(self, epoch: int, row: dict[str, float], keep: bool) -> None:
         previous_best = self._state.best_epoch
         try:
             if not self._network_file.exists():
@@ -188,18 +188,18 @@ class Checkpoint(keras.callbacks.Callback):
             weights = _values(self.model.variables, "model")
             with replace_with_saved(self._state_file(epoch)) as temporary:
                 _save_arrays(temporary, weights | _values(self.model.optimizer.variables, "optimizer"))
-            if improved:
+            if keep:
                 with self._averaged(), replace_with_saved(self._weights_file(epoch)) as temporary:
                     _save_arrays(temporary, _values(self.model.variables, "model"))
         except EdgeCTError as error:
             kept = f"the checkpoint of epoch {epoch} is kept" if epoch else "no checkpoint was written yet"
             raise EdgeCTError(f"{error}; {kept}: free some disk space and continue with --resume") from error
-        self._state.best_epoch = epoch if improved else previous_best
+        self._state.best_epoch = epoch if keep else previous_best
         self._state.history.append(row)
         write_bytes(self._folder / "state.json", msgspec.json.encode(self._state))
         # The older files are needed until state.json names the new ones.
         self._state_file(epoch - 1).unlink(missing_ok=True)
-        if improved and previous_best >= 0:
+        if keep and previous_best >= 0:
             self._weights_file(previous_best).unlink(missing_ok=True)
         self._write_history()
         if self._options.tensorboard:

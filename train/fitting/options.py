@@ -16,6 +16,7 @@ from ..zoo.lesion_decoder import check_network
 
 Balance = Literal["none", "sources"]
 Schedule = Literal["cosine", "plateau", "constant"]
+Keep = Literal["best", "last"]
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 
 
@@ -35,6 +36,8 @@ class TrainingOptions(msgspec.Struct, frozen=True):
         batch: Slices in a batch.
         learning_rate: Peak learning rate.
         patience: Epochs without a lower validation loss before training stops.
+        keep: Which weights the run keeps: those of the epoch with the lowest validation loss, or those of the last
+            epoch. With "last" no epoch is chosen by validation slices, and training does not stop early.
         dropout: Dropout rate in the head.
         augment: Name of an augmentation policy, or the .json file that `policy` was read from.
         policy: Augmentation policy read from a file; None if `augment` is a name.
@@ -105,6 +108,7 @@ class TrainingOptions(msgspec.Struct, frozen=True):
     lesion_phantoms: int = 0
     lesion_slices: int = 8
     lesion_weight: float = 1.0
+    keep: Keep = "best"
 
     def check(self) -> None:
         """Raise `EdgeCTError` for an unknown network or policy, too small a size or an impossible fold."""
