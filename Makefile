@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 UV_COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --no-header pyproject.toml
 
-.PHONY: demo flagship flagship-one-source test test-long test-arm64 test-tflite-runtime wheelhouse-arm64 lint figures bench bench-cold \
+.PHONY: demo docs flagship flagship-one-source test test-long test-arm64 test-tflite-runtime wheelhouse-arm64 lint figures bench bench-cold \
 	bench-peers lock clean
 
 demo: $(VENV)/installed
@@ -46,7 +46,7 @@ edge-ct-demo/model-int8.tflite:
 test-tflite-runtime: $(VENV)/installed .venv-tflite/installed edge-ct-demo/model-int8.tflite
 	sh scripts/test_tflite_runtime.sh $(BIN)/python .venv-tflite/bin/python edge-ct-demo/model-int8.tflite $(BUNDLE)
 
-# A folder of wheels for a Raspberry Pi without a network: docs/raspberry-pi.md.
+# A folder of wheels for a Raspberry Pi without a network: docs/how-to/raspberry-pi.md.
 wheelhouse-arm64: $(VENV)/installed
 	$(BIN)/python scripts/wheelhouse.py $@
 
@@ -54,6 +54,10 @@ lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The documentation as a site that needs no network: site/index.html. Fails if a link or an anchor leads nowhere.
+docs: $(VENV)/installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
 # Figures 4 to 7 of Garg et al. 2020, of networks trained on phantoms from random weights: hours on two cores. Resumes
 # after a kill. make figures [FIGURES=figures] [FIGURE_NETWORKS="resnet50 modified-resnet50"]
@@ -121,4 +125,4 @@ lock: $(VENV)/installed
 		requirements/peers-tflite.in -o requirements/peers-tflite.lock
 
 clean:
-	rm -rf $(VENV) .venv-device .venv-peers .venv-peers-tflite .venv-tflite .arm64 wheelhouse-arm64 edge-ct-demo build *.egg-info
+	rm -rf $(VENV) .venv-device .venv-peers .venv-peers-tflite .venv-tflite .arm64 wheelhouse-arm64 edge-ct-demo build site *.egg-info
