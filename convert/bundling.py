@@ -68,7 +68,8 @@ def make_bundle(
         options: The settings of the conversion.
     """
     run = slices.run
-    labels, probabilities = scored.fitted
+    cases = scored.cases
+    labels, probabilities = cases.labels[cases.trusted], cases.probabilities[cases.trusted]
     sensitivity, specificity = options.target_sensitivity, options.target_specificity
     rule = fit_decision_rule(probabilities, labels, sensitivity, specificity)
     if rule is None:
@@ -105,7 +106,7 @@ def make_bundle(
         data=_data(slices),
         gate=verdict,
         metrics=_test_metrics(slices, fp32, scored),
-        metrics_n=len(scored.probabilities["test"] if slices.out_of_fold is None else labels),
+        metrics_n=len(scored.probabilities["test"] if slices.out_of_fold is None else cases.labels),
         versions={**run.info.versions, "tensorflow": version("tensorflow"), "edge-ct": version("edge-ct")},
         licence=options.licence,
         intended_use=INTENDED_USE,
@@ -151,7 +152,7 @@ def _data(slices: RunSlices) -> Data:
 
 def _test_metrics(slices: RunSlices, fp32: ScoredFile, scored: ScoredFile) -> dict[str, dict[str, Estimate]]:
     if slices.out_of_fold is not None:
-        return {scored.name: score(*scored.fitted).estimates()}
+        return {scored.name: score(scored.cases.labels, scored.cases.probabilities).estimates()}
     labels = slices.labels("test")
     return {file.name: score(labels, file.probabilities["test"]).estimates() for file in (fp32, scored)}
 

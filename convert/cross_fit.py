@@ -34,6 +34,7 @@ class OutOfFold:
         split: How the folds were divided.
         labels: 0 or 1, [n].
         logits: float32 [n, 2].
+        trusted: Whether the label of a slice is trusted, that is, of weight 1 in the data table; bool [n].
         lesions: What `strongest_lesion` gives for each slice, float64 [n]; None for networks without a lesion map.
         distances: Distance of each slice by its bundle's outlier detector, float64 [n]; NaN without a detector.
     """
@@ -41,6 +42,7 @@ class OutOfFold:
     split: Literal["random", "grouped", "source"]
     labels: np.ndarray
     logits: np.ndarray
+    trusted: np.ndarray
     lesions: np.ndarray | None
     distances: np.ndarray
 
@@ -61,7 +63,7 @@ def run_folds(paths: Sequence[str], dataset: Dataset, table: SplitTable, progres
     bundles = [read_bundle(Path(path)) for path in paths]
     first = bundles[0].manifest
     tested: set[str] = set()
-    labels, logits, lesions, distances = [], [], [], []
+    labels, logits, tested_rows, lesions, distances = [], [], [], [], []
     for bundle in bundles:
         manifest = bundle.manifest
         same = (manifest.network.architecture, manifest.network.alpha, manifest.preprocess, manifest.data.split)
@@ -81,6 +83,7 @@ def run_folds(paths: Sequence[str], dataset: Dataset, table: SplitTable, progres
             for row, image in zip(rows, images, strict=True):
                 outputs = classifier.infer(image)[1]
                 labels.append(int(table.labels[row]))
+                tested_rows.append(row)
                 logits.append(outputs.logits)
                 lesions.append(None if outputs.lesion_map is None else strongest_lesion(outputs.lesion_map))
                 distances.append(np.nan if detector is None else detector.distance(outputs.embedding))
@@ -91,6 +94,7 @@ def run_folds(paths: Sequence[str], dataset: Dataset, table: SplitTable, progres
         first.data.split,
         np.array(labels),
         np.stack(logits),
+        table.trusted[tested_rows],
         None if None in lesions else np.array(lesions, np.float64),
         np.array(distances, np.float64),
     )

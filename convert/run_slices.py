@@ -69,6 +69,10 @@ class RunSlices:
         """Return the labels of a split, 0 or 1, int8 [n]."""
         return np.asarray(self.table.labels[self.table.where(split)])
 
+    def trusted(self, split: str) -> np.ndarray:
+        """Return which labels of a split have the full weight of 1, bool [n]."""
+        return np.asarray(self.table.trusted[self.table.where(split)])
+
     def images(self, split: str) -> np.ndarray:
         """Return all slices of a split, uint8 [n, s, s, 1].
 

@@ -19,6 +19,22 @@ from .run_slices import RunSlices
 
 
 @dataclass(frozen=True, eq=False)
+class CalibrationCases:
+    """The slices that calibrate a file: those of the calibration split, or those that the folds were tested on.
+
+    Attributes:
+        labels: 0 or 1, int [m].
+        probabilities: Calibrated P(positive), float64 [m].
+        trusted: Whether the label of a slice has the full weight of 1, bool [m]. Calibration and decision rule are
+            fitted on these slices alone.
+    """
+
+    labels: np.ndarray
+    probabilities: np.ndarray
+    trusted: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class ScoredFile:
     """A TFLite file with its outputs on the calibration and test slices.
 
@@ -35,8 +51,7 @@ class ScoredFile:
         calibration: Calibration fitted on the file's own logits of the calibration split.
         probabilities: Split -> calibrated P(positive), float64 [n].
         lesion_maps: Split -> logits of the lesion map, float32 [n, h, w]; empty for a network without one.
-        fitted: Labels, int [m], and calibrated P(positive), float64 [m], of the cases that the calibration was fitted
-            on.
+        cases: The slices that the calibration was fitted on.
     """
 
     name: str
@@ -48,7 +63,7 @@ class ScoredFile:
     calibration: Calibration
     probabilities: dict[str, np.ndarray]
     lesion_maps: dict[str, np.ndarray]
-    fitted: tuple[np.ndarray, np.ndarray]
+    cases: CalibrationCases
 
     def run(self, images: np.ndarray) -> list[Outputs]:
         """Run the file on images, uint8 [n, s, s, 1]; returns one set of outputs per image."""
@@ -80,10 +95,8 @@ def score_file(flatbuffer: bytes, slices: RunSlices, name: str) -> ScoredFile:
             maps = [output.lesion_map for output in outputs]
             lesion_maps[split] = np.array(maps, np.float32).reshape(-1, *shape)
     lesions = {split: [strongest_lesion(one) for one in maps] for split, maps in lesion_maps.items()}
-    calibration, labels, fitted = _calibrate(slices, logits, lesions)
+    calibration, cases = _calibrate(slices, logits, lesions)
     probabilities = {split: _probabilities(logits[split], lesions.get(split), calibration) for split in splits}
-    if fitted is None:
-        fitted = probabilities[slices.calibration_split]
     return ScoredFile(
         name,
         flatbuffer,
@@ -94,24 +107,25 @@ def score_file(flatbuffer: bytes, slices: RunSlices, name: str) -> ScoredFile:
         calibration,
         probabilities,
         lesion_maps,
-        (labels, fitted),
+        cases,
     )
 
 
 def _calibrate(
     slices: RunSlices, logits: dict[str, np.ndarray], lesions: dict[str, list[float]]
-) -> tuple[Calibration, np.ndarray, np.ndarray | None]:
-    """Return the calibration, the labels of its cases, and their P(positive) where these are those of folds."""
+) -> tuple[Calibration, CalibrationCases]:
     folds, split = slices.out_of_fold, slices.calibration_split
-    values = logits[split] if folds is None else folds.logits
-    labels = slices.labels(split) if folds is None else folds.labels
-    lesion = lesions.get(split) if folds is None else folds.lesions
+    if folds is None:
+        name, values, labels, trusted = split, logits[split], slices.labels(split), slices.trusted(split)
+        lesion = np.asarray(lesions[split]) if lesions else None
+    else:
+        name, values, labels, trusted = f"{folds.split} folds", folds.logits, folds.labels, folds.trusted
+        lesion = folds.lesions if lesions else None
     differences = values[:, 1] - values[:, 0]
-    name = split if folds is None else f"{folds.split} folds"
-    calibration = fit_calibration(differences, labels, name)
-    if slices.fuse_lesions and lesion is not None and lesions:
-        calibration = fuse_lesions(calibration, differences, np.asarray(lesion), labels)
-    return calibration, labels, None if folds is None else _probabilities(values, lesion, calibration)
+    calibration = fit_calibration(differences[trusted], labels[trusted], name)
+    if slices.fuse_lesions and lesion is not None:
+        calibration = fuse_lesions(calibration, differences[trusted], lesion[trusted], labels[trusted])
+    return calibration, CalibrationCases(labels, _probabilities(values, lesion, calibration), trusted)
 
 
 def _probabilities(

@@ -80,6 +80,14 @@ class SplitTable:
         """Return the indices of the slices in `part`."""
         return np.flatnonzero(np.asarray(self.parts) == part)
 
+    @property
+    def trusted(self) -> np.ndarray:
+        """Whether the label of each slice has the full weight of 1, bool [n].
+
+        A lower weight says that the label is often wrong: then it may help to train, but it cannot calibrate.
+        """
+        return np.ones(len(self.paths), bool) if self.weights is None else np.asarray(self.weights >= 1)
+
     def part_of(self) -> dict[str, str]:
         """Return the part of each slice by the first 16 hex digits of its pixel hash.
 
