@@ -35,6 +35,11 @@ def model_help() -> str:
 
 
 model_option = click.option("--model", metavar="BUNDLE", help=model_help())
+key_option = click.option(
+    "--key",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Public key that the bundle must be signed with.  [default: the key that device install has pinned, if any]",
+)
 keep_days_option = click.option(
     "--keep-days",
     type=click.IntRange(1),

@@ -9,16 +9,18 @@ forgery.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import struct
 import zipfile
-import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
 import msgspec
 
-from .errors import ModelRejected
+from .errors import EdgeCTError, ModelRejected
 from .manifest import SCHEMA, Manifest
 from .shipped_models import find_bundle
 from .system.files import write_bytes
@@ -27,6 +29,14 @@ _SEAL = b"edge-ct bundle 1, model %010d bytes, sha256 %064s"
 SEAL_LENGTH = len(_SEAL % (0, b""))
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 MAX_BYTES = 1 << 30
+# Limits on the zip, checked before anything is inflated. A bundle of a large data set has about ten members, the
+# largest of which, split.csv, takes some megabytes.
+MAX_MEMBERS = 256
+MAX_MEMBER_BYTES = 64 << 20
+MAX_INFLATED_BYTES = 128 << 20
+_MAX_MANIFEST_BYTES = 4 << 20
+_MAX_DIRECTORY_BYTES = 256 << 10
+_END_OF_DIRECTORY = struct.Struct("<4s4H2IH")
 CARD = "model-card.md"  # optional member
 
 
@@ -70,12 +80,13 @@ class Bundle:
             return ""
 
     def member(self, name: str) -> bytes:
-        """Return the content of one member of the appended zip. Raises `ModelRejected` if there is no such member."""
-        try:
-            with zipfile.ZipFile(BytesIO(self.content)) as archive:
-                return archive.read(name)
-        except (KeyError, zipfile.BadZipFile) as error:
-            raise ModelRejected(f"{self.source}: no {name} in the bundle") from error
+        """Return the content of one member of the appended zip.
+
+        Raises:
+            ModelRejected: There is no such member, or it is damaged.
+        """
+        with _open_archive(self.content, self.source) as archive:
+            return _read_member(archive, name, self.source)
 
 
 def pack_bundle(model: bytes, manifest: Manifest, members: dict[str, bytes]) -> bytes:
@@ -102,8 +113,8 @@ def pack_bundle(model: bytes, manifest: Manifest, members: dict[str, bytes]) -> 
 
 def add_members(bundle: Bundle, members: dict[str, bytes]) -> bytes:
     """Return the bytes of a bundle with members added or replaced; a signature does not carry over."""
-    with zipfile.ZipFile(BytesIO(bundle.content)) as archive:
-        own = {name: archive.read(name) for name in archive.namelist()}
+    with _open_archive(bundle.content, bundle.source) as archive:
+        own = {name: _read_member(archive, name, bundle.source) for name in archive.namelist()}
     for made in ("manifest.json", "labels.txt"):
         own.pop(made, None)
     return pack_bundle(bundle.model, bundle.manifest, own | members)
@@ -148,12 +159,65 @@ def unpack_bundle(content: bytes, source: str) -> Bundle:
     model_bytes = _sealed_model_bytes(content, source)
     if model_bytes > len(content) or content[4:8] != b"TFL3":
         raise ModelRejected(f"{source}: not a TFLite flatbuffer")
-    try:
-        with zipfile.ZipFile(BytesIO(content)) as archive:
-            document = archive.read("manifest.json")
-    except (KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
-        raise ModelRejected(f"{source}: no manifest in the bundle") from error
+    with _open_archive(content, source) as archive:
+        document = _read_member(archive, "manifest.json", source, "no manifest in the bundle")
+    if len(document) > _MAX_MANIFEST_BYTES:
+        raise ModelRejected(f"{source}: its manifest is over {_MAX_MANIFEST_BYTES >> 20} MiB")
     return Bundle(content, model_bytes, _manifest(document, source), source)
+
+
+@contextlib.contextmanager
+def reject_on_error(source: str, reason: str) -> Iterator[None]:
+    """Turn every exception that the content of a bundle provokes into `ModelRejected`.
+
+    Args:
+        source: The name of the bundle.
+        reason: What is wrong with it, in plain words.
+    """
+    try:
+        yield
+    except EdgeCTError:
+        raise
+    except Exception as error:
+        raise ModelRejected(f"{source}: {reason}") from error
+
+
+@contextlib.contextmanager
+def _open_archive(content: bytes, source: str) -> Iterator[zipfile.ZipFile]:
+    """Open the zip of a bundle, whose directory and sizes are checked first."""
+    # `zipfile` finds the end of the directory the same way.
+    end = content.rfind(b"PK\5\6", max(0, len(content) - 0xFFFF - _END_OF_DIRECTORY.size))
+    if end < 0 or end + _END_OF_DIRECTORY.size > len(content):
+        raise ModelRejected(f"{source}: no manifest in the bundle")
+    _, _, _, _, entries, size, _, _ = _END_OF_DIRECTORY.unpack_from(content, end)
+    if content[max(0, end - 20) : end].startswith(b"PK\6\7"):
+        raise ModelRejected(f"{source}: its zip is in the 64-bit format, which bundles do not use")
+    if entries > MAX_MEMBERS or size > _MAX_DIRECTORY_BYTES:
+        raise ModelRejected(f"{source}: its zip has {entries} members; the limit is {MAX_MEMBERS}")
+    with contextlib.ExitStack() as stack:
+        with reject_on_error(source, "no manifest in the bundle"):
+            archive = stack.enter_context(zipfile.ZipFile(BytesIO(content)))
+            members = archive.infolist()
+        if len(members) > MAX_MEMBERS:
+            raise ModelRejected(f"{source}: its zip has {len(members)} members; the limit is {MAX_MEMBERS}")
+        largest = max((member.file_size for member in members), default=0)
+        if largest > MAX_MEMBER_BYTES or sum(member.file_size for member in members) > MAX_INFLATED_BYTES:
+            raise ModelRejected(
+                f"{source}: the members of its zip inflate to over {MAX_MEMBER_BYTES >> 20} MiB, or to over "
+                f"{MAX_INFLATED_BYTES >> 20} MiB together"
+            )
+        yield archive
+
+
+def _read_member(archive: zipfile.ZipFile, name: str, source: str, missing: str | None = None) -> bytes:
+    missing = missing or f"no {name} in the bundle"
+    with reject_on_error(source, missing):
+        member = archive.getinfo(name)
+        # Decompressors of other methods do not limit what they return at once.
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ModelRejected(f"{source}: {missing} that is stored or deflated")
+        with archive.open(member) as file:
+            return file.read(member.file_size + 1)
 
 
 def _sealed_model_bytes(content: bytes, source: str) -> int:
@@ -173,6 +237,9 @@ def _manifest(document: bytes, source: str) -> Manifest:
         schema = msgspec.json.decode(document, type=dict[str, msgspec.Raw]).get("schema", msgspec.Raw(b"0"))
         if msgspec.json.decode(schema, type=int) > SCHEMA:
             raise ModelRejected(f"{source}: made by a newer edge-ct (schema {bytes(schema).decode()}); update edge-ct")
-        return msgspec.json.decode(document, type=Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        manifest = msgspec.json.decode(document, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, MemoryError, OverflowError) as error:
         raise ModelRejected(f"{source}: bad manifest: {error}") from error
+    if not manifest.name.isprintable():
+        raise ModelRejected(f"{source}: bad manifest: its name has characters that cannot be printed")
+    return manifest

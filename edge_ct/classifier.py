@@ -11,15 +11,16 @@ import msgspec
 import numpy as np
 
 from . import slices
-from .bundle import Bundle, read_bundle
+from .bundle import Bundle, read_bundle, reject_on_error
 from .decision import Decision, decide, probability
 from .errors import InputRejected, ModelRejected
 from .imaging.limits import check_sides
 from .imaging.lung_box import Box, find_lung_fields
 from .imaging.slice_check import UNLIKE, check_slice
 from .lesions import lesion_share, strongest_lesion
+from .manifest import Tensors
 from .network_analysis.outliers import read_outlier_detector
-from .runtime import Outputs, Runtime
+from .runtime import Outputs, Runtime, output_kind
 from .slices import Slice
 
 if TYPE_CHECKING:
@@ -99,8 +100,10 @@ class Classifier:
             raise ModelRejected(
                 f"{self.bundle.source}: the graph does not take slices of {size} x {size} px, as its manifest states"
             )
-        self.runtime = Runtime(self.bundle.content, self.manifest.tensors, threads, self.bundle.source)
-        self._outliers = read_outlier_detector(self.bundle)
+        _check_shapes(self.manifest.tensors, self.bundle.source)
+        with reject_on_error(self.bundle.source, "it does not fit its manifest"):
+            self.runtime = Runtime(self.bundle.content, self.manifest.tensors, threads, self.bundle.source)
+            self._outliers = read_outlier_detector(self.bundle)
 
     def infer(self, image: np.ndarray) -> tuple[float, Outputs]:
         """Return the calibrated P(positive) and the outputs of one preprocessed image, uint8 [size, size, 1]."""
@@ -178,8 +181,13 @@ class Classifier:
         """Run the golden slices of the bundle and compare the logits with those stored in it.
 
         Raises:
-            ModelRejected: A logit differs by more than one stored step, or by 0.001 in a float graph.
+            ModelRejected: A logit differs by more than one stored step, or by 0.001 in a float graph; or a golden slice
+                cannot be run.
         """
+        with reject_on_error(self.bundle.source, "its golden slices cannot be run"):
+            self._check_golden()
+
+    def _check_golden(self) -> None:
         size = self.manifest.preprocess.size
         step = 1 if self.manifest.tensors.logits.dtype != "float32" else 1e-3
         for golden in self.manifest.golden:
@@ -191,14 +199,24 @@ class Classifier:
                 raise ModelRejected(f"{self.bundle.source}: golden slice {golden.input} must be {size} x {size} px")
             self.runtime.invoke(pixels[:, :, np.newaxis])
             stored = self.runtime.outputs().stored
+            # NaN is not within a step of anything.
             if (
                 stored.shape != (len(golden.logits),)
-                or np.abs(stored.astype(np.float64) - np.asarray(golden.logits)).max() > step
+                or not np.abs(stored.astype(np.float64) - np.asarray(golden.logits)).max() <= step
             ):
                 raise ModelRejected(
                     f"{self.bundle.source}: golden slice {golden.input} gives {stored.tolist()} instead of "
                     f"{list(golden.logits)} on this machine; do not use it here"
                 )
+
+
+def _check_shapes(tensors: Tensors, source: str) -> None:
+    """Raise `ModelRejected` if an output has not the shape that `Tensors` states."""
+    fits = tensors.logits.shape == (1, 2) and output_kind(tensors.embedding.shape) == "embedding"
+    for tensor, kind in ((tensors.class_map, "class_map"), (tensors.lesion_map, "lesion_map")):
+        fits &= tensor is None or (output_kind(tensor.shape) == kind and tensor.shape[0] == 1)
+    if not fits:
+        raise ModelRejected(f"{source}: the outputs of the graph have not the shapes that edge-ct can use")
 
 
 def _load(source: SliceSource, label: str) -> Slice:

@@ -62,8 +62,9 @@ class Runtime:
             with native_output.captured_native_stderr():
                 self._interpreter = interpreter_class()(model_content=model, num_threads=threads)
                 self._interpreter.allocate_tensors()
-        except (ValueError, RuntimeError) as error:
-            raise ModelRejected(f"{source}: the TFLite runtime cannot load it: {str(error).splitlines()[0]}") from error
+        except Exception as error:
+            lines = str(error).splitlines() or [type(error).__name__]
+            raise ModelRejected(f"{source}: the TFLite runtime cannot load it: {lines[0]}") from error
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         self._input = _index(inputs, tensors.input, "input", source)
         self._logits = _index(outputs, tensors.logits, "logits", source)

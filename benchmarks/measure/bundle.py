@@ -13,12 +13,13 @@ import msgspec
 import numpy as np
 
 from edge_ct import slices
-from edge_ct.bundle import Bundle, read_bundle
+from edge_ct.bundle import Bundle
 from edge_ct.classifier import Classifier
 from edge_ct.errors import InputRejected
 from edge_ct.imaging.slice_files import list_slices
 from edge_ct.phantom import make_slice
 from edge_ct.system.progress import QUIET, Progress
+from edge_ct.trust.opening import open_bundle
 
 from . import mlperf_loadgen, operator_times
 from .machine import Condition, Machine, condition, describe
@@ -134,7 +135,7 @@ def measure_bundle(path: Path, options: BundleOptions, progress: Progress = QUIE
         ModelRejected: The bundle fails verification.
         InputRejected: No slice can be read.
     """
-    bundle = read_bundle(path)
+    bundle = open_bundle(path)
     classifier = Classifier(bundle, options.threads[0])
     classifier.check_golden()
     machine, before = describe(), condition()

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edge_ct.bundle import read_bundle
 from edge_ct.classifier import Result
 from edge_ct.errors import InputRejected
-from edge_ct.shipped_models import find_bundle
 from edge_ct.system.files import one_line
 from edge_ct.system.progress import print_json
+from edge_ct.trust.opening import open_bundle
 
-from ..command_options import DECISION_COLOURS, model_option, state_option, threads_option, workers_option
+from ..command_options import DECISION_COLOURS, key_option, model_option, state_option, threads_option, workers_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 @click.command(short_help="Judge CT slices without a network.")
 @click.argument("sources", nargs=-1, required=True, metavar="PATH...")
 @model_option
+@key_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line on standard output.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV on standard output.")
 @click.option(
@@ -64,6 +64,7 @@ def classify(
     context: click.Context,
     sources: tuple[str, ...],
     model: str | None,
+    key: Path | None,
     as_json: bool,
     as_csv: bool,
     by: str,
@@ -99,7 +100,7 @@ def classify(
 
     if as_json and as_csv:
         raise click.UsageError("give either --json or --csv")
-    bundle = read_bundle(find_bundle(model))
+    bundle = open_bundle(model, key, state)
     options = ClassifyOptions(
         state=state,
         record=record,

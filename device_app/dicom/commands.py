@@ -7,12 +7,11 @@ from typing import Any
 
 import click
 
-from edge_ct.bundle import read_bundle
 from edge_ct.errors import EdgeCTError, InputRejected
-from edge_ct.shipped_models import find_bundle
 from edge_ct.system.files import refuse_existing
+from edge_ct.trust.opening import open_bundle
 
-from ..command_options import model_option, state_option
+from ..command_options import key_option, model_option, state_option
 from ..worklist.worklist import Worklist
 from .connection_options import Connection, check_network, connection_options, parsed_by
 from .deidentify import export_files, find_sources
@@ -28,6 +27,7 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 @click.command(short_help="Receive CT series over DICOM, judge them, send results back.")
 @model_option
+@key_option
 @state_option
 @connection_options
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
@@ -99,6 +99,7 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 @click.option("--show-identity", is_flag=True, help="Store PatientID in clear in the worklist, not its pseudonym.")
 def listen(
     model: str | None,
+    key: Path | None,
     state: Path,
     host: str,
     port: int,
@@ -124,7 +125,6 @@ def listen(
     Example:
       edge-ct listen --model model.tflite --host 0.0.0.0 --allow-aet ORTHANC --to ORTHANC@192.168.7.2:4242
     """
-    path = find_bundle(model)
     if host not in _LOOPBACK and not (allow_aet or allow_address or anybody):
         raise click.UsageError("name the allowed callers with --allow-aet or --allow-address, or give --anybody")
     peers = Connection(**connection)
@@ -143,7 +143,7 @@ def listen(
     log_to_stderr()
     run_until_stopped(
         state,
-        read_bundle(path),
+        open_bundle(model, key, state),
         targets,
         listener_options=listener_options,
         node_options=NodeOptions(quiet, captures, show_identity=show_identity, keep_seconds=3600 * keep_hours),

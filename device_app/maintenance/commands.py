@@ -7,10 +7,11 @@ from pathlib import Path
 import click
 import msgspec
 
+from edge_ct.errors import ModelRejected
 from edge_ct.shipped_models import find_bundle
 from edge_ct.system.progress import print_json
 
-from ..command_options import model_option, state_option
+from ..command_options import key_option, model_option, state_option
 
 EXIT_CODES = {"good": 0, "warning": 0, "failure": 10}
 _COLOURS = {"good": "green", "warning": "yellow", "failure": "red"}
@@ -18,24 +19,28 @@ _COLOURS = {"good": "green", "warning": "yellow", "failure": "red"}
 
 @click.command(short_help="Check model, machine and worklist of a device.")
 @model_option
+@key_option
 @state_option
 @click.option("--again", is_flag=True, help="Run the golden slices even if they passed on this installation before.")
 @click.option("--strict", is_flag=True, help="Exit with code 10 on warnings as well as on failures.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
 @click.pass_context
-def doctor(context: click.Context, model: str | None, state: Path, again: bool, strict: bool, as_json: bool) -> None:
+def doctor(
+    context: click.Context, model: str | None, key: Path | None, state: Path, again: bool, strict: bool, as_json: bool
+) -> None:
     """Check that this device is fit to judge slices. Exit code 10 if a check fails, for monitoring.
 
-    The checks: the bundle's seal and its golden slices (run once for each bundle, runtime and machine), the runtime,
-    memory, temperature, clock, disk, and the worklist with its audit trail.
+    The checks: the bundle's seal, its signature if one is demanded (exit code 4 if it is missing or wrong), its golden
+    slices (run once for each bundle, runtime and machine), the runtime, memory, temperature, clock, disk, and the
+    worklist with its audit trail.
 
     \b
     Example:
       edge-ct doctor --model model.tflite --json
     """
-    from .doctor import examine, worst_status
+    from .doctor import SIGNATURE, examine, worst_status
 
-    checks = examine(find_bundle(model), state, again)
+    checks = examine(find_bundle(model), state, again, key=key)
     status = worst_status(checks)
     if as_json:
         print_json({"status": status, "checks": [msgspec.structs.asdict(check) for check in checks]})
@@ -43,6 +48,8 @@ def doctor(context: click.Context, model: str | None, state: Path, again: bool, 
         for check in checks:
             colour = click.style(f"{check.status:<8}", fg=_COLOURS[check.status])
             click.echo(f"{colour} {check.name:<12} {check.detail}")
+    if any(check.name == SIGNATURE and check.status == "failure" for check in checks):
+        context.exit(ModelRejected.exit_code)
     context.exit(EXIT_CODES["failure"] if strict and status == "warning" else EXIT_CODES[status])
 
 
@@ -53,6 +60,11 @@ def device() -> None:
 
 @device.command(short_help="Write systemd units that run as an unprivileged user.")
 @model_option
+@click.option(
+    "--key",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Pin this public key: from then on, every command on the device accepts only bundles signed with it.",
+)
 @click.option(
     "--watch", type=click.Path(path_type=Path), metavar="DIR", help="Also install a service that watches DIR."
 )
@@ -91,6 +103,7 @@ def device() -> None:
 @click.option("--dry-run", is_flag=True, help="Print the files instead of writing them.")
 def install(
     model: str | None,
+    key: Path | None,
     watch: Path | None,
     callers: tuple[str, ...],
     targets: tuple[str, ...],
@@ -104,7 +117,8 @@ def install(
     """Write systemd units for the page, a watched folder and a DICOM receiver, and a copy of the bundle.
 
     The services run as an unprivileged user with a read-only view of the system, and keep their worklist in
-    /var/lib/edge-ct. The watcher has no access to the network.
+    /var/lib/edge-ct. The watcher has no access to the network. With --key, the bundle must be signed with that key, and
+    the key is pinned in /etc/edge-ct: a bundle without this signature then ends a command with exit code 4.
 
     \b
     Example:
@@ -114,7 +128,8 @@ def install(
     from .systemd import plan_files, unit_names, write_files
 
     files = plan_files(
-        find_bundle(model),
+        model,
+        key=key,
         watch=watch,
         callers=callers,
         targets=targets,

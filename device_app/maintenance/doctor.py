@@ -6,7 +6,6 @@ worst_status(checks)          # "good", "warning" or "failure"
 
 from __future__ import annotations
 
-import platform
 import shutil
 import stat
 from collections.abc import Iterator, Sequence
@@ -16,12 +15,12 @@ from pathlib import Path
 
 import msgspec
 
-from edge_ct.bundle import read_bundle
+from edge_ct.bundle import Bundle, read_bundle
 from edge_ct.classifier import Classifier
 from edge_ct.errors import EdgeCTError, ModelRejected
 from edge_ct.manifest import Manifest
 from edge_ct.system import host
-from edge_ct.system.files import write_bytes
+from edge_ct.trust.opening import check_signature, try_once
 
 from .. import pseudonym
 from ..judging.incidents import MAX_ENDS
@@ -41,7 +40,7 @@ from .health import (
     temperature_status,
 )
 
-GOLDEN = "golden.json"
+SIGNATURE = "signature"
 _NOT_REPORTED = "not reported by this machine"
 _DELEGATES = {
     None: "the runtime does not report whether a delegate is used",
@@ -65,7 +64,12 @@ class Check(msgspec.Struct, frozen=True):
 
 
 def examine(
-    model: Path, state: Path, again: bool = False, root: Path = Path("/"), moment: datetime | None = None
+    model: Path,
+    state: Path,
+    again: bool = False,
+    root: Path = Path("/"),
+    moment: datetime | None = None,
+    key: Path | None = None,
 ) -> list[Check]:
     """Run all checks. A check that cannot be run is a failed check; nothing is raised.
 
@@ -75,9 +79,10 @@ def examine(
         again: Run the golden slices even if they passed on this installation before.
         root: Root of the file system whose `/proc` and `/sys` are read.
         moment: The time to take as now, with its time zone.
+        key: Public key that the bundle must be signed with; by default the pinned key, if there is one.
     """
     now = moment or datetime.now(timezone.utc)
-    return [*_check_model(model, state, again), *_check_machine(root), *_check_state(state, now, model)]
+    return [*_check_model(model, state, again, key), *_check_machine(root), *_check_state(state, now, model)]
 
 
 def worst_status(checks: Sequence[Check]) -> Status:
@@ -86,46 +91,46 @@ def worst_status(checks: Sequence[Check]) -> Status:
     return max((check.status for check in checks), key=order.index, default="good")
 
 
-def _check_model(model: Path, state: Path, again: bool) -> Iterator[Check]:
+def _check_model(model: Path, state: Path, again: bool, key: Path | None) -> Iterator[Check]:
     try:
-        classifier = Classifier(model)
+        bundle = read_bundle(model)
     except EdgeCTError as error:
         yield Check("bundle", "failure", str(error))
         return
-    yield Check(
-        "bundle", "good", f"{classifier.identity}: the seal is intact, {len(classifier.bundle.content):,} bytes"
-    )
-    yield _check_golden(classifier, state, again)
+    yield Check("bundle", "good", f"{bundle.identity}: the seal is intact, {len(bundle.content):,} bytes")
+    try:
+        signed = check_signature(bundle, key)
+    except EdgeCTError as error:
+        yield Check(SIGNATURE, "failure", str(error))
+        return
+    if signed:
+        yield Check(SIGNATURE, "good", f"signed with key {signed}")
+    golden = _check_golden(bundle, state, again)
+    yield golden
+    if golden.status == "failure":  # It may end the process that loads it.
+        return
+    try:
+        classifier = Classifier(bundle)
+    except ModelRejected as error:
+        yield Check("runtime", "failure", str(error))
+        return
     delegated = classifier.runtime.delegated
     yield Check("runtime", "warning" if delegated is False else "good", f"{runtime()}; {_DELEGATES[delegated]}")
     if classifier.manifest.decision_rule.source == "operating point":
         yield Check("decision rule", "warning", "the bundle never refers a slice: it was calibrated on too few cases")
 
 
-def _check_golden(classifier: Classifier, state: Path, again: bool) -> Check:
+def _check_golden(bundle: Bundle, state: Path, again: bool) -> Check:
     """Run the golden slices once for each bundle, runtime and machine; success is remembered beside the worklist."""
-    installation = {"bundle": classifier.bundle.seal, "runtime": runtime(), "machine": platform.machine()}
-    path, number = state / GOLDEN, len(classifier.manifest.golden)
+    number = len(bundle.manifest.golden)
     if number == 0:
-        return Check("golden", "warning", "the bundle has no golden slices")
-    if not again and _read_remembered(path) == installation:
-        return Check("golden", "good", f"{number} golden slices passed on this installation before", number)
+        detail = "the bundle has no golden slices, so nothing shows that it computes the same on this machine"
+        return Check("golden", "failure", detail)
     try:
-        classifier.check_golden()
+        known = try_once(bundle, state, again)
     except ModelRejected as error:
         return Check("golden", "failure", str(error))
-    try:
-        write_bytes(path, msgspec.json.encode(installation))
-    except EdgeCTError as error:
-        return Check("golden", "warning", f"{number} golden slices passed, but this cannot be noted: {error}", number)
-    return Check("golden", "good", f"{number} golden slices passed", number)
-
-
-def _read_remembered(path: Path) -> object:
-    try:
-        return msgspec.json.decode(path.read_bytes())
-    except (OSError, msgspec.DecodeError):
-        return None
+    return Check("golden", "good", f"{number} golden slices passed{' on this installation before' * known}", number)
 
 
 def _check_machine(root: Path) -> Iterator[Check]:

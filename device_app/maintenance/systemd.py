@@ -10,9 +10,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from edge_ct.bundle import read_bundle
 from edge_ct.errors import EdgeCTError
 from edge_ct.system.files import refuse_existing, write_bytes
+from edge_ct.trust.opening import PINNED_KEY, open_bundle
 
 STATE = "/var/lib/edge-ct"
 MODEL = "/usr/local/share/edge-ct/model.tflite"
@@ -70,8 +70,9 @@ _NETWORK = "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6\n"
 
 
 def plan_files(
-    model: Path,
+    model: Path | str | None,
     *,
+    key: Path | None = None,
     watch: Path | None,
     callers: Sequence[str],
     targets: Sequence[str],
@@ -83,7 +84,8 @@ def plan_files(
     """Return the files of an installation by their paths on the device.
 
     Args:
-        model: The bundle.
+        model: The path of the bundle, or the name of a shipped one; None is the default shipped bundle.
+        key: Public key that is pinned and that the bundle must be signed with; None pins no key.
         watch: Folder that a service watches; None for no such service.
         callers: AE titles that DICOM is received from; without any, no service listens.
         targets: AET@HOST:PORT of the DICOM nodes that results are sent to.
@@ -93,14 +95,14 @@ def plan_files(
         program: The `edge-ct` that the units run; by default the one beside this Python.
 
     Raises:
-        ModelRejected: The bundle is damaged.
+        ModelRejected: The bundle is damaged, fails its trial, or is not signed with the key.
         EdgeCTError: systemd would not accept a name or a path.
     """
     if not re.fullmatch(r"[a-z_][a-z0-9_-]{0,30}", user) or user == "root":
         raise EdgeCTError(f"--user {user}: not an unprivileged user; use lower-case letters, digits, - and _")
     if watch is not None and not watch.is_absolute():
         raise EdgeCTError(f"--watch {watch}: not an absolute path; services need one")
-    content = read_bundle(model).content
+    content = open_bundle(model, key).content
     # Not resolved: the Python of a virtual environment links to another Python, which has no edge-ct beside it.
     program = program or str(Path(sys.executable).with_name("edge-ct"))
     common = ["--model", MODEL, "--state", STATE]
@@ -123,6 +125,8 @@ def plan_files(
         PurePosixPath(MODEL): content,
         PurePosixPath("/etc/sysusers.d/edge-ct.conf"): f'u {user} - "edge-ct services" {STATE}\n',
     }
+    if key is not None:
+        files[PurePosixPath(PINNED_KEY)] = key.read_bytes()
     for name, (what, arguments, memory, network) in services.items():
         files[PurePosixPath(f"{_UNITS}/edge-ct-{name}.service")] = _SERVICE.format(
             name=name,

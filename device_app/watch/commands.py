@@ -9,18 +9,18 @@ from pathlib import Path
 
 import click
 
-from edge_ct.bundle import read_bundle
-from edge_ct.shipped_models import find_bundle
 from edge_ct.system import native_output
 from edge_ct.system.files import one_line
 from edge_ct.system.progress import print_json
+from edge_ct.trust.opening import open_bundle
 
-from ..command_options import keep_days_option, model_option, state_option, threads_option, workers_option
+from ..command_options import keep_days_option, key_option, model_option, state_option, threads_option, workers_option
 
 
 @click.command(short_help="Judge slices as they arrive in a folder.")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), metavar="DIR")
 @model_option
+@key_option
 @state_option
 @keep_days_option
 @click.option(
@@ -44,6 +44,7 @@ from ..command_options import keep_days_option, model_option, state_option, thre
 def watch(
     folder: Path,
     model: str | None,
+    key: Path | None,
     state: Path,
     keep_days: int | None,
     interval: float,
@@ -71,7 +72,7 @@ def watch(
     signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
     with contextlib.ExitStack() as stack:
         # First of all: worker processes are forked before files are opened.
-        judge = open_judge(read_bundle(find_bundle(model)), workers, threads)
+        judge = open_judge(open_bundle(model, key, state), workers, threads)
         stack.enter_context(judge)
         worklist = stack.enter_context(Worklist(state))
         judge.incidents = worklist.quarantine(MAX_ENDS)

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from edge_ct.errors import EdgeCTError
-from edge_ct.shipped_models import find_bundle
 from edge_ct.system.progress import print_json
 
-from ..command_options import keep_days_option, model_option, state_option
+from ..command_options import keep_days_option, key_option, model_option, state_option
 
 if TYPE_CHECKING:
     from .server import Server
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Serve the worklist as a local web page.")
 @model_option
+@key_option
 @state_option
 @click.option(
     "--port",
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output when ready.")
 def serve(
     model: str | None,
+    key: Path | None,
     state: Path,
     port: int,
     lan: bool,
@@ -83,7 +84,7 @@ def serve(
         raise click.UsageError("--pin needs --lan; without it, only this machine can open the page")
     from .server import ServeOptions, open_server
 
-    options = ServeOptions(find_bundle(model), state, port, lan, pin, names, roots, workers, keep_days, language)
+    options = ServeOptions(model, state, port, lan, pin, names, roots, workers, keep_days, language, key)
     server = open_server(options)
     if not server.run(lambda: _announce(server, as_json)):
         raise EdgeCTError("stopped before all requests were answered; acknowledged slices are in the worklist")

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_ct.bundle import Bundle, read_bundle
+from edge_ct.bundle import Bundle
 from edge_ct.errors import EdgeCTError
+from edge_ct.trust.opening import open_bundle
 
 from ..judging.judges import Judge
 from ..judging.pool import open_judge
@@ -35,7 +36,7 @@ class ServeOptions:
     """Options of `edge-ct serve`.
 
     Attributes:
-        model: Path of the bundle.
+        model: Path or shipped name of the bundle; None is the default shipped bundle.
         state: Folder of the worklist.
         port: TCP port; 0 chooses a free one.
         lan: Serve other machines, behind a PIN.
@@ -45,9 +46,10 @@ class ServeOptions:
         workers: Number of threads that judge.
         keep_days: Days after which results are deleted; None keeps them.
         language: Language for browsers that ask for none of those supported.
+        key: Public key that the bundle must be signed with; None demands the pinned key, if there is one.
     """
 
-    model: Path
+    model: Path | str | None
     state: Path
     port: int = 8042
     lan: bool = False
@@ -57,6 +59,7 @@ class ServeOptions:
     workers: int = 2
     keep_days: int | None = None
     language: str = "en"
+    key: Path | None = None
 
 
 def open_server(options: ServeOptions) -> Server:
@@ -66,7 +69,7 @@ def open_server(options: ServeOptions) -> Server:
         EdgeCTError: The worklist, the port, the PIN or a folder cannot be used.
         ModelRejected: The bundle cannot be read.
     """
-    bundle = read_bundle(options.model)
+    bundle = open_bundle(options.model, options.key, options.state)
     # First of all: worker processes are forked before files and sockets are opened.
     judge = open_judge(bundle, options.workers)
     try:

@@ -25,6 +25,7 @@ from edge_ct.run import load_finished_run
 from edge_ct.system.csv_text import to_csv
 from edge_ct.system.files import write_text
 from edge_ct.system.progress import QUIET, Progress
+from edge_ct.trust.opening import open_bundle
 
 from .group_scores import GroupScores, score_groups
 
@@ -142,7 +143,7 @@ def _evaluate_bundle(
     ks: Sequence[int],
     predictions: Path | None,
 ) -> Evaluation:
-    classifier = Classifier(path)
+    classifier = Classifier(open_bundle(path))
     manifest, known = classifier.manifest, parts_known_to_bundle(classifier.bundle)
     dataset = load(data, positive, one_class=True)
     hashes = _hash_slices(dataset, progress)

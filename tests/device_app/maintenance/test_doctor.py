@@ -16,6 +16,7 @@ from edge_ct.device_app.maintenance import doctor, health
 from edge_ct.device_app.maintenance.doctor import Check
 from edge_ct.device_app.worklist.records import prepare_entry
 from edge_ct.device_app.worklist.worklist import Worklist
+from edge_ct.trust import opening, trial
 
 NOW = datetime(2026, 7, 1, tzinfo=timezone.utc)
 
@@ -54,11 +55,11 @@ def test_golden_slices_are_run_once_for_each_installation(
     tiny_bundle: Path, tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = []
-    monkeypatch.setattr(Classifier, "check_golden", lambda self: runs.append(self.identity))
+    monkeypatch.setattr(trial, "try_bundle", lambda bundle: runs.append(bundle.identity))
     for again, expected in ((False, 1), (False, 1), (True, 2)):
         checks = examine(tiny_bundle, tmp_path / "state", root, again=again)
         assert (checks["golden"].status, len(runs)) == ("good", expected)
-    monkeypatch.setattr(doctor, "runtime", lambda: "ai-edge-litert 99")  # an update
+    monkeypatch.setattr(opening, "describe_runtime", lambda: "ai-edge-litert 99")  # an update
     examine(tiny_bundle, tmp_path / "state", root)
     assert len(runs) == 3
 
@@ -87,7 +88,7 @@ def test_damaged_bundle(tiny_bundle: Path, tmp_path: Path, root: Path) -> None:
 
 def test_damaged_memory_of_golden_runs(tiny_bundle: Path, tmp_path: Path, root: Path) -> None:
     (tmp_path / "state").mkdir()
-    (tmp_path / "state" / doctor.GOLDEN).write_bytes(b"\xff{")
+    (tmp_path / "state" / opening.TRIALS).write_bytes(b"\xff{")
     assert statuses(examine(tiny_bundle, tmp_path / "state", root)) == {}
 
 
@@ -196,7 +197,7 @@ def test_command(tiny_bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture
 
 
 def test_strict(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
-    monkeypatch.setattr(doctor, "examine", lambda *arguments: [Check("memory", "warning", "little")])
+    monkeypatch.setattr(doctor, "examine", lambda *arguments, **options: [Check("memory", "warning", "little")])
     assert cli.run(["doctor", "--model", str(tiny_bundle), "--state", str(tmp_path)]) == 0
     assert cli.run(["doctor", "--model", str(tiny_bundle), "--state", str(tmp_path), "--strict"]) == 10
     capfd.readouterr()

@@ -15,9 +15,9 @@ from edge_ct.bundle import SEAL_LENGTH, Bundle, append_seal, read_bundle, unpack
 from edge_ct.errors import EdgeCTError, ModelRejected
 
 pytest.importorskip("cryptography")
-from edge_ct import signature
+from edge_ct.trust import signature
 
-OLD = Path(__file__).parent / "bundles" / "schema-1.tflite"
+OLD = Path(__file__).parents[1] / "bundles" / "schema-1.tflite"
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .bundle import SEAL_LENGTH, Bundle, append_seal
-from .errors import EdgeCTError, MissingExtra, ModelRejected
-from .system.files import create_once
+from ..bundle import SEAL_LENGTH, Bundle, append_seal
+from ..errors import EdgeCTError, MissingExtra, ModelRejected
+from ..system.files import create_once
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
