@@ -6,7 +6,6 @@ Colour and alpha are dropped: in the public SARS-CoV-2 CT-scan set the PNG colou
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -56,6 +55,8 @@ class Slice:
     @cached_property
     def sha256(self) -> str:
         """Hash of the pixels and their shape; the same slice has the same hash in every file format."""
+        import hashlib  # late: a cold `classify` that stores nothing needs no hash
+
         height, width = self.pixels.shape
         return hashlib.sha256(b"%dx%d:" % (height, width) + self.pixels.tobytes()).hexdigest()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -61,6 +60,8 @@ class Content:
     def digest(self) -> str:
         """SHA-256 of the content, in hexadecimal digits; "" if the file cannot be read."""
         if not self._digest:
+            import hashlib  # late: a cold `classify` of one file does not need it
+
             with contextlib.suppress(OSError, ValueError):
                 data = self._source.data
                 if isinstance(data, bytes):

@@ -10,7 +10,6 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from . import code_streams
 from .limits import MAX_PNG_CHUNKS, MAX_PNG_EXCESS, MAX_SIDE, MAX_TIFF_CHANNELS, MAX_TIFF_PAGES, MAX_TIFF_STRIPS
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -63,6 +62,8 @@ def parse(data: bytes) -> Header:
         if data.startswith(_PNG):
             return _png(data)
         if data.startswith(b"\xff\xd8\xff"):
+            from . import code_streams  # late: a cold `classify` of a PNG does not need it
+
             frame = code_streams.jpeg(data)
             return Header("JPEG", frame.width, frame.height, frame.components, frame.bits)
         if data[:4] in (b"II*\x00", b"MM\x00*"):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import shutil
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,8 +24,8 @@ def replace_atomically(path: Path) -> Iterator[Path]:
         EdgeCTError: The file cannot be written.
     """
     # The temporary name must fit where the real one does, and keep the suffix, from which writers infer the format.
-    short = hashlib.sha256(path.name.encode()).hexdigest()[:8]
-    temporary = path.with_name(f".tmp-{os.getpid()}-{short}-{path.name[-24:]}")
+    short = zlib.crc32(os.fsencode(path.name))
+    temporary = path.with_name(f".tmp-{os.getpid()}-{short:08x}-{path.name[-24:]}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -92,7 +91,7 @@ def write_durably(path: Path, content: bytes, mode: int = 0o600) -> None:
 @contextmanager
 def _durable_temporary(path: Path, content: bytes, mode: int) -> Iterator[Path]:
     """Yield a file beside `path` whose content is on the disk; afterwards bring the names in its folder to the disk."""
-    unique = hashlib.sha256(os.urandom(16)).hexdigest()[:8]
+    unique = os.urandom(4).hex()
     temporary = path.with_name(f".tmp-{os.getpid()}-{unique}-{path.name[-24:]}")
     try:
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
@@ -137,6 +136,8 @@ def fresh_folder(path: Path, marker: str) -> None:
                 raise EdgeCTError(
                     f"{path}: is not a folder that edge-ct made (it has no {marker}), so --force does not delete it"
                 )
+            import shutil
+
             shutil.rmtree(path)
         path.mkdir(parents=True)
     except OSError as error:

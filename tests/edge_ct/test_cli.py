@@ -322,6 +322,22 @@ def test_classify_table(slices_folder: Path, tiny_bundle: Path, capfd: pytest.Ca
     assert "2 rejected. " in line
 
 
+def test_a_cold_classify_of_one_file_loads_no_module_that_it_does_not_use(
+    slices_folder: Path, tiny_bundle: Path
+) -> None:
+    """Its memory is measured against a bare script (`make bench-cold`)."""
+    spared = "hashlib edge_ct.imaging.code_streams edge_ct.device_app.judging.pool sqlite3 pydicom concurrent.futures"
+    code = (
+        "import sys; from edge_ct import cli; code = cli.run(sys.argv[2:]);"
+        "print([name for name in sys.argv[1].split() if name in sys.modules]); sys.exit(code)"
+    )
+    arguments = ["classify", str(slices_folder / "a-good.png"), "--model", str(tiny_bundle)]
+    ended = subprocess.run(
+        [sys.executable, "-c", code, spared, *arguments], stdout=subprocess.PIPE, text=True, timeout=60
+    )
+    assert (ended.returncode, ended.stdout.splitlines()[-1]) == (0, "[]")
+
+
 def test_classify_json(slices_folder: Path, tiny_bundle: Path, capfd: pytest.CaptureFixture[str]) -> None:
     good = str(slices_folder / "a-good.png")
     assert cli.run(["classify", good, str(slices_folder), "--model", str(tiny_bundle), "--json"]) == 3
