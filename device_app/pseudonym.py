@@ -1,10 +1,11 @@
-"""Pseudonyms of patients: HMAC-SHA256 of the identifier under a secret key that only this device has."""
+"""The device key, and pseudonyms of patients: HMAC-SHA256 of the identifier under this key."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 from edge_ct.errors import EdgeCTError
@@ -12,7 +13,7 @@ from edge_ct.system.files import create_once
 
 FILE = "device.key"
 _BYTES = 32
-_DAMAGED = "not a device key; restore it from a backup, or move it away: patients then get new pseudonyms"
+_DAMAGED = "not a device key; restore it from a backup"
 
 
 def device_key(folder: Path) -> bytes:
@@ -31,9 +32,26 @@ def device_key(folder: Path) -> bytes:
     try:
         if not path.exists():
             create_once(path, f"{secrets.token_hex(_BYTES)}\n".encode(), 0o600)
-        key = bytes.fromhex(path.read_text(encoding="ascii").strip())
     except OSError as error:
-        raise EdgeCTError(f"{path}: the device key cannot be read or made: {error.strerror or error}") from error
+        raise EdgeCTError(f"{path}: the device key cannot be made: {error.strerror or error}") from error
+    key = existing_key(folder)
+    assert key is not None
+    return key
+
+
+def existing_key(folder: Path) -> bytes | None:
+    """Return the device key; None if there is none.
+
+    Raises:
+        EdgeCTError: The file cannot be read, or is not a device key.
+    """
+    path = folder / FILE
+    try:
+        key = bytes.fromhex(path.read_text(encoding="ascii").strip())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise EdgeCTError(f"{path}: the device key cannot be read: {error.strerror or error}") from error
     except ValueError as error:
         raise EdgeCTError(f"{path}: {_DAMAGED}") from error
     if len(key) != _BYTES:
@@ -43,11 +61,10 @@ def device_key(folder: Path) -> bytes:
 
 def temporary_key(folder: Path) -> bytes:
     """Return the device key if there is a readable one, else a random key that lasts as long as the process."""
-    try:
-        if (folder / FILE).exists():
-            return device_key(folder)
-    except (OSError, EdgeCTError):
-        pass
+    with suppress(EdgeCTError):
+        key = existing_key(folder)
+        if key is not None:
+            return key
     return secrets.token_bytes(_BYTES)
 
 

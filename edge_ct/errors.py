@@ -7,6 +7,7 @@
     ├── MissingExtra       6   the command needs an extra that is not installed
     ├── DataRejected       7   a dataset or a run cannot be used
     ├── StorageFull        8   the worklist has reached its size limit, or the disk is nearly full
+    ├── WorklistBusy       1   another process holds the worklist
     └── WorklistDamaged    9   the audit trail, rows or file of a worklist were changed
 
 Exit code 2 means wrong usage and comes from click. Every message is one line: what is wrong, where, and what to do.
@@ -55,6 +56,10 @@ class StorageFull(EdgeCTError):
     """The worklist has reached its size limit or the disk is nearly full; nothing was stored."""
 
     exit_code = 8
+
+
+class WorklistBusy(EdgeCTError):
+    """Another process or thread holds the worklist; nothing was stored, and the same call may succeed later."""
 
 
 class WorklistDamaged(EdgeCTError):

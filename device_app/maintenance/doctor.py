@@ -25,7 +25,7 @@ from edge_ct.trust.opening import check_signature, try_once
 from .. import pseudonym
 from ..judging.incidents import MAX_ENDS
 from ..worklist.database import FILE
-from ..worklist.worklist import Worklist
+from ..worklist.reader import WorklistReader
 from .health import (
     CLOCK_AHEAD,
     CLOCK_BEHIND,
@@ -148,7 +148,7 @@ def _check_state(state: Path, now: datetime, model: Path) -> Iterator[Check]:
     known = known_moments(manifest, None)
     try:
         if (state / FILE).exists():
-            with Worklist(state) as worklist:
+            with WorklistReader.open(state) as worklist:
                 known = known_moments(manifest, worklist)
                 yield _check_worklist(worklist)
                 yield _check_quarantine(worklist)
@@ -161,7 +161,7 @@ def _check_state(state: Path, now: datetime, model: Path) -> Iterator[Check]:
     yield _check_disk(state)
 
 
-def _check_quarantine(worklist: Worklist) -> Check:
+def _check_quarantine(worklist: WorklistReader) -> Check:
     files = [file for file in worklist.quarantine(MAX_ENDS).files() if file.quarantined]
     if not files:
         return Check("quarantine", "good", "no file has ended worker processes", 0)
@@ -169,7 +169,7 @@ def _check_quarantine(worklist: Worklist) -> Check:
     return Check("quarantine", "warning", detail, len(files))
 
 
-def _check_worklist(worklist: Worklist) -> Check:
+def _check_worklist(worklist: WorklistReader) -> Check:
     verification = worklist.verify()
     waiting = sum(worklist.counts("open").values())
     counts = f"{verification.results} results, {waiting} open, {verification.entries} entries"
@@ -179,6 +179,8 @@ def _check_worklist(worklist: Worklist) -> Check:
 
 def _check_key(state: Path) -> Check:
     path = state / pseudonym.FILE
+    if not path.exists():
+        return Check("device key", "failure", f"{path} is missing; restore it from a backup")
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o077:
         return Check("device key", "warning", f"other users can read it (mode {mode:o}); run: chmod 600 {path}")

@@ -1,14 +1,14 @@
 """The audit trail: a chain of entries, each with the SHA-256 of its content and of the entry before it.
 
-An entry that was changed, inserted or removed breaks the chain. Each result and review has an entry with a digest, so
-a row that was changed, or that is missing without an entry that deletes it, is detected as well. Somebody who can write
-the file can also write a complete new chain: to detect that, note the head elsewhere (`edge-ct worklist verify` prints
-it) and pass it to a later verification with `--head`.
+Each entry also carries an HMAC of that hash under a key that is derived from the device key: only a program that has
+the device key can append to the trail. The entries of results, heat maps and reviews hold digests of what they
+describe. `verification` compares the file with its trail.
 """
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 import sqlite3
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
@@ -16,28 +16,11 @@ from datetime import datetime, timezone
 import msgspec
 
 from .records import COLUMNS, Review
+from .schema import schema_version
 
 # Columns that the digest of a result covers: the whole answer of the model. The urgency follows from the decision.
 ANSWER = tuple(name for name in COLUMNS if name != "urgency")
 REVIEW = Review.__struct_fields__
-
-
-class Verification(msgspec.Struct, frozen=True):
-    """The outcome of `verify`.
-
-    Attributes:
-        entries: Number of intact entries before the first problem.
-        head: Hash of the last intact entry.
-        problem: The first problem; None if there is none.
-        entry: Number of the entry that the problem concerns, if it concerns one.
-    """
-
-    entries: int
-    results: int
-    reviews: int
-    head: str
-    problem: str | None = None
-    entry: int | None = None
 
 
 def utc_now() -> str:
@@ -55,96 +38,52 @@ def row_digest(connection: sqlite3.Connection, table: str, columns: Sequence[str
     return digest(connection.execute(f"SELECT {', '.join(columns)} FROM {table} WHERE id = ?", (number,)).fetchone())
 
 
-def append(
-    connection: sqlite3.Connection,
-    actor: str,
-    action: str,
-    subject: int | None,
-    detail: Mapping[str, object],
-    time: str,
-) -> None:
-    """Append an entry, within the transaction that makes the change.
-
-    Args:
-        connection: The connection, in a transaction.
-        actor: The command or the reviewer.
-        action: What was done: `add`, `again`, `review`, `prune`, `export`, ...
-        subject: Id of the result concerned; None if there is none.
-        detail: Anything else, stored as JSON.
-        time: UTC, as `utc_now` writes it.
-    """
-    last = connection.execute("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1").fetchone()
-    seq, before = (last[0] + 1, last[1]) if last else (1, "")
-    text = msgspec.json.encode(detail).decode()
-    entry = (seq, time, actor, action, subject, text)
-    connection.execute("INSERT INTO audit VALUES (?, ?, ?, ?, ?, ?, ?)", (*entry, digest((before, *entry))))
+def audit_key(device_key: bytes) -> bytes:
+    """Return the key of the trail's HMACs, which must differ from the key of the pseudonyms."""
+    return hmac.digest(device_key, b"edge-ct audit trail", "sha256")
 
 
-def verify(connection: sqlite3.Connection, head: str | None = None) -> Verification:
-    """Check the file, the chain, and every row against its entry, in one read transaction.
-
-    Args:
-        connection: The connection, outside a transaction.
-        head: Hash of an entry that the trail must contain, noted at an earlier verification.
-    """
-    connection.execute("BEGIN")
-    try:
-        return _verify(connection, head)
-    finally:
-        connection.execute("ROLLBACK")
+def entry_mac(key: bytes, entry_hash: str) -> str:
+    """Return the HMAC-SHA256 of an entry's hash (RFC 2104). key: see `audit_key`."""
+    return hmac.digest(key, entry_hash.encode(), "sha256").hex()
 
 
-def _verify(connection: sqlite3.Connection, head: str | None) -> Verification:
-    results, reviews = (
-        int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]) for table in ("results", "reviews")
-    )
-    before, intact, head_seen = "", 0, head is None
-    pruned: set[int] = set()
+class Appender:
+    """Appends entries within one transaction, the one that makes the changes they describe."""
 
-    def outcome(problem: str | None, entry: int | None = None) -> Verification:
-        return Verification(intact, results, reviews, before, problem, entry)
+    def __init__(self, connection: sqlite3.Connection, key: bytes) -> None:
+        """Begin behind the last entry. key: see `audit_key`."""
+        self._connection, self._key = connection, key
+        last = connection.execute("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1").fetchone()
+        self.last: tuple[int, str] = last or (0, "")
 
-    integrity = str(connection.execute("PRAGMA integrity_check(1)").fetchone()[0])
-    if integrity != "ok":
-        return outcome(f"the file is damaged: {' '.join(integrity.split())}")
-    for *entry, stored_hash in connection.execute("SELECT * FROM audit ORDER BY seq"):
-        seq = entry[0]
-        if seq != intact + 1:
-            return outcome(f"entry {intact + 1} is missing", intact + 1)
-        if digest((before, *entry)) != stored_hash:
-            return outcome(f"entry {seq} was changed, or the entry before it was replaced", seq)
-        before, intact = stored_hash, seq
-        head_seen = head_seen or stored_hash == head
-        if entry[3] == "prune":
-            pruned |= _expand_runs(msgspec.json.decode(entry[5]).get("results", []))
-    if not head_seen:
-        return outcome(f"no entry has the hash {head}: the trail was shortened or rewritten")
-    for table, columns, action in (("results", ANSWER, "add"), ("reviews", REVIEW, "review")):
-        problem = _first_difference(connection, table, columns, action, pruned)
-        if problem:
-            return outcome(*problem)
-    return outcome(None)
+    def append(self, actor: str, action: str, subject: int | None, detail: Mapping[str, object], time: str) -> None:
+        """Append an entry.
+
+        Args:
+            actor: The command or the reviewer.
+            action: What was done: `add`, `again`, `heat`, `review`, `prune`, `export`, ...
+            subject: Id of the result concerned; None if there is none.
+            detail: Anything else, stored as JSON.
+            time: UTC, as `utc_now` writes it.
+        """
+        seq, before = self.last[0] + 1, self.last[1]
+        entry = (seq, time, actor, action, subject, msgspec.json.encode(detail).decode())
+        entry_hash = digest((before, *entry))
+        values = (*entry, entry_hash, entry_mac(self._key, entry_hash))
+        self._connection.execute("INSERT INTO audit VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
+        self.last = (seq, entry_hash)
 
 
-def _first_difference(
-    connection: sqlite3.Connection, table: str, columns: Sequence[str], action: str, pruned: set[int]
-) -> tuple[str, int | None] | None:
-    """Return the first row of a table that differs from its audit entry or is missing, and the number of the entry."""
-    noun = table[:-1]
-    expected: dict[int, tuple[int, str]] = {}
-    query = "SELECT seq, subject, detail FROM audit WHERE action = ? ORDER BY seq"
-    for seq, subject, text in connection.execute(query, (action,)):
-        detail = msgspec.json.decode(text)
-        if subject not in pruned:
-            expected[int(detail.get("review", subject))] = (seq, str(detail.get("digest")))
-    for row in connection.execute(f"SELECT {', '.join(columns)} FROM {table} ORDER BY id"):
-        seq, stored_digest = expected.pop(row[0], (None, None))
-        if seq is None:
-            return f"{noun} {row[0]} has no audit entry: it was inserted by another program", None
-        if digest(row) != stored_digest:
-            return f"{noun} {row[0]} was changed after entry {seq}", seq
-    for number, (seq, _) in sorted(expected.items(), key=lambda item: item[1]):
-        return f"{noun} {number} of entry {seq} is missing, and no entry deletes it", seq
+def first_bound_entry(connection: sqlite3.Connection) -> tuple[str, str] | None:
+    """Return hash and HMAC of the first entry that is bound to a device key; None if the trail is not bound."""
+    if schema_version(connection) < 2:
+        return None
+    for condition in ("seq = 1", "action = 'upgrade' ORDER BY seq LIMIT 1"):
+        query = f"SELECT hash, mac FROM (SELECT * FROM audit WHERE {condition}) WHERE mac IS NOT NULL"
+        row = connection.execute(query).fetchone()
+        if row:
+            return str(row[0]), str(row[1])
     return None
 
 
@@ -157,7 +96,3 @@ def runs_of(numbers: Sequence[int]) -> list[tuple[int, int]]:
         else:
             runs.append((number, number))
     return runs
-
-
-def _expand_runs(runs: Sequence[Sequence[int]]) -> set[int]:
-    return {number for first, last in runs for number in range(first, last + 1)}

@@ -14,6 +14,7 @@ from edge_ct.system.progress import print_json
 
 from ..command_options import DECISION_COLOURS, state_option
 from .database import FILE
+from .reader import WorklistReader
 from .records import Row
 from .worklist import Worklist
 
@@ -53,7 +54,7 @@ def list_(
     Example:
       edge-ct worklist list --open
     """
-    with _open(state) as stored:
+    with _open_to_read(state) as stored:
         rows = stored.rows(
             state="open" if only_open else None, decision=decision, series=series, patient=patient, limit=limit
         )
@@ -81,7 +82,7 @@ def show(number: int, state: Path, picture: Path | None, force: bool, as_json: b
     Example:
       edge-ct worklist show 17 --picture 17.png
     """
-    with _open(state) as stored:
+    with _open_to_read(state) as stored:
         row, reviews, trail = stored.get(number), stored.reviews(number), stored.trail(number)
         if picture:
             from .export import write_picture
@@ -172,21 +173,30 @@ def export_(state: Path, out: Path, kind: str, reviewed: bool, force: bool) -> N
 def verify_(state: Path, head: str | None, as_json: bool) -> None:
     """Verify that no result, review or audit entry was lost or changed.
 
-    Exit code 9 if there is a problem; the message names the first bad entry.
+    Exit code 9 if there is a problem; the message names up to 20 results, reviews and entries that are not as edge-ct
+    wrote them. Note the head that is printed and give it to a later verification, which then also finds that the whole
+    folder was replaced by an older copy.
 
     \b
     Example:
       edge-ct worklist verify
     """
-    with _open(state) as stored:
+    with _open_to_read(state) as stored:
         verification = stored.verify(head)
     if as_json:
         print_json(verification)
     if verification.problem:
-        raise WorklistDamaged(f"{state}: {verification.problem}")
+        raise WorklistDamaged(f"{state}: {'; '.join(verification.problems)}")
     if not as_json:
         counts = f"{verification.results} results, {verification.reviews} reviews, {verification.entries} entries"
         click.echo(f"good: {counts}, head {verification.head}")
+        unbound = verification.entries if verification.bound is None else verification.bound - 1
+        if unbound:
+            click.echo(
+                f"Entries 1 to {unbound} were written by an earlier version: they are not bound to the device key, and "
+                "pictures of that time are compared with nothing older than the upgrade.",
+                err=True,
+            )
 
 
 @worklist.command("prune", short_help="Delete old results; the audit trail is kept.")
@@ -224,7 +234,7 @@ def quarantine(state: Path, release: str | None, as_json: bool) -> None:
     """
     from ..judging.incidents import MAX_ENDS
 
-    with _open(state) as stored:
+    with _open(state) if release else _open_to_read(state) as stored:
         held = stored.quarantine(MAX_ENDS)
         files = [held.release(release)] if release else held.files()
     for file in files:
@@ -236,13 +246,24 @@ def quarantine(state: Path, release: str | None, as_json: bool) -> None:
 
 
 def _open(state: Path) -> Worklist:
-    """Open the worklist if there is one: a mistyped folder must not look like an empty worklist."""
+    """Open the worklist to change it."""
+    _check_exists(state)
+    return Worklist(state)
+
+
+def _open_to_read(state: Path) -> WorklistReader:
+    """Open the worklist without changing it, on a read-only disk as well."""
+    _check_exists(state)
+    return WorklistReader.open(state)
+
+
+def _check_exists(state: Path) -> None:
+    """Refuse a folder without a worklist: a mistyped folder must not look like an empty worklist."""
     if not (state / FILE).exists():
         raise EdgeCTError(
             f"{state}: no worklist in this folder; name another with --state, or begin one with edge-ct classify "
             "--worklist, serve, watch or listen"
         )
-    return Worklist(state)
 
 
 def _line(row: Row) -> str:

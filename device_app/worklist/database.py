@@ -14,94 +14,33 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from edge_ct.errors import EdgeCTError, StorageFull
+from edge_ct.errors import EdgeCTError, StorageFull, WorklistBusy, WorklistDamaged
 
-from .records import COLUMNS
+from .schema import VERSION, create_schema, schema_version
 
 FILE = "worklist.sqlite"
 BUSY_SECONDS = 60.0
 MAX_BYTES = 8 << 30
 MIN_FREE = 256 << 20
-_VERSION = 1
-
-# The model's answer is never changed; what reviewers say about it is kept beside it, in `reviews`.
-_SCHEMA = """
-CREATE TABLE results (
-{columns},
-  state TEXT NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'reviewed')),
-  review INTEGER REFERENCES reviews (id)
-);
-CREATE INDEX results_by_urgency ON results (state, urgency, probability DESC, id);
-CREATE INDEX results_by_series ON results (series);
-CREATE INDEX results_by_patient ON results (patient);
-CREATE INDEX results_by_pixels ON results (sha256);
-CREATE INDEX results_by_time ON results (time);
-CREATE TABLE pictures (
-  result INTEGER PRIMARY KEY REFERENCES results (id),
-  png BLOB NOT NULL,
-  heat BLOB,  -- float32: the cells row by row, then the centres of rows and columns, if they were measured
-  heat_rows INTEGER,
-  heat_columns INTEGER,
-  heat_method TEXT
-);
-CREATE TABLE reviews (
-  id INTEGER PRIMARY KEY AUTOINCREMENT,
-  result INTEGER NOT NULL,
-  time TEXT NOT NULL,
-  reviewer TEXT NOT NULL,
-  verdict TEXT NOT NULL CHECK (verdict IN ('agree', 'override')),
-  label TEXT CHECK (label IN ('positive', 'negative', 'unusable')),
-  note TEXT NOT NULL
-);
-CREATE INDEX reviews_by_result ON reviews (result);
-CREATE TABLE audit (
-  seq INTEGER PRIMARY KEY,
-  time TEXT NOT NULL,
-  actor TEXT NOT NULL,
-  action TEXT NOT NULL,
-  subject INTEGER,
-  detail TEXT NOT NULL,
-  hash TEXT NOT NULL
-);
-CREATE INDEX audit_by_subject ON audit (action, subject);
-CREATE TABLE seen (fingerprint BLOB PRIMARY KEY, result INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE queue (
-  id INTEGER PRIMARY KEY AUTOINCREMENT,
-  queue TEXT NOT NULL,
-  key TEXT NOT NULL,
-  topic TEXT NOT NULL,
-  payload TEXT NOT NULL,
-  state TEXT NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'done', 'failed')),
-  attempts INTEGER NOT NULL DEFAULT 0,
-  created REAL NOT NULL,
-  next_try REAL NOT NULL,
-  finished REAL,
-  error TEXT,
-  UNIQUE (queue, key)
-);
-CREATE INDEX queue_by_turn ON queue (queue, state, next_try);
-CREATE INDEX queue_by_topic ON queue (queue, topic, state);
-CREATE TABLE notes (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TRIGGER answers_stay BEFORE UPDATE OF {names}
-ON results BEGIN SELECT RAISE(ABORT, 'the answer of a model cannot be changed'); END;
-CREATE TRIGGER reviews_stay BEFORE UPDATE ON reviews
-BEGIN SELECT RAISE(ABORT, 'a review cannot be changed; add another one'); END;
-CREATE TRIGGER audit_stays BEFORE UPDATE ON audit
-BEGIN SELECT RAISE(ABORT, 'the audit trail cannot be changed'); END;
-CREATE TRIGGER audit_is_kept BEFORE DELETE ON audit
-BEGIN SELECT RAISE(ABORT, 'the audit trail cannot be shortened'); END;
-CREATE TRIGGER audit_is_appended BEFORE INSERT ON audit
-WHEN NEW.seq IS NOT (SELECT coalesce(max(seq), 0) + 1 FROM audit)
-BEGIN SELECT RAISE(ABORT, 'audit entries can only be appended'); END;
-""".format(columns=",\n".join(f"  {name} {kind}" for name, kind in COLUMNS.items()), names=", ".join(COLUMNS))
 
 
 class Store:
-    """One connection, which the threads of a process take in turn; every other process has a connection of its own."""
+    """The file, open in one process: a connection that writes and one that reads.
+
+    The threads of a process take each connection in turn. In WAL mode a reader waits for no writer, so that pages are
+    answered while another thread or process writes.
+    """
 
     def __init__(
-        self, folder: Path, max_bytes: int = MAX_BYTES, min_free: int = MIN_FREE, busy_seconds: float = BUSY_SECONDS
+        self,
+        folder: Path,
+        max_bytes: int = MAX_BYTES,
+        min_free: int = MIN_FREE,
+        busy_seconds: float = BUSY_SECONDS,
+        *,
+        read_only: bool = False,
     ) -> None:
         """Open the file in `folder`; make both if they do not exist.
 
@@ -110,6 +49,7 @@ class Store:
             max_bytes: Maximum size of the file, without its free pages.
             min_free: Number of bytes that must stay free on the disk.
             busy_seconds: How long to wait for another process that holds the file.
+            read_only: Open an existing file without changing it; its disk may be read-only.
 
         Raises:
             EdgeCTError: The file cannot be opened or made.
@@ -117,50 +57,66 @@ class Store:
         self.folder, self.path = folder, folder / FILE
         self.max_bytes, self.min_free = max_bytes, min_free
         self._busy_seconds = busy_seconds
-        self._lock = threading.RLock()
+        self._write_lock, self._read_lock = threading.RLock(), threading.RLock()
+        self._writer: sqlite3.Connection | None = None
+        self._reader: sqlite3.Connection | None = None
+        self._copy: Path | None = None
         try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            # SQLite gives its two companions the mode of this one.
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
-        except OSError as error:
-            raise EdgeCTError(f"{folder}: the worklist cannot be stored there: {error.strerror or error}") from error
-        with self._errors():
-            self._connection = sqlite3.connect(
-                self.path, timeout=busy_seconds, isolation_level=None, check_same_thread=False
-            )
-            try:
-                self._prepare()
-            except BaseException:
-                self._connection.close()
-                raise
+            if not read_only:
+                self._open_writer()
+            elif not self.path.exists():
+                raise EdgeCTError(f"{folder}: no worklist in this folder")
+            else:
+                with self.reading() as connection:
+                    self._check_version(connection)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
-        """Close the connection; the last process that does so merges the write-ahead log into the file."""
-        with self._lock, suppress(sqlite3.Error):
-            self._connection.close()
+        """Close the file; the last process that does so merges the write-ahead log into it."""
+        for lock, connection in ((self._read_lock, self._reader), (self._write_lock, self._writer)):
+            with lock, suppress(sqlite3.Error):
+                if connection:
+                    connection.close()
+        if self._copy:
+            shutil.rmtree(self._copy, ignore_errors=True)
 
     @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
+    def writing(self, patience: float | None = None) -> Iterator[sqlite3.Connection]:
         """Open a transaction that excludes all other writers; it is durable when it ends, and undone if it raises.
 
+        Args:
+            patience: How many seconds to wait for other writers; by default `busy_seconds`.
+
         Raises:
+            WorklistBusy: Another thread or process writes for longer than that.
             StorageFull: There is no room, when the transaction begins or later.
         """
-        with self._lock, self._errors():
-            self._connection.execute("BEGIN IMMEDIATE")
+        seconds = self._busy_seconds if patience is None else patience
+        with self._only_writer(seconds) as connection:
+            connection.execute(f"PRAGMA busy_timeout={seconds * 1000:.0f}")
+            connection.execute("BEGIN IMMEDIATE")
             try:
-                yield self._connection
-                self._connection.execute("COMMIT")
+                yield connection
+                connection.execute("COMMIT")
             except BaseException:
                 with suppress(sqlite3.Error):
-                    self._connection.execute("ROLLBACK")
+                    connection.execute("ROLLBACK")
                 raise
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """Lend the connection for queries; each statement sees one consistent state of the file."""
-        with self._lock, self._errors():
-            yield self._connection
+        """Lend a connection for queries; each statement sees one consistent state of the file."""
+        with self._read_lock, self._errors(self._busy_seconds):
+            if self._reader is None:
+                self._reader = self._open_reader()
+            yield self._reader
+
+    def read_one(self, query: str) -> Any:
+        """Run a query and return its first row; None if it has none."""
+        with self.reading() as connection:
+            return connection.execute(query).fetchone()
 
     def check_room(self, coming: int = 0) -> None:
         """Check that `coming` more bytes can be stored, before any of them is written.
@@ -197,13 +153,40 @@ class Store:
 
     def release_free_pages(self) -> None:
         """Return free pages and the space of the log to the file system."""
-        with self.reading() as connection:
+        with self._only_writer(self._busy_seconds) as connection:
             # `execute` would take a single step, which frees only one page.
             connection.executescript("PRAGMA incremental_vacuum;")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
-    def _prepare(self) -> None:
-        connection = self._connection
+    @contextmanager
+    def _only_writer(self, seconds: float) -> Iterator[sqlite3.Connection]:
+        """Lend the connection that writes to one thread. seconds: how long to wait for the other threads."""
+        if self._writer is None:
+            raise EdgeCTError(f"{self.path}: opened for reading only")
+        if not self._write_lock.acquire(timeout=seconds):
+            raise self._busy(seconds)
+        try:
+            with self._errors(seconds):
+                yield self._writer
+        finally:
+            self._write_lock.release()
+
+    def _open_writer(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            # SQLite gives its two companions the mode of this one.
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+        except OSError as error:
+            raise EdgeCTError(
+                f"{self.folder}: the worklist cannot be stored there: {error.strerror or error}"
+            ) from error
+        with self._errors(self._busy_seconds):
+            self._writer = sqlite3.connect(
+                self.path, timeout=self._busy_seconds, isolation_level=None, check_same_thread=False
+            )
+            self._prepare(self._writer)
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # has an effect on a new file only
         # If two processes make the file at the same time, this statement can fail at once: SQLite does not wait here.
         end = time.monotonic() + self._busy_seconds
@@ -223,21 +206,64 @@ class Store:
         connection.execute("PRAGMA foreign_keys=ON")
         connection.execute("PRAGMA secure_delete=ON")  # so that pruned results cannot be recovered from the file
         connection.execute(f"PRAGMA journal_size_limit={16 << 20}")
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version == 0:
+        if schema_version(connection) == 0:
             with self.writing():
-                (version,) = connection.execute("PRAGMA user_version").fetchone()
-                if version == 0:
-                    for statement in _statements(_SCHEMA):
-                        connection.execute(statement)
-                    connection.execute(f"PRAGMA user_version={_VERSION}")
-                    version = _VERSION
-        if version != _VERSION:
+                if schema_version(connection) == 0:
+                    create_schema(connection)
+        self._check_version(connection)
+
+    def _check_version(self, connection: sqlite3.Connection) -> None:
+        version = schema_version(connection)
+        if version > VERSION:
             raise EdgeCTError(f"{self.path}: written by a newer version of edge-ct (schema {version}); update edge-ct")
+        if version == 0:
+            raise EdgeCTError(f"{self.path}: not a worklist of edge-ct")
+
+    def _open_reader(self) -> sqlite3.Connection:
+        """Open a connection for queries, on a read-only disk as well."""
+        try:
+            return self._connect_reader(self.path, "mode=ro")
+        except sqlite3.OperationalError:
+            log = self.path.with_name(f"{FILE}-wal")
+            if os.access(self.folder, os.W_OK):
+                raise
+            if not log.exists() or log.stat().st_size == 0:
+                return self._connect_reader(self.path, "immutable=1")
+            # The log holds the latest results. SQLite reads it only beside a file that it can make.
+            import tempfile
+
+            try:
+                self._copy = Path(tempfile.mkdtemp(prefix="edge-ct-"))
+                for part in (self.path, log):
+                    shutil.copy(part, self._copy)
+            except OSError as error:
+                raise EdgeCTError(
+                    f"{self.path}: on a read-only disk, with changes in its log that only a copy can show, and it "
+                    f"cannot be copied: {error.strerror or error}"
+                ) from error
+            return self._connect_reader(self._copy / FILE, "mode=ro")
+
+    def _connect_reader(self, path: Path, options: str) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?{options}",
+            uri=True,
+            timeout=self._busy_seconds,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        try:
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _busy(self, seconds: float) -> WorklistBusy:
+        return WorklistBusy(f"{self.path}: locked for {seconds:.0f} s by another process; stop it, or try again")
 
     @contextmanager
-    def _errors(self) -> Iterator[None]:
-        """Translate the exceptions of SQLite into those of edge-ct."""
+    def _errors(self, seconds: float) -> Iterator[None]:
+        """Translate the exceptions of SQLite into those of edge-ct. seconds: how long it waited for a lock."""
         try:
             yield
         except sqlite3.Error as error:
@@ -245,21 +271,11 @@ class Store:
             if "full" in text:
                 raise StorageFull(f"{self.folder}: the disk is full: {text}; nothing was stored") from error
             if "locked" in text:
-                raise EdgeCTError(
-                    f"{self.path}: locked for {self._busy_seconds:.0f} s by another process; stop it, or try again"
-                ) from error
+                raise self._busy(seconds) from error
+            if "readonly" in text:
+                raise EdgeCTError(f"{self.path}: on a read-only disk or write-protected; nothing was stored") from error
             if isinstance(error, sqlite3.DatabaseError) and ("malformed" in text or "not a database" in text):
-                raise EdgeCTError(
+                raise WorklistDamaged(
                     f"{self.path}: damaged: {text}; move the folder away and keep it, then begin a new worklist"
                 ) from error
             raise EdgeCTError(f"{self.path}: {text}") from error
-
-
-def _statements(script: str) -> Iterator[str]:
-    """Yield the statements of a script one by one: `executescript` would commit the open transaction."""
-    statement = ""
-    for line in script.splitlines(keepends=True):
-        statement += line
-        if sqlite3.complete_statement(statement):
-            yield statement
-            statement = ""

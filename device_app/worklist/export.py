@@ -12,6 +12,7 @@ from edge_ct.system.csv_text import safe_csv_line
 from edge_ct.system.files import fresh_folder, refuse_existing, write_bytes, write_text
 
 from ..heatmaps.heatmap import caption, draw_heat, encode_png
+from .reader import WorklistReader
 from .records import Review, Row, State
 from .worklist import Worklist
 
@@ -107,7 +108,7 @@ def write_dataset(worklist: Worklist, out: Path, force: bool = False) -> dict[st
     return counts
 
 
-def write_picture(worklist: Worklist, row: Row, path: Path, force: bool = False) -> None:
+def write_picture(worklist: WorklistReader, row: Row, path: Path, force: bool = False) -> None:
     """Write the slice of a row beside its heat map as PNG, or the slice alone if the row has no heat map.
 
     Raises:

@@ -15,17 +15,6 @@ from .database import Store
 # Kept for this many seconds after the last end; a file that was quarantined stays until it is released.
 _FORGET_SECONDS = 90 * 86400.0
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS quarantine (
-  sha256 TEXT PRIMARY KEY,
-  size INTEGER NOT NULL,
-  source TEXT NOT NULL,
-  ends INTEGER NOT NULL,
-  reason TEXT NOT NULL,
-  first REAL NOT NULL,
-  last REAL NOT NULL
-) WITHOUT ROWID
-"""
 _COLUMNS = "sha256, size, source, ends, reason, first, last"
 
 
@@ -57,7 +46,7 @@ class Quarantine:
     """The files of one worklist over which workers have ended; see `judging.incidents.Incidents`."""
 
     def __init__(self, store: Store, max_ends: int, clock: Callable[[], float] = time.time) -> None:
-        """Open the table, which worklists of older versions do not have yet.
+        """Open the table, which a worklist of an older version that is opened for reading does not have.
 
         Args:
             store: The worklist's file.
@@ -66,10 +55,8 @@ class Quarantine:
         """
         self._store, self._max_ends, self._clock = store, max_ends, clock
         with store.reading() as connection:
-            there = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'quarantine'").fetchone()
-        if not there:
-            with store.writing() as connection:
-                connection.execute(_SCHEMA)
+            query = "SELECT 1 FROM sqlite_master WHERE name = 'quarantine'"
+            self._exists = connection.execute(query).fetchone() is not None
 
     def quarantined(self, size: int, digest: Callable[[], str]) -> str | None:
         """Return why a file of this size and SHA-256 is not judged any more; None if it may be judged."""
@@ -97,6 +84,8 @@ class Quarantine:
 
     def files(self) -> list[QuarantinedFile]:
         """Return all files over which a worker has ended, in the order of their first end."""
+        if not self._exists:
+            return []
         with self._store.reading() as connection:
             rows = connection.execute(f"SELECT {_COLUMNS} FROM quarantine ORDER BY first, sha256").fetchall()
         files: list[Any] = [(*row, row[3] >= self._max_ends) for row in rows]

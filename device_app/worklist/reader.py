@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
+from types import TracebackType
 
 from edge_ct.decision import Decision
 from edge_ct.errors import EdgeCTError, WorklistDamaged
 
 from ..heatmaps.heatmap import Heat
-from . import audit_trail
-from .audit_trail import Verification
 from .database import Store
+from .quarantine import Quarantine
 from .records import SELECT_ROWS, URGENCY, Review, Row, State, read_heat, read_row
+from .verification import Verification, Verifier
 
 
 class WorklistReader:
@@ -21,6 +22,25 @@ class WorklistReader:
     def __init__(self, folder: Path, store: Store) -> None:
         self.folder = folder
         self._store = store
+
+    @classmethod
+    def open(cls, folder: Path) -> WorklistReader:
+        """Open a worklist without changing it; its disk may be read-only.
+
+        Raises:
+            EdgeCTError: There is no worklist in the folder, or it cannot be read.
+        """
+        return WorklistReader(folder, Store(folder, read_only=True))
+
+    def __enter__(self) -> WorklistReader:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._store.close()
 
     def get(self, result: int) -> Row:
         """Return one row; raise `EdgeCTError` if no row has this id."""
@@ -118,14 +138,18 @@ class WorklistReader:
             head: Hash of an entry that the trail must contain, noted at an earlier verification.
         """
         with self._store.reading() as connection:
-            return audit_trail.verify(connection, head)
+            return Verifier(connection, self.folder).verify(head)
 
     def check(self, head: str | None = None) -> Verification:
         """Verify, and raise `WorklistDamaged` if there is a problem."""
         verification = self.verify(head)
         if verification.problem:
-            raise WorklistDamaged(f"{self._store.path}: {verification.problem}")
+            raise WorklistDamaged(f"{self._store.path}: {'; '.join(verification.problems)}")
         return verification
+
+    def quarantine(self, max_ends: int) -> Quarantine:
+        """Return the files over which workers have ended. max_ends: ends after which a file is not tried again."""
+        return Quarantine(self._store, max_ends)
 
     def used_bytes(self) -> int:
         """Return the size in bytes of what is stored."""
@@ -139,7 +163,8 @@ class WorklistReader:
 
 def get_row(connection: sqlite3.Connection, result: int) -> Row:
     """Return one row; raise `EdgeCTError` if no row has this id."""
-    values = connection.execute(f"{SELECT_ROWS} WHERE r.id = ?", (result,)).fetchone()
+    in_range = abs(result) < 1 << 63  # SQLite refuses larger integers.
+    values = connection.execute(f"{SELECT_ROWS} WHERE r.id = ?", (result,)).fetchone() if in_range else None
     if not values:
         raise EdgeCTError(f"no result {result} in the worklist; edge-ct worklist list shows the numbers")
     return read_row(values)

@@ -124,6 +124,8 @@ class Entry:
         patient: The patient's identifier in clear; the worklist stores its pseudonym.
         png: The grey slice as PNG; None if the file could not be read.
         heat: The heat map; None if there is none.
+        picture_sha256: See `picture_digest`.
+        heat_sha256: See `heat_digest`.
         fingerprint: Fingerprint of the file that the slice came from, stored so that the file is not judged again.
         show_identity: True if the worklist stores `patient` in clear.
     """
@@ -144,6 +146,8 @@ class Entry:
     latency_ms: float | None
     png: bytes | None
     heat: Heat | None
+    picture_sha256: str | None
+    heat_sha256: str | None
     fingerprint: bytes | None = None
     show_identity: bool = False
 
@@ -181,6 +185,8 @@ def prepare_entry(
     ids = slice_.dicom if slice_ else None
     times = [ms for ms in (result.ms.decode, result.ms.preprocess, result.ms.inference) if ms is not None]
     p = result.probability
+    png = encode_picture(slice_.pixels, result.source) if slice_ else None
+    heat = heat or map_heat(judgement, bundle.manifest)
     return Entry(
         identity=_identity(bundle, key or _default_key(slice_)),
         origin=origin,
@@ -196,8 +202,11 @@ def prepare_entry(
         model=result.model,
         bundle=bundle.seal,
         latency_ms=sum(times) if times else None,
-        png=encode_picture(slice_.pixels, result.source) if slice_ else None,
-        heat=heat or map_heat(judgement, bundle.manifest),
+        png=png,
+        heat=heat,
+        picture_sha256=picture_digest(png),
+        # A heat map is stored beside its picture.
+        heat_sha256=heat_digest(*heat_values(heat)) if heat and png is not None else None,
         fingerprint=fingerprint,
     )
 
@@ -241,6 +250,18 @@ def heat_values(heat: Heat) -> tuple[bytes, int, int, str]:
     rows, columns = heat.evidence.shape
     content = np.concatenate([heat.evidence.reshape(-1), heat.centres or ()]).astype(np.float32).tobytes()
     return content, rows, columns, heat.method
+
+
+def picture_digest(png: bytes | None) -> str | None:
+    """Return the SHA-256 of a picture; None if there is none."""
+    return None if png is None else hashlib.sha256(png).hexdigest()
+
+
+def heat_digest(content: bytes | None, rows: int | None, columns: int | None, method: str | None) -> str | None:
+    """Return the SHA-256 of a heat map as it is stored; None if there is none."""
+    if content is None:
+        return None
+    return hashlib.sha256(msgspec.json.encode([rows, columns, method]) + content).hexdigest()
 
 
 def read_heat(content: bytes, rows: int, columns: int, method: str) -> Heat:

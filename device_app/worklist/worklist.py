@@ -14,23 +14,27 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from types import TracebackType
 
 from edge_ct.errors import EdgeCTError
 from edge_ct.system.files import printable
 
 from ..heatmaps.heatmap import Heat
 from ..paths import DEFAULT_STATE
-from ..pseudonym import device_key, pseudonym
+from ..pseudonym import FILE as KEY_FILE
+from ..pseudonym import device_key, existing_key, pseudonym
 from . import audit_trail
+from .audit_trail import Appender, first_bound_entry
 from .database import MAX_BYTES, MIN_FREE, Store
-from .quarantine import Quarantine
+from .head_file import Head, HeadFile
 from .queue import Queue
 from .reader import WorklistReader, get_row
-from .records import Added, Entry, Label, Review, Verdict, answer_values, heat_values
+from .records import Added, Entry, Label, Review, Verdict, answer_values, heat_digest, heat_values
+from .schema import VERSION, schema_version
+from .upgrade import adopt_pictures, upgrade_trail
 
 _MAX_REVIEWER, _MAX_NOTE = 200, 10_000
 _PRUNED_AT_ONCE = 200
@@ -61,20 +65,16 @@ class Worklist(WorklistReader):
         super().__init__(path, Store(path, max_bytes, min_free))
         self._clock = clock
         try:
-            self._key = device_key(self.folder)
+            self._key = self._device_key()
+            self._audit_key = audit_trail.audit_key(self._key)
+            self._head_file = HeadFile(path, self._audit_key)
+            self._bring_up()
         except BaseException:
             self._store.close()
             raise
 
     def __enter__(self) -> Worklist:
         return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._store.close()
 
     def add(self, entry: Entry) -> Added:
         """Store a prepared judgement; it is on the disk when this returns. Raises `StorageFull`."""
@@ -83,13 +83,19 @@ class Worklist(WorklistReader):
     def add_all(self, entries: Sequence[Entry]) -> list[Added]:
         """Store several prepared judgements, all or none: they share one wait for the disk. Raises `StorageFull`."""
         self._store.check_room(sum(entry.size for entry in entries))
-        with self._store.writing() as connection:
+        with self._changing() as (connection, trail):
             time = self._clock()
-            stored = [_store_entry(connection, entry, self._patient_key(entry), time) for entry in entries]
+            stored = [_store_entry(connection, trail, entry, self._patient_key(entry), time) for entry in entries]
             return [Added(get_row(connection, number), new) for number, new in stored]
 
     def review(
-        self, result: int, reviewer: str, verdict: Verdict, label: Label | None = None, note: str = ""
+        self,
+        result: int,
+        reviewer: str,
+        verdict: Verdict,
+        label: Label | None = None,
+        note: str = "",
+        patience: float | None = None,
     ) -> Review:
         """Review a result. The latest review of a result counts; earlier ones stay.
 
@@ -99,16 +105,18 @@ class Worklist(WorklistReader):
             verdict: `agree` with the model, or `override` its decision.
             label: What the slice shows. Agreeing with `positive` or `negative` implies this label.
             note: A remark.
+            patience: How many seconds to wait for another process that writes; by default a minute.
 
         Raises:
             EdgeCTError: There is no such result, the reviewer has no name, or the label contradicts the verdict.
+            WorklistBusy: Another process writes for longer than that.
         """
         reviewer, note = printable(" ".join(reviewer.split())), printable(note.strip())
         if not reviewer:
             raise EdgeCTError("a review needs the name of the reviewer")
         if len(reviewer) > _MAX_REVIEWER or len(note) > _MAX_NOTE:
             raise EdgeCTError(f"a reviewer's name has at most {_MAX_REVIEWER} characters, a note at most {_MAX_NOTE:,}")
-        with self._store.writing() as connection:
+        with self._changing(patience) as (connection, trail):
             row = get_row(connection, result)
             implied = row.decision if row.decision in ("positive", "negative") else None
             if verdict == "agree" and label not in (None, implied):
@@ -129,18 +137,20 @@ class Worklist(WorklistReader):
                 "label": review.label,
                 "digest": audit_trail.row_digest(connection, "reviews", audit_trail.REVIEW, number),
             }
-            audit_trail.append(connection, reviewer, "review", result, detail, time)
+            trail.append(reviewer, "review", result, detail, time)
             return review
 
-    def set_heat(self, result: int, heat: Heat) -> None:
-        """Store a heat map that was made after the result was stored, by occlusion."""
-        with self._store.writing() as connection:
+    def set_heat(self, result: int, heat: Heat, patience: float | None = None) -> None:
+        """Store a heat map that was made after the result was stored, by occlusion. patience: see `review`."""
+        with self._changing(patience) as (connection, trail):
             _store_heat(connection, result, heat)
+            detail = {"heat": heat_digest(*heat_values(heat))}
+            trail.append("edge-ct", "heat", result, detail, self._clock())
 
     def note(self, actor: str, action: str, detail: Mapping[str, object]) -> None:
         """Append an entry about something else to the audit trail: a start, a change of settings, an export."""
-        with self._store.writing() as connection:
-            audit_trail.append(connection, actor, action, None, detail, self._clock())
+        with self._changing() as (_, trail):
+            trail.append(actor, action, None, detail, self._clock())
 
     def prune(self, keep_days: int) -> int:
         """Delete old results with their pictures and reviews, and finished queue items; the audit trail stays.
@@ -158,17 +168,13 @@ class Worklist(WorklistReader):
         oldest = datetime.fromisoformat(self._clock().replace("Z", "+00:00")) - timedelta(days=keep_days)
         pruned = 0
         while True:
-            with self._store.writing() as connection:
-                numbers = _prune_some(connection, oldest, self._clock())
+            with self._changing() as (connection, trail):
+                numbers = _prune_some(connection, trail, oldest, self._clock())
             pruned += numbers
             if numbers < _PRUNED_AT_ONCE:
                 break
         self._store.release_free_pages()
         return pruned
-
-    def quarantine(self, max_ends: int) -> Quarantine:
-        """Return the files over which workers have ended. max_ends: ends after which a file is not tried again."""
-        return Quarantine(self._store, max_ends)
 
     def queue(self, name: str) -> Queue:
         """Return a queue in the same file."""
@@ -178,35 +184,89 @@ class Worklist(WorklistReader):
         """Return the key under which a patient's identifier is stored."""
         return pseudonym(self._key, patient)
 
+    @contextmanager
+    def _changing(self, patience: float | None = None) -> Iterator[tuple[sqlite3.Connection, Appender]]:
+        """Open a transaction that changes the worklist and appends to its trail. patience: see `Store.writing`."""
+        with self._store.writing(patience) as connection:
+            trail = Appender(connection, self._audit_key)
+            before, agrees = trail.last, self._head_file.agrees(connection)
+            yield connection, trail
+        if agrees and trail.last != before:
+            self._head_file.advance(Head(*trail.last))
+
+    def _device_key(self) -> bytes:
+        """Return the device key, which must be the one that the trail is bound to if it is bound already."""
+        with self._store.reading() as connection:
+            bound = first_bound_entry(connection)
+        if bound is None:
+            return device_key(self.folder)
+        key = existing_key(self.folder)
+        if key is None:
+            raise EdgeCTError(
+                f"{self.folder / KEY_FILE}: the device key is missing, and the worklist is bound to it; restore it "
+                "from a backup, or move the folder away and begin a new worklist"
+            )
+        if audit_trail.entry_mac(audit_trail.audit_key(key), bound[0]) != bound[1]:
+            raise EdgeCTError(
+                f"{self.folder / KEY_FILE}: not the key that the worklist is bound to; restore it from a backup, or "
+                "run edge-ct worklist verify to see what was changed"
+            )
+        return key
+
+    def _bring_up(self) -> None:
+        """Begin the head file of a new worklist, and upgrade a worklist of an earlier version."""
+        with self._store.reading() as connection:
+            version = schema_version(connection)
+            last = connection.execute("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1").fetchone()
+        if last is None or version < VERSION:
+            self._head_file.create(Head(*(last or (0, ""))), like=self._store.path)
+        if version < VERSION:
+            problem = self.verify().problem
+            with self._changing() as (connection, trail):
+                upgrade_trail(connection, trail, problem, self._clock())
+        adopt_pictures(self._changing, self._store.read_one, self._clock)
+
     def _patient_key(self, entry: Entry) -> str | None:
         """Return what is stored as the patient of an entry."""
         return printable(entry.patient or "") or None if entry.show_identity else self.pseudonym(entry.patient)
 
 
-def _store_entry(connection: sqlite3.Connection, entry: Entry, patient: str | None, time: str) -> tuple[int, bool]:
+def _store_entry(
+    connection: sqlite3.Connection, trail: Appender, entry: Entry, patient: str | None, time: str
+) -> tuple[int, bool]:
     """Store an entry, or note its repetition; return the id of the result, and True if it is new."""
     known = connection.execute("SELECT id FROM results WHERE identity = ?", (entry.identity,)).fetchone()
+    detail: dict[str, object]
     if known:
         number = int(known[0])
         # The trail is kept longer than the results, so it must not name the file.
-        detail: dict[str, object] = {"source": hashlib.sha256(entry.source.encode()).hexdigest()[:16]}
-        audit_trail.append(connection, entry.origin, "again", number, detail, time)
+        detail = {"source": hashlib.sha256(entry.source.encode()).hexdigest()[:16]}
     else:
-        values = answer_values(entry, patient, time)
-        placeholders = ", ".join(f":{name}" for name in values)
-        statement = f"INSERT INTO results ({', '.join(values)}) VALUES ({placeholders})"
-        number = int(connection.execute(statement, values).lastrowid or 0)
-        if entry.png is not None:
-            connection.execute("INSERT INTO pictures (result, png) VALUES (?, ?)", (number, entry.png))
-            if entry.heat is not None:
-                _store_heat(connection, number, entry.heat)
-        digest = audit_trail.row_digest(connection, "results", audit_trail.ANSWER, number)
-        audit_trail.append(
-            connection, entry.origin, "add", number, {"decision": entry.decision, "digest": digest}, time
-        )
+        number = _insert(connection, entry, patient, time)
+        detail = {
+            "decision": entry.decision,
+            "digest": audit_trail.row_digest(connection, "results", audit_trail.ANSWER, number),
+            "picture": entry.picture_sha256,
+            "heat": entry.heat_sha256,
+        }
     if entry.fingerprint is not None:
         connection.execute("INSERT OR REPLACE INTO seen VALUES (?, ?)", (entry.fingerprint, number))
+        detail["seen"] = {entry.fingerprint.hex(): number}
+    trail.append(entry.origin, "again" if known else "add", number, detail, time)
     return number, not known
+
+
+def _insert(connection: sqlite3.Connection, entry: Entry, patient: str | None, time: str) -> int:
+    """Insert the row of an entry and its picture; return the id of the result."""
+    values = answer_values(entry, patient, time)
+    placeholders = ", ".join(f":{name}" for name in values)
+    statement = f"INSERT INTO results ({', '.join(values)}) VALUES ({placeholders})"
+    number = int(connection.execute(statement, values).lastrowid or 0)
+    if entry.png is not None:
+        connection.execute("INSERT INTO pictures (result, png) VALUES (?, ?)", (number, entry.png))
+        if entry.heat is not None:
+            _store_heat(connection, number, entry.heat)
+    return number
 
 
 def _store_heat(connection: sqlite3.Connection, result: int, heat: Heat) -> None:
@@ -216,7 +276,7 @@ def _store_heat(connection: sqlite3.Connection, result: int, heat: Heat) -> None
     )
 
 
-def _prune_some(connection: sqlite3.Connection, oldest: datetime, time: str) -> int:
+def _prune_some(connection: sqlite3.Connection, trail: Appender, oldest: datetime, time: str) -> int:
     """Delete some of the results before `oldest`, and return their number; a long transaction would block others."""
     before = oldest.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     old = connection.execute("SELECT id FROM results WHERE time < ? ORDER BY id LIMIT ?", (before, _PRUNED_AT_ONCE))
@@ -225,6 +285,6 @@ def _prune_some(connection: sqlite3.Connection, oldest: datetime, time: str) -> 
         connection.executemany(f"DELETE FROM {condition} = ?", [(number,) for number in numbers])
     if numbers:
         detail = {"before": before, "results": audit_trail.runs_of(numbers)}
-        audit_trail.append(connection, "prune", "prune", None, detail, time)
+        trail.append("prune", "prune", None, detail, time)
     connection.execute("DELETE FROM queue WHERE finished < ?", (oldest.timestamp(),))
     return len(numbers)

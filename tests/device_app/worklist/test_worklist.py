@@ -59,7 +59,7 @@ def test_row_is_in_the_file_when_add_returns(worklist: Worklist, judged: Judged,
 def test_modes_of_log_and_commit(worklist: Worklist) -> None:
     (mode,) = raw(worklist).execute("PRAGMA journal_mode").fetchone()
     assert mode == "wal"
-    with worklist._store.reading() as connection:
+    with worklist._store.writing() as connection:
         assert connection.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL, in SQLite's own numbers
 
 
@@ -67,7 +67,7 @@ def test_nobody_else_can_read_it(worklist: Worklist, judged: Judged, tiny_classi
     worklist.add(prepare_entry(judged(1), tiny_classifier.bundle, origin="classify"))
     assert stat.S_IMODE(worklist.folder.stat().st_mode) == 0o700
     files = sorted(path.name for path in worklist.folder.iterdir())
-    assert files == ["device.key", "worklist.sqlite", "worklist.sqlite-shm", "worklist.sqlite-wal"]
+    assert files == ["device.key", "worklist.head", "worklist.sqlite", "worklist.sqlite-shm", "worklist.sqlite-wal"]
     assert {stat.S_IMODE((worklist.folder / name).stat().st_mode) for name in files} == {0o600}
 
 
@@ -302,7 +302,7 @@ def test_no_room_is_an_error_and_nothing_is_stored(tmp_path: Path, judged: Judge
 def test_disk_that_fills_within_a_transaction(worklist: Worklist, judged: Judged, tiny_classifier: Classifier) -> None:
     """SQLite's own limit on pages gives the same error as a full disk does."""
     pixels = np.random.default_rng(1).integers(0, 256, (512, 512), dtype=np.uint8)
-    with worklist._store.reading() as connection:
+    with worklist._store.writing() as connection:
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
         connection.execute(f"PRAGMA max_page_count={pages + 10}")
     entries = [prepare_entry(judged(1), tiny_classifier.bundle, origin="classify")]
@@ -311,7 +311,7 @@ def test_disk_that_fills_within_a_transaction(worklist: Worklist, judged: Judged
         worklist.add_all(entries)
     assert worklist.rows() == []
     assert worklist.verify().problem is None
-    with worklist._store.reading() as connection:
+    with worklist._store.writing() as connection:
         connection.execute("PRAGMA max_page_count=1000000")
     assert [added.new for added in worklist.add_all(entries)] == [True, True]
 
