@@ -26,6 +26,7 @@ from edge_ct.held_out import parts_known_to_bundle
 from edge_ct.imaging.slice_check import check_slice
 from edge_ct.imaging.slice_files import list_slices
 from edge_ct.metrics import wilson
+from edge_ct.reporting.counts import count_of
 from edge_ct.system.csv_text import estimate_columns, to_csv
 from edge_ct.system.files import write_text
 from edge_ct.system.progress import QUIET, Progress
@@ -82,9 +83,9 @@ def _row(classifier: Classifier, folder: Path, expected: Expected, counts: Count
     n = rejected + counts["passed"]
     if not n:
         raise EdgeCTError(
-            f"{folder}: no picture to judge: {counts['unreadable']} files are unreadable, and the bundle was trained "
-            "or "
-            f"calibrated on {counts['left_out']}"
+            f"{folder}: no picture to judge: {count_of(counts['unreadable'], 'unreadable file')}, and the "
+            "bundle was trained "
+            f"or calibrated on {counts['left_out']}"
         )
     right = counts["passed"] if expected == "passed" else rejected
     return {

@@ -16,6 +16,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from edge_ct.errors import DataRejected
 from edge_ct.manifest import Calibration, DecisionRule, OperatingPoint
+from edge_ct.reporting.counts import count_of
 
 Method = Literal["none", "temperature", "platt"]
 _FOLDS = 5
@@ -45,7 +46,8 @@ def fit_calibration(differences: np.ndarray, labels: np.ndarray, split: str) -> 
         )
     if fit_platt(differences, labels)[0] <= 0:
         raise DataRejected(
-            f"the network cannot be calibrated: on the {split} split it does not rank the {positives} positive slices "
+            f"the network cannot be calibrated: on the {split} split it does not rank "
+            f"{count_of(positives, 'positive slice')} "
             f"above the {negatives} negative ones; train it again"
         )
     # Without an intercept, a network that is far off may be fitted best by a slope below 0.

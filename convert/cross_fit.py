@@ -22,6 +22,7 @@ from edge_ct.errors import DataRejected
 from edge_ct.lesions import strongest_lesion
 from edge_ct.manifest import LesionEvidence
 from edge_ct.network_analysis.outliers import read_outlier_detector
+from edge_ct.reporting.counts import count_of
 from edge_ct.run import SplitTable
 from edge_ct.system.progress import Progress
 
@@ -75,7 +76,9 @@ def run_folds(paths: Sequence[str], dataset: Dataset, table: SplitTable, progres
         if not rows:
             raise DataRejected(f"{bundle.source}: none of the slices is in its test part")
         if again := tested & {table.sha256[i] for i in rows}:
-            raise DataRejected(f"{bundle.source}: {len(again)} slices of its test part are in that of another fold")
+            raise DataRejected(
+                f"{bundle.source}: {count_of(len(again), 'slice')} of its test part also in that of another fold"
+            )
         tested |= {table.sha256[i] for i in rows}
         classifier, detector = Classifier(bundle), read_outlier_detector(bundle)
         with progress.bar(f"judging the fold of {Path(bundle.source).name}", 2 * len(rows)) as on_done:

@@ -12,6 +12,7 @@ from edge_ct.errors import DataRejected, GateFailed
 from edge_ct.lesions import dice, lesion_probabilities
 from edge_ct.manifest import Gate
 from edge_ct.metrics import Scores, mcnemar_p, score
+from edge_ct.reporting.counts import count_of
 from edge_ct.run import SplitTable, load_finished_run
 
 _TOLERANCE = 1e-9  # for rounding errors of floating-point numbers
@@ -272,7 +273,7 @@ def load_reference(folder: Path, table: SplitTable, split: str) -> ReferenceMode
     probabilities = [predicted.get(paths.get(table.sha256[index], "")) for index in table.where(split)]
     if missing := sum(value is None for value in probabilities):
         raise DataRejected(
-            f"{folder}: {missing} of {len(probabilities)} {split} slices are not in its {split} split; "
+            f"{folder}: {missing} of {count_of(len(probabilities), f'{split} slice')} not in its {split} split; "
             "compare with a run of the same split"
         )
     name = run.name if run.info.kind == "network" else f"ensemble {folder.name}"

@@ -9,6 +9,7 @@ import numpy as np
 
 from .dataset import PARTS, Dataset
 from .errors import DataRejected
+from .reporting.counts import count_of
 
 SplitKind = Literal["random", "grouped", "source", "none"]
 
@@ -59,7 +60,9 @@ def split(
             groups = np.asarray(dataset.groups)
             per_class = min(len(set(groups[dataset.labels == label])) for label in (0, 1))
             if per_class < len(PARTS):
-                raise DataRejected(f"{dataset.name}: {per_class} groups of one class; three parts need three")
+                raise DataRejected(
+                    f"{dataset.name}: {count_of(per_class, 'group')} of one class; three parts need three"
+                )
             count = min(20, per_class)
             splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
             dealt = [fold for _, fold in splitter.split(everything, dataset.labels, groups)]
@@ -96,7 +99,8 @@ def folds(
         sources = dataset.two_class_sources()
         if count != len(sources):
             raise DataRejected(
-                f"{dataset.name}: {len(sources)} sources have both classes ({', '.join(sources) or 'none'}); "
+                f"{dataset.name}: {count_of(len(sources), 'source')} with both classes "
+                f"({', '.join(sources) or 'none'}); "
                 f"a source split has that number of folds, not {count}"
             )
         return tuple(_without_source(dataset, source, seed, validation) for source in sources)
@@ -173,7 +177,9 @@ def _some_groups(labels: np.ndarray, groups: np.ndarray, share: float, seed: int
 
     per_class = min(len(set(groups[labels == label].tolist())) for label in (0, 1))
     if per_class < 2:
-        raise DataRejected(f"{per_class} groups of one class outside a fold; training and validation need two")
+        raise DataRejected(
+            f"{count_of(per_class, 'group')} of one class outside a fold; training and validation need two"
+        )
     count = min(20, per_class)
     splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
     dealt = [fold for _, fold in splitter.split(groups, labels, groups)]

@@ -19,6 +19,7 @@ from edge_ct.dataset import Dataset, Images, fingerprint, load
 from edge_ct.errors import DataRejected, EdgeCTError
 from edge_ct.imaging.slice_files import list_slices
 from edge_ct.metrics import Scores, mcnemar_p, score
+from edge_ct.reporting.counts import count_of
 from edge_ct.run import Run, load_finished_run, load_run
 from edge_ct.splits import split
 from edge_ct.system import native_output
@@ -154,7 +155,10 @@ def _prepare(base: Run, data: Path, replay: Path | None, options: TrainingOption
     new_images, known = fit.read_images(new, options.preprocess, progress), base.known()
     fresh = [i for i, sha256 in enumerate(new_images.sha256) if sha256[:16] not in known]
     if len(fresh) < len(new):
-        progress.say(f"{len(new) - len(fresh)} slices of {data} are already known to {base.folder} and keep their part")
+        progress.say(
+            f"{count_of(len(new) - len(fresh), 'slice')} of {data} already known to {base.folder}: known slices "
+            "keep their part"
+        )
     if not fresh:
         raise DataRejected(f"{data}: all its slices are already known to {base.folder}; name a folder with new ones")
     new, new_images = new.take(fresh), _take_images(new_images, fresh)

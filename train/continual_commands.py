@@ -9,6 +9,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from edge_ct.reporting.counts import count_of
 from edge_ct.system.progress import Progress
 
 from .command_options import PATH
@@ -92,6 +93,8 @@ def train_further(
         for metric, before in change.before.estimates().items():
             click.echo(f"    {metric:<12} {before.text()} -> {after[metric].text()}")
 
-    click.echo(f"{run.folder}: {run.name}, trained on {result.learned} slices, {result.replayed} of them replayed")
+    click.echo(
+        f"{run.folder}: {run.name}, trained on {count_of(result.learned, 'slice')}, {result.replayed} of them replayed"
+    )
     show("old", result.old)
     show("new", result.new)

@@ -21,6 +21,7 @@ from edge_ct.dataset import PARTS, Dataset, Images, load, load_images
 from edge_ct.errors import DataRejected, EdgeCTError
 from edge_ct.manifest import Data, Network
 from edge_ct.preprocess import Preprocess
+from edge_ct.reporting.counts import count_of
 from edge_ct.run import Run, RunInfo, SplitTable, load_run, save_run_info, write_seen_slices, write_split
 from edge_ct.splits import folds, split
 from edge_ct.system import malloc, native_output
@@ -354,7 +355,9 @@ def _lesion_draws(prepared: PreparedData, options: TrainingOptions, progress: Pr
         judged = np.concatenate([table.where("validation"), table.where("test")])
         groups = {table.groups[i] for i in judged} if options.split != "random" else set()
         kept = real.without(groups, {table.sha256[i] for i in judged})
-        progress.say(f"{len(kept)} of {len(real)} slices with lesion masks to learn from; others are held out")
+        progress.say(
+            f"{len(kept)} of {count_of(len(real), 'slice')} with lesion masks to learn from; others are held out"
+        )
         real = kept
     if not len(real) + len(phantoms):
         raise DataRejected(f"{options.lesions}: no slice with a lesion mask is left to learn from")

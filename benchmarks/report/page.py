@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edge_ct.reporting.counts import count_of
 from edge_ct.reporting.html_page import estimate_cell, row, table, write_page
 from edge_ct.reporting.plotting import svg
 
@@ -94,7 +95,8 @@ def _result_tables(report: Report) -> Iterator[str]:
         yield f"<p>Not measured, because the file failed verification or the command failed:</p><ul>{failed}</ul>"
     data = report.data
     accuracy = (
-        f"n = {data.n} slices, {data.positives} of them positive, {html.escape(' and '.join(data.splits))} split; at "
+        f"n = {count_of(data.n, 'slice')}, {data.positives} of them positive, "
+        f"{html.escape(' and '.join(data.splits))} split; at "
         "probability 0.5; 95 % intervals (Wilson; bootstrap for F1, AUC, ECE). "
         if data.labelled
         else "The data has no labels: latency only. "
@@ -271,8 +273,9 @@ def _origin_section(report: Report, measured: Sequence[tuple[Subject, Benchmark]
     facts = [f"{html.escape(data.name)}, split: {html.escape(' and '.join(data.splits) or 'none')}"]
     if data.labelled:
         facts += [
-            f"{data.n} slices that every model was scored on and none was trained on; {data.positives} are positive",
-            f"{data.dropped} more slices were scored by some models only and are left out",
+            f"{count_of(data.n, 'slice')} that every model was scored on and none was trained on; "
+            f"{data.positives} are positive",
+            f"{count_of(data.dropped, 'more slice')} scored by some models only, and left out",
             f"fingerprint <code>{data.fingerprint}</code>",
         ]
     made = f"Made {html.escape(report.created)} by edge-ct {html.escape(report.version)}"

@@ -8,6 +8,7 @@ from time import perf_counter
 
 import msgspec
 
+from edge_ct.reporting.counts import count_of
 from edge_ct.runtime import Runtime
 
 from ..gate import GateReport
@@ -97,4 +98,4 @@ def describe_step(step: MixedStep, first: MixedStep) -> str:
     """Describe one file and its cost against the full-integer file in one line."""
     verdict = "passes the gate" if step.passed else f"fails the gate: {step.reason}"
     cost = f"{step.bytes - first.bytes:+,} bytes, {step.ms - first.ms:+.2f} ms"
-    return f"{len(step.layers)} layers in float: {cost}; {verdict}"
+    return f"{count_of(len(step.layers), 'layer')} in float: {cost}; {verdict}"

@@ -10,6 +10,7 @@ import msgspec
 from edge_ct.bundle import Bundle, read_bundle
 from edge_ct.classifier import Classifier
 from edge_ct.errors import ModelRejected
+from edge_ct.reporting.counts import count_of
 from edge_ct.shipped_models import find_bundle
 from edge_ct.system.files import refuse_existing, write_bytes
 from edge_ct.system.progress import print_json
@@ -70,7 +71,7 @@ def verify(path: str, key: Path | None) -> None:
     opened = read_bundle(find_bundle(path))
     signed = f", signed with key {signature.verify_signature(opened, key)}" if key else ""
     _check_golden(opened)
-    click.echo(f"{opened.identity}: good ({len(opened.manifest.golden)} golden slices as expected{signed})")
+    click.echo(f"{opened.identity}: good ({count_of(len(opened.manifest.golden), 'golden slice')} as expected{signed})")
 
 
 @bundle.command(short_help="Generate a pair of keys to sign bundles with.")

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from edge_ct.errors import EdgeCTError, InputRejected
+from edge_ct.reporting.counts import count_of
 from edge_ct.system.files import refuse_existing
 from edge_ct.trust.opening import open_bundle
 
@@ -175,7 +176,8 @@ def send(sources: tuple[Path, ...], state: Path, again: bool, **connection: Any)
     with Worklist(state) as worklist:
         counts = send_files(worklist, sources, targets, retry=again)
     click.echo(
-        f"{counts.delivered} objects delivered, {counts.failed} not delivered; {counts.waiting} wait in the outbox",
+        f"{count_of(counts.delivered, 'object')} delivered, {counts.failed} not delivered; {counts.waiting} "
+        "wait in the outbox",
         err=True,
     )
     if counts.failed:
@@ -225,6 +227,9 @@ def export(
             click.echo(f"edge-ct: {reason}", err=True)
         else:
             written += 1
-    click.echo(f"{written} objects written to {out}, {refused} refused. Check them before you share them.", err=True)
+    click.echo(
+        f"{count_of(written, 'object')} written to {out}, {refused} refused. Check them before you share them.",
+        err=True,
+    )
     if refused:
         context.exit(InputRejected.exit_code)

@@ -16,6 +16,7 @@ from typing import Any
 from edge_ct.bundle import Bundle
 from edge_ct.decision import SeriesVerdict
 from edge_ct.errors import EdgeCTError
+from edge_ct.reporting.counts import count_of
 
 from ..judging.dicom_frames import FrameAttributes
 from ..judging.judges import Judge
@@ -199,8 +200,12 @@ def summarise(result: SeriesResult, patient: SeriesVerdict | None) -> dict[str, 
 def log_result(result: SeriesResult, patient: SeriesVerdict | None) -> None:
     """Log the result of a series, and that of its patient so far."""
     verdict = result.verdict
-    detail = f"{verdict.probability:.1%} over {verdict.slices} slices" if verdict else str(result.reason)
-    so_far = f"{patient.decision}, {patient.probability:.1%} over {patient.slices} slices" if patient else "no result"
+    detail = f"{verdict.probability:.1%} over {count_of(verdict.slices, 'slice')}" if verdict else str(result.reason)
+    so_far = (
+        f"{patient.decision}, {patient.probability:.1%} over {count_of(patient.slices, 'slice')}"
+        if patient
+        else "no result"
+    )
     skipped = sum(result.skipped.values())
     LOG.info(
         "series %s: %s, %s; %d slices skipped; patient so far: %s",

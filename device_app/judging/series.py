@@ -23,6 +23,7 @@ from edge_ct.dicom import DicomIds, lung_window
 from edge_ct.imaging import lungs
 from edge_ct.imaging.lung_box import Box
 from edge_ct.manifest import Manifest
+from edge_ct.reporting.counts import count_of
 from edge_ct.slices import Slice
 
 from .dicom_frames import FrameAttributes, acquisition_order, reason_to_skip
@@ -239,9 +240,9 @@ def _notes(frames: Sequence[JudgedFrame]) -> tuple[str, ...]:
     voting = [frame for frame in frames if frame.row.probability is not None]
     places: list[Any] = [frame.attributes.along for frame in voting if frame.attributes.along is not None]
     if len(places) < len(voting):
-        notes.append(f"{len(voting) - len(places)} slices without a position")
+        notes.append(f"{count_of(len(voting) - len(places), 'slice')} without a position")
     if len(set(places)) < len(places):
-        notes.append(f"{len(places) - len(set(places))} slices at the position of another")
+        notes.append(f"{count_of(len(places) - len(set(places)), 'slice')} at the position of another")
     thickness = _thickness(voting)
     if thickness and thickness > 5:
         notes.append(f"slices {thickness:g} mm thick")

@@ -19,6 +19,7 @@ from edge_ct.bundle import Bundle, read_bundle
 from edge_ct.classifier import Classifier
 from edge_ct.errors import EdgeCTError, ModelRejected
 from edge_ct.manifest import Manifest
+from edge_ct.reporting.counts import count_of
 from edge_ct.system import host
 from edge_ct.trust.opening import check_signature, try_once
 
@@ -130,7 +131,9 @@ def _check_golden(bundle: Bundle, state: Path, again: bool) -> Check:
         known = try_once(bundle, state, again)
     except ModelRejected as error:
         return Check("golden", "failure", str(error))
-    return Check("golden", "good", f"{number} golden slices passed{' on this installation before' * known}", number)
+    return Check(
+        "golden", "good", f"{count_of(number, 'golden slice')} passed{' on this installation before' * known}", number
+    )
 
 
 def _check_machine(root: Path) -> Iterator[Check]:
@@ -165,14 +168,20 @@ def _check_quarantine(worklist: WorklistReader) -> Check:
     files = [file for file in worklist.quarantine(MAX_ENDS).files() if file.quarantined]
     if not files:
         return Check("quarantine", "good", "no file has ended worker processes", 0)
-    detail = f"{len(files)} files ended worker processes and are not judged; see edge-ct worklist quarantine"
+    detail = (
+        f"{count_of(len(files), 'file')} not judged any more, having ended worker processes; see edge-ct "
+        "worklist quarantine"
+    )
     return Check("quarantine", "warning", detail, len(files))
 
 
 def _check_worklist(worklist: WorklistReader) -> Check:
     verification = worklist.verify()
     waiting = sum(worklist.counts("open").values())
-    counts = f"{verification.results} results, {waiting} open, {verification.entries} entries"
+    counts = (
+        f"{count_of(verification.results, 'result')}, {waiting} open, "
+        f"{count_of(verification.entries, 'entry', 'entries')}"
+    )
     status: Status = "failure" if verification.problem else "good"
     return Check("worklist", status, verification.problem or counts, verification.results)
 

@@ -9,6 +9,7 @@ import click
 
 from edge_ct.decision import Decision
 from edge_ct.errors import EdgeCTError, WorklistDamaged
+from edge_ct.reporting.counts import count_of
 from edge_ct.system.files import one_line
 from edge_ct.system.progress import print_json
 
@@ -161,7 +162,7 @@ def export_(state: Path, out: Path, kind: str, reviewed: bool, force: bool) -> N
             click.echo(f"{out}: {classes}; table: {out / export.TABLE}", err=True)
         else:
             count = export.write_table(stored, out, kind, "reviewed" if reviewed else None, force)
-            click.echo(f"{out}: {count} results", err=True)
+            click.echo(f"{out}: {count_of(count, 'result')}", err=True)
 
 
 @worklist.command("verify", short_help="Verify the file, the audit trail and every result.")
@@ -188,7 +189,10 @@ def verify_(state: Path, head: str | None, as_json: bool) -> None:
     if verification.problem:
         raise WorklistDamaged(f"{state}: {'; '.join(verification.problems)}")
     if not as_json:
-        counts = f"{verification.results} results, {verification.reviews} reviews, {verification.entries} entries"
+        counts = (
+            f"{count_of(verification.results, 'result')}, {count_of(verification.reviews, 'review')}, "
+            f"{count_of(verification.entries, 'entry', 'entries')}"
+        )
         click.echo(f"good: {counts}, head {verification.head}")
         unbound = verification.entries if verification.bound is None else verification.bound - 1
         if unbound:
@@ -214,7 +218,7 @@ def prune_(state: Path, keep_days: int) -> None:
     with _open(state) as stored:
         pruned = stored.prune(keep_days)
         used = stored.used_bytes()
-    click.echo(f"{pruned} results deleted; {used / 2**20:.1f} MiB kept")
+    click.echo(f"{count_of(pruned, 'result')} deleted; {used / 2**20:.1f} MiB kept")
 
 
 @worklist.command(short_help="List files that ended worker processes, or release one.")

@@ -24,6 +24,7 @@ from typing import Literal
 from edge_ct.bundle import read_bundle
 from edge_ct.dataset import Dataset, load
 from edge_ct.errors import EdgeCTError, GateFailed
+from edge_ct.reporting.counts import count_of
 from edge_ct.system.csv_text import to_csv
 from edge_ct.system.files import exclusive_lock, write_text
 from edge_ct.system.progress import Progress
@@ -131,7 +132,9 @@ class CrossFitPipeline:
             table, [(entry, self._grouped(entry)) for entry in self._recipe.sources], self._recipe.positive
         )
         count = write_lesions(lesions, self._recipe, self._data, dataset)
-        self._progress.say(f"{table}: {len(dataset)} slices; {lesions}: {count} slices with lesion masks")
+        self._progress.say(
+            f"{table}: {count_of(len(dataset), 'slice')}; {lesions}: {count_of(count, 'slice')} with lesion masks"
+        )
         return dataset
 
     def _grouped(self, entry: SourceData) -> Path:

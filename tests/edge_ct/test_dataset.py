@@ -460,5 +460,5 @@ def test_source_split_that_cannot_be_is_refused() -> None:
         split(dataset, "source", 0, test_source="east")
     with pytest.raises(DataRejected, match="'non-COVID' in the test split, without source 'west'"):
         split(dataset, "source", 0, test_source="west")
-    with pytest.raises(DataRejected, match="2 sources have both classes"):
+    with pytest.raises(DataRejected, match="2 sources with both classes"):
         folds(dataset, "source", 5, 0)

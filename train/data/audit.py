@@ -15,6 +15,7 @@ from edge_ct import slices
 from edge_ct.dataset import load
 from edge_ct.errors import InputRejected
 from edge_ct.imaging import near_duplicates
+from edge_ct.reporting.counts import count_of
 from edge_ct.system.progress import QUIET, Progress
 
 from . import contact_sheet
@@ -256,23 +257,27 @@ def _duplicates(names: list[str], identities: list[str]) -> list[list[str]]:
 def _warnings(audit: Audit) -> list[str]:
     warnings = []
     if audit.unreadable:
-        warnings.append(f"{len(audit.unreadable)} files cannot be read")
+        warnings.append(f"{count_of(len(audit.unreadable), 'file')} cannot be read")
     fewest, most = min(audit.classes.values()), max(audit.classes.values())
     if fewest * 3 < most:
-        warnings.append(f"classes are unbalanced: {fewest} slices of one class, {most} of the other")
+        warnings.append(f"classes are unbalanced: {count_of(fewest, 'slice')} of one class, {most} of the other")
     if audit.duplicates:
-        warnings.append(f"{sum(map(len, audit.duplicates))} files in {len(audit.duplicates)} sets have the same pixels")
+        sets = count_of(len(audit.duplicates), "set")
+        warnings.append(f"{sum(map(len, audit.duplicates))} files in {sets} have the same pixels")
     if audit.neighbour_groups:
         warnings.append(
-            f"{audit.slices_in_near_duplicate_groups} slices are in {audit.near_duplicate_groups} groups of "
-            f"near-duplicates, {audit.slices_in_neighbour_groups} in {audit.neighbour_groups} groups that look like "
+            f"{audit.slices_in_near_duplicate_groups} slices are in "
+            f"{count_of(audit.near_duplicate_groups, 'group')} of "
+            f"near-duplicates, {audit.slices_in_neighbour_groups} in "
+            f"{count_of(audit.neighbour_groups, 'group')} that look like "
             "one patient: a random split would put the same patient into training and test; use --split grouped"
         )
     if audit.conflicts:
-        warnings.append(f"{len(audit.conflicts)} pairs of near-duplicates have different labels")
+        warnings.append(f"{count_of(len(audit.conflicts), 'pair')} of near-duplicates with different labels")
     if audit.neighbour_conflicts:
         warnings.append(
-            f"{len(audit.neighbour_conflicts)} pairs that look like one patient have different labels: wrong labels, "
+            f"{count_of(len(audit.neighbour_conflicts), 'pair')} that look like one patient, with different "
+            "labels: wrong labels, "
             "one patient at two times, or two similar patients; check them with --sheet"
         )
     for name, auc in audit.shortcuts.items():

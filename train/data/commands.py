@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_ct.errors import InputRejected
+from edge_ct.reporting.counts import count_of
 from edge_ct.system.progress import Progress, print_json
 
 from ..command_options import PATH, force_option, json_option, positive_option, seed_option
@@ -79,7 +80,11 @@ def check(context: click.Context, path: Path, positive: str, sheet: Path | None,
     else:
         _print_audit(audit)
         if sheet:
-            click.echo(f"{sheet}: {len(audit.worst)} pairs to check" if audit.worst else "no suspicious pairs to draw")
+            click.echo(
+                f"{sheet}: {count_of(len(audit.worst), 'pair')} to check"
+                if audit.worst
+                else "no suspicious pairs to draw"
+            )
     if audit.unreadable:
         context.exit(InputRejected.exit_code)
 
@@ -199,24 +204,27 @@ def preview(path: Path, out: Path, force: bool, as_json: bool, **options: Any) -
         print_json(sheet)
     else:
         click.echo(
-            f"{out}: {len(sheet.slices)} slices with policy {sheet.policy}, {options['per_slice']} versions of each"
+            f"{out}: {count_of(len(sheet.slices), 'slice')} with policy {sheet.policy}, "
+            f"{count_of(options['per_slice'], 'version')} of each"
         )
 
 
 def _print_audit(audit: Audit) -> None:
     smallest, median, largest = audit.sides
-    click.echo(f"{audit.n} slices: {', '.join(f'{count} {name}' for name, count in audit.classes.items())}")
+    click.echo(f"{count_of(audit.n, 'slice')}: {', '.join(f'{count} {name}' for name, count in audit.classes.items())}")
     click.echo(
         f"formats: {_format_counts(audit.formats)}; colour types: {_format_counts(audit.modes)}; "
         f"sides: {smallest} to {largest} px (median {median:g})"
     )
     click.echo(
-        f"near-duplicates: {audit.near_duplicate_pairs} pairs; {audit.slices_in_near_duplicate_groups} slices in "
-        f"{audit.near_duplicate_groups} groups"
+        f"near-duplicates: {count_of(audit.near_duplicate_pairs, 'pair')}; "
+        f"{count_of(audit.slices_in_near_duplicate_groups, 'slice')} in "
+        f"{count_of(audit.near_duplicate_groups, 'group')}"
     )
     click.echo(
-        f"slices that look like one patient: {audit.neighbour_pairs} pairs; together with the near-duplicates "
-        f"{audit.slices_in_neighbour_groups} slices in {audit.neighbour_groups} groups"
+        f"slices that look like one patient: {count_of(audit.neighbour_pairs, 'pair')}; together with the "
+        "near-duplicates "
+        f"{count_of(audit.slices_in_neighbour_groups, 'slice')} in {count_of(audit.neighbour_groups, 'group')}"
     )
     scores = (f"{name} {'constant' if auc is None else f'{auc:.2f}'}" for name, auc in audit.shortcuts.items())
     click.echo(f"AUC of predicting the label without the lungs: {', '.join(scores)}")
@@ -232,12 +240,13 @@ def _print_audit(audit: Audit) -> None:
 
 def _print_grouping(summary: GroupingSummary, out: Path) -> None:
     click.echo(
-        f"{out}: {summary.n} slices in {summary.groups} groups; the largest group has {summary.largest} slices, "
-        f"{summary.alone} groups have one"
+        f"{out}: {count_of(summary.n, 'slice')} in {count_of(summary.groups, 'group')}; the largest group has "
+        f"{count_of(summary.largest, 'slice')}; {count_of(summary.alone, 'group')} of a single slice"
     )
     click.echo(
-        f"{summary.by_dicom} slices grouped by DICOM identifiers, {summary.n - summary.by_dicom} by similarity "
-        f"({summary.without_lungs} without lungs): {summary.links} links, {summary.discordant_links} of them between "
+        f"{count_of(summary.by_dicom, 'slice')} grouped by DICOM identifiers, {summary.n - summary.by_dicom} "
+        f"by similarity ({summary.without_lungs} without lungs): {summary.links} links, "
+        f"{summary.discordant_links} of them between "
         "different labels"
     )
     if summary.precision is not None and summary.recall is not None:

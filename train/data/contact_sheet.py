@@ -12,6 +12,7 @@ import numpy as np
 from edge_ct import slices
 from edge_ct.dataset import Dataset
 from edge_ct.errors import EdgeCTError
+from edge_ct.reporting.counts import count_of
 from edge_ct.system.files import refuse_existing
 
 from ..plots.picture_sheet import draw_picture_sheet
@@ -49,7 +50,9 @@ def draw_groups(dataset: Dataset, groups: Sequence[str], links: Sequence[Link], 
         shown = sorted({round(position) for position in np.linspace(0, len(indices) - 1, min(_COLUMNS, len(indices)))})
         counts = Counter(dataset.classes[dataset.labels[index]] for index in indices)
         rows.append([indices[position] for position in shown])
-        captions.append(f"{name}: {len(indices)} slices ({', '.join(f'{n} {label}' for label, n in counts.items())})")
+        captions.append(
+            f"{name}: {count_of(len(indices), 'slice')} ({', '.join(f'{n} {label}' for label, n in counts.items())})"
+        )
     for start in range(0, len(links), _COLUMNS // 2):
         part = links[start : start + _COLUMNS // 2]
         rows.append([index for link in part for index in (link.first, link.second)])
@@ -63,7 +66,8 @@ def draw_groups(dataset: Dataset, groups: Sequence[str], links: Sequence[Link], 
         for column, index in enumerate(indices):
             tiles[row, column] = fit_to_square(slices.read(dataset.paths[index]).pixels, _SIDE)
     title = (
-        f"{dataset.name}: the largest of {len(members)} groups of {len(dataset)} slices, and the weakest links "
+        f"{dataset.name}: the largest of {count_of(len(members), 'group')} of "
+        f"{count_of(len(dataset), 'slice')}, and the weakest links "
         f"(similarity of gradients). {_NOTE}"
     )
     draw_picture_sheet(tiles, [""] * _COLUMNS, captions, [title], path)

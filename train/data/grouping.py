@@ -21,6 +21,7 @@ from edge_ct.dataset import Dataset, load
 from edge_ct.dicom import DicomIds
 from edge_ct.errors import DataRejected, EdgeCTError, InputRejected
 from edge_ct.imaging import near_duplicates
+from edge_ct.reporting.counts import count_of
 from edge_ct.system.csv_text import to_csv
 from edge_ct.system.files import refuse_existing, write_text
 from edge_ct.system.progress import QUIET, Progress
@@ -146,7 +147,10 @@ def add_likely_groups(dataset: Dataset, limits: LinkLimits | None = None, progre
     if dataset.groups is not None:
         return dataset
     groups = group_slices(dataset, limits, progress).groups
-    progress.say(f"{len(dataset)} slices without patient names: put into {len(set(groups))} groups by similarity")
+    progress.say(
+        f"{count_of(len(dataset), 'slice')} without patient names: put into "
+        f"{count_of(len(set(groups)), 'group')} by similarity"
+    )
     return replace(dataset, groups=groups)
 
 
@@ -229,14 +233,15 @@ def _warnings(summary: GroupingSummary, grouping: Grouping, sizes: Counter[str])
     warnings = []
     if summary.mixed:
         warnings.append(
-            f"{len(summary.mixed)} groups hold both labels ({', '.join(summary.mixed[:3])}): false links, or one "
+            f"{count_of(len(summary.mixed), 'group')} with both labels ({', '.join(summary.mixed[:3])}): false "
+            "links, or one "
             "patient at two times; check them and edit the table"
         )
     kinds = dict(zip(grouping.groups, grouping.by_dicom, strict=True))
     size, name = max(((sizes[name], name) for name, by_dicom in kinds.items() if not by_dicom), default=(0, ""))
     if size > max(20, LARGE_GROUP * summary.n):
         warnings.append(
-            f"{name} holds {size} of {summary.n} slices: perhaps a chain of false links; raise --similarity"
+            f"{name} holds {size} of {count_of(summary.n, 'slice')}: perhaps a chain of false links; raise --similarity"
         )
     patients = [name for name, by_dicom in kinds.items() if by_dicom]
     if len(patients) == 1 and summary.by_dicom > 1:

@@ -11,6 +11,7 @@ import numpy as np
 from edge_ct.dataset import load
 from edge_ct.errors import EdgeCTError, InputRejected
 from edge_ct.network_analysis.occlusion import occlusion_map
+from edge_ct.reporting.counts import count_of
 from edge_ct.system.csv_text import to_csv
 from edge_ct.system.files import refuse_existing, write_bytes, write_text
 from edge_ct.system.progress import QUIET, Progress
@@ -172,11 +173,11 @@ def check_maps(
     positive = np.flatnonzero(model.log_odds(images) > 0)[:limit]
     if not len(positive):
         raise EdgeCTError(f"{model.name} calls none of the slices positive, so deletion and insertion do not apply")
-    progress.say(f"measuring deletion and insertion on {len(positive)} slices")
+    progress.say(f"measuring deletion and insertion on {count_of(len(positive), 'slice')}")
     curves = measure_deletion_insertion(model.log_odds, heat[positive], images[positive], at, seed)
     agreement = scrambled = None
     if compare_with is not None and isinstance(model, BundleNetwork):
-        progress.say(f"comparing with Grad-CAM of {run} on {len(images)} slices")
+        progress.say(f"comparing with Grad-CAM of {run} on {count_of(len(images), 'slice')}")
         agreement = measure_agreement(model, compare_with, images)
     if isinstance(model, RunNetwork):
         progress.say("scrambling the weights")

@@ -12,6 +12,7 @@ from edge_ct import slices as slice_files
 from edge_ct.dataset import Dataset, load
 from edge_ct.errors import EdgeCTError
 from edge_ct.network_analysis.receptive_field import Centres
+from edge_ct.reporting.counts import count_of
 from edge_ct.system.csv_text import to_csv
 from edge_ct.system.files import refuse_existing, write_bytes, write_text
 from edge_ct.system.progress import QUIET, Progress
@@ -173,7 +174,7 @@ def explain_attended(
     dataset = dataset.take(spread_indices(dataset, limit))
     pixels, images = read_slices(list(dataset.paths), first.preprocess)
     other_images = np.stack([second.preprocess(slice_pixels) for slice_pixels in pixels])
-    progress.say(f"computing maps of {len(dataset)} slices with {first.name} and {second.name}")
+    progress.say(f"computing maps of {count_of(len(dataset), 'slice')} with {first.name} and {second.name}")
     measured = measure_intensities(
         compute_maps(first, images), compute_maps(second, other_images), first.preprocess.size
     )

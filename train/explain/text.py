@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from edge_ct.metrics import Scores
+from edge_ct.reporting.counts import count_of
 
 from .bundle_maps import MapAgreement
 from .nearest import Neighbour
@@ -110,7 +111,8 @@ class NearestReport(msgspec.Struct, frozen=True):
         for source, neighbours in self.slices.items():
             lines.append(source)
             lines += [
-                f"  {neighbour.similarity:.3f}  {neighbour.label:<10} {neighbour.group} ({neighbour.slices} slices)"
+                f"  {neighbour.similarity:.3f}  {neighbour.label:<10} {neighbour.group} "
+                f"({count_of(neighbour.slices, 'slice')})"
                 for neighbour in neighbours
             ]
         if self.scores:

@@ -14,6 +14,7 @@ import numpy as np
 
 from edge_ct.dataset import PARTS
 from edge_ct.errors import DataRejected
+from edge_ct.reporting.counts import count_of
 from edge_ct.run import SplitTable, load_finished_run
 from edge_ct.system import native_output
 
@@ -53,7 +54,8 @@ class Teacher:
         ]
         if leaked:
             raise DataRejected(
-                f"{folder}: the teacher was trained or selected on {len(leaked)} slices that validate or test the "
+                f"{folder}: the teacher was trained or selected on {count_of(len(leaked), 'slice')} of the "
+                "parts that validate or test the "
                 f"student ({leaked[0]}, ...); train both on the same split"
             )
         self._members = [

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge_ct.reporting.counts import count_of
 from edge_ct.system.progress import Progress, print_json
 
 from ..command_options import PATH, force_option, json_option, positive_option, quiet_tensorflow
@@ -139,8 +140,9 @@ def evaluate(
 
 def _print_evaluation(evaluation: Evaluation) -> None:
     click.echo(
-        f"{evaluation.model}: {evaluation.n} slices scored (part: {evaluation.part}), {evaluation.split} split; "
-        f"{evaluation.left_out} slices left out"
+        f"{evaluation.model}: {count_of(evaluation.n, 'slice')} scored (part: {evaluation.part}), "
+        f"{evaluation.split} split; "
+        f"{count_of(evaluation.left_out, 'slice')} left out"
     )
     for name in ("accuracy", "sensitivity", "specificity", "precision", "f1", "auc", "ece", "brier", "loss"):
         click.echo(f"  {name:<12} {getattr(evaluation, name).text()}")
@@ -162,10 +164,13 @@ def _print_evaluation(evaluation: Evaluation) -> None:
 
 
 def _print_groups(groups: GroupScores) -> None:
-    click.echo(f"  {groups.n} groups of {groups.slices} slices, scored at P >= {groups.mean.threshold:.3f}")
+    click.echo(
+        f"  {count_of(groups.n, 'group')} of {count_of(groups.slices, 'slice')}, scored at P >= "
+        f"{groups.mean.threshold:.3f}"
+    )
     if groups.mixed:
         shown = ", ".join(groups.mixed[:4])
-        click.echo(f"    {len(groups.mixed)} groups with both labels are left out: {shown}")
+        click.echo(f"    {count_of(len(groups.mixed), 'group')} with both labels left out: {shown}")
     rules = {"mean": groups.mean, **{f"{k} of n": scores for k, scores in groups.k_of_n.items()}}
     for name, scores in rules.items():
         click.echo(

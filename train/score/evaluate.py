@@ -21,6 +21,7 @@ from edge_ct.decision import decide_series
 from edge_ct.errors import DataRejected, InputRejected
 from edge_ct.held_out import Part, parts_known_to_bundle, select_held_out
 from edge_ct.metrics import Outcomes, Scores, count_outcomes, score
+from edge_ct.reporting.counts import count_of
 from edge_ct.run import load_finished_run
 from edge_ct.system.csv_text import to_csv
 from edge_ct.system.files import write_text
@@ -196,7 +197,7 @@ def _groups(dataset: Dataset, hashes: Sequence[str | None], groups: dict[str, st
     names = [dataset.groups[i] if dataset.groups else groups.get(hashes[i] or "", "") for i in chosen]
     if not all(names):
         raise DataRejected(
-            f"{dataset.name}: the group (patient or series) of {names.count('')} slices is not known; "
+            f"{dataset.name}: the group (patient or series) of {count_of(names.count(''), 'slice')} is not known; "
             "name the groups in a CSV with the columns path,label,group"
         )
     return names

@@ -12,6 +12,7 @@ import numpy as np
 from edge_ct.dataset import PARTS
 from edge_ct.manifest import Estimate
 from edge_ct.metrics import Scores, score
+from edge_ct.reporting.counts import count_of
 from edge_ct.run import RunInfo, SplitTable
 from edge_ct.system.csv_text import to_csv
 from edge_ct.system.files import write_bytes, write_text
@@ -85,6 +86,6 @@ def print_run(folder: Path, as_json: bool, **more: object) -> None:
         print_json({"run": str(folder), **msgspec.to_builtins(scores), **more})
         return
     part, measured = list(scores.parts.items())[-1]
-    click.echo(f"{folder}: {scores.model}, {scores.split} split, {measured.n} {part} slices")
+    click.echo(f"{folder}: {scores.model}, {scores.split} split, {count_of(measured.n, f'{part} slice')}")
     for name, estimate in measured.estimates().items():
         click.echo(f"  {name:<12} {estimate.text()}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_ct.errors import EdgeCTError
+from edge_ct.reporting.counts import count_of
 from edge_ct.system.progress import Progress, print_json
 
 from ..zoo.architectures import expand_networks
@@ -212,7 +213,8 @@ def _print_estimate(
             f"{row.job_hours * row.jobs:>10.2f}"
         )
     click.echo(
-        f"{estimate.jobs} jobs of at most {estimate.epochs} epochs on {estimate.n} slices of {estimate.size} px: "
+        f"{count_of(estimate.jobs, 'job')} of at most {count_of(estimate.epochs, 'epoch')} on "
+        f"{count_of(estimate.n, 'slice')} of {estimate.size} px: "
         f"{estimate.hours:.1f} hours one after the other on this machine ({estimate.device}); a Modified network is "
         "assumed to take as long as its base network"
     )

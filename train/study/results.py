@@ -17,6 +17,7 @@ from statsmodels.stats.weightstats import DescrStatsW
 
 from edge_ct.manifest import Estimate
 from edge_ct.metrics import wilson
+from edge_ct.reporting.counts import count_of
 from edge_ct.run import load_run
 
 from ..published_results import METRICS
@@ -120,7 +121,7 @@ class StudyTable:
         """Design of the study, such as `5 folds, 10 rounds, random split, 1985 slices of sars-cov-2-ct`."""
         folds = f"{self.folds} folds" if self.folds else "a single split"
         rounds = f", {self.rounds} rounds" if self.rounds > 1 else ""
-        return f"{folds}{rounds}, {self.split} split, {self.n} slices of {self.name}"
+        return f"{folds}{rounds}, {self.split} split, {count_of(self.n, 'slice')} of {self.name}"
 
 
 def read_result(folder: Path, network: str, number: int, fold: int) -> JobResult:

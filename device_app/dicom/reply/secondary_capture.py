@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from edge_ct.bundle import Bundle
+from edge_ct.reporting.counts import count_of
 
 from ...heatmaps import heatmap
 from ...judging.dicom_frames import FrameAttributes
@@ -120,7 +121,7 @@ def _series_text(result: SeriesResult) -> str:
         return result.decision
     return (
         f"{verdict.decision}, mean P(COVID-19) = {_percent(verdict.probability)}, "
-        f"{verdict.positive_slices} of {verdict.slices} slices positive"
+        f"{verdict.positive_slices} of {count_of(verdict.slices, 'slice')} positive"
     )
 
 

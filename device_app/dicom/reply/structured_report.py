@@ -11,6 +11,7 @@ from typing import Any
 
 from edge_ct import __version__
 from edge_ct.bundle import Bundle
+from edge_ct.reporting.counts import count_of
 
 from ...judging.dicom_frames import FrameAttributes
 from ...judging.series import JudgedFrame, SeriesResult
@@ -120,7 +121,7 @@ def _texts(result: SeriesResult, bundle: Bundle, seal: str) -> list[tuple[str, s
         texts.append(("reason", result.reason))
     if verdict:
         summary = (
-            f"Mean probability {verdict.probability:.1%} over {verdict.slices} slices that show lung; "
+            f"Mean probability {verdict.probability:.1%} over {count_of(verdict.slices, 'slice')} that show lung; "
             f"{verdict.positive_slices} of them positive"
         )
         texts.append(("summary", summary))

@@ -177,7 +177,7 @@ def test_notes(classifier: Classifier, make_ct: MakeCT, tmp_path: Path) -> None:
         },
     )
     assert only(classifier, paths).notes == (
-        "1 slices without a position", "1 slices at the position of another", "slices 8 mm thick", "MONOCHROME1",
+        "1 slice without a position", "1 slice at the position of another", "slices 8 mm thick", "MONOCHROME1",
     )  # fmt: skip
 
 

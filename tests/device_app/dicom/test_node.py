@@ -135,7 +135,7 @@ def test_the_log_and_the_trail_have_the_patient_so_far(
         device.take_all([make_ct(1 + number, **where) for number in range(index + 1)])
         device.wait()
     lines = [record.getMessage() for record in caplog.records if "patient so far" in record.getMessage()]
-    assert [line.rsplit(" over ", 1)[1] for line in lines] == ["1 slices", "2 slices", "3 slices", "7 slices"]
+    assert [line.rsplit(" over ", 1)[1] for line in lines] == ["1 slice", "2 slices", "3 slices", "7 slices"]
     assert "id-1" not in caplog.text
     told = [json.loads(str(one["detail"])) for one in device.worklist.trail() if one["action"] == "series"]
     own = {f"{ROOT}.1.2.3", f"{ROOT}.1.2.4"}

@@ -122,7 +122,7 @@ def test_worklist_and_clock(
     now = datetime.now(timezone.utc)
     checks = examine(tiny_bundle, worklist.folder, root, moment=now)
     assert statuses(checks) == {}
-    assert checks["worklist"].detail == "1 results, 1 open, 1 entries"
+    assert checks["worklist"].detail == "1 result, 1 open, 1 entry"
     assert "device key" in checks
     # A Pi without a battery, after a night without power: before the last entry, or before the bundle was made.
     assert statuses(examine(tiny_bundle, worklist.folder, root, moment=now - timedelta(hours=1))) == {

@@ -144,7 +144,7 @@ def test_neighbours_that_the_hash_does_not_see(tmp_path: Path) -> None:
     assert found.worst[0] == conflict
     assert found.neighbour_groups >= 1
     assert found.slices_in_neighbour_groups > found.slices_in_near_duplicate_groups
-    assert any("look like one patient have different labels" in text for text in found.warnings)
+    assert any("look like one patient, with different labels" in text for text in found.warnings)
     page = cv2.imread(str(tmp_path / "pairs.png"), cv2.IMREAD_UNCHANGED)
     for pixels in (crop, cv2.imread(str(tmp_path / "COVID" / "12.png"), cv2.IMREAD_GRAYSCALE)):
         tile = contact_sheet.fit_to_square(pixels, 224)

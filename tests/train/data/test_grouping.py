@@ -84,7 +84,7 @@ def test_other_exports_of_a_slice_are_in_its_group(tmp_path: Path, phantoms: Pat
     assert summary.mixed == [*same]
     assert (summary.groups, summary.largest, summary.alone) == (2, 5, 1)
     assert summary.discordant_links >= 1
-    assert any("hold both labels" in text for text in summary.warnings)
+    assert any("with both labels" in text for text in summary.warnings)
 
 
 def test_the_table_is_read_as_data(phantoms: Path, tmp_path: Path) -> None:

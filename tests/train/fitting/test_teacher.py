@@ -115,7 +115,7 @@ def test_no_slice_comes_later_for_the_student(taught: str, learned: str, refused
     if not refused:
         assert Teacher(trained_run, CLASSES, one).size == 48
         return
-    with pytest.raises(DataRejected, match=f"1 slices that validate or test the student .{table.paths[i]}"):
+    with pytest.raises(DataRejected, match=f"1 slice of the parts that validate or test the student .{table.paths[i]}"):
         Teacher(trained_run, CLASSES, one)
 
 
