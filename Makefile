@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 UV_COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --no-header pyproject.toml
 
-.PHONY: demo docs flagship flagship-one-source test test-long test-arm64 test-tflite-runtime wheelhouse-arm64 lint figures bench bench-cold \
+.PHONY: demo docs release flagship flagship-one-source test test-long test-arm64 test-tflite-runtime wheelhouse-arm64 lint figures bench bench-cold \
 	bench-peers lock clean
 
 demo: $(VENV)/installed
@@ -58,6 +58,12 @@ lint: $(VENV)/installed
 # The documentation as a site that needs no network: site/index.html. Fails if a link or an anchor leads nowhere.
 docs: $(VENV)/installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+
+# What a release publishes: sdist, wheel, shipped bundles, list of materials, checksums. From a tagged commit:
+# make release KEY=maker.key [OUT=dist]; from any checkout, keeping nothing: make release DRY_RUN=1
+release: $(VENV)/installed
+	$(BIN)/python scripts/release.py $(if $(DRY_RUN),--dry-run,$(if $(filter command line,$(origin OUT)),$(OUT),dist)) \
+		$(if $(KEY),--key $(KEY))
 
 # Figures 4 to 7 of Garg et al. 2020, of networks trained on phantoms from random weights: hours on two cores. Resumes
 # after a kill. make figures [FIGURES=figures] [FIGURE_NETWORKS="resnet50 modified-resnet50"]

@@ -31,7 +31,10 @@ if TYPE_CHECKING:
     from .preprocess import Preprocess
 
 __all__ = ["Bundle", "Classifier", "Preprocess", "Result", "__version__"]
-__version__ = "0.1.0"
+try:
+    from ._version import __version__
+except ModuleNotFoundError:  # a checkout that was never installed
+    __version__ = "0+unknown"
 
 _API = {"Bundle": "bundle", "Classifier": "classifier", "Preprocess": "preprocess", "Result": "classifier"}
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import re
 import shutil
 import subprocess
@@ -105,7 +106,13 @@ def build_wheel(folder: Path) -> None:
             shutil.copytree(ROOT / package, source / package, ignore=shutil.ignore_patterns("__pycache__", "results"))
         for name in ("pyproject.toml", "README.md", "LICENSE"):
             shutil.copy(ROOT / name, source)
-        _pip("wheel", "--no-deps", "--no-build-isolation", "-w", folder, source)
+        _pip("wheel", "--no-deps", "--no-build-isolation", "-w", folder, source, version=checkout_version())
+
+
+def checkout_version() -> str:
+    """Return the version of this checkout, which a copy without its repository does not know."""
+    words = [sys.executable, "-m", "setuptools_scm", "--root", str(ROOT)]
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def check(folder: Path, python: str) -> None:
@@ -157,9 +164,10 @@ def _target(python: str) -> list[str]:
     return [*options, "--python-version", python, "--implementation", "cp", "--only-binary", ":all:"]
 
 
-def _pip(command: str, *arguments: object) -> None:
+def _pip(command: str, *arguments: object, version: str = "") -> None:
+    environment = os.environ | ({"SETUPTOOLS_SCM_PRETEND_VERSION": version} if version else {})
     words = [sys.executable, "-m", "pip", command, "--quiet", "--disable-pip-version-check", *map(str, arguments)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no reason given"]
         print(f"wheelhouse: pip {command} failed: {lines[-1]}", file=sys.stderr)

@@ -34,7 +34,7 @@ def test_importing_the_package_imports_nothing_of_it() -> None:
         "import edge_ct, sys; print(*[m for m in sys.modules if m.startswith(('edge_ct.', 'numpy', 'cv2', 'msgspec'))])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == []
+    assert done.stdout.split() in ([], ["edge_ct._version"])
 
 
 def test_a_path_bytes_an_array_and_a_dataset_give_the_same_answer(
