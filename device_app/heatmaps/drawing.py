@@ -9,11 +9,13 @@ import cv2
 import numpy as np
 
 from edge_ct.errors import EdgeCTError
+from edge_ct.network_analysis.receptive_field import enlarge_map
 
-from .heatmap import Heat, blend_heat, colour_heat, encode_png
+from .heatmap import FULL_SCALE, Heat, blend_heat, colour_heat, encode_png
 
 THUMBNAIL_SIDE = 128
 _LAYER_SIDE = 512
+_OUTLINE_SIDE, _OUTLINE_COLOUR = 768, (60, 220, 255, 255)
 
 
 def draw_thumbnail(png: bytes) -> bytes:
@@ -34,6 +36,23 @@ def draw_layer(png: bytes, heat: Heat) -> bytes:
     scale = min(1.0, _LAYER_SIDE / max(height, width))
     colours, opacity = colour_heat(heat, max(1, round(width * scale)), max(1, round(height * scale)))
     return encode_png(np.dstack([colours, (255 * opacity).astype(np.uint8)]), "heat map")
+
+
+def draw_outline(png: bytes, heat: Heat) -> bytes:
+    """Draw the outline of a heat map alone.
+
+    It encloses what is more likely a lesion than not; of coarser maps, the cells with half of the strongest colour.
+    """
+    height, width = _decode(png).shape
+    scale = _OUTLINE_SIDE / max(height, width)
+    width, height = max(1, round(width * scale)), max(1, round(height * scale))
+    evidence = enlarge_map(np.nan_to_num(heat.evidence), height, width, heat.centres)
+    threshold = 0.0 if heat.method == "lesion map" else FULL_SCALE / 2
+    canvas = np.zeros((height, width, 4), np.uint8)
+    contours, _ = cv2.findContours((evidence > threshold).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(canvas, contours, -1, (0, 0, 0, 160), 5, cv2.LINE_AA)
+    cv2.drawContours(canvas, contours, -1, _OUTLINE_COLOUR, 2, cv2.LINE_AA)
+    return encode_png(canvas, "heat map")
 
 
 def draw_overlay(png: bytes, heat: Heat) -> bytes:

@@ -13,7 +13,7 @@ from werkzeug.exceptions import HTTPException
 from edge_ct import __version__
 from edge_ct.errors import EdgeCTError
 
-from . import sign_in, uploads, views
+from . import list_views, sign_in, slice_views, uploads, views
 from .request_checks import HEADERS
 from .request_context import (
     EXTENSION,
@@ -31,8 +31,11 @@ from .sessions import COOKIE, IDLE_SECONDS
 from .translations import LANGUAGES
 
 CSRF_FIELD, CSRF_HEADER = "csrf", "X-CSRF-Token"
+# Pages that lead a browser without the PIN to the page that asks for it; None stands for unknown addresses.
+_LEAD_TO_PIN = ("worklist", "slice", "series", "model", None)
+_PICTURES = "slice, thumb, layer, outline, overlay"
 # Endpoints that are served before the PIN is given; they tell nothing of patients and nothing of the device.
-_PUBLIC = frozenset({"static", "pin", "enter", "ready", "settings"})
+_PUBLIC = frozenset({"static", "pin", "enter", "ready", "settings", "token"})
 
 
 def create_app(services: Services) -> Flask:
@@ -52,15 +55,20 @@ def create_app(services: Services) -> Flask:
         app.register_error_handler(error, _answer_error)
     get, post = ["GET"], ["POST"]
     for rule, name, view, methods in (
-        ("/", "worklist", views.worklist, get),
-        ("/rows", "rows", views.rows, get),
+        ("/", "worklist", list_views.worklist, get),
+        ("/rows", "rows", list_views.rows, get),
         ("/state", "state", views.state, get),
         ("/events", "events", views.events, get),
+        ("/token", "token", views.token, get),
         ("/ready", "ready", views.ready, get),
-        ("/slices/<int:number>", "slice", views.slice_page, get),
-        ("/slices/<int:number>/print", "summary", views.summary, get),
-        ("/slices/<int:number>/<any(slice, thumb, layer, overlay):kind>.png", "picture", views.picture, get),
-        ("/slices/<int:number>/review", "review", views.review, post),
+        ("/series/<int:number>", "series", list_views.series, get),
+        ("/series/<int:number>/print", "series_sheet", list_views.series_sheet, get),
+        ("/series/<int:number>/review", "review_series", list_views.review_series, post),
+        ("/slices/<int:number>", "slice", slice_views.slice_page, get),
+        ("/slices/<int:number>/next", "next_open", list_views.next_open, get),
+        ("/slices/<int:number>/print", "summary", slice_views.summary, get),
+        (f"/slices/<int:number>/<any({_PICTURES}):kind>.png", "picture", slice_views.picture, get),
+        ("/slices/<int:number>/review", "review", slice_views.review, post),
         ("/model", "model", views.model, get),
         ("/device", "device", views.device, get),
         ("/device/self-test", "self_test", views.self_test, post),
@@ -87,7 +95,11 @@ def _check_request() -> Response | None:
     g.session = services.sessions.find(token) if token else None
     session = current_session()
     if services.gate and not (session and session.signed_in) and request.endpoint not in _PUBLIC:
-        if request.method == "GET" and not wants_json() and request.endpoint in ("worklist", "slice", "model", None):
+        if (
+            request.method == "GET"
+            and not wants_json()
+            and request.endpoint in ("worklist", "slice", "series", "model", None)
+        ):
             return Response(status=303, headers={"Location": url_for("pin")})
         raise Refusal(401, "error.pin")
     if request.method == "POST":

@@ -2,77 +2,196 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import PurePosixPath
 
+from edge_ct.decision import Decision
 from edge_ct.manifest import Manifest
 
+from ..worklist.groups import Order, Shown, SliceGroup
 from ..worklist.records import Review, Row
 from .translations import Words
 
-FILTERS = ("all", "positive", "refer", "rejected", "negative", "reviewed")
+FILTERS: tuple[Shown, ...] = ("all", "positive", "refer", "rejected", "negative", "reviewed")
+ORDERS: tuple[Order, ...] = ("urgency", "newest", "name")
 METRICS = ("sensitivity", "specificity", "accuracy", "precision", "f1", "auc", "brier", "ece")
+_NAME_LENGTH = 28
+# The folder that the script of the page gives to files that were picked one by one.
+_UPLOAD = re.compile(r"upload-(\d{4})(\d\d)(\d\d)-(\d\d)(\d\d)\d\d")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A decision as it is shown; that of a reviewer comes before that of the model.
+
+    Attributes:
+        decision: The decision that counts.
+        word: It in words.
+        advice: What to do, in a sentence.
+        model: The model's decision in words; None if no reviewer has decided.
+        chance: The model score as text.
+        at: The model score in percent; None if there is none.
+    """
+
+    decision: Decision
+    word: str
+    advice: str
+    model: str | None
+    chance: str
+    at: float | None
+
+
+def present_outcome(
+    decision: Decision, reading: Decision | None, probability: float | None, words: Words, several: bool = False
+) -> Outcome:
+    """Return a decision as it is shown. several: True for a series or folder."""
+    word = words(f"decision.{decision}")
+    kind = "group_advice" if several and decision != "negative" else "advice"
+    return Outcome(
+        reading or decision,
+        words(f"read.{reading}") if reading else word,
+        words("advice.read" if reading else f"{kind}.{decision}"),
+        word if reading else None,
+        words.score(probability),
+        None if probability is None else round(100 * probability, 1),
+    )
 
 
 @dataclass(frozen=True)
 class RowCard:
-    """One row as it is shown.
+    """One result as it is shown.
 
     Attributes:
-        word: The decision in words.
-        advice: What to do, in a sentence.
-        short: What to do, in a few words for the list.
         reason_language: Language of `reason`; English if the reason has no translation.
-        chance: The probability as text.
-        at: The probability in percent; None if there is none.
         name: Name of the file.
+        short_name: The same, shortened in the middle.
         place: Folder of the file.
         reviewed: The latest review as text.
     """
 
     id: int
-    decision: str
-    word: str
-    advice: str
-    short: str
+    outcome: Outcome
     reason: str | None
     reason_language: str
-    chance: str
-    at: float | None
     name: str
+    short_name: str
     place: str
     time: str
     reviewed: str | None
     row: Row
 
     @property
-    def version(self) -> str:
-        """A key that changes when the row is shown differently in the list."""
-        return f"{self.id}.{self.row.review.id if self.row.review else 0}"
+    def decision(self) -> Decision:
+        """The decision that counts."""
+        return self.outcome.decision
 
 
 def present_row(row: Row, words: Words) -> RowCard:
-    """Return a row as it is shown."""
+    """Return a result as it is shown."""
     path = PurePosixPath(row.source.replace("\\", "/"))
     reason = words.reason(row.reason)
     untranslated = reason == row.reason and words.language != "en"
+    name = path.name or row.source
     return RowCard(
         id=row.id,
-        decision=row.decision,
-        word=words(f"decision.{row.decision}"),
-        advice=words(f"advice.{row.decision}"),
-        short=words(f"short.{row.decision}"),
+        outcome=present_outcome(row.decision, row.reading, row.probability, words),
         reason=reason,
         reason_language="en" if untranslated else words.language,
-        chance=words.percent(row.probability),
-        at=None if row.probability is None else round(100 * row.probability, 1),
-        name=path.name or row.source,
+        name=name,
+        short_name=shorten(name),
         place=str(path.parent) if len(path.parts) > 1 else "",
         time=time_text(row.time, words),
         reviewed=review_text(row.review, words) if row.review else None,
         row=row,
     )
+
+
+@dataclass(frozen=True)
+class GroupCard:
+    """One line of the worklist as it is shown: a series, a folder, or a single slice.
+
+    Attributes:
+        title: What it is called, shortened.
+        full_title: The same in full.
+        counts: How many of its slices are positive; what is wrong with a single slice that was not judged.
+        origin: Where it came from.
+        version: A key that changes when the line is shown differently.
+    """
+
+    key: RowCard
+    outcome: Outcome
+    title: str
+    full_title: str
+    counts: str
+    counts_language: str
+    share: str
+    patient: str | None
+    origin: str
+    time: str
+    reviewed: str | None
+    version: str
+    group: SliceGroup
+
+
+def present_group(group: SliceGroup, words: Words) -> GroupCard:
+    """Return a group as it is shown."""
+    key = present_row(group.row, words)
+    title = group_title(group, words)
+    reviewed = key.reviewed if group.slices == 1 else None
+    if group.slices > 1 and group.reviewed:
+        reviewed = words("group.reviewed", k=group.reviewed, n=group.slices)
+    counts = words("group.counts", k=group.positive, n=group.judged)
+    language = words.language
+    if group.slices == 1:
+        counts, language = (key.reason or "", key.reason_language) if group.decision == "rejected" else ("", language)
+    elif group.judged < group.slices:
+        counts += " · " + words("group.rejected", n=group.slices - group.judged)
+    return GroupCard(
+        key=key,
+        outcome=present_outcome(group.decision, group.reading, group.probability, words, several=group.slices > 1),
+        title=shorten(title),
+        full_title=title,
+        counts=counts,
+        counts_language=language,
+        share="" if group.lesion_share is None else words("group.share", share=words.percent(group.lesion_share)),
+        patient=group.row.patient,
+        origin=origin_text(group.row.origin, words),
+        time=words.short_time(moment(group.row.time)),
+        reviewed=reviewed,
+        version=f"{group.row.id}.{group.last}.{group.slices}.{group.reviewed}.{group.outcome}.{key.reviewed or ''}",
+        group=group,
+    )
+
+
+def group_title(group: SliceGroup, words: Words) -> str:
+    """Return what a group is called: its patient, else its folder or upload, else its series or file."""
+    row = group.row
+    folder = PurePosixPath(row.source.replace("\\", "/")).parent.name
+    if row.patient:
+        return words("group.patient", patient=row.patient[:8])
+    if upload := _UPLOAD.fullmatch(folder):
+        year, month, day, hour, minute = map(int, upload.groups())
+        with suppress(ValueError):
+            return words("group.upload", time=words.short_time(datetime(year, month, day, hour, minute).astimezone()))
+    if group.kind == "series" and row.series:
+        return words("group.series", series=row.series)
+    return folder if group.slices > 1 and folder else PurePosixPath(row.source).name or row.source
+
+
+def origin_text(origin: str, words: Words) -> str:
+    """Return which command stored a result, in words."""
+    return words(f"origin.{origin}") if origin in ("serve", "watch", "listen", "classify") else origin
+
+
+def shorten(text: str, length: int = _NAME_LENGTH) -> str:
+    """Shorten a name in its middle: its end often holds the number of the slice."""
+    if len(text) <= length:
+        return text
+    tail = (length - 1) // 2
+    return f"{text[: length - 1 - tail]}…{text[-tail:]}"
 
 
 def review_text(review: Review, words: Words) -> str:
@@ -84,7 +203,12 @@ def review_text(review: Review, words: Words) -> str:
 
 def time_text(text: str, words: Words) -> str:
     """Return a UTC time of the worklist as local time."""
-    return words.time(datetime.fromisoformat(text.replace("Z", "+00:00")))
+    return words.time(moment(text))
+
+
+def moment(text: str) -> datetime:
+    """Return a UTC time of the worklist."""
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
 
-from flask import current_app, g, request
+from flask import Response, current_app, g, jsonify, make_response, redirect, request, url_for
 
-from edge_ct.errors import EdgeCTError, InputRejected, MissingExtra, StorageFull
+from edge_ct.errors import EdgeCTError, InputRejected, MissingExtra, StorageFull, WorklistBusy
 
 from .judging_queue import Busy
 from .services import Services
@@ -68,9 +70,34 @@ def wants_json() -> bool:
     return bool(request.accept_mimetypes.best_match(["text/html", "application/json"]) == "application/json")
 
 
+def go_to(address: str) -> Response:
+    """Answer a form that was stored: lead a browser to `address`, or tell a script to go there."""
+    if wants_json():
+        return make_response(jsonify(url=address))
+    return make_response(redirect(address, 303))
+
+
+def list_url() -> str:
+    """Return the address of the worklist as this browser last showed it: search, filter, order and page."""
+    session = current_session()
+    query: dict[str, Any] = {**session.list_query} if session else {}
+    return str(url_for("worklist", **query))
+
+
+def local_now() -> str:
+    """Return the current time in the time zone of the device, as text."""
+    return words().time(datetime.now(timezone.utc))
+
+
 def http_status(error: EdgeCTError) -> int:
     """Return the HTTP status of an error of this project."""
-    for kind, status in ((Busy, 503), (StorageFull, 507), (MissingExtra, 501), (InputRejected, 422)):
+    for kind, status in (
+        (Busy, 503),
+        (WorklistBusy, 503),
+        (StorageFull, 507),
+        (MissingExtra, 501),
+        (InputRejected, 422),
+    ):
         if isinstance(error, kind):
             return status
     return 400

@@ -9,7 +9,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 COOKIE = "edge-ct"
 IDLE_SECONDS = 12 * 3600
@@ -26,6 +26,7 @@ class Session:
         signed_in: True once the PIN has been given.
         last: Time of the last request, by the clock of `Sessions`.
         reviewer: Name under which the last review was signed.
+        list_query: Search, filter, order and page with which the worklist was last shown.
     """
 
     token: str
@@ -33,6 +34,7 @@ class Session:
     signed_in: bool
     last: float
     reviewer: str = ""
+    list_query: dict[str, str] = field(default_factory=dict)
 
     def owns_csrf_token(self, csrf: str) -> bool:
         """Return whether `csrf` is the token of this session, in constant time."""

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import math
 
-from flask import Response, make_response, redirect, render_template, request, url_for
+from flask import Response, jsonify, make_response, redirect, render_template, request, url_for
 
-from .request_context import THEMES, Refusal, begin_session, current_services, current_session, words
+from .request_context import (
+    THEMES,
+    Refusal,
+    begin_session,
+    current_services,
+    current_session,
+    go_to,
+    wants_json,
+    words,
+)
 from .translations import LANGUAGES
 
 _YEAR = 365 * 86400
@@ -30,10 +39,11 @@ def enter() -> Response:
         if session:
             services.sessions.close(session)
         begin_session(signed_in=True)  # Under a new token, because others may know the old one.
-        return _redirect_to(url_for("worklist"))
+        return go_to(url_for("worklist"))
     seconds = math.ceil(wait)
     problem = words()("pin.wait", seconds=seconds) if seconds else words()("pin.wrong")
-    response = make_response(render_template("pin.html", problem=problem), 429 if seconds else 403)
+    page = jsonify(error=problem) if wants_json() else render_template("pin.html", problem=problem)
+    response = make_response(page, 429 if seconds else 403)
     if seconds:
         response.headers["Retry-After"] = str(seconds)
     return response

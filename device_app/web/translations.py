@@ -87,9 +87,24 @@ class Words:
         """Return a fraction as a percentage; a dash for None."""
         return "–" if value is None else self._with_decimal_separator(f"{100 * value:.{digits}f}\u00a0%")
 
+    def score(self, probability: float | None) -> str:
+        """Return a model score as a percentage that never reads as certainty: `> 99 %`, `< 1 %`; a dash for None."""
+        if probability is None:
+            return "–"
+        if probability > 0.99:
+            return ">\u00a099\u00a0%"
+        return "<\u00a01\u00a0%" if probability < 0.01 else self.percent(probability)
+
     def time(self, moment: datetime) -> str:
         """Return a time in the time zone of the device."""
         return f"{moment.astimezone():{'%d/%m/%Y %H:%M' if self.language == 'pt-BR' else '%Y-%m-%d %H:%M'}}"
+
+    def short_time(self, moment: datetime) -> str:
+        """Return the hour of a moment of today, else its date; in the time zone of the device."""
+        local = moment.astimezone()
+        if local.date() == datetime.now().astimezone().date():
+            return f"{local:%H:%M}"
+        return self.time(moment).split(" ")[0]
 
     def _with_decimal_separator(self, text: str) -> str:
         return text.replace(".", ",") if self.language == "pt-BR" else text

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from datetime import datetime
 from typing import IO, Any
 
 from flask import Response, jsonify, make_response, redirect, render_template, request, url_for
@@ -16,6 +17,7 @@ from .presenters import present_row
 from .request_context import Refusal, current_services, http_status, wants_json, words
 
 _WAIT_SECONDS = 120.0
+_MAX_DEPTH = 3
 
 
 def add() -> Response:
@@ -34,16 +36,22 @@ def add() -> Response:
 
 
 def upload() -> Response:
-    """Judge the files of one request; answer with the rows of each, one for each slice, or why there is none."""
+    """Judge the files of one request; answer with the rows of each, one for each slice, or why there is none.
+
+    The field `folder` names the folder or the upload that the files belong to; the worklist shows them together.
+    """
     services, t = current_services(), words()
+    folder = display_folder(request.form.get("folder", ""))
     files = [file for file in request.files.getlist("files") if file.filename]
     if not files:
         raise Refusal(400, "error.nothing")
     if len(files) > services.limits.files:
         raise Refusal(413, "error.many")
+    if not folder and len(files) > 1 and not wants_json():
+        folder = f"upload-{datetime.now():%Y%m%d-%H%M%S}/"
     waiting: list[tuple[str, Future[list[Added]] | EdgeCTError]] = []
     for file in files:
-        name = display_name(file.filename or "")
+        name = folder + display_name(file.filename or "")
         try:
             read = _limited_reader(file.stream, name, services.limits.file_bytes)
             waiting.append((name, services.submit(name, read)))
@@ -92,9 +100,9 @@ def _describe(name: str, added: Added) -> dict[str, Any]:
         "name": name,
         "id": card.id,
         "new": added.new,
-        "decision": card.decision,
-        "word": card.word,
-        "chance": card.chance,
+        "decision": card.row.decision,
+        "word": card.outcome.word,
+        "chance": card.outcome.chance,
         "reason": card.reason,
         "url": url_for("slice", number=card.id),
     }
@@ -141,6 +149,15 @@ def display_name(sent: str) -> str:
     last = sent.replace("\\", "/").rstrip("/").rpartition("/")[2]
     shown = "".join(c if c.isprintable() else "\ufffd" for c in last).strip()
     return shown[:200] or "slice"
+
+
+def display_folder(sent: str) -> str:
+    """Return the folder or upload that groups files, with a slash at its end; an empty text if there is none.
+
+    It is for display and grouping, and is never used as a path.
+    """
+    parts = [display_name(part) for part in sent.replace("\\", "/").split("/") if part.strip(" .")]
+    return "".join(f"{part}/" for part in parts[-_MAX_DEPTH:])
 
 
 def _limited_reader(stream: IO[bytes], name: str, max_bytes: int) -> Callable[[], bytes]:

@@ -8,9 +8,11 @@ from types import TracebackType
 
 from edge_ct.decision import Decision
 from edge_ct.errors import EdgeCTError, WorklistDamaged
+from edge_ct.manifest import DecisionRule
 
 from ..heatmaps.heatmap import Heat
 from .database import Store
+from .groups import GroupPage, Order, Shown, SliceGroup, find_group, group_rows, list_groups
 from .quarantine import Quarantine
 from .records import SELECT_ROWS, URGENCY, Review, Row, State, read_heat, read_row
 from .verification import Verification, Verifier
@@ -82,6 +84,49 @@ class WorklistReader:
         with self._store.reading() as connection:
             selected = connection.execute(query, (*values, -1 if limit is None else limit, offset)).fetchall()
         return [read_row(values) for values in selected]
+
+    def groups(
+        self,
+        rule: DecisionRule,
+        seal: str,
+        *,
+        search: str = "",
+        patient: str | None = None,
+        shown: Shown = "all",
+        order: Order = "urgency",
+        limit: int = 50,
+        offset: int = 0,
+    ) -> GroupPage:
+        """Return one page of the series, folders and single slices; see `list_groups`."""
+        with self._store.reading() as connection:
+            return list_groups(
+                connection,
+                rule,
+                seal,
+                search=search,
+                patient=patient,
+                shown=shown,
+                order=order,
+                limit=limit,
+                offset=offset,
+            )
+
+    def group(self, result: int, rule: DecisionRule, seal: str) -> SliceGroup | None:
+        """Return the group that a result belongs to; None if there is no such result."""
+        with self._store.reading() as connection:
+            return find_group(connection, rule, seal, result)
+
+    def group_rows(self, result: int) -> list[Row]:
+        """Return all results of the group that a result belongs to; none if there is no such result."""
+        with self._store.reading() as connection:
+            return group_rows(connection, result)
+
+    def was_deleted(self, result: int) -> bool:
+        """Return whether a result with this id was stored and has been deleted since."""
+        with self._store.reading() as connection:
+            row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'results'").fetchone()
+            kept = connection.execute("SELECT 1 FROM results WHERE id = ?", (result,)).fetchone()
+        return kept is None and row is not None and 0 < result <= row[0]
 
     def counts(self, state: State | None = None) -> dict[Decision, int]:
         """Return the number of rows with each decision."""

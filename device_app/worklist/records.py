@@ -103,6 +103,21 @@ class Row(msgspec.Struct, frozen=True):
     state: State
     review: Review | None
 
+    @property
+    def reading(self) -> Decision | None:
+        """The decision of the latest review; None while the result is open."""
+        if self.review is None:
+            return None
+        if self.review.verdict == "agree":
+            return self.decision
+        label = self.review.label
+        return "rejected" if label is None or label == "unusable" else label
+
+    @property
+    def outcome(self) -> Decision:
+        """The decision that counts: that of the reviewer, else that of the model."""
+        return self.reading or self.decision
+
 
 class Added(msgspec.Struct, frozen=True):
     """A row that is on the disk.

@@ -6,6 +6,7 @@ import re
 import sqlite3
 from collections.abc import Iterator
 
+from .groups import INDEX
 from .records import COLUMNS
 
 VERSION = 2
@@ -81,9 +82,10 @@ WHEN NEW.seq IS NOT (SELECT coalesce(max(seq), 0) + 1 FROM audit)
 BEGIN SELECT RAISE(ABORT, 'audit entries can only be appended'); END;
 """.format(columns=",\n".join(f"  {name} {kind}" for name, kind in COLUMNS.items()), names=", ".join(COLUMNS))
 
-# Version 2 binds each entry of the trail to the device key. A new file is made by the same statements as an old one is
-# brought up by, so that both have the same schema.
-_VERSION_2 = """
+# Version 2 binds each entry of the trail to the device key, and finds the group of a result by an index. A new file is
+# made by the same statements as an old one is brought up by, so that both have the same schema.
+_VERSION_2 = f"""
+{INDEX};
 ALTER TABLE audit ADD COLUMN mac TEXT;
 CREATE TABLE IF NOT EXISTS quarantine (
   sha256 TEXT PRIMARY KEY,

@@ -1,8 +1,8 @@
-// The worklist: refreshes its rows while results arrive, and keeps the focus where it is.
+// The worklist: refreshes its lines while results arrive or a search is typed, and keeps the focus where it is.
 "use strict";
 
-const rows = document.getElementById("rows");
-const bar = document.getElementById("progress");
+const rows = document.getElementById("rows"), bar = document.getElementById("progress");
+const find = document.getElementById("find");
 let version = null, busy = false, again = false, most = 0;
 
 async function refresh() {
@@ -12,17 +12,17 @@ async function refresh() {
     do {
       again = false;
       const answer = await fetch("/rows" + location.search, { headers: { Accept: "text/html" } });
-      if (answer.status === 401) return location.reload();
+      if (answer.status === 401) await edge.signIn();
       if (!answer.ok) return;
       const fresh = document.createElement("template");
       fresh.innerHTML = await answer.text();
       merge(fresh.content);
-      await new Promise(resolve => setTimeout(resolve, 400));
+      await new Promise(resolve => setTimeout(resolve, 300));
     } while (again);
   } catch { /* The device did not answer; the next event tries again. */ } finally { busy = false; }
 }
 
-// Unchanged rows keep their elements, so that a focused row stays focused.
+// Unchanged lines keep their elements, so that a focused line stays focused.
 function merge(fresh) {
   const kept = new Map();
   for (const row of rows.querySelectorAll(".row")) kept.set(row.dataset.version, row);
@@ -38,6 +38,21 @@ function merge(fresh) {
     if (link.getAttribute("href") === address) { link.focus({ preventScroll: true }); break; }
   }
 }
+
+// Search and order are part of the address, so that Back and the links to the worklist return to them.
+let typing = 0;
+function seek() {
+  const query = new URLSearchParams(location.search);
+  query.delete("page");
+  for (const [name, usual] of [["q", ""], ["sort", "urgency"]]) {
+    const value = find.elements[name].value.trim();
+    if (value === usual) query.delete(name); else query.set(name, value);
+  }
+  history.replaceState(null, "", query.size ? `/?${query}` : "/");
+  refresh();
+}
+find.addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(seek, 250); });
+find.addEventListener("submit", event => { event.preventDefault(); clearTimeout(typing); seek(); });
 
 edge.listen(state => {
   const first = version === null;
@@ -65,3 +80,4 @@ function step(by) {
 }
 edge.keys.ArrowDown = edge.keys.j = () => step(1);
 edge.keys.ArrowUp = edge.keys.k = () => step(-1);
+edge.keys["/"] = () => find.elements.q.focus();

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -32,6 +33,10 @@ from flask.testing import FlaskClient
 from edge_ct.device_app.web.app import create_app
 from edge_ct.device_app.web.request_checks import allowed_hosts
 from edge_ct.device_app.web.services import Services
+
+# Its `sitecustomize` makes whatever would leave the machine fail, in every Python that finds it on its path.
+NO_NETWORK = Path(__file__).parents[1] / "no_network"
+_PYTHONPATH = [folder for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
 
 
 def png(patient: int, index: int, positive: bool = False, size: int = 96) -> bytes:
@@ -164,27 +169,32 @@ class Browser:
         return status, json.loads(said)
 
 
+def start_server(model: Path, state: Path, *arguments: object, port: int = 0) -> Served:
+    """Start `edge-ct serve`, without a network; it is ready when this returns."""
+    command = ["serve", "--model", model, "--state", state, "--port", port, "--json", *arguments]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edge_ct", *map(str, command)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "EDGE_CT_NO_NETWORK": "1", "PYTHONPATH": os.pathsep.join((str(NO_NETWORK), *_PYTHONPATH))},
+    )
+    log: list[str] = []
+    assert process.stdout and process.stderr
+    threading.Thread(target=lambda: log.extend(process.stderr), daemon=True).start()
+    line = process.stdout.readline()
+    assert line, (process.wait(60), log)
+    said = json.loads(line)
+    return Served(process, said["urls"][0], said["urls"], said["pin"], state, log)
+
+
 @pytest.fixture
 def serve(tiny_bundle: Path, tmp_path: Path) -> Iterator[Callable[..., Served]]:
     """Start `edge-ct serve` with further arguments; it is ready when this returns."""
     running: list[Served] = []
 
     def start(*arguments: object, state: Path | None = None, model: Path | None = None) -> Served:
-        state = state or tmp_path / "state"
-        command = ["serve", "--model", model or tiny_bundle, "--state", state, "--port", "0", "--json", *arguments]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "edge_ct", *map(str, command)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        log: list[str] = []
-        assert process.stdout and process.stderr
-        threading.Thread(target=lambda: log.extend(process.stderr), daemon=True).start()
-        line = process.stdout.readline()
-        assert line, (process.wait(60), log)
-        said = json.loads(line)
-        served = Served(process, said["urls"][0], said["urls"], said["pin"], state, log)
+        served = start_server(model or tiny_bundle, state or tmp_path / "state", *arguments)
         running.append(served)
         return served
 

@@ -251,7 +251,12 @@ def test_a_review_stands_beside_the_answer(client: Home, services: Services, jud
     assert (after.review.reviewer, after.review.label, after.review.note) == ("Dr Lima", other, "motion")
     assert (after.decision, after.probability) == (before.decision, before.probability)
     shown = client.get("/slices/1").text
-    assert f"Dr Lima reads {other}" in shown
+    words = {"positive": "COVID-19 pneumonia", "negative": "no sign of COVID-19 pneumonia"}[other]
+    assert f"Dr Lima reads {words}" in shown
+    headline = re.search(r'<p class="word">.*?<span>(.*?)</span>', shown)
+    assert headline
+    assert headline[1] == f"Read as {words}"
+    assert services.worklist.get(1).outcome == other
     assert 'name="reviewer" value="Dr Lima"' in shown
     assert client.post("/slices/1/review", data={**form, "reviewer": " "}).status_code == 400
     assert client.post("/slices/1/review", data={**form, "verdict": "x"}).status_code == 400
@@ -314,7 +319,7 @@ def test_an_error_of_ours_shows_no_traceback(client: Home, services: Services, m
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("secret detail")
 
-    monkeypatch.setattr(services.worklist, "rows", broken)
+    monkeypatch.setattr(services.worklist, "groups", broken)
     answer = client.get("/")
     assert answer.status_code == 500
     assert "secret" not in answer.text

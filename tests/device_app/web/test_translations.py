@@ -18,7 +18,7 @@ WORDS = catalogue().words
 MADE = (
     "nav.", "menu.", "decision.", "advice.", "short.", "filter.", "keys.", "window.", "review.agree.",
     "review.override.", "review.overridden.", "metric.", "split.", "part.", "device.", "js.",
-    "slice.prev", "slice.next",
+    "slice.prev", "slice.next", "read.", "group_advice.", "origin.", "sort.", "series.rule.", "tool.", "heat.",
 )  # fmt: skip
 
 
