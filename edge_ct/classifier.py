@@ -17,7 +17,7 @@ from .errors import InputRejected, ModelRejected
 from .imaging.limits import check_sides
 from .imaging.lung_box import Box, find_lung_fields
 from .imaging.slice_check import UNLIKE, check_slice
-from .lesions import lesion_share, strongest_lesion
+from .lesions import LesionAreas, measure_lesions, strongest_lesion
 from .manifest import Tensors
 from .network_analysis.outliers import read_outlier_detector
 from .runtime import Outputs, Runtime, output_kind
@@ -71,12 +71,14 @@ class Judgement:
         slice: The slice; None where the file could not be read.
         outputs: The outputs of the graph; None for a rejected slice.
         region: The part of the slice that the network saw; None for a rejected slice.
+        areas: Areas of the lungs and of the opacities in them; None where `Result.lesion_share` is None.
     """
 
     result: Result
     slice: Slice | None = None
     outputs: Outputs | None = None
     region: Box | None = None
+    areas: LesionAreas | None = None
 
 
 class Classifier:
@@ -167,15 +169,16 @@ class Classifier:
         prepared = perf_counter()
         p, outputs = self.infer(image)
         outlier = self._outliers is not None and check.doubtful and self._outliers.is_outlier(outputs.embedding)
-        share = None
+        areas = None
         if outputs.lesion_map is not None and lungs is not None:
-            share = lesion_share(outputs.lesion_map, lungs, region, slice_.pixels.shape)
+            areas = measure_lesions(outputs.lesion_map, lungs, region, slice_.pixels.shape)
         verdict = decide(p, self.manifest.decision_rule)
         times = Milliseconds(decode_ms, 1000 * (prepared - start), 1000 * (perf_counter() - prepared))
         if outlier:
             return rejected(UNLIKE, times)
+        share = None if areas is None else areas.share
         result = Result(slice_.source, verdict.decision, p, verdict.reason, series, self.identity, times, share)
-        return Judgement(result, slice_, outputs, region)
+        return Judgement(result, slice_, outputs, region, areas)
 
     def check_golden(self) -> None:
         """Run the golden slices of the bundle and compare the logits with those stored in it.

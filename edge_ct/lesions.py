@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import NamedTuple
+
 import numpy as np
 
 from .imaging.lung_box import Box, LungFields
+from .manifest import LesionEvidence
 
 STRONGEST = 0.03  # share of the cells that count as the strongest lesion: 24 of 28 x 28
 _POINTS = 4  # in each direction, at which a cell asks the mask of the lungs
+
+
+class LesionAreas(NamedTuple):
+    """Areas in one slice, as shares of the area of the slice.
+
+    Attributes:
+        lesion: Area that shows opacities.
+        lung: Area of the lungs, with the opacities in them.
+    """
+
+    lesion: float
+    lung: float
+
+    @property
+    def share(self) -> float:
+        """Share of the lungs that shows opacities, 0 to 1."""
+        return self.lesion / max(self.lung, 1e-12)
 
 
 def strongest_lesion(lesion_map: np.ndarray) -> float:
@@ -21,8 +42,8 @@ def lesion_probabilities(lesion_map: np.ndarray) -> np.ndarray:
     return np.asarray(1 / (1 + np.exp(-np.clip(lesion_map, -50, 50))), np.float32)
 
 
-def lesion_share(lesion_map: np.ndarray, lungs: LungFields, region: Box, shape: tuple[int, ...]) -> float:
-    """Compute the share of the lungs that shows opacities.
+def measure_lesions(lesion_map: np.ndarray, lungs: LungFields, region: Box, shape: tuple[int, ...]) -> LesionAreas:
+    """Measure the area of the lungs, and the area in them that shows opacities.
 
     A cell counts as lesion from P(lesion) 0.5 on, with its P as the share of it that is lesion. A consolidated cell is
     as bright as the chest wall and missing in the lung fields; it is lung nevertheless.
@@ -32,14 +53,59 @@ def lesion_share(lesion_map: np.ndarray, lungs: LungFields, region: Box, shape: 
         lungs: What `find_lung_fields` finds in the slice.
         region: The part of the slice that the map is of.
         shape: Height and width of the slice in pixels.
-
-    Returns:
-        The share, 0 to 1.
     """
     p = lesion_probabilities(lesion_map)
     lesion = np.where(p >= 0.5, p, 0)
     lung = np.maximum(lung_cells(lungs, region, shape, lesion_map.shape), lesion)
-    return float(lesion.sum() / max(float(lung.sum()), 1e-6))
+    cell = (region.bottom - region.top) * (region.right - region.left) / (shape[0] * shape[1] * lesion_map.size)
+    return LesionAreas(float(lesion.sum()) * cell, float(lung.sum()) * cell)
+
+
+def lesion_share(lesion_map: np.ndarray, lungs: LungFields, region: Box, shape: tuple[int, ...]) -> float:
+    """Return the share of the lungs of a slice that shows opacities, 0 to 1; arguments as in `measure_lesions`."""
+    return measure_lesions(lesion_map, lungs, region, shape).share
+
+
+def pooled_share(areas: Iterable[LesionAreas | None]) -> float | None:
+    """Return the share of the lungs that shows opacities over several slices, 0 to 1.
+
+    All lesion area is divided by all lung area, so that a slice with much lung weighs more than the tip of a lung.
+
+    Args:
+        areas: The areas of each slice; None for a slice in which they were not measured.
+
+    Returns:
+        The share; None if no slice was measured.
+    """
+    measured = [one for one in areas if one is not None]
+    if not measured:
+        return None
+    return LesionAreas(sum(one.lesion for one in measured), sum(one.lung for one in measured)).share
+
+
+def describe_share_column(evidence: LesionEvidence | None) -> str:
+    """Return the line that explains a column of lesion shares."""
+    return f"lungs: share of the lungs that shows opacities, {_error(evidence)}"
+
+
+def describe_share(share: float, evidence: LesionEvidence | None) -> str:
+    """Describe a lesion share in a sentence, with its error as far as that was measured.
+
+    Args:
+        share: The share of the lungs that shows opacities, 0 to 1.
+        evidence: `Manifest.lesions`.
+    """
+    return f"about {100 * share:.0f} % of the lungs, {_error(evidence)}"
+
+
+def _error(evidence: LesionEvidence | None) -> str:
+    if evidence is None:
+        return "with an error that was not measured"
+    points = max(1, round(100 * evidence.share_error))
+    return (
+        f"± {points} point{'s' if points > 1 else ''} (mean error on {evidence.slices} slices with masks of "
+        f"{evidence.patients} patients that the network did not learn from)"
+    )
 
 
 def lung_cells(lungs: LungFields, region: Box, shape: tuple[int, ...], cells: tuple[int, ...]) -> np.ndarray:

@@ -9,6 +9,7 @@ import click
 
 from edge_ct.classifier import Result
 from edge_ct.errors import InputRejected
+from edge_ct.lesions import describe_share_column
 from edge_ct.system.files import one_line
 from edge_ct.system.progress import print_json
 from edge_ct.trust.opening import open_bundle
@@ -124,6 +125,8 @@ def classify(
         patients = tally.all_patients(bundle)
         _print_rolled(patients, rollup.PatientSummary, as_json, as_csv)
         _say_if_none(patients, by)
+    if not (as_json or as_csv) and bundle.manifest.tensors.lesion_map is not None:
+        click.echo(describe_share_column(bundle.manifest.lesions), err=True)
     for line in tally.left_out:
         click.echo(line, err=True)
     click.echo(str(tally), err=True)
@@ -153,7 +156,12 @@ def _row(result: Result) -> str:
     decision = click.style(f"{result.decision:<9}", fg=DECISION_COLOURS[result.decision], bold=True)
     p = "      " if result.probability is None else f"{result.probability:6.1%}"
     reason = f"  ({result.reason})" if result.reason else ""
-    return f"{decision} {p}  {one_line(result.source)}{one_line(reason)}"
+    return f"{decision} {p}{_lungs(result.lesion_share)}  {one_line(result.source)}{one_line(reason)}"
+
+
+def _lungs(share: float | None) -> str:
+    """Return the column of the lesion share, empty where it was not measured."""
+    return "" if share is None else f"  lungs {share:4.0%}"
 
 
 def _print_rolled(rolled: Sequence[Summary], kind: type[Summary], as_json: bool, as_csv: bool) -> None:
@@ -176,4 +184,4 @@ def _rolled(summary: Summary) -> str:
         if isinstance(summary.series, str)
         else f"patient {summary.patient or 'without a name'}"
     )
-    return f"{decision} {p}  {who}: {summary.positive_slices} of {summary.slices} positive{rejected}{reason}"
+    return f"{decision} {p}{_lungs(summary.lesion_share)}  {who}: {summary.positive_slices} of {summary.slices} positive{rejected}{reason}"

@@ -89,6 +89,7 @@ def _judge_source(classifier: Classifier, source: Source) -> Iterator[SliceJudge
             judgement.slice,
             judgement.outputs,
             judgement.region,
+            judgement.areas,
             file=source.name,
             readable=judgement.slice is not None,
         )
@@ -108,7 +109,14 @@ def _judge_dicom(classifier: Classifier, source: Source, data: Path | bytes) -> 
             readable = judged.skipped or judgement.slice is not None
             frame = replace(judged, judgement=None)
             yield SliceJudgement(
-                judgement.result, judgement.slice, judgement.outputs, judgement.region, source.name, readable, frame
+                judgement.result,
+                judgement.slice,
+                judgement.outputs,
+                judgement.region,
+                judgement.areas,
+                file=source.name,
+                readable=readable,
+                frame=frame,
             )
     except (InputRejected, OSError) as error:
         reason = str(getattr(error, "strerror", None) or error).removeprefix(f"{source.name}: ")

@@ -16,6 +16,7 @@ import msgspec
 
 from edge_ct.bundle import Bundle
 from edge_ct.decision import Decision, SeriesVerdict, decide_series
+from edge_ct.lesions import LesionAreas, pooled_share
 
 if TYPE_CHECKING:
     from .judge import SliceJudgement
@@ -34,6 +35,8 @@ class SeriesSummary(msgspec.Struct, frozen=True):
         thickness: Stated slice thickness in mm.
         gap: Median distance in mm between neighbouring slices that vote.
         notes: Remarks for the reader of the result.
+        lesion_share: Share of the lungs that shows opacities, over all judged slices, 0 to 1; None if the bundle has no
+            lesion map.
     """
 
     series: str
@@ -50,6 +53,7 @@ class SeriesSummary(msgspec.Struct, frozen=True):
     thickness: float | None = None
     gap: float | None = None
     notes: tuple[str, ...] = ()
+    lesion_share: float | None = None
 
 
 class PatientSummary(msgspec.Struct, frozen=True):
@@ -57,6 +61,8 @@ class PatientSummary(msgspec.Struct, frozen=True):
 
     Attributes:
         patient: Pseudonymised key; None if the objects name no patient, and then each study counts as a patient.
+        lesion_share: Share of the lungs that shows opacities, over all judged slices, 0 to 1; None if the bundle has no
+            lesion map.
     """
 
     patient: str | None
@@ -68,6 +74,7 @@ class PatientSummary(msgspec.Struct, frozen=True):
     positive_slices: int
     rejected_slices: int
     model: str
+    lesion_share: float | None = None
 
 
 Summary = SeriesSummary | PatientSummary
@@ -92,6 +99,7 @@ class Tally:
     left_out: list[str] = field(default_factory=list)
     begun: float = field(default_factory=perf_counter)
     _probabilities: list[float | None] = field(default_factory=list)
+    _areas: list[LesionAreas] = field(default_factory=list)
     _frames: dict[tuple[str, str, str], list[JudgedFrame]] = field(default_factory=dict)
     _counted: set[tuple[str, ...]] = field(default_factory=set)
 
@@ -100,6 +108,8 @@ class Tally:
         self.counts[judgement.result.decision] += 1
         self.unread += not judgement.readable
         self._probabilities.append(judgement.result.probability)
+        if judgement.areas is not None:
+            self._areas.append(judgement.areas)
         if judgement.frame is None:
             return
         attributes = judgement.frame.attributes
@@ -113,7 +123,7 @@ class Tally:
     def all_series(self, bundle: Bundle) -> list[SeriesSummary]:
         """Summarise each series, in the order of first slices."""
         if self.series:
-            return [_summarise_named(self.series, self._probabilities, bundle)]
+            return [self._summarise_named(self.series, bundle)]
         return [self._summarise_series(patient, result, bundle) for patient, result in self._concluded(bundle)]
 
     def all_patients(self, bundle: Bundle) -> list[PatientSummary]:
@@ -124,7 +134,7 @@ class Tally:
         patients = [self._summarise_patient(patient, results, bundle) for (patient, _), results in together.items()]
         if patients or not self.patient:
             return patients
-        series = _summarise_named(self.series or "", self._probabilities, bundle)
+        series = self._summarise_named(self.series or "", bundle)
         return [
             PatientSummary(
                 self._pseudonym(self.patient),
@@ -163,6 +173,7 @@ class Tally:
             result.thickness,
             result.gap,
             result.notes,
+            result.lesion_share,
         )
 
     def _summarise_patient(self, patient: str, results: Sequence[SeriesResult], bundle: Bundle) -> PatientSummary:
@@ -175,7 +186,15 @@ class Tally:
             *_outcome(series.mean_verdict(bundle.manifest, votes), "no slice could be judged"),
             sum(map(_rejected_count, results)),
             bundle.identity,
+            pooled_share(row.areas for result in results for row in result.rows),
         )
+
+    def _summarise_named(self, name: str, bundle: Bundle) -> SeriesSummary:
+        voting = [p for p in self._probabilities if p is not None]
+        verdict = decide_series(voting, bundle.manifest.decision_rule)
+        outcome = _outcome(verdict, "no slice could be judged")
+        rejected, share = len(self._probabilities) - len(voting), pooled_share(self._areas)
+        return SeriesSummary(name, *outcome, rejected, bundle.identity, lesion_share=share)
 
     def __str__(self) -> str:
         total, seconds = sum(self.counts.values()), perf_counter() - self.begun
@@ -197,13 +216,6 @@ def _cell(value: object) -> object:
     if isinstance(value, dict):
         return "; ".join(f"{count} x {reason}" for reason, count in value.items())
     return "; ".join(value) if isinstance(value, tuple) else value
-
-
-def _summarise_named(name: str, probabilities: Sequence[float | None], bundle: Bundle) -> SeriesSummary:
-    voting = [p for p in probabilities if p is not None]
-    verdict = decide_series(voting, bundle.manifest.decision_rule)
-    outcome = _outcome(verdict, "no slice could be judged")
-    return SeriesSummary(name, *outcome, len(probabilities) - len(voting), bundle.identity)
 
 
 def _outcome(verdict: SeriesVerdict | None, reason: str | None) -> tuple[Decision, float | None, str | None, int, int]:

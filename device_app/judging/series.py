@@ -22,6 +22,7 @@ from edge_ct.decision import Decision, SeriesVerdict, decide_series
 from edge_ct.dicom import DicomIds, lung_window
 from edge_ct.imaging import lungs
 from edge_ct.imaging.lung_box import Box
+from edge_ct.lesions import LesionAreas, pooled_share
 from edge_ct.manifest import Manifest
 from edge_ct.reporting.counts import count_of
 from edge_ct.slices import Slice
@@ -43,6 +44,7 @@ class FrameRow(msgspec.Struct, frozen=True):
         decision: None if the slice was skipped; `reason` says why.
         lung: Lung area as a share of the body area; None if the pixels were not decoded.
         sha256: Identity of the pixels; None if they were not decoded.
+        areas: Areas of the lungs and of the opacities in them; None if they were not measured.
     """
 
     instance: str
@@ -53,6 +55,7 @@ class FrameRow(msgspec.Struct, frozen=True):
     reason: str | None
     lung: float | None
     sha256: str | None
+    areas: LesionAreas | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +91,8 @@ class SeriesResult(msgspec.Struct, frozen=True):
         thickness: Stated slice thickness in mm (median).
         gap: Median distance in mm between neighbouring slices that vote.
         notes: Remarks for the reader of the result.
+        lesion_share: Share of the lungs that shows opacities, over all slices that vote, 0 to 1; None if the bundle
+            has no lesion map.
     """
 
     study: str
@@ -99,6 +104,7 @@ class SeriesResult(msgspec.Struct, frozen=True):
     thickness: float | None
     gap: float | None
     notes: tuple[str, ...]
+    lesion_share: float | None = None
 
     @property
     def decision(self) -> Decision:
@@ -142,7 +148,7 @@ def judge_pixels(
     result, outputs = judgement.result, judgement.outputs
     row = FrameRow(
         attributes.instance, attributes.frame, attributes.along, result.decision, result.probability, result.reason,
-        lung_fields.share, slice_.sha256,
+        lung_fields.share, slice_.sha256, judgement.areas,
     )  # fmt: skip
     class_map = None if outputs is None or outputs.class_map is None else outputs.class_map.copy()
     lesion_map = None if outputs is None or outputs.lesion_map is None else outputs.lesion_map.copy()
@@ -183,6 +189,7 @@ def conclude(manifest: Manifest, judged: Iterable[JudgedFrame]) -> SeriesResult:
         _thickness(frames),
         _gap(voting),
         _notes(frames),
+        pooled_share(row.areas for row in rows),
     )
 
 
