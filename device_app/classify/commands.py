@@ -184,4 +184,5 @@ def _rolled(summary: Summary) -> str:
         if isinstance(summary.series, str)
         else f"patient {summary.patient or 'without a name'}"
     )
-    return f"{decision} {p}{_lungs(summary.lesion_share)}  {who}: {summary.positive_slices} of {summary.slices} positive{rejected}{reason}"
+    counts = f"{summary.positive_slices} of {summary.slices} positive{rejected}"
+    return f"{decision} {p}{_lungs(summary.lesion_share)}  {who}: {counts}{reason}"

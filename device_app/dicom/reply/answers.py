@@ -1,4 +1,4 @@
-"""The objects that answer a series: a structured report, then captures of the most suspicious slices."""
+"""The objects that answer a series: a structured report, captures of the most suspicious slices, a segmentation."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from edge_ct.bundle import Bundle
 from ...judging import series
 from ...judging.series import JudgedFrame, SeriesResult
 from .secondary_capture import build_capture
+from .segmentation import build_segmentation
 from .structured_report import build_report
 
 
@@ -37,7 +38,8 @@ def build_answers(
         read_pixels: Decodes a frame, given its file and number: uint8 [h, w], lung window.
 
     Yields:
-        pydicom datasets with file meta information: the report first, then the captures.
+        pydicom datasets with file meta information: the report first, then the captures, then the segmentation of the
+        opacities, if the bundle has a lesion map that shows some.
     """
     suspicious = series.most_suspicious(judged, captures)
     source = _read_header(files[(suspicious or judged)[0].attributes.instance])
@@ -46,6 +48,11 @@ def build_answers(
         path = files[frame.attributes.instance]
         pixels = read_pixels(path, frame.attributes.frame)
         yield build_capture(_read_header(path), frame, pixels, result, bundle, number)
+    if captures and any(frame.lesion_map is not None for frame in judged):
+        headers = {instance: _read_header(files[instance]) for instance in {one.attributes.instance for one in judged}}
+        segmentation = build_segmentation(headers, judged, result, bundle)
+        if segmentation is not None:
+            yield segmentation
 
 
 def encode_dataset(dataset: Any) -> bytes:
@@ -58,11 +65,12 @@ def encode_dataset(dataset: Any) -> bytes:
 def preload_libraries() -> None:
     """Import the libraries that build answers: it takes two seconds on a small device, so not while a series waits."""
     import highdicom.sc
+    import highdicom.seg
     import highdicom.sr
     from pydicom.sr.codedict import codes
 
     # The code tables are loaded at the first look-up.
-    assert highdicom.sr and codes.DCM.ImagingMeasurementReport
+    assert highdicom.seg and highdicom.sr and codes.DCM.ImagingMeasurementReport
 
 
 def _read_header(path: Path) -> Any:

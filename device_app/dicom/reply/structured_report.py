@@ -11,6 +11,7 @@ from typing import Any
 
 from edge_ct import __version__
 from edge_ct.bundle import Bundle
+from edge_ct.lesions import describe_share
 from edge_ct.reporting.counts import count_of
 
 from ...judging.dicom_frames import FrameAttributes
@@ -40,6 +41,8 @@ _CONCEPTS: Mapping[str, str] = {
     "slices": "Slices judged",
     "positive-slices": "Positive slices",
     "lung": "Lung area as a fraction of the body area",
+    "lesion-share": "Opacities as a fraction of the lung area",
+    "lesion-share-error": "Error of the fraction of the lung area",
 }
 
 
@@ -125,6 +128,10 @@ def _texts(result: SeriesResult, bundle: Bundle, seal: str) -> list[tuple[str, s
             f"{verdict.positive_slices} of them positive"
         )
         texts.append(("summary", summary))
+    if result.lesion_share is not None:
+        texts.append(
+            ("lesion-share-error", f"Opacities: {describe_share(result.lesion_share, bundle.manifest.lesions)}")
+        )
     if result.skipped:
         counts = "; ".join(f"{count} x {reason}" for reason, count in sorted(result.skipped.items()))
         texts.append(("skipped", f"Not judged: {counts}"))
@@ -155,11 +162,16 @@ def _algorithm(bundle: Bundle, seal: str) -> Any:
     )
 
 
-def _measurement(name: str, value: float) -> Any:
+def _measurement(name: str, value: float, unit: tuple[str, str] = ("1", "no units")) -> Any:
     from highdicom.sr import Measurement
     from highdicom.sr.coding import CodedConcept
 
-    return Measurement(name=_concept(name), value=value, unit=CodedConcept("1", "UCUM", "no units"))
+    return Measurement(name=_concept(name), value=value, unit=CodedConcept(unit[0], "UCUM", unit[1]))
+
+
+def _share_measurements(share: float | None) -> list[Any]:
+    """Return the measurement of the lesion share in per cent; nothing where it was not measured."""
+    return [] if share is None else [_measurement("lesion-share", round(100 * share, 1), ("%", "percent"))]
 
 
 def _decision(decision: str) -> Any:
@@ -178,6 +190,7 @@ def _series_group(shown: Sequence[JudgedFrame], result: SeriesResult, bundle: Bu
     if verdict:
         measurements.insert(0, _measurement("probability", round(verdict.probability, 4)))
         measurements.append(_measurement("positive-slices", verdict.positive_slices))
+    measurements += _share_measurements(result.lesion_share)
     return MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(derive_uid("tracking", result.series, seal), "series"),
         algorithm_id=_algorithm(bundle, seal),
@@ -202,6 +215,7 @@ def _slice_group(frame: JudgedFrame, bundle: Bundle, seal: str) -> Any:
         measurements=[
             _measurement("probability", round(row.probability, 4)),
             _measurement("lung", round(row.lung or 0.0, 3)),
+            *_share_measurements(row.areas.share if row.areas else None),
         ],
         qualitative_evaluations=[_decision(row.decision)],
         source_images=_source_images([frame]),

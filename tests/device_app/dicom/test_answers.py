@@ -3,10 +3,12 @@
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pydicom
 import pytest
@@ -18,10 +20,13 @@ from edge_ct.device_app.dicom.reply.answers import build_answers, encode_dataset
 from edge_ct.device_app.dicom.reply.secondary_capture import _patient_orientation, draw_capture
 from edge_ct.device_app.dicom.uids import derive_uid, is_uid
 from edge_ct.device_app.heatmaps import heatmap
-from edge_ct.device_app.judging import series
+from edge_ct.device_app.judging import dicom_objects, series
 from edge_ct.imaging.frame_reader import FrameReader
+from edge_ct.imaging.lung_box import Box
+from edge_ct.lesions import LesionAreas
+from edge_ct.phantom import make_slice
 
-from .conftest import NAME, ROOT, Concluded, conclude, neck
+from .conftest import NAME, ROOT, Concluded, conclude, enhanced, neck
 
 MakeCT = Callable[..., bytes]
 DCMTK = shutil.which("dsrdump")
@@ -219,3 +224,124 @@ def test_uids() -> None:
     assert number >> 62 & 3 == 2  # variant
     for text in ("", "1", "1..2", "1.02", "1.2.x", "a^b", "1." + "2" * 63, "1.2\n", "1.٣"):
         assert not is_uid(text)
+
+
+def with_lesions(judged: Concluded, bundle: Bundle, instances: int = 3) -> Concluded:
+    """The series as a bundle with a lesion map judges it: opacities at the upper left of the first slices that vote."""
+    frames, left = [], instances
+    for one in judged.judged:
+        if one.row.probability is None:
+            frames.append(one)
+            continue
+        lesion_map = np.full((8, 8), -6, np.float32)
+        if left:
+            lesion_map[1:3, 2:4] = 6
+            left -= 1
+        row = msgspec.structs.replace(one.row, areas=LesionAreas(0.04 if lesion_map.max() > 0 else 0.0, 0.2))
+        frames.append(replace(one, lesion_map=lesion_map, region=Box(0, 128, 0, 128), row=row))
+    return Concluded(series.conclude(bundle.manifest, frames), frames, judged.files)
+
+
+def test_report_states_the_share_of_the_lungs_with_its_unit(judged: Concluded, bundle: Bundle) -> None:
+    one = with_lesions(judged, bundle)
+    assert one.result.lesion_share == pytest.approx(3 * 0.04 / (5 * 0.2))
+    report = next(build_answers(one.files, one.judged, one.result, bundle, 1, read_pixels))
+    said = texts(pydicom.dcmread(BytesIO(encode_dataset(report))))
+    name = "Opacities as a fraction of the lung area"
+    assert [float(value) for value in said[name]] in ([12.0, 20.0], [12.0, 0.0])  # the series, then the captured slice
+    units = {
+        item.ConceptNameCodeSequence[0].CodeMeaning: item.MeasuredValueSequence[0]
+        .MeasurementUnitsCodeSequence[0]
+        .CodeValue
+        for item in items(report)
+        if "MeasuredValueSequence" in item
+    }
+    assert units[name] == "%"
+    assert "about 12 % of the lungs" in said["Error of the fraction of the lung area"][0]
+
+
+def items(dataset: Any) -> list[Any]:
+    """Every content item of a report."""
+    return [item for child in dataset.get("ContentSequence", []) for item in (child, *items(child))]
+
+
+@pytest.fixture
+def segmentation(judged: Concluded, bundle: Bundle) -> Any:
+    one = with_lesions(judged, bundle)
+    *_, last = build_answers(one.files, one.judged, one.result, bundle, 1, read_pixels)
+    return pydicom.dcmread(BytesIO(encode_dataset(last)))
+
+
+def test_segmentation_outlines_the_opacities_of_its_source(segmentation: Any, judged: Concluded) -> None:
+    seg = segmentation
+    assert (seg.SOPClassUID, seg.Modality, seg.SegmentationType) == ("1.2.840.10008.5.1.4.1.1.66.4", "SEG", "BINARY")
+    assert (seg.Rows, seg.Columns, seg.NumberOfFrames) == (128, 128, 3)
+    (reference,) = seg.ReferencedSeriesSequence
+    assert reference.SeriesInstanceUID == f"{ROOT}.1.2.3"
+    voting = [row.instance for row in judged.result.rows if row.probability is not None][:3]
+    positions = []
+    for frame, group in zip(seg.pixel_array, seg.PerFrameFunctionalGroupsSequence, strict=True):
+        rows, columns = np.nonzero(frame)
+        # Cells 1 and 2 of 8 down, 2 and 3 across, 16 px each; the border lies where the map crosses 0 between cells.
+        assert (rows.min(), rows.max() + 1, columns.min(), columns.max() + 1) == (16, 48, 32, 64)
+        assert set(np.unique(frame)) == {0, 1}
+        source = group.DerivationImageSequence[0].SourceImageSequence[0]
+        positions.append((source.ReferencedSOPInstanceUID, group.PlanePositionSequence[0].ImagePositionPatient[2]))
+    assert sorted(positions) == sorted(
+        (instance, pydicom.dcmread(judged.files[instance]).ImagePositionPatient[2]) for instance in voting
+    )
+
+
+def test_highdicom_reads_the_segmentation(segmentation: Any) -> None:
+    from highdicom.seg import Segmentation
+
+    seg = Segmentation.from_dataset(segmentation)
+    assert list(seg.segment_numbers) == [1]
+    assert seg.get_segment_description(1).segment_label == "Pulmonary opacities"
+    volume = seg.get_volume()
+    assert volume.spatial_shape == (3, 128, 128) and volume.spacing == pytest.approx((5, 1.5, 1.5))
+    assert int(volume.array.sum()) == int(segmentation.pixel_array.sum())
+    assert volume.array.mean() == pytest.approx(32 * 32 / 128**2, rel=0.1)  # corners are rounded
+
+
+DCIODVFY = shutil.which("dciodvfy")
+
+
+@pytest.mark.skipif(not DCIODVFY, reason="dicom3tools is not installed")
+def test_dciodvfy_finds_no_error_in_the_segmentation(segmentation: Any, tmp_path: Path) -> None:
+    segmentation.save_as(tmp_path / "seg.dcm")
+    done = subprocess.run(["dciodvfy", tmp_path / "seg.dcm"], capture_output=True, text=True, check=False)
+    assert [line for line in done.stderr.splitlines() if line.startswith("Error")] == []
+
+
+def test_no_segmentation_without_opacities_or_without_a_place(judged: Concluded, bundle: Bundle) -> None:
+    """A series without lesions, and one whose slices do not state where they lie, are answered without one."""
+
+    def kinds(one: Concluded, captures: int = 1) -> list[str]:
+        return [
+            made.Modality for made in build_answers(one.files, one.judged, one.result, bundle, captures, read_pixels)
+        ]
+
+    assert kinds(with_lesions(judged, bundle)) == ["SR", "OT", "SEG"]
+    assert kinds(with_lesions(judged, bundle), captures=0) == ["SR"]
+    assert kinds(with_lesions(judged, bundle, instances=0)) == ["SR", "OT"]
+    one = with_lesions(judged, bundle)
+    frames = [replace(f, attributes=msgspec.structs.replace(f.attributes, spacing=None)) for f in one.judged]
+    assert kinds(Concluded(one.result, frames, one.files)) == ["SR", "OT"]
+
+
+def test_segmentation_of_an_enhanced_object_names_its_frames(bundle: Bundle, make_ct: MakeCT, tmp_path: Path) -> None:
+    grey = [make_slice(1, index, True, 128, 0, 8).image for index in range(2, 6)]
+    path = tmp_path / "enhanced.dcm"
+    path.write_bytes(enhanced(grey, make_ct))
+    classifier = Classifier(bundle)
+    judged = list(dicom_objects.judge_object(classifier, path, "x"))
+    result = series.conclude(bundle.manifest, judged)
+    one = with_lesions(Concluded(result, judged, {judged[0].attributes.instance: path}), bundle, instances=2)
+    *_, last = build_answers(one.files, one.judged, one.result, bundle, 1, read_pixels)
+    assert last.Modality == "SEG"
+    sources = [
+        group.DerivationImageSequence[0].SourceImageSequence[0] for group in last.PerFrameFunctionalGroupsSequence
+    ]
+    assert sorted(source.ReferencedFrameNumber for source in sources) == [1, 2]
+    assert {source.ReferencedSOPInstanceUID for source in sources} == {judged[0].attributes.instance}
