@@ -185,4 +185,5 @@ def _rolled(summary: Summary) -> str:
         else f"patient {summary.patient or 'without a name'}"
     )
     counts = f"{summary.positive_slices} of {summary.slices} positive{rejected}"
-    return f"{decision} {p}{_lungs(summary.lesion_share)}  {who}: {counts}{reason}"
+    notes = f"  [{'; '.join(summary.notes)}]" if summary.notes else ""
+    return f"{decision} {p}{_lungs(summary.lesion_share)}  {who}: {counts}{reason}{notes}"

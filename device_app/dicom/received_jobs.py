@@ -19,6 +19,11 @@ from ..worklist.records import Entry, prepare_entry
 ORIGIN = "listen"
 
 
+def unreadable_key(instance: str) -> str:
+    """Return what identifies, in a worklist, a received object that cannot be read."""
+    return f" {instance}"
+
+
 @dataclass(frozen=True)
 class JudgeReceived:
     """The job of judging a received object.
@@ -36,13 +41,12 @@ class JudgeReceived:
     def __call__(self, classifier: Classifier) -> Iterator[tuple[JudgedFrame | None, Entry]]:
         """Yield each judged frame and its row; a row without a frame says why the object cannot be read."""
         for judgement in judge_source(classifier, Source(f"DICOM {self.instance}", path=self.path)):
-            key = judgement.frame.attributes.key if judgement.frame else self.instance
             row = prepare_entry(
                 judgement,
                 classifier.bundle,
                 origin=ORIGIN,
                 patient=judgement.patient,
-                key=f"dicom {key}",
+                key=judgement.key or unreadable_key(self.instance),
                 series=self.series,
             )
             yield judgement.frame, row

@@ -24,7 +24,7 @@ from ..judging.sources import Source
 from ..worklist.records import Entry
 from ..worklist.worklist import Worklist
 from .receive.spool import Arrival, Spool
-from .received_jobs import ORIGIN, JudgeReceived, ReadFrame
+from .received_jobs import ORIGIN, JudgeReceived, ReadFrame, unreadable_key
 from .series_clock import OpenSeries, SeriesClock
 
 LOG = logging.getLogger("edge_ct.listen")
@@ -127,7 +127,7 @@ class SeriesJudge:
         job = JudgeReceived(path, arrival.instance, uid)
         reason = self.judge.run_contained(job, Source(str(path)), SECONDS, values)
         if reason is not None:
-            name, key = f"DICOM {arrival.instance}", f"dicom {arrival.instance}"
+            name, key = f"DICOM {arrival.instance}", unreadable_key(arrival.instance)
             values = [(None, rejected_entry(self._bundle, ORIGIN, name, reason, key, uid))]
         if any(frame is None for frame, _ in values):
             LOG.warning("%s cannot be read", arrival.instance)

@@ -46,8 +46,11 @@ class SliceJudgement(Judgement):
 
     @property
     def key(self) -> str | None:
-        """What identifies a DICOM slice in a worklist; None if the worklist's default identity applies."""
-        if self.frame is None or not self.readable or not self.frame.attributes.instance:
+        """What identifies a DICOM slice in a worklist; None if the worklist's default identity applies.
+
+        The same object has the same key however it arrived: as a file, an upload or over the network.
+        """
+        if self.frame is None or not self.frame.attributes.instance:
             return None
         return f"{self.slice.sha256 if self.slice else ''} {self.frame.attributes.key}"
 

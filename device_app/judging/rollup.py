@@ -1,7 +1,7 @@
 """Judged slices -> results of series and patients, and the counts of a run.
 
-DICOM slices are grouped by their own identifiers, and a second copy of an instance is not counted, as in `listen`.
-Other slices form a series only if the user names it.
+DICOM slices are grouped by their own identifiers, and by folder if they state none. A second copy of an instance is not
+counted, as in `listen`. Other slices form a series only if the user names it.
 """
 
 from __future__ import annotations
@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from edge_ct.bundle import Bundle
 from edge_ct.decision import Decision, SeriesVerdict, decide_series
 from edge_ct.lesions import LesionAreas, pooled_share
+from edge_ct.system.files import printable
 
 if TYPE_CHECKING:
     from .judge import SliceJudgement
@@ -29,6 +31,7 @@ class SeriesSummary(msgspec.Struct, frozen=True):
     """One line of `classify --by series --json`.
 
     Attributes:
+        series: Series instance UID; the folder of the slices if the objects state none; or the name that the user gave.
         rejected_slices: Number of slices that could not be judged.
         patient: Pseudonymised key of the patient (DICOM only, like all that follow).
         skipped: Number of readable slices that must not be judged, by reason; they are part of `rejected_slices`.
@@ -60,9 +63,11 @@ class PatientSummary(msgspec.Struct, frozen=True):
     """One line of `classify --by patient --json`: all slices of a patient's series together.
 
     Attributes:
-        patient: Pseudonymised key; None if the objects name no patient, and then each study counts as a patient.
+        patient: Pseudonymised key; None if the objects name no patient, and then each study counts as a patient; each
+            series, if the objects name no study either.
         lesion_share: Share of the lungs that shows opacities, over all judged slices, 0 to 1; None if the bundle has no
             lesion map.
+        notes: Remarks for the reader of the result.
     """
 
     patient: str | None
@@ -75,9 +80,26 @@ class PatientSummary(msgspec.Struct, frozen=True):
     rejected_slices: int
     model: str
     lesion_share: float | None = None
+    notes: tuple[str, ...] = ()
 
 
 Summary = SeriesSummary | PatientSummary
+
+
+class _Group(NamedTuple):
+    """What the slices of one series have in common. folder: "" for objects that state a series UID."""
+
+    patient: str
+    study: str
+    series: str
+    folder: str
+
+    @property
+    def patient_key(self) -> tuple[str, ...]:
+        """What the series of one patient have in common; objects that name nobody are never pooled over studies."""
+        if self.patient:
+            return (self.patient,)
+        return ("", self.study) if self.study else ("", "", self.series, self.folder)
 
 
 @dataclass(eq=False)
@@ -100,8 +122,8 @@ class Tally:
     begun: float = field(default_factory=perf_counter)
     _probabilities: list[float | None] = field(default_factory=list)
     _areas: list[LesionAreas] = field(default_factory=list)
-    _frames: dict[tuple[str, str, str], list[JudgedFrame]] = field(default_factory=dict)
-    _counted: set[tuple[str, ...]] = field(default_factory=set)
+    _frames: dict[_Group, list[JudgedFrame]] = field(default_factory=dict)
+    _counted: set[tuple[_Group, str, str | None]] = field(default_factory=set)
 
     def add(self, judgement: SliceJudgement) -> None:
         """Count a judgement."""
@@ -113,25 +135,28 @@ class Tally:
         if judgement.frame is None:
             return
         attributes = judgement.frame.attributes
-        group = (self.patient or attributes.patient, attributes.study, attributes.series)
+        folder = "" if attributes.series else printable(str(Path(judgement.file).parent))
+        group = _Group(self.patient or attributes.patient, attributes.study, attributes.series, folder)
         if attributes.instance:
-            if (*group, attributes.key) in self._counted:
+            # An instance UID that comes again with other pixels is no copy: some exports give all slices the same UID.
+            copy = (group, attributes.key, judgement.frame.row.sha256)
+            if copy in self._counted:
                 return
-            self._counted.add((*group, attributes.key))
+            self._counted.add(copy)
         self._frames.setdefault(group, []).append(judgement.frame)
 
     def all_series(self, bundle: Bundle) -> list[SeriesSummary]:
         """Summarise each series, in the order of first slices."""
         if self.series:
             return [self._summarise_named(self.series, bundle)]
-        return [self._summarise_series(patient, result, bundle) for patient, result in self._concluded(bundle)]
+        return [self._summarise_series(group, result, bundle) for group, result in self._concluded(bundle)]
 
     def all_patients(self, bundle: Bundle) -> list[PatientSummary]:
         """Summarise each patient of DICOM objects, in the order of first slices, or the patient that the user named."""
-        together: dict[tuple[str, str], list[SeriesResult]] = {}
-        for patient, result in self._concluded(bundle):
-            together.setdefault((patient, "" if patient else result.study), []).append(result)
-        patients = [self._summarise_patient(patient, results, bundle) for (patient, _), results in together.items()]
+        together: dict[tuple[str, ...], list[tuple[_Group, SeriesResult]]] = {}
+        for group, result in self._concluded(bundle):
+            together.setdefault(group.patient_key, []).append((group, result))
+        patients = [self._summarise_patient(key[0], parts, bundle) for key, parts in together.items()]
         if patients or not self.patient:
             return patients
         series = self._summarise_named(self.series or "", bundle)
@@ -143,12 +168,12 @@ class Tally:
             )
         ]
 
-    def _concluded(self, bundle: Bundle) -> Iterator[tuple[str, SeriesResult]]:
+    def _concluded(self, bundle: Bundle) -> Iterator[tuple[_Group, SeriesResult]]:
         if not self._frames:
             return
         from . import series
 
-        yield from ((key[0], series.conclude(bundle.manifest, frames)) for key, frames in self._frames.items())
+        yield from ((group, series.conclude(bundle.manifest, frames)) for group, frames in self._frames.items())
 
     @cached_property
     def _key(self) -> bytes:
@@ -160,14 +185,14 @@ class Tally:
 
         return pseudonym(self._key, patient)
 
-    def _summarise_series(self, patient: str, result: SeriesResult, bundle: Bundle) -> SeriesSummary:
+    def _summarise_series(self, group: _Group, result: SeriesResult, bundle: Bundle) -> SeriesSummary:
         verdict = result.verdict
         return SeriesSummary(
-            result.series,
+            group.series or group.folder,
             *_outcome(verdict, result.reason),
             _rejected_count(result),
             bundle.identity,
-            self._pseudonym(patient),
+            self._pseudonym(group.patient),
             result.study,
             result.skipped,
             result.thickness,
@@ -176,17 +201,21 @@ class Tally:
             result.lesion_share,
         )
 
-    def _summarise_patient(self, patient: str, results: Sequence[SeriesResult], bundle: Bundle) -> PatientSummary:
+    def _summarise_patient(
+        self, patient: str, parts: Sequence[tuple[_Group, SeriesResult]], bundle: Bundle
+    ) -> PatientSummary:
         from . import series
 
+        results = [result for _, result in parts]
         votes = [row.probability for result in results for row in result.rows]
         return PatientSummary(
             self._pseudonym(patient),
-            tuple(result.series for result in results),
+            tuple(group.series or group.folder for group, _ in parts),
             *_outcome(series.mean_verdict(bundle.manifest, votes), "no slice could be judged"),
             sum(map(_rejected_count, results)),
             bundle.identity,
             pooled_share(row.areas for result in results for row in result.rows),
+            notes=tuple(dict.fromkeys(note for result in results for note in result.notes)),
         )
 
     def _summarise_named(self, name: str, bundle: Bundle) -> SeriesSummary:

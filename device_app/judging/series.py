@@ -216,7 +216,8 @@ def _not_judged(
     decode_ms: float | None = None,
 ) -> JudgedFrame:
     """Return a skipped frame: a row without a decision in its series, a rejected slice by itself."""
-    row = FrameRow(attributes.instance, attributes.frame, attributes.along, None, None, reason, lung, None)
+    sha256 = slice_.sha256 if slice_ else None
+    row = FrameRow(attributes.instance, attributes.frame, attributes.along, None, None, reason, lung, sha256)
     times = Milliseconds(decode_ms)
     result = Result(source, "rejected", None, reason, attributes.series, classifier.identity, times)
     return JudgedFrame(attributes, row, Judgement(result, slice_))
@@ -243,7 +244,7 @@ def _gap(voting: Sequence[FrameRow]) -> float | None:
 
 def _notes(frames: Sequence[JudgedFrame]) -> tuple[str, ...]:
     """Return remarks on the series for the reader of its result."""
-    notes = []
+    notes = _notes_on_identity(frames)
     voting = [frame for frame in frames if frame.row.probability is not None]
     places: list[Any] = [frame.attributes.along for frame in voting if frame.attributes.along is not None]
     if len(places) < len(voting):
@@ -258,6 +259,26 @@ def _notes(frames: Sequence[JudgedFrame]) -> tuple[str, ...]:
     if any(frame.attributes.photometric == "MONOCHROME1" for frame in voting):
         notes.append("MONOCHROME1")
     return tuple(notes)
+
+
+def _notes_on_identity(frames: Sequence[JudgedFrame]) -> list[str]:
+    """Return remarks on identifiers that the objects of a series lack, or share."""
+    attributes, notes = frames[0].attributes, []
+    identifiers = (
+        ("patient ID", attributes.patient),
+        ("study UID", attributes.study),
+        ("series UID", attributes.series),
+    )
+    missing = ", ".join(name for name, value in identifiers if not value)
+    if not attributes.series:
+        notes.append(f"{missing} missing: the slices of each folder are taken as a series")
+    elif not attributes.study and not attributes.patient:
+        notes.append(f"{missing} missing: each series is taken as a patient")
+    times = Counter(frame.attributes.key for frame in frames if frame.attributes.instance)
+    shared = sum(count for count in times.values() if count > 1)
+    if shared:
+        notes.append(f"{shared} slices share an instance UID with another")
+    return notes
 
 
 def _sortable(value: float | None) -> float:

@@ -11,6 +11,7 @@ import pytest
 
 from edge_ct import cli
 from edge_ct.classifier import Classifier
+from edge_ct.device_app.dicom.received_jobs import JudgeReceived
 from edge_ct.device_app.judging.judges import InProcess
 from edge_ct.device_app.watch.hot_folder import Watch
 from edge_ct.device_app.worklist.worklist import Worklist
@@ -88,7 +89,7 @@ def test_patients_are_known_by_the_devices_key(run: Run, chest: Path, tmp_path: 
     """Nobody's PatientID is shown; without a device key the pseudonym is good for one run."""
     passing = {run(chest, "--json", "--by", "patient")[1][0]["patient"] for _ in range(2)}
     assert len(passing) == 2
-    assert not (tmp_path / "state").exists()
+    assert not (tmp_path / "state" / "device.key").exists()
     run(chest, "--worklist")
     with Worklist(tmp_path / "state") as worklist:
         key = worklist.pseudonym("id-1")
@@ -185,3 +186,29 @@ def test_watch_stores_every_frame(
         path.write_bytes(data)
         assert [scan(1), scan(4), scan(4)] == [0, 3, 0]
         assert {row.source for row in worklist.rows()} == {f"{path}#{number}" for number in (1, 2, 3)}
+
+
+def test_an_object_through_two_doors_is_one_row(make_ct: MakeCT, tmp_path: Path, tiny_bundle: Path) -> None:
+    """What `listen` has stored is recognised by `watch`, frame by frame; a damaged frame and a skipped slice too."""
+    frames = enhanced([make_slice(1, 3, True, 128).image] * 3, make_ct)
+    objects = {"slice": make_ct(3), "neck": make_ct(0, grey=neck()), "frames": frames}
+    objects["cut"] = to_bytes(edited(frames[:-5000], SOPInstanceUID=f"{ROOT}.77"))
+    objects["scout"] = make_ct(6, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    classifier = Classifier(tiny_bundle)
+    with Worklist(tmp_path / "state", min_free=0) as worklist:
+        for name, data in objects.items():
+            path = tmp_path / "hot" / f"{name}.dcm"
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(data)
+            ids = edited(data)
+            job = JudgeReceived(path, str(ids.SOPInstanceUID), str(ids.SeriesInstanceUID))
+            added = worklist.add_all([entry for _, entry in job(classifier)])
+            assert all(one.new for one in added)
+        now = 0.0
+        watch = Watch(path.parent, worklist, InProcess(classifier), 3.0, clock=lambda: now)
+        assert list(watch.scan()) == []
+        now = 60.0
+        again = list(watch.scan())
+        assert len(again) == 1 + 1 + 3 + 3 + 1
+        assert not any(added.new for added in again)
+        assert sum(worklist.counts().values()) == len(again)

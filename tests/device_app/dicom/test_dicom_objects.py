@@ -67,14 +67,14 @@ def only(classifier: Classifier, paths: list[Path]) -> SeriesResult:
 def test_a_series_is_sorted_and_its_mean_decides(classifier: Classifier, make_ct: MakeCT, tmp_path: Path) -> None:
     order = [5, 1, 3, 0, 4, 2]
     paths = write(tmp_path, {f"{i}.dcm": make_ct(i) for i in order})
-    ((patient, result),) = judge(classifier, paths).results
+    ((group, result),) = judge(classifier, paths).results
     assert [row.along for row in result.rows] == [500, 495, 490, 485, 480, 475]
     expected = [classifier.classify(tmp_path / f"{i}.dcm").probability for i in range(6)]
     assert [row.probability for row in result.rows] == expected
     assert result.verdict is not None
     assert result.verdict.probability == pytest.approx(np.mean([p for p in expected if p is not None]), abs=1e-12)
     assert (result.thickness, result.gap, result.skipped, result.notes) == (5, 5, {}, ())
-    assert patient == "id-1"
+    assert group.patient == "id-1"
 
 
 def test_neck_abdomen_localisers_and_derived_images_do_not_vote(
@@ -129,7 +129,7 @@ def test_several_series_and_patients_are_kept_apart(classifier: Classifier, make
         {"a": make_ct(0), "b": make_ct(0, series=4), "c": make_ct(1), "d": make_ct(0, patient=2), "e": to_bytes(twin)},
     )
     found = judge(classifier, paths)
-    assert [(patient, len(result.rows)) for patient, result in found.results] == [
+    assert [(group.patient, len(result.rows)) for group, result in found.results] == [
         ("id-1", 2), ("id-1", 1), ("id-2", 1), ("somebody else", 1),
     ]  # fmt: skip
     assert [(one.patient, len(one.series), one.slices) for one in found.patients] == [
@@ -153,6 +153,55 @@ def test_a_copy_of_an_instance_votes_once(classifier: Classifier, make_ct: MakeC
     assert len(found.found) == 3
     ((_, result),) = found.results
     assert len(result.rows) == found.patients[0].slices == 2
+
+
+def test_an_instance_uid_with_other_pixels_is_no_copy(classifier: Classifier, make_ct: MakeCT, tmp_path: Path) -> None:
+    """Three slices under one instance UID, one of them twice, and a slice of the neck, which does not vote, twice."""
+    uid = f"{ROOT}.99"
+    objects = {str(number): make_ct(number, SOPInstanceUID=uid) for number in (2, 3, 4)}
+    objects["copy"] = objects["3"]
+    objects["neck"] = objects["neck again"] = make_ct(0, SOPInstanceUID=uid, grey=neck())
+    judged = judge(classifier, write(tmp_path, objects))
+    ((_, result),) = judged.results
+    assert result.verdict is not None
+    assert (result.verdict.slices, len(result.rows)) == (3, 4)
+    assert result.notes == ("4 slices share an instance UID with another",)
+    assert judged.patients[0].notes == result.notes
+
+
+@pytest.mark.parametrize("patient", ["", "id-1"])
+def test_objects_without_uids_are_a_series_for_each_folder(
+    classifier: Classifier, make_ct: MakeCT, tmp_path: Path, patient: str
+) -> None:
+    missing = {"StudyInstanceUID": None, "SeriesInstanceUID": None, "PatientID": patient}
+    paths = []
+    for folder, first in (("a", 1), ("b", 4)):
+        objects = {str(number): make_ct(number, patient=first, **missing) for number in (2, 3)}
+        paths += write(tmp_path / folder, objects)
+    judged = judge(classifier, paths)
+    folders = [str(tmp_path / "a"), str(tmp_path / "b")]
+    assert [group.folder for group, _ in judged.results] == folders
+    assert [len(result.rows) for _, result in judged.results] == [2, 2]
+    if patient:
+        (only,) = judged.patients
+        assert only.series == tuple(folders)
+        return
+    assert [(one.patient, one.series, one.slices) for one in judged.patients] == [
+        (None, (folder,), 2) for folder in folders
+    ]
+    for summary in judged.patients:
+        assert summary.notes == (
+            "patient ID, study UID, series UID missing: the slices of each folder are taken as a series",
+        )
+
+
+def test_objects_without_study_and_patient_are_a_patient_for_each_series(
+    classifier: Classifier, make_ct: MakeCT, tmp_path: Path
+) -> None:
+    objects = {str(series): make_ct(3, series=series, StudyInstanceUID=None, PatientID="") for series in (3, 4)}
+    patients = judge(classifier, write(tmp_path, objects)).patients
+    assert [one.series for one in patients] == [(f"{ROOT}.1.2.3",), (f"{ROOT}.1.2.4",)]
+    assert patients[0].notes == ("patient ID, study UID missing: each series is taken as a patient",)
 
 
 def test_bad_files_are_rows_beside_the_series(classifier: Classifier, make_ct: MakeCT, tmp_path: Path) -> None:
