@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edge_ct.shipped_models import shipped_models
+from edge_ct.shipped_models import complete_bundle, shipped_models
 
 from .paths import DEFAULT_STATE
 
@@ -34,7 +34,7 @@ def model_help() -> str:
     return f"The bundle to use: a file, or {shipped}."
 
 
-model_option = click.option("--model", metavar="BUNDLE", help=model_help())
+model_option = click.option("--model", metavar="BUNDLE", help=model_help(), shell_complete=complete_bundle)
 key_option = click.option(
     "--key",
     type=click.Path(path_type=Path, dir_okay=False),

@@ -7,16 +7,41 @@ import gc
 import importlib
 import os
 import sys
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from . import __version__
 from .errors import EdgeCTError, MissingExtra
+from .system import progress
 
-# name -> (module:function, help, the extra that it needs)
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+# name -> (module:function, help, the extra that it needs), those of the base installation first
 COMMANDS = {
-    "demo": ("edge_ct.recipes.commands:demo", "Run the whole product on synthetic slices, in a few minutes.", "all"),
+    "classify": ("edge_ct.device_app.classify.commands:classify", "Judge CT slices without a network.", ""),
+    "watch": ("edge_ct.device_app.watch.commands:watch", "Judge slices as they arrive in a folder.", ""),
+    "worklist": (
+        "edge_ct.device_app.worklist.commands:worklist",
+        "List, review, export and verify stored results.",
+        "",
+    ),
+    "bundle": ("edge_ct.device_app.bundles.commands:bundle", "Inspect, verify or sign a bundle.", ""),
+    "doctor": ("edge_ct.device_app.maintenance.commands:doctor", "Check model, machine and worklist of a device.", ""),
+    "device": ("edge_ct.device_app.maintenance.commands:device", "Install edge-ct as services of a device.", ""),
+    "serve": ("edge_ct.device_app.web.commands:serve", "Serve the worklist as a local web page.", "web"),
+    "listen": (
+        "edge_ct.device_app.dicom.commands:listen",
+        "Receive CT series over DICOM, judge them, send results back.",
+        "dicom",
+    ),
+    "send": (
+        "edge_ct.device_app.dicom.commands:send",
+        "Send DICOM objects, or those that wait in the outbox.",
+        "dicom",
+    ),
+    "export": ("edge_ct.device_app.dicom.commands:export", "De-identify CT objects for research.", "dicom"),
     "data": ("edge_ct.train.data.commands:data", "Make, check, group and preview slices.", "train"),
     "models": ("edge_ct.train.commands:models", "List the networks that can be trained.", "train"),
     "train": ("edge_ct.train.commands:train", "Train a network on labelled slices.", "train"),
@@ -33,29 +58,56 @@ COMMANDS = {
         "Measure bundles and runs, compare measurements, write reports.",
         "bench",
     ),
-    "classify": ("edge_ct.device_app.classify.commands:classify", "Judge CT slices without a network.", ""),
-    "watch": ("edge_ct.device_app.watch.commands:watch", "Judge slices as they arrive in a folder.", ""),
-    "worklist": (
-        "edge_ct.device_app.worklist.commands:worklist",
-        "List, review, export and verify stored results.",
-        "",
-    ),
-    "listen": (
-        "edge_ct.device_app.dicom.commands:listen",
-        "Receive CT series over DICOM, judge them, send results back.",
-        "dicom",
-    ),
-    "send": (
-        "edge_ct.device_app.dicom.commands:send",
-        "Send DICOM objects, or those that wait in the outbox.",
-        "dicom",
-    ),
-    "export": ("edge_ct.device_app.dicom.commands:export", "De-identify CT objects for research.", "dicom"),
-    "serve": ("edge_ct.device_app.web.commands:serve", "Serve the worklist as a local web page.", "web"),
-    "doctor": ("edge_ct.device_app.maintenance.commands:doctor", "Check model, machine and worklist of a device.", ""),
-    "device": ("edge_ct.device_app.maintenance.commands:device", "Install edge-ct as services of a device.", ""),
-    "bundle": ("edge_ct.device_app.bundles.commands:bundle", "Inspect, verify or sign a bundle.", ""),
+    "demo": ("edge_ct.recipes.commands:demo", "Run the whole product on synthetic slices, in a few minutes.", "all"),
 }
+_SECTIONS = {
+    "": "Commands",
+    "web": "Commands that need edge-ct[web]",
+    "dicom": "Commands that need edge-ct[dicom]",
+    "train": "Commands that need edge-ct[train]",
+    "convert": "Commands that need edge-ct[convert]",
+    "bench": "Commands that need edge-ct[bench]",
+    "all": "Commands that need edge-ct[all]",
+}
+# The environment variable by which a shell asks for completions; its name follows from that of the program.
+_COMPLETE = "_EDGE_CT_COMPLETE"
+
+
+def _set_verbosity(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        progress.set_verbosity("verbose" if parameter.name == "verbose" else "quiet")
+
+
+def _verbosity_options(hidden: bool) -> list[click.Option]:
+    """Return the options --verbose and --quiet, which every command takes; hidden ones are not in its help."""
+    return [
+        click.Option(
+            ["-v", "--verbose"],
+            is_flag=True,
+            expose_value=False,
+            callback=_set_verbosity,
+            hidden=hidden,
+            help="Also print details on standard error, and the traceback of an error.",
+        ),
+        click.Option(
+            ["--quiet"],
+            is_flag=True,
+            expose_value=False,
+            callback=_set_verbosity,
+            hidden=hidden,
+            help="Print no progress and no remarks on standard error, only errors.",
+        ),
+    ]
+
+
+def _add_verbosity_options(command: click.Command) -> None:
+    """Let a command and its subcommands take --verbose and --quiet, unless these names are taken."""
+    if isinstance(command, click.Group):
+        for subcommand in command.commands.values():
+            _add_verbosity_options(subcommand)
+        return
+    names = {name for parameter in command.params for name in parameter.opts}
+    command.params += [option for option in _verbosity_options(hidden=True) if names.isdisjoint(option.opts)]
 
 
 class _LazyGroup(click.Group):
@@ -79,11 +131,34 @@ class _LazyGroup(click.Group):
         finally:
             gc.enable()
         assert isinstance(command, click.Command)
+        _add_verbosity_options(command)
         return command
 
+    def resolve_command(
+        self, context: click.Context, arguments: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; for an unknown name, suggest the nearest one."""
+        name = arguments[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            import difflib
+
+            nearest = difflib.get_close_matches(name, COMMANDS, 1)
+            hint = f"did you mean {nearest[0]!r}?" if nearest else "edge-ct --help lists the commands"
+            context.fail(f"no such command: {name!r}; {hint}")
+        return super().resolve_command(context, arguments)
+
+    def shell_complete(self, context: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete the name of a command from the table: importing all commands would take seconds."""
+        from click.shell_completion import CompletionItem
+
+        matches = [CompletionItem(name, help=row[1]) for name, row in COMMANDS.items() if name.startswith(incomplete)]
+        return matches or click.Command.shell_complete(self, context, incomplete)
+
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text, _) in COMMANDS.items()])
+        for extra, heading in _SECTIONS.items():
+            rows = [(name, text) for name, (_, text, needed) in COMMANDS.items() if needed == extra]
+            with formatter.section(heading):
+                formatter.write_dl(rows, col_max=20)
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -91,17 +166,25 @@ class _LazyGroup(click.Group):
 def edge_ct() -> None:
     """Train CT-slice classifiers, shrink them, measure what the shrinking cost, and run them offline.
 
-    Research use only: not a medical device.
+    Research use only: not a medical device. -v and --quiet may also be written after a command.
 
     \b
     Start with:  edge-ct classify SLICE.png
-                 edge-ct demo
     """
+
+
+edge_ct.params += _verbosity_options(hidden=False)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run a command and exit with its code. Every error except wrong usage is one line on standard error."""
-    code = run(sys.argv[1:] if arguments is None else arguments)
+    code: int
+    if instruction := os.environ.get(_COMPLETE):
+        from click.shell_completion import shell_complete
+
+        code = shell_complete(edge_ct, {}, "edge-ct", _COMPLETE, instruction)
+    else:
+        code = run(sys.argv[1:] if arguments is None else arguments)
     with contextlib.suppress(OSError):
         sys.stdout.flush()
         sys.stderr.flush()
@@ -112,7 +195,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 def run(arguments: list[str]) -> int:
     """Run a command and return its exit code."""
-    debug = os.environ.get("EDGE_CT_DEBUG") == "1"
+    progress.set_verbosity("normal")
     try:
         # `edge_ct.main` would turn a closed pipe into SystemExit(1), whatever standalone_mode is.
         with edge_ct.make_context("edge-ct", list(arguments)) as context:
@@ -132,21 +215,19 @@ def run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except EdgeCTError as error:
-        if debug:
-            raise
+        _show_traceback()
         click.echo(f"edge-ct: {_one_line(error)}", err=True)
         return error.exit_code
     except ModuleNotFoundError as error:
-        if debug:
-            raise
-        extra = COMMANDS.get(arguments[0], ("", "", ""))[2]
+        _show_traceback()
+        command = next((word for word in arguments if word in COMMANDS), "edge-ct")
+        extra = COMMANDS.get(command, ("", "", ""))[2]
         install = f"pip install 'edge-ct[{extra}]'" if extra else "the installation is incomplete: pip install edge-ct"
-        click.echo(f"edge-ct: {arguments[0]} needs {error.name}: {install}", err=True)
+        click.echo(f"edge-ct: {command} needs {error.name}: {install}", err=True)
         return MissingExtra.exit_code
     except Exception as error:
-        if debug:
-            raise
-        click.echo(f"edge-ct: {type(error).__name__}: {_one_line(error)} (EDGE_CT_DEBUG=1 shows where)", err=True)
+        _show_traceback()
+        click.echo(f"edge-ct: {type(error).__name__}: {_one_line(error)} (-v shows where)", err=True)
         return 1
 
 
@@ -163,6 +244,16 @@ def run_program(command: click.Command) -> None:
     except EdgeCTError as error:
         click.echo(f"edge-ct: {_one_line(error)}", err=True)
         sys.exit(error.exit_code)
+
+
+def _show_traceback() -> None:
+    """Print the traceback of the current exception with -v; with EDGE_CT_DEBUG=1, raise it again."""
+    if os.environ.get("EDGE_CT_DEBUG") == "1":
+        raise
+    if progress.is_verbose():
+        import traceback
+
+        traceback.print_exc()
 
 
 def _one_line(error: Exception) -> str:

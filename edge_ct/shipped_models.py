@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import edge_ct
 
 from .errors import ModelRejected
+
+if TYPE_CHECKING:
+    from click import Context, Parameter
+    from click.shell_completion import CompletionItem
 
 DEFAULT = "accurate"
 
@@ -39,6 +44,14 @@ def find_bundle(model: Path | str | None = None) -> Path:
     if not path.suffix and path.name == name and not path.exists():
         raise ModelRejected(f"{name}: no such bundle; shipped models are: {', '.join(models) or 'none'}")
     return path
+
+
+def complete_bundle(context: Context, parameter: Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete an argument that takes a bundle, for a shell: with the shipped names, then with files."""
+    from click.shell_completion import CompletionItem
+
+    names = [name for name in shipped_models() if name.startswith(incomplete)]
+    return [*(CompletionItem(name, help="shipped bundle") for name in names), CompletionItem(incomplete, type="file")]
 
 
 def _model_folders() -> list[Path]:

@@ -14,10 +14,25 @@ from mkdocs.structure.files import File, Files
 from edge_ct import cli
 
 PAGE = "reference/commands.md"
-INTRODUCTION = """# Commands
+INTRODUCTION = r"""# Commands
 
 This page is made from the commands themselves when the site is built; `edge-ct COMMAND --help` prints the same text.
 With `--json`, standard output holds JSON only; progress, tables and warnings go to standard error.
+
+Every command takes two more options, before or after its name: `-v` (`--verbose`) prints details and the traceback of
+an error on standard error, and `--quiet` prints nothing there but errors. (`listen` has a `--quiet` of its own: write
+`edge-ct --quiet listen`.)
+
+## Shell completion
+
+The shell completes commands, options and the names of shipped bundles. Add the line of your shell to its start file and
+open a new shell:
+
+| shell | file | line |
+|---|---|---|
+| bash | `~/.bashrc` | `eval "$(_EDGE_CT_COMPLETE=bash_source edge-ct)"` |
+| zsh | `~/.zshrc` | `eval "$(_EDGE_CT_COMPLETE=zsh_source edge-ct)"` |
+| fish | `~/.config/fish/completions/edge-ct.fish` | `_EDGE_CT_COMPLETE=fish_source edge-ct \| source` |
 """
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from edge_ct.system.progress import Progress, print_json
+from edge_ct.system.progress import Progress, print_json, remark
 
 PATH = click.Path(path_type=Path)
 
@@ -76,7 +76,7 @@ def report(
         print_json(result)
     else:
         click.echo(result.verdict)
-        click.echo(f"{out / 'report.html'}", err=True)
+        remark(f"{out / 'report.html'}")
     if markdown:
         click.echo((out / "report.md").read_text(encoding="utf-8"), err=as_json)
     failed = failure(result)

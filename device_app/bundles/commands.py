@@ -11,7 +11,7 @@ from edge_ct.bundle import Bundle, read_bundle
 from edge_ct.classifier import Classifier
 from edge_ct.errors import ModelRejected
 from edge_ct.reporting.counts import count_of
-from edge_ct.shipped_models import find_bundle
+from edge_ct.shipped_models import complete_bundle, find_bundle
 from edge_ct.system.files import refuse_existing, write_bytes
 from edge_ct.system.progress import print_json
 from edge_ct.trust import signature
@@ -27,7 +27,7 @@ def bundle() -> None:
 
 
 @bundle.command(short_help="Show the manifest and the operators of a bundle.")
-@click.argument("path", metavar="BUNDLE")
+@click.argument("path", metavar="BUNDLE", shell_complete=complete_bundle)
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
 @click.option(
     "--operators", "with_operators", is_flag=True, help="Add the operators and the signing key to the JSON output."
@@ -53,7 +53,7 @@ def inspect(path: str, as_json: bool, with_operators: bool) -> None:
 
 
 @bundle.command(short_help="Verify seal, tensors, golden slices and signature.")
-@click.argument("path", metavar="BUNDLE")
+@click.argument("path", metavar="BUNDLE", shell_complete=complete_bundle)
 @click.option(
     "--key", type=click.Path(path_type=Path), help="Public key that the bundle must be signed with; a .pub file."
 )
@@ -90,7 +90,7 @@ def keygen(name: Path) -> None:
 
 
 @bundle.command(short_help="Sign a bundle with a private key.")
-@click.argument("path", metavar="BUNDLE")
+@click.argument("path", metavar="BUNDLE", shell_complete=complete_bundle)
 @click.option(
     "--key", type=click.Path(path_type=Path), required=True, help="Private key to sign with, made by bundle keygen."
 )

@@ -11,7 +11,7 @@ from edge_ct.classifier import Result
 from edge_ct.errors import InputRejected
 from edge_ct.lesions import describe_share_column
 from edge_ct.system.files import one_line
-from edge_ct.system.progress import print_json
+from edge_ct.system.progress import print_json, remark
 from edge_ct.trust.opening import open_bundle
 
 from ..command_options import DECISION_COLOURS, key_option, model_option, state_option, threads_option, workers_option
@@ -128,15 +128,15 @@ def classify(
     if not (as_json or as_csv) and bundle.manifest.tensors.lesion_map is not None:
         click.echo(describe_share_column(bundle.manifest.lesions), err=True)
     for line in tally.left_out:
-        click.echo(line, err=True)
-    click.echo(str(tally), err=True)
+        remark(line)
+    remark(str(tally))
     if tally.unread:
         context.exit(InputRejected.exit_code)
 
 
 def _say_if_none(rolled: Sequence[Summary], by: str) -> None:
     if not rolled and by != "slice":
-        click.echo(f"no {by} to show: only DICOM files name their {by}; name it with --{by}", err=True)
+        remark(f"no {by} to show: only DICOM files name their {by}; name it with --{by}")
 
 
 def _print_results(results: Iterator[Result], shown: bool, as_json: bool, as_csv: bool) -> None:

@@ -10,6 +10,7 @@ import click
 from edge_ct.errors import EdgeCTError, InputRejected
 from edge_ct.reporting.counts import count_of
 from edge_ct.system.files import refuse_existing
+from edge_ct.system.progress import remark
 from edge_ct.trust.opening import open_bundle
 
 from ..command_options import key_option, model_option, state_option
@@ -150,7 +151,7 @@ def listen(
         node_options=NodeOptions(quiet, captures, show_identity=show_identity, keep_seconds=3600 * keep_hours),
         max_spool=max_spool * _MIB,
         min_free=min_free * _MIB,
-        ready=lambda port: click.echo(f"{peers.title}@{host}:{port} listens. Research use only.", err=True),
+        ready=lambda port: remark(f"{peers.title}@{host}:{port} listens. Research use only."),
     )
 
 
@@ -175,10 +176,9 @@ def send(sources: tuple[Path, ...], state: Path, again: bool, **connection: Any)
     log_to_stderr()
     with Worklist(state) as worklist:
         counts = send_files(worklist, sources, targets, retry=again)
-    click.echo(
+    remark(
         f"{count_of(counts.delivered, 'object')} delivered, {counts.failed} not delivered; {counts.waiting} "
         "wait in the outbox",
-        err=True,
     )
     if counts.failed:
         raise EdgeCTError("some objects were not delivered: see the log above; they wait in the outbox")
@@ -227,9 +227,8 @@ def export(
             click.echo(f"edge-ct: {reason}", err=True)
         else:
             written += 1
-    click.echo(
+    remark(
         f"{count_of(written, 'object')} written to {out}, {refused} refused. Check them before you share them.",
-        err=True,
     )
     if refused:
         context.exit(InputRejected.exit_code)

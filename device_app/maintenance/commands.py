@@ -9,7 +9,7 @@ import msgspec
 
 from edge_ct.errors import ModelRejected
 from edge_ct.shipped_models import find_bundle
-from edge_ct.system.progress import print_json
+from edge_ct.system.progress import print_json, remark
 
 from ..command_options import key_option, model_option, state_option
 
@@ -144,4 +144,4 @@ def install(
     for written in write_files(files, root, force):
         click.echo(written)
     units = " ".join(unit_names(files))
-    click.echo(f"next: systemd-sysusers; systemctl daemon-reload; systemctl enable --now {units}", err=True)
+    remark(f"next: systemd-sysusers; systemctl daemon-reload; systemctl enable --now {units}")

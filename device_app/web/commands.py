@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edge_ct.errors import EdgeCTError
-from edge_ct.system.progress import print_json
+from edge_ct.system.progress import print_json, remark
 
 from ..command_options import keep_days_option, key_option, model_option, state_option
 
@@ -88,7 +88,7 @@ def serve(
     server = open_server(options)
     if not server.run(lambda: _announce(server, as_json)):
         raise EdgeCTError("stopped before all requests were answered; acknowledged slices are in the worklist")
-    click.echo("stopped; all acknowledged slices are in the worklist", err=True)
+    remark("stopped; all acknowledged slices are in the worklist")
 
 
 def _announce(server: Server, as_json: bool) -> None:

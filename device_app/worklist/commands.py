@@ -11,7 +11,7 @@ from edge_ct.decision import Decision
 from edge_ct.errors import EdgeCTError, WorklistDamaged
 from edge_ct.reporting.counts import count_of
 from edge_ct.system.files import one_line
-from edge_ct.system.progress import print_json
+from edge_ct.system.progress import print_json, remark
 
 from ..command_options import DECISION_COLOURS, state_option
 from .database import FILE
@@ -63,7 +63,7 @@ def list_(
     for row in rows:
         print_json(row) if as_json else click.echo(_line(row))
     shown = ", ".join(f"{number} {name}" for name, number in counts.items())
-    click.echo(f"open: {shown}. Research use only: triage, not a diagnosis.", err=True)
+    remark(f"open: {shown}. Research use only: triage, not a diagnosis.")
 
 
 @worklist.command(short_help="Show one result with its reviews and audit entries.")
@@ -159,10 +159,10 @@ def export_(state: Path, out: Path, kind: str, reviewed: bool, force: bool) -> N
         if kind == "dataset":
             counts = export.write_dataset(stored, out, force)
             classes = ", ".join(f"{count} {name}" for name, count in counts.items())
-            click.echo(f"{out}: {classes}; table: {out / export.TABLE}", err=True)
+            remark(f"{out}: {classes}; table: {out / export.TABLE}")
         else:
             count = export.write_table(stored, out, kind, "reviewed" if reviewed else None, force)
-            click.echo(f"{out}: {count_of(count, 'result')}", err=True)
+            remark(f"{out}: {count_of(count, 'result')}")
 
 
 @worklist.command("verify", short_help="Verify the file, the audit trail and every result.")

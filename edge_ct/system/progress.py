@@ -1,21 +1,56 @@
-"""Progress for people on standard error, results for machines on standard output."""
+"""Progress and remarks for people on standard error, results for machines on standard output.
+
+`edge-ct --quiet` suppresses progress and remarks; `edge-ct -v` adds details.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import click
 import msgspec
 from click.termui import progressbar
 
+Verbosity = Literal["quiet", "normal", "verbose"]
+_verbosity: Verbosity = "normal"
+
+
+def set_verbosity(verbosity: Verbosity) -> None:
+    """Set how much this process prints on standard error besides errors."""
+    global _verbosity
+    _verbosity = verbosity
+
+
+def is_verbose() -> bool:
+    """Return whether details are printed."""
+    return _verbosity == "verbose"
+
+
+def remark(line: str) -> None:
+    """Print a line for people on standard error, unless the command is quiet."""
+    if _verbosity != "quiet":
+        click.echo(line, err=True)
+
+
+def detail(line: str) -> None:
+    """Print a line on standard error if the command is verbose."""
+    if is_verbose():
+        click.echo(line, err=True)
+
 
 class Progress:
-    """Progress bars and lines on standard error; `quiet` suppresses both."""
+    """Progress bars and lines on standard error; `quiet`, or `edge-ct --quiet`, suppresses both."""
 
     def __init__(self, quiet: bool = False) -> None:
-        self.quiet = quiet
+        self._quiet = quiet
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is shown."""
+        return self._quiet or _verbosity == "quiet"
 
     @contextmanager
     def bar(self, label: str, total: int) -> Iterator[Callable[[int], None]]:

@@ -174,7 +174,7 @@ def test_unknown_exception_is_one_line_and_exit_1(
     assert cli.run(["boom"]) == 1
     line = one_error_line(capsys)
     assert line.startswith(f"edge-ct: {type(error).__name__}: ")
-    assert line.endswith("(EDGE_CT_DEBUG=1 shows where)")
+    assert line.endswith("(-v shows where)")
 
 
 def test_long_message_is_cut(command: Install, capsys: pytest.CaptureFixture[str]) -> None:
@@ -254,6 +254,87 @@ def test_version_and_the_list_of_commands(capsys: pytest.CaptureFixture[str]) ->
     assert "not a medical device" in out
     for name, (_, text, _) in cli.COMMANDS.items():
         assert f"{name} {text}" in out
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("clasify", "no such command: 'clasify'; did you mean 'classify'?"),
+        ("benchmarks", "no such command: 'benchmarks'; did you mean 'benchmark'?"),
+        ("xyz", "no such command: 'xyz'; edge-ct --help lists the commands"),
+    ],
+)
+def test_an_unknown_command_gets_a_suggestion(word: str, hint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run([word]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == f"Error: {hint}"
+
+
+def test_the_list_of_commands_begins_with_those_of_the_base_installation(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["--help"]) == 0
+    commands = capsys.readouterr().out.split("Commands:")[1]
+    base, *others = commands.split("Commands that need ")
+    assert base.split()[0] == "classify"
+    assert all(cli.COMMANDS[line.split()[0]][2] == "" for line in base.strip().splitlines())
+    assert [part.split(":")[0] for part in others] == [
+        f"edge-ct[{extra}]" for extra in ("web", "dicom", "train", "convert", "bench", "all")
+    ]
+
+
+def completions(words: str, number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+    def leave(code: int) -> None:
+        raise SystemExit(code)
+
+    monkeypatch.setattr(cli.os, "_exit", leave)
+    for name, value in {"_EDGE_CT_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(number)}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as caught:
+        cli.main([])
+    assert caught.value.code == 0
+    return capsys.readouterr().out
+
+
+def test_a_shell_completes_commands_options_and_shipped_bundles(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert completions("edge-ct cl", 1, monkeypatch, capsys).split() == ["plain,classify"]
+    assert completions("edge-ct ", 1, monkeypatch, capsys).split() == [f"plain,{name}" for name in cli.COMMANDS]
+    assert "plain,--worklist" in completions("edge-ct classify --w", 2, monkeypatch, capsys).split()
+    assert completions("edge-ct worklist ver", 2, monkeypatch, capsys).split() == ["plain,verify"]
+    assert "plain,fast" in completions("edge-ct classify --model fa", 3, monkeypatch, capsys).split()
+    assert "plain,accurate" in completions("edge-ct bundle inspect acc", 3, monkeypatch, capsys).split()
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_script_that_a_shell_evaluates_is_printed(
+    shell: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli.os, "_exit", lambda code: None)
+    monkeypatch.setenv("_EDGE_CT_COMPLETE", f"{shell}_source")
+    cli.main([])
+    assert f"_EDGE_CT_COMPLETE={shell}_complete" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [["--quiet", "classify"], ["classify", "--quiet"]])
+def test_quiet_prints_results_and_no_remarks(
+    words: list[str], slices_folder: Path, tiny_bundle: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run([*words, str(slices_folder / "a-good.png"), "--model", str(tiny_bundle)]) == 0
+    out, err = capfd.readouterr()
+    assert "a-good.png" in out
+    assert err == ""
+
+
+@pytest.mark.parametrize("words", [["-v", "bundle", "verify"], ["bundle", "verify", "--verbose"]])
+def test_verbose_shows_where_an_error_comes_from_and_keeps_its_code(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "x.tflite").touch()
+    assert cli.run([*words, str(tmp_path / "x.tflite")]) == 4
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert err.splitlines()[-1].startswith("edge-ct: ")
+    assert cli.run(["bundle", "verify", str(tmp_path / "x.tflite")]) == 4  # the next command is not verbose
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
