@@ -2,6 +2,8 @@
 
 - `commands`         the command-line options of `edge-ct serve`
 - `server`           sockets, signals, and a shutdown that loses nothing
+- `http_front`       the HTTP server: deadlines, and places for everybody
+- `body_admission`   which requests may send a body
 - `app`              the Flask application: routes, and the checks before and after each request
 - `request_context`  what a view needs from the current request: services, language, session
 - `services`         worklist, judging queue, folders and sessions, shared by all requests

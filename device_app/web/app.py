@@ -109,6 +109,7 @@ def _check_request() -> Response | None:
         given = request.headers.get(CSRF_HEADER) or request.form.get(CSRF_FIELD, "")
         if session is None or not session.owns_csrf_token(given):
             raise Refusal(403, "error.csrf")
+        services.sessions.keep(session)
     return None
 
 

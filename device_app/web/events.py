@@ -22,7 +22,7 @@ class Events:
         """Begin without a listener."""
         self._max_listeners = max_listeners
         self._lock = threading.Lock()
-        self._listeners: set[queue.Queue[bytes | None]] = set()
+        self._listeners: dict[queue.Queue[bytes | None], str] = {}
         self._closed = False
 
     def send(self, name: str, value: object) -> None:
@@ -33,16 +33,19 @@ class Events:
         for listener in listeners:
             _put(listener, message)
 
-    def listen(self) -> Iterator[bytes] | None:
-        """Return the stream of a new listener; None if there are too many.
+    def listen(self, address: str = "") -> Iterator[bytes] | None:
+        """Return the stream of a new listener at an address; None if there are too many, there or in all.
 
         The stream has a comment every ten seconds, so that the server notices listeners that are gone.
         """
         listener: queue.Queue[bytes | None] = queue.Queue(_MAX_PENDING)
         with self._lock:
-            if self._closed or len(self._listeners) >= self._max_listeners:
+            # No address takes the last places, so that another one can still listen.
+            here = sum(known == address for known in self._listeners.values())
+            full = len(self._listeners) >= self._max_listeners
+            if self._closed or full or here >= self._max_listeners - self._max_listeners // 4:
                 return None
-            self._listeners.add(listener)
+            self._listeners[listener] = address
         return _Stream(self, listener)
 
     def close(self) -> None:
@@ -55,7 +58,7 @@ class Events:
 
     def _remove(self, listener: queue.Queue[bytes | None]) -> None:
         with self._lock:
-            self._listeners.discard(listener)
+            self._listeners.pop(listener, None)
 
 
 class _Stream:

@@ -116,9 +116,11 @@ class _Backoff:
 class PinGate:
     """Checks PINs, one at a time, so that neither threads nor scrypt's memory help an attacker.
 
-    After three wrong attempts an address waits 1, 2, 4, ... up to 900 seconds. After twenty wrong attempts from
-    anywhere, every address waits up to 30 seconds: about 120 attempts an hour at a million PINs, while whoever knows
-    the PIN can still sign in.
+    After three wrong attempts an address waits 1, 2, 4, ... up to 900 seconds. Once twenty attempts have failed
+    anywhere, all addresses that have used their three attempts also share a delay of up to 30 seconds: about 120
+    attempts an hour at a million PINs. The first three attempts of an address do not share it, so that whoever has the
+    PIN signs in while others guess; after a thousand wrong first attempts within an hour, from over three hundred
+    addresses, they share a delay too.
     """
 
     def __init__(self, pin: PinHash, clock: Callable[[], float] = time.monotonic) -> None:
@@ -126,6 +128,7 @@ class PinGate:
         self._pin, self._clock = pin, clock
         self._lock = threading.Lock()
         self._all = _Backoff(20, 30)
+        self._first = _Backoff(1000, 30)
         self._by_address: OrderedDict[str, _Backoff] = OrderedDict()
 
     def check(self, address: str, pin: str) -> float | None:
@@ -140,7 +143,8 @@ class PinGate:
             self._by_address.move_to_end(address)
             while len(self._by_address) > _MAX_ADDRESSES:
                 self._by_address.popitem(last=False)
-            wait = max(backoff.until, self._all.until) - now
+            shared = self._first if backoff.failures < backoff.free else self._all
+            wait = max(backoff.until, shared.until) - now
             if wait > 0:
                 return wait
             if len(pin) <= MAX_DIGITS and self._pin.matches(pin):
@@ -148,4 +152,7 @@ class PinGate:
                 return None
             backoff.fail(now)
             self._all.fail(now)
-            return max(backoff.until, self._all.until, now) - now
+            if shared is self._first:
+                self._first.fail(now)
+            shared = self._first if backoff.failures < backoff.free else self._all
+            return max(backoff.until, shared.until, now) - now

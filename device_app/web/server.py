@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from edge_ct.bundle import Bundle
 from edge_ct.errors import EdgeCTError
@@ -25,8 +24,6 @@ from .pin import PIN_FILE, PinGate, set_up_pin
 from .request_checks import allowed_hosts
 from .services import Services
 
-_REQUEST_THREADS = 16
-_CONNECTIONS = 100
 _SIOCGIFADDR = 0x8915
 DRAIN_SECONDS = 20.0
 
@@ -137,7 +134,7 @@ def addresses() -> list[str]:
 
 
 class Server:
-    """Waitress on a bound socket."""
+    """The HTTP server on a bound socket."""
 
     def __init__(
         self, services: Services, bound: socket.socket, hosts: Sequence[str] = (), new_pin: str | None = None
@@ -150,9 +147,9 @@ class Server:
             hosts: Addresses under which the page can be reached.
             new_pin: A PIN that was made for this start and must be shown.
         """
-        from waitress.server import create_server
-
         from .app import create_app
+        from .body_admission import BodyAdmission
+        from .http_front import HttpFront
 
         self.services, self.new_pin = services, new_pin
         self.urls = [f"http://{host}:{bound.getsockname()[1]}/" for host in hosts]
@@ -160,17 +157,7 @@ class Server:
         logging.getLogger("waitress").setLevel(
             logging.CRITICAL
         )  # It warns of queued requests; uploads queue by design.
-        self._waitress: Any = create_server(
-            create_app(services),
-            sockets=[bound],
-            threads=_REQUEST_THREADS + services.streams,
-            connection_limit=_CONNECTIONS,
-            channel_timeout=60,
-            cleanup_interval=10,
-            max_request_body_size=services.limits.request_bytes,
-            channel_request_lookahead=1,  # Notices a reader that left while its stream is open.
-            ident=None,
-        )
+        self._front = HttpFront(create_app(services), bound, BodyAdmission(services), services.streams)
 
     def run(self, ready: Callable[[], None]) -> bool:
         """Serve until SIGTERM or SIGINT, then answer what was accepted.
@@ -188,7 +175,7 @@ class Server:
             signal.signal(number, self._stop)
         threading.Thread(target=self._wait_for_model, args=(ready,), name="ready", daemon=True).start()
         while not self._stopping:
-            self._turn(1.0)
+            self._front.turn(1.0)
         if self.services.queue.error:
             raise self.services.queue.error
         return self._drain()
@@ -202,26 +189,15 @@ class Server:
 
     def _stop(self, *_: object) -> None:
         self._stopping = True
-        self._waitress.pull_trigger()
-
-    def _turn(self, seconds: float) -> None:
-        self._waitress.asyncore.loop(timeout=seconds, map=self._waitress._map, count=1)
+        self._front.pull_trigger()
 
     def _drain(self) -> bool:
         """Accept no further connection, answer all requests, and finish what is queued."""
-        self._waitress.accepting = False
-        self._waitress.socket.close()
-        self._waitress.del_channel(self._waitress._map)
+        self._front.stop_accepting()
         self.services.end_streams()
         end = time.monotonic() + DRAIN_SECONDS
-        while self._is_answering() and time.monotonic() < end:
-            self._turn(0.1)
-        done = not self._is_answering()
-        self._waitress.task_dispatcher.shutdown(timeout=1)
+        while self._front.is_answering and time.monotonic() < end:
+            self._front.turn(0.1)
+        done = not self._front.is_answering
+        self._front.end_threads()
         return self.services.close(max(1.0, end - time.monotonic())) and done
-
-    def _is_answering(self) -> bool:
-        """Return whether a request is being answered, or an answer is being sent."""
-        return any(
-            channel.requests or channel.total_outbufs_len for channel in list(self._waitress.active_channels.values())
-        )

@@ -21,7 +21,7 @@ def state() -> Response:
 
 def events() -> Response:
     """Return a stream of events."""
-    stream = current_services().events.listen()
+    stream = current_services().events.listen(request.remote_addr or "")
     if stream is None:
         raise Refusal(503, "error.streams", 5)
     return Response(stream, mimetype="text/event-stream", headers={"Cache-Control": "no-store"})

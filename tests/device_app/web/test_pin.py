@@ -113,15 +113,38 @@ def test_a_guess_that_comes_too_early_is_not_looked_at(gate: PinGate, clock: Clo
 
 
 def test_many_addresses_are_slowed_down_together(gate: PinGate, clock: Clock) -> None:
-    for i in range(20):
-        gate.check(f"10.0.0.{i}", "000000")
-    assert gate.check("10.0.1.1", "000000") == 1
-    for i in range(10):
-        clock.now += 30
-        gate.check(f"10.0.2.{i}", "000000")
-    assert gate.check("10.0.3.1", RIGHT) == 30
-    clock.now += 30
-    assert gate.check("10.0.3.1", RIGHT) is None
+    """Once each has used its own attempts."""
+    addresses = [f"10.0.0.{i}" for i in range(10)]
+    for _ in range(3):
+        for address in addresses:
+            gate.check(address, "000000")
+    attempts = 0
+    begun = clock.now
+    while clock.now < begun + 3600:
+        for address in addresses:
+            before = gate._all.failures
+            gate.check(address, "000000")
+            attempts += gate._all.failures > before
+        clock.now += 1
+    assert 60 < attempts < 130
+
+
+def test_guesses_from_thirty_addresses_do_not_keep_out_who_has_the_pin(gate: PinGate, clock: Clock) -> None:
+    for _ in range(50):
+        for i in range(30):
+            gate.check(f"10.0.0.{i}", "000000")
+        clock.now += 5
+    assert gate.check("10.0.1.1", "000001") == 0  # mistyped
+    assert gate.check("10.0.1.1", RIGHT) is None
+
+
+def test_guesses_from_any_number_of_addresses_are_slowed_down_in_the_end(gate: PinGate, clock: Clock) -> None:
+    gate._pin = PinHash("00", "00" * 64, n=2)  # which costs little
+    waits = [gate.check(f"10.0.{i // 250}.{i % 250}", "000000") for i in range(1001)]
+    assert waits[:999] == [0] * 999
+    assert gate.check("10.9.9.9", "000000") is not None
+    clock.now += 1
+    assert (gate.check("10.9.9.8", "000000") or 0) > 0
 
 
 def test_an_hour_forgives_half(gate: PinGate, clock: Clock) -> None:

@@ -58,7 +58,7 @@ def test_sessions_are_found_by_their_token_until_they_are_idle() -> None:
     now = [0.0]
     sessions = Sessions(lambda: now[0])
     one, two = sessions.open(), sessions.open(signed_in=True)
-    assert sessions.find(one.token) is one
+    assert _csrf(sessions, one.token) == one.csrf
     assert sessions.find(two.token) is two
     assert sessions.find("x") is None
     assert not one.owns_csrf_token(two.csrf)
@@ -72,10 +72,37 @@ def test_sessions_are_found_by_their_token_until_they_are_idle() -> None:
     assert sessions.find(two.token) is None
 
 
-def test_strangers_do_not_push_out_who_gave_the_pin() -> None:
+def _csrf(sessions: Sessions, token: str) -> str | None:
+    session = sessions.find(token)
+    return session and session.csrf
+
+
+def test_visitors_end_no_session_whether_the_pin_was_given_or_not() -> None:
     sessions = Sessions()
-    own = sessions.open(signed_in=True)
+    own, before = sessions.open(signed_in=True), sessions.open()
+    before.reviewer = "Dr Lima"
+    sessions.keep(before)
     strangers = [sessions.open() for _ in range(600)]
     assert sessions.find(own.token) is own
-    assert sessions.find(strangers[0].token) is None
-    assert sessions.find(strangers[-1].token) is strangers[-1]
+    assert sessions.find(before.token) is before
+    assert [_csrf(sessions, stranger.token) for stranger in strangers] == [stranger.csrf for stranger in strangers]
+    for stranger in strangers:
+        sessions.keep(stranger)
+    found = sessions.find(before.token)
+    assert found is not None
+    assert (found.csrf, found.signed_in) == (before.csrf, False)
+    assert sessions.find(own.token) is own
+
+
+def test_a_token_that_the_server_did_not_sign_is_no_session() -> None:
+    sessions, other = Sessions(), Sessions()
+    token = sessions.open().token
+    assert sessions.find(token) is not None
+    assert other.find(token) is None
+    body, _, signature = token.rpartition(".")
+    random, _, issued = body.partition(".")
+    forged = (f"{random}.{int(issued) + 9}.{signature}", f"{body}.", body, f"{body}.{signature}0", f"\u00fc{token}")
+    for text in (*forged, "", ".", "..", "a.b.c", "." * 300, "x" * 100_000):
+        assert sessions.find(text) is None
+    # What protects forms differs from what the cookie holds.
+    assert sessions.open().csrf not in token
