@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import msgspec
-from flask import Response, make_response, render_template
+from flask import Response, make_response, render_template, request
 
 from edge_ct.errors import ModelRejected
 
