@@ -8,13 +8,15 @@ from importlib import resources
 from typing import Any
 
 from flask import Flask, Response, current_app, g, jsonify, render_template, request, url_for
+from flask.globals import request_ctx
 from werkzeug.exceptions import HTTPException
 
 from edge_ct import __version__
-from edge_ct.errors import EdgeCTError
+from edge_ct.errors import EdgeCTError, WorklistBusy
 
+from ..worklist.database import LARGEST_NUMBER
 from . import list_views, sign_in, slice_views, uploads, views
-from .request_checks import HEADERS
+from .request_checks import HEADERS, is_host
 from .request_context import (
     EXTENSION,
     THEMES,
@@ -30,6 +32,8 @@ from .services import Services
 from .sessions import COOKIE, IDLE_SECONDS
 from .translations import LANGUAGES
 
+# After so many seconds a browser may try again what another process kept from being stored.
+_BUSY_SECONDS = 5
 CSRF_FIELD, CSRF_HEADER = "csrf", "X-CSRF-Token"
 # Pages that lead a browser without the PIN to the page that asks for it; None stands for unknown addresses.
 _LEAD_TO_PIN = ("worklist", "slice", "series", "model", None)
@@ -54,6 +58,7 @@ def create_app(services: Services) -> Flask:
     for error in (Refusal, HTTPException, EdgeCTError, Exception):
         app.register_error_handler(error, _answer_error)
     get, post = ["GET"], ["POST"]
+    number = f"<int(max={LARGEST_NUMBER}):number>"
     for rule, name, view, methods in (
         ("/", "worklist", list_views.worklist, get),
         ("/rows", "rows", list_views.rows, get),
@@ -61,14 +66,14 @@ def create_app(services: Services) -> Flask:
         ("/events", "events", views.events, get),
         ("/token", "token", views.token, get),
         ("/ready", "ready", views.ready, get),
-        ("/series/<int:number>", "series", list_views.series, get),
-        ("/series/<int:number>/print", "series_sheet", list_views.series_sheet, get),
-        ("/series/<int:number>/review", "review_series", list_views.review_series, post),
-        ("/slices/<int:number>", "slice", slice_views.slice_page, get),
-        ("/slices/<int:number>/next", "next_open", list_views.next_open, get),
-        ("/slices/<int:number>/print", "summary", slice_views.summary, get),
-        (f"/slices/<int:number>/<any({_PICTURES}):kind>.png", "picture", slice_views.picture, get),
-        ("/slices/<int:number>/review", "review", slice_views.review, post),
+        (f"/series/{number}", "series", list_views.series, get),
+        (f"/series/{number}/print", "series_sheet", list_views.series_sheet, get),
+        (f"/series/{number}/review", "review_series", list_views.review_series, post),
+        (f"/slices/{number}", "slice", slice_views.slice_page, get),
+        (f"/slices/{number}/next", "next_open", list_views.next_open, get),
+        (f"/slices/{number}/print", "summary", slice_views.summary, get),
+        (f"/slices/{number}/<any({_PICTURES}):kind>.png", "picture", slice_views.picture, get),
+        (f"/slices/{number}/review", "review", slice_views.review, post),
         ("/model", "model", views.model, get),
         ("/device", "device", views.device, get),
         ("/device/self-test", "self_test", views.self_test, post),
@@ -89,8 +94,9 @@ def create_app(services: Services) -> Flask:
 def _check_request() -> Response | None:
     """Refuse a foreign host name, a browser without the PIN, and a POST that comes from another site."""
     services = current_services()
-    if not services.hosts.allows(request.headers.get("Host")):
-        raise Refusal(421, "error.host")
+    host = request.headers.get("Host")
+    if not services.hosts.allows(host):
+        raise Refusal(421, "error.host") if is_host(host) else Refusal(400, "error.request")
     token = request.cookies.get(COOKIE)
     g.session = services.sessions.find(token) if token else None
     session = current_session()
@@ -104,7 +110,7 @@ def _check_request() -> Response | None:
         raise Refusal(401, "error.pin")
     if request.method == "POST":
         site = request.headers.get("Sec-Fetch-Site")
-        if not services.hosts.is_same_origin(request.headers.get("Origin"), request.headers.get("Host"), site):
+        if not services.hosts.is_same_origin(request.headers.get("Origin"), host, site):
             raise Refusal(403, "error.csrf")
         given = request.headers.get(CSRF_HEADER) or request.form.get(CSRF_FIELD, "")
         if session is None or not session.owns_csrf_token(given):
@@ -162,6 +168,8 @@ def _asset_digest(name: str) -> str:
 
 def _answer_error(error: Exception) -> Response:
     """Answer any error with a page or with JSON that says what to do, and never with a traceback."""
+    if request_ctx.url_adapter is None:  # The Host header is malformed, so that no page can link to another one.
+        return Response(f"{words()('error.request')}\n", 400, mimetype="text/plain")
     status, key, wait, detail = 500, "error.internal", None, None
     if isinstance(error, Refusal):
         status, key, wait = error.status, error.key, error.wait
@@ -172,6 +180,7 @@ def _answer_error(error: Exception) -> Response:
             key = "error.internal"
     elif isinstance(error, EdgeCTError):
         status, key, detail = http_status(error), "error.detail", str(error)
+        wait = _BUSY_SECONDS if isinstance(error, WorklistBusy) else None
     else:
         current_app.logger.error("%s %s: %s: %s", request.method, request.path, type(error).__name__, error)
     text = words()(key, detail=detail or "", seconds=wait or 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -58,6 +59,11 @@ class AllowedHosts:
         if fetch_site is not None and fetch_site not in ("same-origin", "none"):
             return False
         return origin is None or origin.lower() == f"http://{(host or '').lower()}"
+
+
+def is_host(host: str | None) -> bool:
+    """Return whether a Host header is a host name or an address with or without a port, whichever it is."""
+    return re.fullmatch(r"([\w.-]{1,255}|\[[\w:.%-]{1,255}\])(:[0-9]{1,5})?", host or "", re.ASCII) is not None
 
 
 def allowed_hosts(port: int, lan: bool, more: Iterable[str]) -> AllowedHosts:

@@ -14,6 +14,7 @@ import msgspec
 
 from edge_ct import slices
 from edge_ct.bundle import Bundle
+from edge_ct.errors import WorklistBusy
 from edge_ct.imaging.limits import MAX_BYTES
 
 from ..heatmaps.heatmap import Heat
@@ -136,7 +137,8 @@ class Services:
             heat = self.worklist.heat(row.id)
             if heat is None:
                 heat = self.queue.explain(slices.decode(png, row.source).pixels, _EXPLAIN_SECONDS)
-                self.worklist.set_heat(row.id, heat)
+                with suppress(WorklistBusy):  # It is made again when it is next asked for.
+                    self.worklist.set_heat(row.id, heat, patience=1.0)
             return heat
 
     def submit(self, name: str, read: Callable[[], bytes | Path], patience: float = 20.0) -> Future[list[Added]]:

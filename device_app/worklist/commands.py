@@ -14,7 +14,7 @@ from edge_ct.system.files import one_line
 from edge_ct.system.progress import print_json, remark
 
 from ..command_options import DECISION_COLOURS, state_option
-from .database import FILE
+from .database import FILE, LARGEST_NUMBER
 from .reader import WorklistReader
 from .records import Row
 from .worklist import Worklist
@@ -34,7 +34,11 @@ def worklist() -> None:
 @click.option("--series", help="List only results of this series.")
 @click.option("--patient", metavar="KEY", help="List only results of this patient, given by the pseudonymised key.")
 @click.option(
-    "--limit", type=click.IntRange(1), default=100, show_default=True, help="Maximum number of results to list."
+    "--limit",
+    type=click.IntRange(1, LARGEST_NUMBER),
+    default=100,
+    show_default=True,
+    help="Maximum number of results to list.",
 )
 @_json_option
 def list_(

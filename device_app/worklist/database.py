@@ -23,7 +23,11 @@ from .schema import VERSION, create_schema, schema_version
 FILE = "worklist.sqlite"
 BUSY_SECONDS = 60.0
 MAX_BYTES = 8 << 30
+# A reader waits only for another process that opens, closes or vacuums the file.
+_READER_SECONDS = 10.0
 MIN_FREE = 256 << 20
+# SQLite's integers have 64 bits and a sign.
+LARGEST_NUMBER = (1 << 63) - 1
 
 
 class Store:
@@ -108,7 +112,7 @@ class Store:
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """Lend a connection for queries; each statement sees one consistent state of the file."""
-        with self._read_lock, self._errors(self._busy_seconds):
+        with self._read_lock, self._errors(_READER_SECONDS):
             if self._reader is None:
                 self._reader = self._open_reader()
             yield self._reader
@@ -247,7 +251,7 @@ class Store:
         connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?{options}",
             uri=True,
-            timeout=self._busy_seconds,
+            timeout=_READER_SECONDS,
             isolation_level=None,
             check_same_thread=False,
         )

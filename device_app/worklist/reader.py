@@ -11,7 +11,7 @@ from edge_ct.errors import EdgeCTError, WorklistDamaged
 from edge_ct.manifest import DecisionRule
 
 from ..heatmaps.heatmap import Heat
-from .database import Store
+from .database import LARGEST_NUMBER, Store
 from .groups import GroupPage, Order, Shown, SliceGroup, find_group, group_rows, list_groups
 from .quarantine import Quarantine
 from .records import SELECT_ROWS, URGENCY, Review, Row, State, read_heat, read_row
@@ -208,7 +208,7 @@ class WorklistReader:
 
 def get_row(connection: sqlite3.Connection, result: int) -> Row:
     """Return one row; raise `EdgeCTError` if no row has this id."""
-    in_range = abs(result) < 1 << 63  # SQLite refuses larger integers.
+    in_range = abs(result) <= LARGEST_NUMBER
     values = connection.execute(f"{SELECT_ROWS} WHERE r.id = ?", (result,)).fetchone() if in_range else None
     if not values:
         raise EdgeCTError(f"no result {result} in the worklist; edge-ct worklist list shows the numbers")
