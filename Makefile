@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 UV_COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --no-header pyproject.toml
 
-.PHONY: demo docs release flagship flagship-one-source test test-long test-arm64 test-tflite-runtime wheelhouse-arm64 lint figures bench bench-cold \
+.PHONY: demo docs deb test-deb release flagship flagship-one-source test test-long test-arm64 test-tflite-runtime wheelhouse-arm64 lint figures bench bench-cold \
 	bench-peers lock clean
 
 demo: $(VENV)/installed
@@ -49,6 +49,18 @@ test-tflite-runtime: $(VENV)/installed .venv-tflite/installed edge-ct-demo/model
 # A folder of wheels for a Raspberry Pi without a network: docs/how-to/raspberry-pi.md.
 wheelhouse-arm64: $(VENV)/installed
 	$(BIN)/python scripts/wheelhouse.py $@
+
+# A Debian package for a device without a network: docs/how-to/device.md.
+# make deb [ARCHITECTURES="amd64 arm64"] [DEVICE_PYTHON=3.11]
+ARCHITECTURES := amd64 arm64
+DEVICE_PYTHON := 3.11
+deb: $(VENV)/installed
+	for architecture in $(ARCHITECTURES); do $(BIN)/python scripts/debian_package.py dist --python $(DEVICE_PYTHON) \
+		--architecture $$architecture || exit 1; done
+
+# The life of a package in a Debian root, which is changed; as root. make test-deb DEB=dist/edge-ct_1.0_amd64.deb ROOT=folder
+test-deb: $(VENV)/installed
+	sh scripts/test_deb.sh $(BIN)/python $(DEB) $(ROOT)
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -89,13 +89,13 @@ def select_pins(pins: Iterable[Pin], python: str, machine: str = MACHINE) -> lis
     return [pin for pin in pins if pin.marker is None or Marker(pin.marker).evaluate(arguments)]
 
 
-def download(pins: list[Pin], python: str, folder: Path) -> None:
-    """Download the wheels of `pins` for that Python and check their hashes."""
+def download(pins: list[Pin], python: str, folder: Path, machine: str = MACHINE) -> None:
+    """Download the wheels of `pins` for that Python and that machine, and check their hashes."""
     pinned = "".join(f"{pin.requirement} {' '.join(f'--hash={value}' for value in pin.hashes)}\n" for pin in pins)
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as listed:
         listed.write(pinned)
         listed.flush()
-        _pip("download", "--no-deps", "--require-hashes", "-r", listed.name, "-d", folder, *_target(python))
+        _pip("download", "--no-deps", "--require-hashes", "-r", listed.name, "-d", folder, *_target(python, machine))
 
 
 def build_wheel(folder: Path) -> None:
@@ -158,8 +158,14 @@ def make_selection(folder: Path, pythons: Iterable[str], names: Iterable[str]) -
         download(selected, python, folder)
 
 
-def _target(python: str) -> list[str]:
-    platforms = [f"manylinux_2_{minor}_{MACHINE}" for minor in GLIBC] + [f"manylinux2014_{MACHINE}"]
+def unpack_wheels(wheels: Path, folder: Path, python: str, machine: str = MACHINE) -> None:
+    """Install all wheels of a folder into `folder`, for a Python and a machine that need not be this one's."""
+    words = ("install", "--isolated", "--no-index", "--no-deps", "--no-compile", "--target", folder)
+    _pip(*words, *_target(python, machine), *sorted(wheels.glob("*.whl")))
+
+
+def _target(python: str, machine: str = MACHINE) -> list[str]:
+    platforms = [f"manylinux_2_{minor}_{machine}" for minor in GLIBC] + [f"manylinux2014_{machine}"]
     options = [word for platform in platforms for word in ("--platform", platform)]
     return [*options, "--python-version", python, "--implementation", "cp", "--only-binary", ":all:"]
 

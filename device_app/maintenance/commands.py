@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -55,7 +58,27 @@ def doctor(
 
 @click.group(short_help="Install edge-ct as services of a device.")
 def device() -> None:
-    """Install edge-ct as services of a device."""
+    """Install edge-ct as services of a device, or uninstall them."""
+
+
+_root_option = click.option(
+    "--root",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("/"),
+    show_default=True,
+    help="Root of the system to change, for example a mounted image.",
+)
+_yes_option = click.option("--yes", is_flag=True, help="Do not ask before the files of this system are changed.")
+
+
+def _confirm_as_root(action: str, files: Sequence[Path], root: Path, yes: bool) -> None:
+    """Ask before files of the running system are changed as root; without a terminal, --yes must have answered."""
+    if yes or root.resolve() != Path("/") or os.geteuid() != 0:
+        return
+    if not sys.stdin.isatty():
+        raise click.UsageError("this changes files of the system as root: look at --dry-run, then add --yes")
+    listed = "".join(f"  {path}\n" for path in files)
+    click.confirm(f"{listed}{action} these files as root?", abort=True, err=True)
 
 
 @device.command(short_help="Write systemd units that run as an unprivileged user.")
@@ -92,15 +115,10 @@ def device() -> None:
     show_default=True,
     help="User that the services run as; systemd-sysusers creates it if it does not exist.",
 )
-@click.option(
-    "--root",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("/"),
-    show_default=True,
-    help="Root of the system to write to, for example a mounted image.",
-)
+@_root_option
 @click.option("--force", is_flag=True, help="Overwrite units and the bundle if they exist.")
 @click.option("--dry-run", is_flag=True, help="Print the files instead of writing them.")
+@_yes_option
 def install(
     model: str | None,
     key: Path | None,
@@ -113,11 +131,13 @@ def install(
     root: Path,
     force: bool,
     dry_run: bool,
+    yes: bool,
 ) -> None:
     """Write systemd units for the page, a watched folder and a DICOM receiver, and a copy of the bundle.
 
     The services run as an unprivileged user with a read-only view of the system, and keep their worklist in
-    /var/lib/edge-ct. The watcher has no access to the network. With --key, the bundle must be signed with that key, and
+    /var/lib/edge-ct. The watcher has no access to the network. As root the command lists the files and asks before it
+    writes them; --yes answers. With --key, the bundle must be signed with that key, and
     the key is pinned in /etc/edge-ct: a bundle without this signature then ends a command with exit code 4.
 
     \b
@@ -141,7 +161,38 @@ def install(
         for path, content in files.items():
             click.echo(f"# {path}\n{content}" if isinstance(content, str) else f"# {path}: {len(content):,} bytes\n")
         return
+    _confirm_as_root("Write", [root / path.relative_to("/") for path in files], root, yes)
     for written in write_files(files, root, force):
         click.echo(written)
     units = " ".join(unit_names(files))
     remark(f"next: systemd-sysusers; systemctl daemon-reload; systemctl enable --now {units}")
+
+
+@device.command(short_help="Remove what device install has written.")
+@_root_option
+@click.option("--dry-run", is_flag=True, help="Print the names of the files instead of removing them.")
+@_yes_option
+def uninstall(root: Path, dry_run: bool, yes: bool) -> None:
+    """Remove the systemd units and the copy of the bundle that `device install` has written.
+
+    The worklist in /var/lib/edge-ct stays, and so does a pinned key in /etc/edge-ct; delete them by hand.
+
+    \b
+    Example:
+      sudo systemctl disable --now edge-ct-serve edge-ct-watch
+      sudo edge-ct device uninstall
+    """
+    from .systemd import installed_files
+
+    files = installed_files(root)
+    if not files:
+        remark(f"nothing of edge-ct device install is in {root}")
+        return
+    if not dry_run:
+        _confirm_as_root("Remove", files, root, yes)
+    for path in files:
+        if not dry_run:
+            path.unlink()
+        click.echo(path)
+    if not dry_run:
+        remark("next: systemctl daemon-reload; the worklist in /var/lib/edge-ct was kept")

@@ -17,6 +17,7 @@ from edge_ct.trust.opening import PINNED_KEY, open_bundle
 STATE = "/var/lib/edge-ct"
 MODEL = "/usr/local/share/edge-ct/model.tflite"
 _UNITS = "/etc/systemd/system"
+_USERS = "/etc/sysusers.d/edge-ct.conf"
 
 _SERVICE = """\
 [Unit]
@@ -123,7 +124,7 @@ def plan_files(
         services["listen"] = ("receives DICOM", command, "1500M", _NETWORK)
     files: dict[PurePosixPath, str | bytes] = {
         PurePosixPath(MODEL): content,
-        PurePosixPath("/etc/sysusers.d/edge-ct.conf"): f'u {user} - "edge-ct services" {STATE}\n',
+        PurePosixPath(_USERS): f'u {user} - "edge-ct services" {STATE}\n',
     }
     if key is not None:
         files[PurePosixPath(PINNED_KEY)] = key.read_bytes()
@@ -149,6 +150,17 @@ def write_files(files: Mapping[PurePosixPath, str | bytes], root: Path, force: b
         write_bytes(target, content.encode() if isinstance(content, str) else content)
         target.chmod(0o644)
     return list(targets)
+
+
+def installed_files(root: Path) -> list[Path]:
+    """Return the files of an installation below `root`: units, their links, the user's entry and the bundle.
+
+    The pinned key is not among them: without it the device would accept any bundle. Nor is the worklist.
+    """
+    units = root / _UNITS.lstrip("/")
+    found = [*sorted(units.glob("edge-ct-*.service")), *sorted(units.glob("*.wants/edge-ct-*.service"))]
+    found += [root / path.lstrip("/") for path in (_USERS, MODEL)]
+    return [path for path in found if path.is_file() or path.is_symlink()]
 
 
 def unit_names(files: Mapping[PurePosixPath, str | bytes]) -> list[str]:

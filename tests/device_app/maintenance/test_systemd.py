@@ -1,5 +1,7 @@
 """`edge-ct device install`: units that systemd accepts, for a user without privileges, and nothing half written."""
 
+import io
+import os
 import shutil
 import subprocess
 from configparser import ConfigParser
@@ -122,3 +124,43 @@ def test_command_writes_below_a_root_and_overwrites_nothing(
     assert cli.run(arguments) == 1
     assert (tmp_path / "r/etc/systemd/system/edge-ct-watch.service").read_text() == "mine"
     assert cli.run([*arguments, "--force"]) == 0
+
+
+def test_uninstall_removes_what_install_wrote_and_keeps_the_worklist(
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "r"
+    assert cli.run(["device", "install", "--model", str(tiny_bundle), "--watch", "/srv/x", "--root", str(root)]) == 0
+    written = {path for path in root.rglob("*") if path.is_file()}
+    wants = root / "etc/systemd/system/multi-user.target.wants"
+    wants.mkdir()
+    (wants / "edge-ct-serve.service").symlink_to("/etc/systemd/system/edge-ct-serve.service")
+    kept = [root / "var/lib/edge-ct/worklist.sqlite", root / "etc/systemd/system/other.service"]
+    for path in kept:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("mine")
+    capsys.readouterr()
+    assert cli.run(["device", "uninstall", "--root", str(root), "--dry-run"]) == 0
+    assert {Path(line) for line in capsys.readouterr().out.splitlines()} == {*written, wants / "edge-ct-serve.service"}
+    assert all(path.exists() for path in written)
+    assert cli.run(["device", "uninstall", "--root", str(root)]) == 0
+    assert {path for path in root.rglob("*") if path.is_file() or path.is_symlink()} == set(kept)
+    assert cli.run(["device", "uninstall", "--root", str(root)]) == 0
+
+
+@pytest.mark.parametrize("command", ["install", "uninstall"])
+def test_root_is_asked_before_the_system_is_changed(
+    command: str, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changed: list[str] = []
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(systemd, "write_files", lambda files, root, force: changed.extend(map(str, files)) or [])
+    monkeypatch.setattr(systemd, "installed_files", lambda root: [Path("/nowhere/edge-ct-serve.service")])
+    monkeypatch.setattr(Path, "unlink", lambda self, missing_ok=False: changed.append(str(self)))
+    words = ["device", command, *(["--model", str(tiny_bundle)] if command == "install" else [])]
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    assert cli.run(words) == 2
+    assert "--yes" in capsys.readouterr().err
+    assert changed == []
+    assert cli.run([*words, "--yes"]) == 0
+    assert changed

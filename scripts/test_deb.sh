@@ -1,0 +1,66 @@
+#!/bin/sh
+# The life of the Debian package in a root of its own, without a network: scripts/test_deb.sh PYTHON PACKAGE.deb ROOT
+#
+# Install, doctor, classify into the worklist, upgrade (which keeps the worklist), remove (which keeps it, too), install
+# again, purge (which deletes it). ROOT is a Debian root for this machine's processor, with python3, debconf and
+# systemd, for example of debootstrap; it is changed. Needs root.
+set -eu
+python=$1 package=$2 root=$3
+cd "$(dirname "$0")/.."
+[ "$(id -u)" = 0 ] || { echo "test_deb: SKIPPED, needs root" >&2 && exit 0; }
+# Without /sys the runtime goes on without XNNPACK, whose results the golden slices are.
+inside() {
+    unshare --net --mount sh -c 'root=$1; shift
+        for folder in proc sys dev; do mount --rbind /$folder "$root/$folder"; done
+        exec chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 HOME=/root \
+            DEBIAN_FRONTEND=noninteractive "$@"' sh "$root" "$@"
+}
+as_service() { inside setpriv --reuid edge-ct --regid edge-ct --clear-groups "$@"; }
+state=/var/lib/edge-ct
+: >"$root/etc/apt/sources.list"
+rm -f "$root"/etc/apt/sources.list.d/*
+mkdir -p "$root/media/stick"
+cp "$package" "$root/media/stick/old.deb"
+# The same package under a higher version, for the upgrade.
+newer=$(mktemp -d)
+dpkg-deb --raw-extract "$package" "$newer/tree"
+sed -i 's/^Version: .*/&+newer/' "$newer/tree/DEBIAN/control"
+dpkg-deb --root-owner-group -Znone --build "$newer/tree" "$root/media/stick/new.deb" >/dev/null
+rm -rf "$newer"
+"$python" -c "
+import sys, cv2
+from edge_ct.phantom import make_slice
+cv2.imwrite(sys.argv[1], make_slice(1, 3, True, 256).image)" "$root/media/stick/slice.png"
+
+echo "== install"
+inside apt-get install -y -qq /media/stick/old.deb >/dev/null
+inside edge-ct --version
+[ "$(inside stat -c '%U %a' $state)" = "edge-ct 700" ]
+inside sh -c 'systemd-analyze verify /usr/lib/systemd/system/edge-ct-*.service' || echo "systemd-analyze: see above"
+echo "== doctor"
+as_service edge-ct doctor --state $state --json >"$root/tmp/doctor.json" || [ $? = 10 ]
+inside /opt/edge-ct/bin/python -c "import json; checks = {c['name']: c['status'] for c in json.load(open('/tmp/doctor.json'))['checks']}; print(checks); assert checks['golden'] == 'good', checks"
+echo "== classify"
+as_service edge-ct classify /media/stick/slice.png --worklist --state $state --json
+echo "== upgrade"
+inside apt-get install -y -qq /media/stick/new.deb >/dev/null
+inside dpkg-query -W edge-ct
+[ "$(as_service edge-ct worklist list --state $state --json | wc -l)" = 1 ]
+as_service edge-ct worklist verify --state $state
+echo "== remove"
+inside apt-get remove -y -qq edge-ct >/dev/null
+[ -e "$root$state/worklist.sqlite" ]
+[ ! -e "$root/opt/edge-ct" ] && [ ! -e "$root/usr/bin/edge-ct" ]
+echo "== install again, with the worklist of before"
+inside apt-get install -y -qq /media/stick/old.deb >/dev/null
+[ "$(as_service edge-ct worklist list --state $state --json | wc -l)" = 1 ]
+echo "== remove, answering that the worklist is to be deleted, too"
+inside sh -c 'echo "edge-ct edge-ct/delete-worklist boolean true" | debconf-set-selections'
+inside apt-get remove -y -qq edge-ct >/dev/null
+[ ! -e "$root$state" ]
+echo "== install and purge"
+inside apt-get install -y -qq /media/stick/old.deb >/dev/null
+[ -e "$root$state" ]
+inside apt-get purge -y -qq edge-ct >/dev/null
+[ ! -e "$root$state" ] && [ ! -e "$root/opt/edge-ct" ]
+echo "test_deb: passed"
