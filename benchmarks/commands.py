@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge_ct.engines.command_option import engine_option
+from edge_ct.engines.names import DEFAULT_ENGINE, EngineName
 from edge_ct.system.progress import Progress, print_json
 
 from .report.commands import report
@@ -93,6 +95,7 @@ def benchmark() -> None:
 @click.option(
     "--quick", is_flag=True, help="Run 200 queries instead of at least 1,024 and 60 s; the result is marked as quick."
 )
+@engine_option
 @json_option
 def run(
     target: Path,
@@ -106,11 +109,13 @@ def run(
     ssh: str,
     python: str,
     quick: bool,
+    engine: EngineName,
     as_json: bool,
 ) -> None:
     """Measure a bundle on this machine: model only, end to end, cold start, memory.
 
-    A run or an ensemble is measured in Keras, to compare its bundles with.
+    Where OpenVINO is installed, too, it is timed against LiteRT. A run or an ensemble is measured in Keras, to compare
+    its bundles with.
 
     \b
     Example:
@@ -126,12 +131,12 @@ def run(
             )
         from .measure import kit
 
-        words = kit.remote_options(threads, workers, profile, quick)
+        words = kit.remote_options(threads, workers, profile, quick, engine)
         measured = kit.measure_on_host(host, target, words, python, ssh)
     elif target.is_dir():
-        if workers or profile or loadgen or len(threads) > 1:
+        if workers or profile or loadgen or len(threads) > 1 or engine != DEFAULT_ENGINE:
             raise click.UsageError(
-                "--workers, --profile, --loadgen and several --threads measure bundles, and this is a run"
+                "--workers, --profile, --loadgen, --engine and several --threads measure bundles, and this is a run"
             )
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         from .measure.keras_run import RunOptions, measure_run
@@ -142,7 +147,7 @@ def run(
             raise click.UsageError("--device gpu applies to runs; a bundle is measured on the processor")
         from .measure.bundle import BundleOptions, measure_bundle
 
-        options = BundleOptions(data, threads, workers, quick, profile, loadgen)
+        options = BundleOptions(data, threads, workers, quick, profile, loadgen, engine)
         measured = measure_bundle(target, options, Progress())
     if as_json:
         print_json(measured)

@@ -6,9 +6,22 @@ from pathlib import Path
 
 import click
 
+from edge_ct.engines.command_option import engine_option
 from edge_ct.shipped_models import complete_bundle, shipped_models
 
 from .paths import DEFAULT_STATE
+
+__all__ = [
+    "DECISION_COLOURS",
+    "engine_option",
+    "keep_days_option",
+    "key_option",
+    "model_help",
+    "model_option",
+    "state_option",
+    "threads_option",
+    "workers_option",
+]
 
 DECISION_COLOURS = {"positive": "red", "refer": "yellow", "negative": "green", "rejected": "magenta"}
 

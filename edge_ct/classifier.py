@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -13,12 +14,13 @@ import numpy as np
 from . import slices
 from .bundle import Bundle, read_bundle, reject_on_error
 from .decision import Decision, decide, probability
+from .engines.names import DEFAULT_ENGINE, EngineName
 from .errors import InputRejected, ModelRejected
 from .imaging.limits import check_sides
 from .imaging.lung_box import Box, find_lung_fields
 from .imaging.slice_check import UNLIKE, check_slice
 from .lesions import LesionAreas, measure_lesions, strongest_lesion
-from .manifest import Tensors
+from .manifest import Golden, Tensors
 from .network_analysis.outliers import read_outlier_detector
 from .runtime import Outputs, Runtime, output_kind
 from .slices import Slice
@@ -84,15 +86,19 @@ class Judgement:
 class Classifier:
     """The inference engine of one bundle. It must not be shared between threads: create one for each thread."""
 
-    def __init__(self, bundle: Bundle | Path | str, threads: int = 1) -> None:
+    def __init__(self, bundle: Bundle | Path | str, threads: int = 1, engine: EngineName = DEFAULT_ENGINE) -> None:
         """Open and check a bundle.
 
         Args:
             bundle: An open bundle, the path of one, or the name of a shipped one.
             threads: Number of threads of one inference.
+            engine: The program that computes the network. Another one than LiteRT is compared with it first, on the
+                golden slices of the bundle.
 
         Raises:
-            ModelRejected: The bundle is missing, damaged, or does not fit its manifest.
+            ModelRejected: The bundle is missing, damaged, or does not fit its manifest; or the engine computes other
+                outputs than LiteRT.
+            MissingExtra: The engine is not installed.
         """
         self.bundle = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
         self.manifest = self.bundle.manifest
@@ -104,8 +110,11 @@ class Classifier:
             )
         _check_shapes(self.manifest.tensors, self.bundle.source)
         with reject_on_error(self.bundle.source, "it does not fit its manifest"):
-            self.runtime = Runtime(self.bundle.content, self.manifest.tensors, threads, self.bundle.source)
+            self.runtime = Runtime(self.bundle.content, self.manifest.tensors, threads, self.bundle.source, engine)
             self._outliers = read_outlier_detector(self.bundle)
+        self.engine = engine
+        if engine != DEFAULT_ENGINE:
+            self._verify_engine()
 
     def infer(self, image: np.ndarray) -> tuple[float, Outputs]:
         """Return the calibrated P(positive) and the outputs of one preprocessed image, uint8 [size, size, 1]."""
@@ -188,11 +197,28 @@ class Classifier:
                 cannot be run.
         """
         with reject_on_error(self.bundle.source, "its golden slices cannot be run"):
-            self._check_golden()
+            for golden, image in self._golden_slices():
+                self._check_logits(golden, image)
 
-    def _check_golden(self) -> None:
-        size = self.manifest.preprocess.size
+    def _check_logits(self, golden: Golden, image: np.ndarray) -> None:
         step = 1 if self.manifest.tensors.logits.dtype != "float32" else 1e-3
+        self.runtime.invoke(image)
+        stored = self.runtime.outputs().stored
+        # NaN is not within a step of anything.
+        if (
+            stored.shape != (len(golden.logits),)
+            or not np.abs(stored.astype(np.float64) - np.asarray(golden.logits)).max() <= step
+        ):
+            default = self.engine == DEFAULT_ENGINE
+            raise ModelRejected(
+                f"{self.bundle.source}: golden slice {golden.input} gives {stored.tolist()} instead of "
+                f"{list(golden.logits)} "
+                + ("on this machine; do not use it here" if default else f"with {self.engine}; use --engine litert")
+            )
+
+    def _golden_slices(self) -> Iterator[tuple[Golden, np.ndarray]]:
+        """Yield the golden slices with their images, uint8 [size, size, 1]."""
+        size = self.manifest.preprocess.size
         for golden in self.manifest.golden:
             try:
                 pixels = slices.decode(self.bundle.member(golden.input), golden.input).pixels
@@ -200,17 +226,20 @@ class Classifier:
                 raise ModelRejected(f"{self.bundle.source}: golden slice: {error}") from error
             if pixels.shape != (size, size):
                 raise ModelRejected(f"{self.bundle.source}: golden slice {golden.input} must be {size} x {size} px")
-            self.runtime.invoke(pixels[:, :, np.newaxis])
-            stored = self.runtime.outputs().stored
-            # NaN is not within a step of anything.
-            if (
-                stored.shape != (len(golden.logits),)
-                or not np.abs(stored.astype(np.float64) - np.asarray(golden.logits)).max() <= step
-            ):
-                raise ModelRejected(
-                    f"{self.bundle.source}: golden slice {golden.input} gives {stored.tolist()} instead of "
-                    f"{list(golden.logits)} on this machine; do not use it here"
-                )
+            yield golden, pixels[:, :, np.newaxis]
+
+    def _verify_engine(self) -> None:
+        """Raise `ModelRejected` if the engine computes other outputs than LiteRT."""
+        from .engines.verification import compare_outputs
+
+        source, tensors = self.bundle.source, self.manifest.tensors
+        if not self.manifest.golden:
+            raise ModelRejected(f"{source}: no golden slices to check {self.engine} with; use --engine litert")
+        self.check_golden()
+        litert = Runtime(self.bundle.content, tensors, source=source)
+        with reject_on_error(source, "its golden slices cannot be run"):
+            for _, image in self._golden_slices():
+                compare_outputs(self.runtime, litert, tensors, image, source)
 
 
 def _check_shapes(tensors: Tensors, source: str) -> None:

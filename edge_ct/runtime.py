@@ -1,4 +1,7 @@
-"""The TFLite interpreter: `ai-edge-litert`, or `tflite-runtime` where LiteRT has no wheel (32-bit Arm)."""
+"""The TFLite interpreter: `ai-edge-litert`, or `tflite-runtime` where LiteRT has no wheel (32-bit Arm).
+
+OpenVINO can take its place where it is installed and asked for; see `engines`.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from .errors import EdgeCTError, ModelRejected
+from .engines.names import DEFAULT_ENGINE, EngineName
+from .errors import EdgeCTError, MissingExtra, ModelRejected
 from .manifest import Tensor, Tensors
 from .preprocess import Preprocess
 from .system import native_output
@@ -21,6 +25,14 @@ def interpreter_class() -> Any:
     except ImportError:
         from tflite_runtime.interpreter import Interpreter
     return Interpreter
+
+
+def _load_interpreter(engine: EngineName, model: bytes, threads: int) -> Any:
+    if engine == "openvino":
+        from .engines.openvino_interpreter import OpenVinoInterpreter
+
+        return OpenVinoInterpreter(interpreter_class(), model, threads)
+    return interpreter_class()(model_content=model, num_threads=threads)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +57,14 @@ class Outputs:
 class Runtime:
     """One interpreter with its tensors checked against the manifest. Not safe to share between threads."""
 
-    def __init__(self, model: bytes, tensors: Tensors, threads: int = 1, source: str = "model") -> None:
+    def __init__(
+        self,
+        model: bytes,
+        tensors: Tensors,
+        threads: int = 1,
+        source: str = "model",
+        engine: EngineName = DEFAULT_ENGINE,
+    ) -> None:
         """Load a flatbuffer and check its tensors.
 
         Args:
@@ -53,18 +72,23 @@ class Runtime:
             tensors: The tensors as the manifest describes them.
             threads: Number of threads of one inference.
             source: The name of the model in messages.
+            engine: The engine that computes the graph.
 
         Raises:
             ModelRejected: The flatbuffer does not load, or a tensor is not as the manifest describes it.
+            MissingExtra: The engine is not installed.
         """
         self._tensors = tensors
         try:
             with native_output.captured_native_stderr():
-                self._interpreter = interpreter_class()(model_content=model, num_threads=threads)
+                self._interpreter = _load_interpreter(engine, model, threads)
                 self._interpreter.allocate_tensors()
+        except MissingExtra:
+            raise
         except Exception as error:
             lines = str(error).splitlines() or [type(error).__name__]
-            raise ModelRejected(f"{source}: the TFLite runtime cannot load it: {lines[0]}") from error
+            loader = "the TFLite runtime" if engine == DEFAULT_ENGINE else engine
+            raise ModelRejected(f"{source}: {loader} cannot load it: {lines[0]}") from error
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         self._input = _index(inputs, tensors.input, "input", source)
         self._logits = _index(outputs, tensors.logits, "logits", source)

@@ -18,7 +18,11 @@ DEVICE = frozenset({"numpy", "cv2", "click", "msgspec", "ai_edge_litert", "tflit
 NEWER_PYTHON = frozenset({"_sha2"})  # modules of the standard library since Python 3.12
 WEB = frozenset({"flask", "waitress", "segno", "werkzeug"})  # the web page's, and nobody else's
 DICOM = frozenset({"pynetdicom", "highdicom", "dicomweb_client", "dicomanonymizer", "requests"})  # the node's alone
-OWN = {"edge_ct.device_app.web": WEB, "edge_ct.device_app.dicom": DICOM}
+OWN = {
+    "edge_ct.device_app.web": WEB,
+    "edge_ct.device_app.dicom": DICOM,
+    "edge_ct.engines.openvino_interpreter": frozenset({"openvino"}),
+}
 
 
 def files(room: str) -> list[Path]:
@@ -160,7 +164,7 @@ def test_the_device_imports_nothing_heavy() -> None:
     listed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     loaded = {name.split(".")[0] for name in listed.stdout.split()}
     assert {"edge_ct", "ai_edge_litert", "cv2"} <= loaded
-    assert loaded & (HEAVY | {"PIL", "pydicom", "torch", "jax"}) == set()
+    assert loaded & (HEAVY | {"PIL", "pydicom", "torch", "jax", "openvino", "ray", "pyarrow"}) == set()
 
 
 def test_help_imports_no_framework() -> None:

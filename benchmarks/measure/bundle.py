@@ -15,6 +15,8 @@ import numpy as np
 from edge_ct import slices
 from edge_ct.bundle import Bundle
 from edge_ct.classifier import Classifier
+from edge_ct.engines.comparison import EngineTime, compare_engines
+from edge_ct.engines.names import DEFAULT_ENGINE, EngineName, describe_engine
 from edge_ct.errors import InputRejected
 from edge_ct.imaging.slice_files import list_slices
 from edge_ct.phantom import make_slice
@@ -79,6 +81,7 @@ class Benchmark(msgspec.Struct, frozen=True):
         backend: Runtime or framework, with its version.
         profile: Time of each operator, where asked for.
         loadgen: Results of MLPerf's load generator, where asked for.
+        engines: Times of the installed engines, measured in turns; empty if only LiteRT is installed.
     """
 
     model: str
@@ -106,6 +109,7 @@ class Benchmark(msgspec.Struct, frozen=True):
     backend: str = ""
     profile: Profile | None = None
     loadgen: LoadGen | None = None
+    engines: tuple[EngineTime, ...] = ()
 
 
 class BundleOptions(msgspec.Struct, frozen=True):
@@ -118,6 +122,7 @@ class BundleOptions(msgspec.Struct, frozen=True):
         quick: Whether 200 queries are enough.
         profile: Whether each operator is timed.
         loadgen_logs: Folder for the logs of MLPerf's load generator; None leaves it out.
+        engine: The program that computes the network.
     """
 
     data: Path | None = None
@@ -126,6 +131,7 @@ class BundleOptions(msgspec.Struct, frozen=True):
     quick: bool = False
     profile: bool = False
     loadgen_logs: Path | None = None
+    engine: EngineName = DEFAULT_ENGINE
 
 
 def measure_bundle(path: Path, options: BundleOptions, progress: Progress = QUIET) -> Benchmark:
@@ -136,13 +142,13 @@ def measure_bundle(path: Path, options: BundleOptions, progress: Progress = QUIE
         InputRejected: No slice can be read.
     """
     bundle = open_bundle(path)
-    classifier = Classifier(bundle, options.threads[0])
+    classifier = Classifier(bundle, options.threads[0], options.engine)
     classifier.check_golden()
     machine, before = describe(), condition()
     contents = phantom_files() if options.data is None else read_slice_files(options.data)
     rows, slices_per_second = _measure_threads(classifier, bundle, contents, options, progress)
     resident = resident_mb()
-    starts = _measure_cold_starts(path, contents[0], progress)
+    starts = _measure_cold_starts(path, contents[0], options.engine, progress)
     return Benchmark(
         model=classifier.identity,
         bytes=len(bundle.content),
@@ -157,16 +163,17 @@ def measure_bundle(path: Path, options: BundleOptions, progress: Progress = QUIE
         parameters=bundle.manifest.network.parameters,
         macs=operator_times.count_macs(bundle.model),
         by_threads=tuple(rows),
-        by_workers=_measure_workers(path, bundle, contents, rows, machine, options.workers, progress),
+        by_workers=_measure_workers(path, bundle, contents, rows, machine, options, progress),
         cold_starts_ms=tuple(round(wall, 2) for wall, _ in starts),
         resident_mb=resident,
         timer_ns=timer_ns(),
         before=before,
         after=condition(),
         precision=bundle.manifest.variant,
-        backend=machine.runtime,
+        backend=machine.runtime if options.engine == DEFAULT_ENGINE else describe_engine(options.engine),
         profile=operator_times.profile(bundle.model, options.threads[0], progress) if options.profile else None,
         loadgen=_run_loadgen(classifier, contents, options),
+        engines=compare_engines(bundle, options.threads[0]),
     )
 
 
@@ -176,8 +183,8 @@ def _measure_threads(
     """Return the latencies at each number of threads, and the slices per second at the first."""
     measured = []
     for threads in options.threads:
-        engine = classifier if threads == options.threads[0] else Classifier(bundle, threads)
-        measured.append(_measure_one_thread_count(engine, contents, threads, options.quick, progress))
+        used = classifier if threads == options.threads[0] else Classifier(bundle, threads, options.engine)
+        measured.append(_measure_one_thread_count(used, contents, threads, options.quick, progress))
     return [row for row, _ in measured], measured[0][1]
 
 
@@ -197,12 +204,15 @@ def _measure_one_thread_count(
     return ThreadLatency(threads, summarise(model_only, threads), summarise(end_to_end, threads)), rate
 
 
-def _measure_cold_starts(path: Path, content: bytes, progress: Progress) -> list[tuple[float, float]]:
+def _measure_cold_starts(
+    path: Path, content: bytes, engine: EngineName, progress: Progress
+) -> list[tuple[float, float]]:
     """Return milliseconds and peak MB of new processes that classify one slice."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "slice.png"
         file.write_bytes(content)
         command = [sys.executable, "-m", "edge_ct", "classify", str(file), "--model", str(path), "--json"]
+        command += ["--engine", engine]
         return cold_starts(command, COLD_STARTS, progress)
 
 
@@ -212,15 +222,18 @@ def _measure_workers(
     contents: Sequence[bytes],
     rows: Sequence[ThreadLatency],
     machine: Machine,
-    workers: Sequence[int],
+    options: BundleOptions,
     progress: Progress,
 ) -> tuple[Throughput, ...]:
-    if not workers:
+    if not options.workers:
         return ()
     # Workers share the cores already, so each has one thread, whatever numbers of threads were measured before.
     one_thread = next((row for row in rows if row.threads == 1), None)
-    one_thread = one_thread or _measure_one_thread_count(Classifier(bundle), contents, 1, True, progress)[0]
-    return throughput(path, contents, workers, machine.cores, one_thread.model_only.p50_ms, progress)
+    if one_thread is None:
+        one_worker = Classifier(bundle, engine=options.engine)
+        one_thread = _measure_one_thread_count(one_worker, contents, 1, True, progress)[0]
+    model_ms = one_thread.model_only.p50_ms
+    return throughput(path, contents, options.workers, machine.cores, model_ms, options.engine, progress)
 
 
 def _run_loadgen(classifier: Classifier, contents: Sequence[bytes], options: BundleOptions) -> LoadGen | None:

@@ -20,6 +20,7 @@ from pathlib import Path
 import msgspec
 
 from edge_ct.bundle import read_bundle
+from edge_ct.engines.names import DEFAULT_ENGINE, EngineName
 from edge_ct.errors import EdgeCTError
 from edge_ct.system.files import write_bytes
 
@@ -98,10 +99,13 @@ def write_kit(bundle: Path, out: Path, platform: str | None, python_version: str
     return len(content)
 
 
-def remote_options(threads: Sequence[int], workers: Sequence[int], profile: bool, quick: bool) -> list[str]:
+def remote_options(
+    threads: Sequence[int], workers: Sequence[int], profile: bool, quick: bool, engine: EngineName = DEFAULT_ENGINE
+) -> list[str]:
     """Return options of `benchmark run` as words, for `measure_on_host`."""
     words = ["--threads", ",".join(map(str, threads))]
     words += ["--workers", ",".join(map(str, workers))] if workers else []
+    words += ["--engine", engine] if engine != DEFAULT_ENGINE else []
     return [*words, *["--profile"] * profile, *["--quick"] * quick]
 
 

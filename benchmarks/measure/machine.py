@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import msgspec
 
-from edge_ct.system.host import processors, temperature
+from edge_ct.engines.names import DEFAULT_ENGINE, describe_engine
+from edge_ct.system.host import instruction_sets, processors, temperature
 
 _CPUFREQ = "devices/system/cpu/cpu0/cpufreq"
 # Bits of `get_throttled` of a Raspberry Pi's firmware: the present state, and 16 bits higher the state since the start.
@@ -64,8 +64,7 @@ class Condition(msgspec.Struct, frozen=True):
 def describe() -> Machine:
     """Describe this machine."""
     governor = _read(Path("/sys") / _CPUFREQ / "scaling_governor")
-    info = _cpuinfo()
-    flags = set(info.get("flags", info.get("Features", "")).split())
+    flags = instruction_sets()
     wanted = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "asimddp", "i8mm", "sve")
     return Machine(
         cpu=_cpu(),
@@ -75,7 +74,7 @@ def describe() -> Machine:
         governor=governor,
         system=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
-        runtime=_runtime(),
+        runtime=describe_engine(DEFAULT_ENGINE),
         max_mhz=_scaled(_read(Path("/sys") / _CPUFREQ / "cpuinfo_max_freq"), 1e-3),
         vectors=tuple(name for name in wanted if name in flags),
     )
@@ -141,12 +140,3 @@ def _memory_gb() -> float | None:
         return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
     except (ValueError, OSError):
         return None
-
-
-def _runtime() -> str:
-    for name in ("ai-edge-litert", "tflite-runtime"):
-        try:
-            return f"{name} {version(name)}"
-        except PackageNotFoundError:
-            continue
-    return "none"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from edge_ct.engines.comparison import fastest_engine
+
 from .bundle import Benchmark
 from .compare import Comparison
 from .machine import throttled_since
@@ -36,6 +38,7 @@ def benchmark_lines(benchmark: Benchmark) -> Iterator[str]:
     share = benchmark.timer_ns / 1e4 / benchmark.model_only.p50_ms
     yield f"  timer       {benchmark.timer_ns:.0f} ns per query, {share:.4f} % of a model-only query; not subtracted"
     yield f"  computed by {benchmark.backend} ({benchmark.precision}) on {benchmark.device}"
+    yield from _engine_lines(benchmark)
     yield f"  {_machine(benchmark)}"
     if benchmark.profile:
         yield from _operator_lines(benchmark.profile)
@@ -51,6 +54,18 @@ def _latency_lines(benchmark: Benchmark) -> Iterator[str]:
             )
     ratio = benchmark.end_to_end.p50_ms / benchmark.model_only.p50_ms
     yield f"  end to end takes {ratio:.2f} times as long as model only (p50)"
+
+
+def _engine_lines(benchmark: Benchmark) -> Iterator[str]:
+    if not benchmark.engines:
+        return
+    for time in benchmark.engines:
+        if time.model_only_ms is None or time.of_litert is None:
+            yield f"  {time.engine:<11} refused: {time.refused}"
+            continue
+        yield f"  {time.engine:<11} {time.model_only_ms:.2f} ms model only, {time.of_litert:.2f} times LiteRT's"
+    fastest = fastest_engine(benchmark.engines)
+    yield f"  the fastest engine here is {fastest.engine} ({fastest.version}): --engine {fastest.engine}"
 
 
 def _loadgen_lines(benchmark: Benchmark) -> Iterator[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from edge_ct.engines.names import DEFAULT_ENGINE, EngineName
 from edge_ct.system.progress import QUIET, Progress
 
 from .processes import cold_run
@@ -46,6 +47,7 @@ def throughput(
     workers: Sequence[int],
     cores: int,
     model_ms: float,
+    engine: EngineName = DEFAULT_ENGINE,
     progress: Progress = QUIET,
 ) -> tuple[Throughput, ...]:
     """Judge folders of 200 and of 2,000 files with each number of workers.
@@ -56,6 +58,7 @@ def throughput(
         workers: Numbers of workers.
         cores: Processor cores that may be used.
         model_ms: Model-only time of one slice on one thread, in milliseconds.
+        engine: The program that computes the network.
         progress: Where to show progress.
     """
     results = []
@@ -66,7 +69,7 @@ def throughput(
         few, many = (_write_folder(Path(work) / str(count), contents, count) for count in (FEW, MANY))
         for number in workers:
             command = [sys.executable, "-m", "edge_ct", "classify", "--model", str(bundle), "--json"]
-            command += ["--workers", str(number)]
+            command += ["--workers", str(number), "--engine", engine]
             few_ms, few_mb = cold_run([*command, str(few)], lambda _: on_done(FEW))
             many_ms, many_mb = cold_run([*command, str(many)], lambda _: on_done(MANY))
             rate = 1000 * (MANY - FEW) / max(many_ms - few_ms, 1e-9)

@@ -8,13 +8,22 @@ from typing import TYPE_CHECKING
 import click
 
 from edge_ct.classifier import Result
+from edge_ct.engines.names import EngineName
 from edge_ct.errors import InputRejected
 from edge_ct.lesions import describe_share_column
 from edge_ct.system.files import one_line
 from edge_ct.system.progress import print_json, remark
 from edge_ct.trust.opening import open_bundle
 
-from ..command_options import DECISION_COLOURS, key_option, model_option, state_option, threads_option, workers_option
+from ..command_options import (
+    DECISION_COLOURS,
+    engine_option,
+    key_option,
+    model_option,
+    state_option,
+    threads_option,
+    workers_option,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -60,6 +69,7 @@ if TYPE_CHECKING:
 @click.option("--patient", metavar="ID", help="Identifier of the patient of all slices; only its pseudonym is stored.")
 @threads_option
 @workers_option
+@engine_option
 @click.pass_context
 def classify(
     context: click.Context,
@@ -78,6 +88,7 @@ def classify(
     patient: str | None,
     threads: int,
     workers: int | None,
+    engine: EngineName,
 ) -> None:
     """Judge PNG, JPEG, TIFF or DICOM slices: files, folders, globs in quotes, or - for one image on standard input.
 
@@ -112,6 +123,7 @@ def classify(
         maps=maps,
         threads=threads,
         workers=workers,
+        engine=engine,
     )
     with open_results(bundle, sources, options) as (results, tally):
         _print_results(results, by == "slice", as_json, as_csv)

@@ -16,6 +16,7 @@ import numpy as np
 
 from edge_ct.bundle import Bundle
 from edge_ct.classifier import Classifier, Result
+from edge_ct.engines.names import DEFAULT_ENGINE, EngineName
 from edge_ct.system import native_output
 from edge_ct.system.files import printable, write_bytes
 
@@ -129,6 +130,7 @@ class ClassifyOptions:
         maps: File for the heat maps as numbers.
         threads: Number of threads of each interpreter.
         workers: Number of slices judged at the same time; by default, the number of processors / `threads`.
+        engine: The program that computes the network.
     """
 
     state: Path
@@ -140,15 +142,16 @@ class ClassifyOptions:
     maps: Path | None = None
     threads: int = 1
     workers: int | None = None
+    engine: EngineName = DEFAULT_ENGINE
 
 
 def _open_judge(bundle: Bundle, options: ClassifyOptions, single: bool) -> AbstractContextManager[Judge]:
     """Return what judges; a single slice is judged in this process, as a worker process would only delay its answer."""
     if single:
-        return InProcess(Classifier(bundle, options.threads))
+        return InProcess(Classifier(bundle, options.threads, options.engine))
     from ..judging.pool import open_judge
 
-    return open_judge(bundle, options.workers, options.threads)
+    return open_judge(bundle, options.workers, options.threads, options.engine)
 
 
 @contextmanager

@@ -7,13 +7,14 @@ from typing import Any
 
 import click
 
+from edge_ct.engines.names import EngineName
 from edge_ct.errors import EdgeCTError, InputRejected
 from edge_ct.reporting.counts import count_of
 from edge_ct.system.files import refuse_existing
 from edge_ct.system.progress import remark
 from edge_ct.trust.opening import open_bundle
 
-from ..command_options import key_option, model_option, state_option
+from ..command_options import engine_option, key_option, model_option, state_option
 from ..worklist.worklist import Worklist
 from .connection_options import Connection, check_network, connection_options, parsed_by
 from .deidentify import export_files, find_sources
@@ -31,6 +32,7 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 @model_option
 @key_option
 @state_option
+@engine_option
 @connection_options
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
@@ -103,6 +105,7 @@ def listen(
     model: str | None,
     key: Path | None,
     state: Path,
+    engine: EngineName,
     host: str,
     port: int,
     allow_aet: tuple[str, ...],
@@ -148,7 +151,9 @@ def listen(
         open_bundle(model, key, state),
         targets,
         listener_options=listener_options,
-        node_options=NodeOptions(quiet, captures, show_identity=show_identity, keep_seconds=3600 * keep_hours),
+        node_options=NodeOptions(
+            quiet, captures, show_identity=show_identity, keep_seconds=3600 * keep_hours, engine=engine
+        ),
         max_spool=max_spool * _MIB,
         min_free=min_free * _MIB,
         ready=lambda port: remark(f"{peers.title}@{host}:{port} listens. Research use only."),

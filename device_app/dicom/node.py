@@ -15,6 +15,7 @@ from typing import Any
 
 from edge_ct.bundle import Bundle
 from edge_ct.decision import SeriesVerdict
+from edge_ct.engines.names import DEFAULT_ENGINE, EngineName
 from edge_ct.errors import EdgeCTError
 from edge_ct.reporting.counts import count_of
 
@@ -43,6 +44,7 @@ class NodeOptions:
         workers: Number of processes that judge.
         show_identity: Store PatientID in clear instead of its pseudonym.
         keep_seconds: Seconds for which objects stay on the disk after they were judged or sent.
+        engine: The program that computes the network.
     """
 
     quiet: float = 10.0
@@ -50,6 +52,7 @@ class NodeOptions:
     workers: int = 2
     show_identity: bool = False
     keep_seconds: float = 24 * 3600.0
+    engine: EngineName = DEFAULT_ENGINE
 
 
 class Node:

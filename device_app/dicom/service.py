@@ -46,7 +46,7 @@ def run_until_stopped(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     # First of all: worker processes are forked before files are opened.
-    judge = open_judge(bundle, node_options.workers)
+    judge = open_judge(bundle, node_options.workers, engine=node_options.engine)
     with judge, Worklist(state) as worklist:
         spool = Spool(state / "dicom", worklist, max_spool, min_free)
         node = Node(worklist, spool, bundle, targets, node_options, judge)

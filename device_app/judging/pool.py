@@ -26,6 +26,7 @@ import cv2
 
 from edge_ct.bundle import Bundle
 from edge_ct.classifier import Classifier
+from edge_ct.engines.names import DEFAULT_ENGINE, EngineName
 from edge_ct.errors import EdgeCTError
 from edge_ct.system.host import processors
 
@@ -53,17 +54,31 @@ class WorkerEnded(EdgeCTError):
         self.late = late
 
 
-def open_judge(bundle: Bundle, workers: int | None = None, threads: int = 1) -> InProcess | JudgingPool:
+def open_judge(
+    bundle: Bundle, workers: int | None = None, threads: int = 1, engine: EngineName = DEFAULT_ENGINE
+) -> InProcess | JudgingPool:
     """Return a pool of a bundle, or a single classifier on systems that cannot fork workers.
 
     Args:
         bundle: The bundle.
         workers: Number of worker processes; by default one for each processor, or fewer if each has several threads.
         threads: Threads of each worker's interpreter.
+        engine: The engine of each worker.
+
+    Raises:
+        ModelRejected: The engine computes other outputs than LiteRT.
+        MissingExtra: The engine is not installed.
     """
     if not fork_server.available():
-        return InProcess(Classifier(bundle, threads))
-    return JudgingPool(bundle, workers or max(1, processors() // threads), threads)
+        return InProcess(Classifier(bundle, threads, engine))
+    pool = JudgingPool(bundle, workers or max(1, processors() // threads), threads, engine=engine)
+    if engine != DEFAULT_ENGINE:
+        try:
+            pool.wait_until_loaded()
+        except BaseException:
+            pool.close()
+            raise
+    return pool
 
 
 @dataclass(frozen=True)
@@ -93,7 +108,14 @@ class JudgingPool:
         broken: True once no worker can be replaced.
     """
 
-    def __init__(self, bundle: Bundle, workers: int, threads: int = 1, incidents: Incidents | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        workers: int,
+        threads: int = 1,
+        incidents: Incidents | None = None,
+        engine: EngineName = DEFAULT_ENGINE,
+    ) -> None:
         """Begin to load the bundle in a process of its own; `wait_until_loaded` waits for it.
 
         Create a pool before the first thread is started and before sockets and databases are opened.
@@ -103,14 +125,15 @@ class JudgingPool:
             workers: Number of worker processes.
             threads: Threads of each worker's interpreter.
             incidents: Remembers files over which workers ended; by default as long as the pool exists.
+            engine: The engine of each worker.
         """
-        self.bundle, self.workers = bundle, workers
+        self.bundle, self.workers, self._engine = bundle, workers, engine
         self.incidents: Incidents = incidents or RecentIncidents()
         self.ends, self.broken = 0, False
         # Threads of OpenCV do not survive a fork, and it would wait for them: the workers do without.
         opencv_threads = cv2.getNumThreads()
         cv2.setNumThreads(1)
-        self._server = fork_server.ForkServer(worker.loader(bundle, threads), bundle.source)
+        self._server = fork_server.ForkServer(worker.loader(bundle, threads, engine), bundle.source)
         cv2.setNumThreads(opencv_threads)
         self._loaded, self._loading = False, threading.Lock()
         self._count = threading.Semaphore(workers)
@@ -131,10 +154,18 @@ class JudgingPool:
         self._server.close()
 
     def wait_until_loaded(self) -> None:
-        """Wait until the bundle is loaded. Raises `ModelRejected` if it cannot be."""
+        """Wait until the bundle is loaded.
+
+        Raises:
+            ModelRejected: The bundle cannot be loaded, or not by the engine.
+            MissingExtra: The engine is not installed.
+        """
         with self._loading:
             if not self._loaded:
                 self._server.wait_until_loaded()
+                if self._engine != DEFAULT_ENGINE:
+                    # Each worker loads the engine itself; the first one shows whether it can be used.
+                    self._free.append(self._start())
                 self._loaded = True
 
     def judge(self, source: Source, prepare: Prepare[T], seconds: float = SECONDS) -> list[T]:
@@ -211,11 +242,15 @@ class JudgingPool:
             self.broken = True
             raise
         own.channel.settimeout(_PATIENCE)
+        answer = None
         with contextlib.suppress(TimeoutError):
-            if worker.receive(own.channel) is not None:
-                return own
+            answer = worker.receive(own.channel)
+        if answer is not None and answer[0] == worker.DONE:
+            return own
         own.channel.close()
         self.broken = True
+        if answer is not None:  # An engine that the worker cannot use.
+            raise answer[1]
         raise EdgeCTError("a worker process ends as soon as it starts; restart the command")
 
     def _run_on(self, own: _Worker, job: Job[T], seconds: float) -> list[T]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from edge_ct.bundle import Bundle
 from edge_ct.classifier import Classifier
+from edge_ct.engines.names import DEFAULT_ENGINE, EngineName
 from edge_ct.errors import EdgeCTError
 
 from .fork_server import Serve, address_space
@@ -32,17 +33,22 @@ OUT_OF_MEMORY = 77  # exit status of a worker whose memory was not enough for a 
 _LENGTH = struct.Struct("<Q")
 
 
-def loader(bundle: Bundle, threads: int) -> Callable[[], Serve]:
+def loader(bundle: Bundle, threads: int, engine: EngineName = DEFAULT_ENGINE) -> Callable[[], Serve]:
     """Return what the fork server runs to load a bundle."""
 
     def load() -> Serve:
-        # With several threads the interpreter starts them when it is made, and they would not survive the fork.
-        loaded = Classifier(bundle) if threads == 1 else None
-        if loaded is None:
-            Classifier(bundle)
+        # With several threads LiteRT starts them when it is made, and they would not survive the fork; OpenVINO starts
+        # threads in any case.
+        shared = threads == 1 and engine == DEFAULT_ENGINE
+        classifier = Classifier(bundle)
 
         def serve(channel: socket.socket) -> None:
-            run(channel, loaded or Classifier(bundle, threads), threads)
+            try:
+                loaded = classifier if shared else Classifier(bundle, threads, engine)
+            except EdgeCTError as error:
+                send(channel, (ERROR, error))
+                return
+            run(channel, loaded, threads)
 
         return serve
 

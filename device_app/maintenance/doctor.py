@@ -10,13 +10,14 @@ import shutil
 import stat
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import msgspec
 
 from edge_ct.bundle import Bundle, read_bundle
 from edge_ct.classifier import Classifier
+from edge_ct.engines.comparison import compare_engines, fastest_engine
+from edge_ct.engines.names import DEFAULT_ENGINE, describe_engine, installed_engines
 from edge_ct.errors import EdgeCTError, ModelRejected
 from edge_ct.manifest import Manifest
 from edge_ct.reporting.counts import count_of
@@ -42,6 +43,8 @@ from .health import (
 )
 
 SIGNATURE = "signature"
+# Instructions that multiply bytes and add up: without them, LiteRT's int8 is no faster than float.
+_VNNI = frozenset({"avx512_vnni", "avx_vnni"})
 _NOT_REPORTED = "not reported by this machine"
 _DELEGATES = {
     None: "the runtime does not report whether a delegate is used",
@@ -83,7 +86,7 @@ def examine(
         key: Public key that the bundle must be signed with; by default the pinned key, if there is one.
     """
     now = moment or datetime.now(timezone.utc)
-    return [*_check_model(model, state, again, key), *_check_machine(root), *_check_state(state, now, model)]
+    return [*_check_model(model, state, again, key, root), *_check_machine(root), *_check_state(state, now, model)]
 
 
 def worst_status(checks: Sequence[Check]) -> Status:
@@ -92,7 +95,7 @@ def worst_status(checks: Sequence[Check]) -> Status:
     return max((check.status for check in checks), key=order.index, default="good")
 
 
-def _check_model(model: Path, state: Path, again: bool, key: Path | None) -> Iterator[Check]:
+def _check_model(model: Path, state: Path, again: bool, key: Path | None, root: Path) -> Iterator[Check]:
     try:
         bundle = read_bundle(model)
     except EdgeCTError as error:
@@ -117,6 +120,7 @@ def _check_model(model: Path, state: Path, again: bool, key: Path | None) -> Ite
         return
     delegated = classifier.runtime.delegated
     yield Check("runtime", "warning" if delegated is False else "good", f"{runtime()}; {_DELEGATES[delegated]}")
+    yield from _check_engines(bundle, host.instruction_sets(root))
     if classifier.manifest.decision_rule.source == "operating point":
         yield Check("decision rule", "warning", "the bundle never refers a slice: it was calibrated on too few cases")
 
@@ -134,6 +138,30 @@ def _check_golden(bundle: Bundle, state: Path, again: bool) -> Check:
     return Check(
         "golden", "good", f"{count_of(number, 'golden slice')} passed{' on this installation before' * known}", number
     )
+
+
+def _check_engines(bundle: Bundle, instructions: frozenset[str]) -> Iterator[Check]:
+    """Suggest OpenVINO where it is faster, or where it may be: an x86 processor that multiplies bytes slowly."""
+    if len(installed_engines()) < 2:
+        if "avx2" in instructions and not instructions & _VNNI:
+            detail = (
+                "no VNNI instructions, so OpenVINO may be faster: pip install 'edge-ct[openvino]' and run this again"
+            )
+            yield Check("engine", "good", detail)
+        return
+    try:
+        times = compare_engines(bundle)
+    except EdgeCTError as error:
+        yield Check("engine", "warning", str(error))
+        return
+    fastest = fastest_engine(times)
+    if fastest.engine != DEFAULT_ENGINE:
+        detail = f"{fastest.version} takes {fastest.of_litert:.2f} times LiteRT's time: use --engine {fastest.engine}"
+        yield Check("engine", "good", detail, fastest.of_litert)
+        return
+    others = [time for time in times if time.engine != DEFAULT_ENGINE]
+    detail = "; ".join(time.refused or f"{time.version} takes {time.of_litert:.2f} times its time" for time in others)
+    yield Check("engine", "good", f"LiteRT is the fastest engine that can be used: {detail}", 1.0)
 
 
 def _check_machine(root: Path) -> Iterator[Check]:
@@ -227,9 +255,5 @@ def _manifest_of(model: Path) -> Manifest | None:
 
 def runtime() -> str:
     """Return the name and version of the installed runtime."""
-    for name in ("ai-edge-litert", "tflite-runtime"):
-        try:
-            return f"{name} {version(name)}"
-        except PackageNotFoundError:
-            continue
-    return "no TFLite runtime is installed"
+    name = describe_engine(DEFAULT_ENGINE)
+    return "no TFLite runtime is installed" if name == "none" else name

@@ -9,12 +9,21 @@ from pathlib import Path
 
 import click
 
+from edge_ct.engines.names import EngineName
 from edge_ct.system import native_output
 from edge_ct.system.files import one_line
 from edge_ct.system.progress import print_json
 from edge_ct.trust.opening import open_bundle
 
-from ..command_options import keep_days_option, key_option, model_option, state_option, threads_option, workers_option
+from ..command_options import (
+    engine_option,
+    keep_days_option,
+    key_option,
+    model_option,
+    state_option,
+    threads_option,
+    workers_option,
+)
 
 
 @click.command(short_help="Judge slices as they arrive in a folder.")
@@ -41,6 +50,7 @@ from ..command_options import keep_days_option, key_option, model_option, state_
 @click.option("--json", "as_json", is_flag=True, help="Print each stored row as one line of JSON.")
 @threads_option
 @workers_option
+@engine_option
 def watch(
     folder: Path,
     model: str | None,
@@ -53,6 +63,7 @@ def watch(
     as_json: bool,
     threads: int,
     workers: int | None,
+    engine: EngineName,
 ) -> None:
     """Judge slices as they arrive in DIR (a USB stick, a modality's export) and store each result in the worklist.
 
@@ -72,7 +83,7 @@ def watch(
     signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
     with contextlib.ExitStack() as stack:
         # First of all: worker processes are forked before files are opened.
-        judge = open_judge(open_bundle(model, key, state), workers, threads)
+        judge = open_judge(open_bundle(model, key, state), workers, threads, engine)
         stack.enter_context(judge)
         worklist = stack.enter_context(Worklist(state))
         judge.incidents = worklist.quarantine(MAX_ENDS)

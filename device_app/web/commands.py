@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edge_ct.engines.names import EngineName
 from edge_ct.errors import EdgeCTError
 from edge_ct.system.progress import print_json, remark
 
-from ..command_options import keep_days_option, key_option, model_option, state_option
+from ..command_options import engine_option, keep_days_option, key_option, model_option, state_option
 
 if TYPE_CHECKING:
     from .server import Server
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Number of slices judged at the same time.",
 )
+@engine_option
 @keep_days_option
 @click.option(
     "--language",
@@ -64,6 +66,7 @@ def serve(
     names: tuple[str, ...],
     roots: tuple[Path, ...],
     workers: int,
+    engine: EngineName,
     keep_days: int | None,
     language: str,
     as_json: bool,
@@ -84,7 +87,7 @@ def serve(
         raise click.UsageError("--pin needs --lan; without it, only this machine can open the page")
     from .server import ServeOptions, open_server
 
-    options = ServeOptions(model, state, port, lan, pin, names, roots, workers, keep_days, language, key)
+    options = ServeOptions(model, state, port, lan, pin, names, roots, workers, keep_days, language, key, engine)
     server = open_server(options)
     if not server.run(lambda: _announce(server, as_json)):
         raise EdgeCTError("stopped before all requests were answered; acknowledged slices are in the worklist")

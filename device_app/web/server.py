@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_ct.bundle import Bundle
+from edge_ct.engines.names import DEFAULT_ENGINE, EngineName
 from edge_ct.errors import EdgeCTError
 from edge_ct.trust.opening import open_bundle
 
@@ -44,6 +45,7 @@ class ServeOptions:
         keep_days: Days after which results are deleted; None keeps them.
         language: Language for browsers that ask for none of those supported.
         key: Public key that the bundle must be signed with; None demands the pinned key, if there is one.
+        engine: The program that computes the network.
     """
 
     model: Path | str | None
@@ -57,6 +59,7 @@ class ServeOptions:
     keep_days: int | None = None
     language: str = "en"
     key: Path | None = None
+    engine: EngineName = DEFAULT_ENGINE
 
 
 def open_server(options: ServeOptions) -> Server:
@@ -68,7 +71,7 @@ def open_server(options: ServeOptions) -> Server:
     """
     bundle = open_bundle(options.model, options.key, options.state)
     # First of all: worker processes are forked before files and sockets are opened.
-    judge = open_judge(bundle, options.workers)
+    judge = open_judge(bundle, options.workers, engine=options.engine)
     try:
         return _open_server(options, bundle, judge)
     except BaseException:

@@ -56,6 +56,18 @@ def processors() -> int:
     return os.cpu_count() or 1
 
 
+def instruction_sets(root: Path = Path("/")) -> frozenset[str]:
+    """Return the instruction sets of the processor as Linux names them; empty if it does not report them."""
+    try:
+        for line in (root / "proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() in ("flags", "Features"):
+                return frozenset(value.split())
+    except OSError:
+        pass
+    return frozenset()
+
+
 def peak_memory() -> int:
     """Return the most memory that this process has held at once, in bytes; Windows does not report it."""
     import resource  # Windows has no such module

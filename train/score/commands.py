@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge_ct.engines.command_option import engine_option
+from edge_ct.engines.names import DEFAULT_ENGINE, EngineName
 from edge_ct.reporting.counts import count_of
 from edge_ct.system.progress import Progress, print_json
 
@@ -108,6 +110,7 @@ def _print_member(row: SeedStudyRow) -> None:
     "--predictions", type=PATH, metavar="CSV", help="CSV to write: path, label, decision, probability of each slice."
 )
 @positive_option
+@engine_option
 @json_option
 def evaluate(
     target: Path,
@@ -117,6 +120,7 @@ def evaluate(
     ks: tuple[int, ...],
     predictions: Path | None,
     positive: str,
+    engine: EngineName,
     as_json: bool,
 ) -> None:
     """Score a run folder (Keras model, full precision) or a bundle (its TFLite model).
@@ -128,10 +132,14 @@ def evaluate(
       edge-ct evaluate model.tflite --data slices/
       edge-ct evaluate runs/ensemble --data slices.csv --by group --k 2
     """
+    if target.is_dir() and engine != DEFAULT_ENGINE:
+        raise click.UsageError(f"--engine {engine} applies to bundles; Keras computes a run")
     quiet_tensorflow()
     from .evaluate import evaluate as evaluate_target
 
-    evaluation = evaluate_target(target, data, part, positive, Progress(), ks if by == "group" else (), predictions)
+    evaluation = evaluate_target(
+        target, data, part, positive, Progress(), ks if by == "group" else (), predictions, engine
+    )
     if as_json:
         print_json(evaluation)
     else:

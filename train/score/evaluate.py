@@ -18,6 +18,7 @@ from edge_ct import slices
 from edge_ct.classifier import Classifier, Result
 from edge_ct.dataset import Dataset, load
 from edge_ct.decision import decide_series
+from edge_ct.engines.names import DEFAULT_ENGINE, EngineName
 from edge_ct.errors import DataRejected, InputRejected
 from edge_ct.held_out import Part, parts_known_to_bundle, select_held_out
 from edge_ct.metrics import Outcomes, Scores, count_outcomes, score
@@ -76,6 +77,7 @@ def evaluate(
     progress: Progress = QUIET,
     ks: Sequence[int] = (),
     predictions: Path | None = None,
+    engine: EngineName = DEFAULT_ENGINE,
 ) -> Evaluation:
     """Score a run folder or a bundle file.
 
@@ -89,6 +91,7 @@ def evaluate(
         ks: Also score groups, by the mean and by "k of n" for each of these k. The groups are those of the data or
             else, for a run, those of its split table.
         predictions: CSV file to write with path, label, decision and probability of every scored slice.
+        engine: The program that computes the network of a bundle.
 
     Raises:
         DataRejected: No slice is left to score.
@@ -97,7 +100,7 @@ def evaluate(
         return _evaluate_run(target, data, part, positive, progress, ks, predictions)
     if data is None:
         raise DataRejected(f"{target}: a bundle does not record where its slices are; name the data with --data")
-    return _evaluate_bundle(target, data, part, positive, progress, ks, predictions)
+    return _evaluate_bundle(target, data, part, positive, progress, ks, predictions, engine)
 
 
 def _evaluate_run(
@@ -143,8 +146,9 @@ def _evaluate_bundle(
     progress: Progress,
     ks: Sequence[int],
     predictions: Path | None,
+    engine: EngineName,
 ) -> Evaluation:
-    classifier = Classifier(open_bundle(path))
+    classifier = Classifier(open_bundle(path), engine=engine)
     manifest, known = classifier.manifest, parts_known_to_bundle(classifier.bundle)
     dataset = load(data, positive, one_class=True)
     hashes = _hash_slices(dataset, progress)

@@ -11,6 +11,7 @@ import pytest
 from edge_ct import cli
 from edge_ct.benchmarks.measure import bundle, operator_times, processes, throughput, timing
 from edge_ct.bundle import read_bundle
+from edge_ct.engines.names import installed_engines
 from edge_ct.errors import EdgeCTError, InputRejected, ModelRejected
 
 
@@ -67,11 +68,15 @@ def test_the_command_prints_what_the_design_names(
     assert [row["threads"] for row in found["by_threads"]] == [1, 2]
     assert [(row["workers"], row["slices"]) for row in found["by_workers"]] == [(1, 300), (2, 300)]
     assert sum(operator["macs"] for operator in found["profile"]["operators"]) == found["macs"] > 0
+    assert found["backend"].startswith("ai-edge-litert")
+    installed = installed_engines()
+    assert [time["engine"] for time in found["engines"]] == list(installed if len(installed) > 1 else ())
 
 
 def test_people_are_shown_the_same(tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["benchmark", "run", str(tiny_bundle), "--quick"]) == 0
     text = capsys.readouterr().out
+    assert ("the fastest engine here is" in text) == (len(installed_engines()) > 1)
     assert "(quick: too few queries for a report)" in text
     for word in ("model only", "end to end", "cold start", "sustained", "timer", "governor", "throttl"):
         assert word in text

@@ -16,6 +16,7 @@ from edge_ct.device_app.maintenance import doctor, health
 from edge_ct.device_app.maintenance.doctor import Check
 from edge_ct.device_app.worklist.records import prepare_entry
 from edge_ct.device_app.worklist.worklist import Worklist
+from edge_ct.engines.comparison import EngineTime
 from edge_ct.trust import opening, trial
 
 NOW = datetime(2026, 7, 1, tzinfo=timezone.utc)
@@ -31,6 +32,11 @@ def root(tmp_path: Path) -> Path:
         zone.mkdir(parents=True)
         (zone / "temp").write_text(value + "\n")
     return tmp_path / "root"
+
+
+@pytest.fixture(autouse=True)
+def only_litert(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "installed_engines", lambda: ("litert",))
 
 
 def examine(model: Path, state: Path, root: Path, **options: Any) -> dict[str, Check]:
@@ -201,3 +207,44 @@ def test_strict(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert cli.run(["doctor", "--model", str(tiny_bundle), "--state", str(tmp_path)]) == 0
     assert cli.run(["doctor", "--model", str(tiny_bundle), "--state", str(tmp_path), "--strict"]) == 10
     capfd.readouterr()
+
+
+def test_openvino_is_suggested_where_bytes_are_multiplied_slowly(
+    tiny_bundle: Path, tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = root / "proc/cpuinfo"
+    for flags, suggested in (("fpu avx2", True), ("fpu avx2 avx512_vnni", False), ("fpu avx2 avx_vnni", False)):
+        info.write_text(f"processor\t: 0\nflags\t\t: {flags}\n")
+        assert ("engine" in examine(tiny_bundle, tmp_path / "state", root)) is suggested
+    info.write_text("Features\t: fp asimd asimddp\n")  # Arm, for which there is no such extra
+    assert "engine" not in examine(tiny_bundle, tmp_path / "state", root)
+    info.write_text("flags: avx2\n")
+    check = examine(tiny_bundle, tmp_path / "state", root)["engine"]
+    assert (check.status, "pip install 'edge-ct[openvino]'" in check.detail) == ("good", True)
+
+
+@pytest.mark.parametrize(
+    ("openvino", "expected"),
+    [
+        (
+            EngineTime("openvino", "openvino 9", 2.0, 0.66),
+            "openvino 9 takes 0.66 times LiteRT's time: use --engine openvino",
+        ),
+        (
+            EngineTime("openvino", "openvino 9", 4.0, 1.33),
+            "LiteRT is the fastest engine that can be used: openvino 9 takes 1.33 times its time",
+        ),
+        (
+            EngineTime("openvino", "openvino 9", None, None, "b: differs"),
+            "LiteRT is the fastest engine that can be used: b: differs",
+        ),
+    ],
+)
+def test_engines_that_are_installed_are_measured(
+    openvino: EngineTime, expected: str, tiny_bundle: Path, tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "installed_engines", lambda: ("litert", "openvino"))
+    times = (EngineTime("litert", "ai-edge-litert 2", 3.0, 1.0), openvino)
+    monkeypatch.setattr(doctor, "compare_engines", lambda bundle: times)
+    check = examine(tiny_bundle, tmp_path / "state", root)["engine"]
+    assert (check.status, check.detail) == ("good", expected)
