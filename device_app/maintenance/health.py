@@ -34,6 +34,8 @@ TEMPERATURE = Limits(78, 85)
 DISK = Limits(4 * MIN_FREE, MIN_FREE)
 # Available bytes, lower limits.
 MEMORY = Limits(192 * MIB, 64 * MIB)
+# Running processes for each processor, upper limits: above them, slices are judged late.
+LOAD = Limits(2, 8)
 # A clock may be this much behind the latest known moment, and this much ahead of it without a warning.
 CLOCK_BEHIND, CLOCK_AHEAD = timedelta(minutes=5), timedelta(days=3650)
 
@@ -67,6 +69,14 @@ def memory_status(available: int | None) -> Status:
     return "warning" if available is None else _status_above(available, MEMORY)
 
 
+def load_status(load: float, processors: int) -> Status:
+    """Judge the average number of running processes in the last minute."""
+    share = load / max(1, processors)
+    if share < LOAD.warning:
+        return "good"
+    return "warning" if share < LOAD.failure else "failure"
+
+
 def clock_status(now: datetime, known: Sequence[KnownMoment]) -> Status:
     """Judge the clock. A machine without a battery starts in the past, and its results would have wrong times."""
     if any(now < moment.time - CLOCK_BEHIND for moment in known):
@@ -98,6 +108,7 @@ class Health:
         memory: Resident memory of this process.
         memory_free: Memory that programs can still allocate.
         load: Average number of running processes in the last minute.
+        processors: Number of processors that this process may use.
         clock: How `clock_status` judges the clock.
     """
 
@@ -107,27 +118,20 @@ class Health:
     memory: int | None
     memory_free: int | None
     load: float
+    processors: int
     clock: Status
 
-    @property
-    def hot(self) -> bool:
-        """True if the machine is so hot that it slows down, or soon will."""
-        return temperature_status(self.temperature) != "good"
-
-    @property
-    def disk_low(self) -> bool:
-        """True if the disk is nearly full."""
-        return disk_status(self.disk_free) != "good"
-
-    @property
-    def memory_low(self) -> bool:
-        """True if little memory is left, or if it is unknown how much."""
-        return memory_status(self.memory_free) != "good"
-
-    @property
-    def clock_good(self) -> bool:
-        """True if the clock can be right."""
-        return self.clock == "good"
+    def statuses(self) -> dict[str, Status]:
+        """Return how each measurement is judged, the gravest first."""
+        judged: dict[str, Status] = {
+            "disk": disk_status(self.disk_free),
+            "clock": self.clock,
+            "memory": memory_status(self.memory_free),
+            "temperature": temperature_status(self.temperature),
+            "load": load_status(self.load, self.processors),
+        }
+        rank: list[Status] = ["failure", "warning", "good"]
+        return dict(sorted(judged.items(), key=lambda item: rank.index(item[1])))
 
 
 def read_health(
@@ -153,6 +157,7 @@ def read_health(
         memory=host.resident_memory(root),
         memory_free=host.available_memory(root),
         load=os.getloadavg()[0],
+        processors=host.processors(),
         clock=clock_status(now or datetime.now(timezone.utc), known_moments(manifest, worklist)),
     )
 

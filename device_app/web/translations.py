@@ -83,6 +83,10 @@ class Words:
         """Return a number with the decimal separator of the language."""
         return self._with_decimal_separator(f"{value:.{digits}f}")
 
+    def integer(self, value: int) -> str:
+        """Return a whole number with the thousands separator of the language."""
+        return f"{value:,}".replace(",", "." if self.language == "pt-BR" else ",")
+
     def percent(self, value: float | None, digits: int = 0) -> str:
         """Return a fraction as a percentage; a dash for None."""
         return "–" if value is None else self._with_decimal_separator(f"{100 * value:.{digits}f}\u00a0%")

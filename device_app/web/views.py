@@ -9,9 +9,13 @@ from flask import Response, make_response, render_template, request
 
 from edge_ct.errors import ModelRejected
 
-from ..maintenance.health import read_health
+from ..maintenance.health import Status, read_health
+from .markdown import find_table, render_markdown
 from .presenters import metric_rows, probability_scale
 from .request_context import Refusal, begin_session, current_services, current_session, local_now, words
+
+# Words in the header of the card's table of the three outcomes.
+_OUTCOMES = ("positive", "refer", "negative")
 
 
 def state() -> Response:
@@ -44,6 +48,7 @@ def token() -> Response:
 def model() -> Response:
     """Show the model card."""
     bundle = current_services().bundle
+    three_ways = find_table(bundle.card, _OUTCOMES) if bundle.card else None
     variants, metrics = metric_rows(bundle.manifest, words())
     page = render_template(
         "model.html",
@@ -55,7 +60,8 @@ def model() -> Response:
         seal=bundle.seal,
         size=len(bundle.content),
         scale=probability_scale(bundle.manifest),
-        card=bundle.card,
+        three_ways=render_markdown(three_ways, words()("model.measured_outcomes")) if three_ways else None,
+        card=render_markdown(bundle.card, words()("model.card"), top=3) if bundle.card else None,
     )
     return make_response(page)
 
@@ -75,10 +81,19 @@ def self_test() -> Response:
 
 def _device(seconds: float | None, problem: str | None) -> Response:
     services = current_services()
+    health, state = read_health(services.worklist, services.bundle.manifest), services.state()
+    statuses = health.statuses()
+    fit: Status = next(iter(statuses.values()))
+    todos = [name for name, status in statuses.items() if status != "good"]
+    if problem or not state.ready:
+        fit, todos = "failure", ["model" if problem else "starting", *todos]
     page = render_template(
         "device.html",
-        health=read_health(services.worklist, services.bundle.manifest),
-        state=services.state(),
+        health=health,
+        statuses=statuses,
+        fit=fit,
+        todos=todos,
+        state=state,
         seconds=services.queue.self_test_seconds if seconds is None else seconds,
         problem=problem,
         golden=len(services.bundle.manifest.golden),

@@ -261,14 +261,23 @@ class TestHealth:
         now = health.read_health(worklist, manifest)
         assert 0 < now.disk_free <= now.disk_total
         assert now.memory is None or now.memory > 10 << 20
-        assert now.clock_good
+        assert now.clock == "good"
+        assert set(now.statuses()) == {"disk", "clock", "memory", "temperature", "load"}
         past = datetime(1970, 1, 1, tzinfo=timezone.utc)
-        assert not health.read_health(worklist, manifest, now=past).clock_good
+        assert health.read_health(worklist, manifest, now=past).clock == "failure"
         worklist.folder = worklist.folder / "gone"
-        assert health.read_health(worklist, manifest).disk_low
+        assert health.read_health(worklist, manifest).statuses()["disk"] == "failure"
 
     def test_limits(self) -> None:
-        bad = health.Health(85.0, 1 << 20, 1 << 30, 1 << 20, 50 << 20, 0.1, "good")
-        assert (bad.hot, bad.disk_low, bad.memory_low) == (True, True, True)
-        good = health.Health(None, 1 << 33, 1 << 34, None, 1 << 30, 0.1, "good")
-        assert (good.hot, good.disk_low, good.memory_low) == (False, False, False)
+        bad = health.Health(85.0, 1 << 20, 1 << 30, 1 << 20, 100 << 20, 17.0, 2, "warning").statuses()
+        assert bad == {
+            "disk": "failure",
+            "temperature": "failure",
+            "load": "failure",
+            "clock": "warning",
+            "memory": "warning",
+        }
+        assert list(bad.values()) == ["failure"] * 3 + ["warning"] * 2
+        good = health.Health(None, 1 << 33, 1 << 34, None, 1 << 30, 3.9, 2, "good").statuses()
+        assert set(good.values()) == {"good"}
+        assert health.Health(None, 1 << 33, 1 << 34, None, 1 << 30, 4.0, 2, "good").statuses()["load"] == "warning"

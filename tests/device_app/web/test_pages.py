@@ -286,7 +286,7 @@ def test_the_browsers_language_is_heard(client: Home) -> None:
 def test_model_card_and_device(client: Home, csrf: dict[str, str], services: Services) -> None:
     page = client.get("/model").text
     assert services.bundle.identity in page
-    assert "between 45 and 55" in page.lower()
+    assert "45.0\u00a0% – 55.0\u00a0%" in page
     assert "Passed" in client.get("/device").text
     answer = client.post("/device/self-test", headers=csrf)
     assert "Passed: the model gives" in answer.text
@@ -295,10 +295,14 @@ def test_model_card_and_device(client: Home, csrf: dict[str, str], services: Ser
 def test_the_card_that_a_bundle_carries_is_shown(
     client: Home, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "<pre" not in client.get("/model").text
-    content = add_members(services.bundle, {CARD: b"# Card\n\n<b>Not</b> for diagnosis.\n"})
-    monkeypatch.setattr(services, "bundle", unpack_bundle(content, "carried"))
-    assert "&lt;b&gt;Not&lt;/b&gt; for diagnosis." in client.get("/model").text
+    assert 'id="card"' not in client.get("/model").text
+    table = b"| model | positive | refer | negative |\n| - | - | - | - |\n| a | 1 | 2 | 3 |\n"
+    card = b"# Card\n\n## Use\n\n<b>Not</b> for **any** diagnosis.\n\n" + table
+    monkeypatch.setattr(services, "bundle", unpack_bundle(add_members(services.bundle, {CARD: card}), "carried"))
+    page = client.get("/model").text
+    assert "<p>&lt;b&gt;Not&lt;/b&gt; for <strong>any</strong> diagnosis.</p>" in page
+    assert "<h3>Use</h3>" in page
+    assert page.count('<tr><th scope="row">a</th><td>1</td><td>2</td><td>3</td></tr>') == 2  # on top, and in its place
 
 
 def test_a_failed_self_test_is_shown(

@@ -18,7 +18,8 @@ WORDS = catalogue().words
 MADE = (
     "nav.", "menu.", "decision.", "advice.", "short.", "filter.", "keys.", "window.", "review.agree.",
     "review.override.", "review.overridden.", "metric.", "split.", "part.", "device.", "js.",
-    "slice.prev", "slice.next", "read.", "group_advice.", "origin.", "sort.", "series.rule.", "tool.", "heat.",
+    "slice.prev", "slice.next", "read.",
+    "group_advice.", "origin.", "sort.", "model.limit.", "series.rule.", "tool.", "heat.",
 )  # fmt: skip
 
 
