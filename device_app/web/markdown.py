@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-
-from markupsafe import Markup, escape
+from html import escape
 
 _ITEM = re.compile(r"(?:[-*]|\d+\.)\s+")
 _HEADING = re.compile(r"(#{1,6})\s+(.*)")
@@ -16,7 +15,7 @@ _RULE = re.compile(r"\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)*\|?")
 _INLINE = re.compile(r"`([^`]+)`|\*\*(.+?)\*\*|\*(.+?)\*|!?\[([^\]]*)\]\([^)]*\)")
 
 
-def render_markdown(text: str, label: str, top: int = 2) -> Markup:
+def render_markdown(text: str, label: str, top: int = 2) -> str:
     """Return the HTML of a text.
 
     Args:
@@ -24,7 +23,7 @@ def render_markdown(text: str, label: str, top: int = 2) -> Markup:
         label: Accessible name of its tables, which scroll by themselves.
         top: Level of the highest heading; a heading of the first level, the title, is left out.
     """
-    return Markup("\n").join(_block(lines, label, top) for lines in _blocks(text))
+    return "\n".join(_block(lines, label, top) for lines in _blocks(text))
 
 
 def find_table(text: str, words: Sequence[str]) -> str | None:
@@ -48,20 +47,17 @@ def _blocks(text: str) -> Iterator[list[str]]:
             block.append(stripped)
 
 
-def _block(lines: list[str], label: str, top: int) -> Markup:
+def _block(lines: list[str], label: str, top: int) -> str:
     if heading := _HEADING.match(lines[0]):
-        level = len(heading[1])
-        if level == 1:
-            return Markup("")
-        tag = f"h{min(6, level + top - 2)}"
-        return Markup("<{0}>{1}</{0}>").format(Markup(tag), _inline(heading[2]))
+        level = min(6, len(heading[1]) + top - 2)
+        return f"<h{level}>{_inline(heading[2])}</h{level}>" if len(heading[1]) > 1 else ""
     if _is_list(lines):
-        items = [" ".join(item) for item in _items(lines)]
-        listed = Markup("").join(Markup("<li>{}</li>").format(_inline(item)) for item in items)
-        return Markup("<ol>{}</ol>" if lines[0][0].isdigit() else "<ul>{}</ul>").format(listed)
+        kind = "ol" if lines[0][0].isdigit() else "ul"
+        items = "".join(f"<li>{_inline(' '.join(item))}</li>" for item in _items(lines))
+        return f"<{kind}>{items}</{kind}>"
     if _is_table(lines):
         return _table(lines, label)
-    return Markup("<p>{}</p>").format(_inline(" ".join(lines)))
+    return f"<p>{_inline(' '.join(lines))}</p>"
 
 
 def _items(lines: list[str]) -> Iterator[list[str]]:
@@ -76,15 +72,15 @@ def _items(lines: list[str]) -> Iterator[list[str]]:
     yield item
 
 
-def _table(lines: list[str], label: str) -> Markup:
-    head = Markup("").join(Markup('<th scope="col">{}</th>').format(_inline(cell)) for cell in _cells(lines[0]))
-    body = Markup("")
+def _table(lines: list[str], label: str) -> str:
+    head = "".join(f'<th scope="col">{_inline(cell)}</th>' for cell in _cells(lines[0]))
+    body = ""
     for line in lines[2:]:
-        first, *others = _cells(line) or [""]
-        cells = Markup("").join(Markup("<td>{}</td>").format(_inline(cell)) for cell in others)
-        body += Markup('<tr><th scope="row">{}</th>{}</tr>').format(_inline(first), cells)
-    table = Markup("<table><thead><tr>{}</tr></thead><tbody>{}</tbody></table>").format(head, body)
-    return Markup('<div class="wide" tabindex="0" role="region" aria-label="{}">{}</div>').format(label, table)
+        first, *others = _cells(line)
+        cells = "".join(f"<td>{_inline(cell)}</td>" for cell in others)
+        body += f'<tr><th scope="row">{_inline(first)}</th>{cells}</tr>'
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<div class="wide" tabindex="0" role="region" aria-label="{escape(label)}">{table}</div>'
 
 
 def _cells(line: str) -> list[str]:
@@ -99,17 +95,17 @@ def _is_table(lines: Sequence[str]) -> bool:
     return len(lines) > 1 and "|" in lines[0] and "|" in lines[1] and bool(_RULE.fullmatch(lines[1]))
 
 
-def _inline(text: str) -> Markup:
-    html, place = Markup(""), 0
+def _inline(text: str) -> str:
+    html, place = "", 0
     for match in _INLINE.finditer(text):
         html += escape(text[place : match.start()])
         code, bold, italic, link = match.groups()
         if code is not None:
-            html += Markup("<code>{}</code>").format(code)
+            html += f"<code>{escape(code)}</code>"
         elif bold is not None:
-            html += Markup("<strong>{}</strong>").format(_inline(bold))
+            html += f"<strong>{_inline(bold)}</strong>"
         elif italic is not None:
-            html += Markup("<em>{}</em>").format(_inline(italic))
+            html += f"<em>{_inline(italic)}</em>"
         else:
             html += _inline(link)
         place = match.end()
