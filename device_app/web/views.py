@@ -8,9 +8,9 @@ import msgspec
 from flask import Response, make_response, render_template, request
 
 from edge_ct.errors import ModelRejected
+from edge_ct.reporting.markdown import find_table, render_markdown
 
 from ..maintenance.health import Status, read_health
-from .markdown import find_table, render_markdown
 from .presenters import metric_rows, probability_scale
 from .request_context import Refusal, begin_session, current_services, current_session, local_now, words
 

@@ -1,1 +1,7 @@
-"""Parts of reports: `html_page` writes self-contained pages, `plotting` holds what plots of several wings share."""
+"""Parts of reports.
+
+- `html_page`  writes self-contained pages
+- `markdown`   turns model cards into HTML
+- `plotting`   holds what plots of several wings share
+- `counts`     agrees counts with their nouns
+"""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edge_ct.device_app.web.markdown import find_table, render_markdown
+from edge_ct.reporting.markdown import find_table, render_markdown
 
 CARD = """# Title
 
