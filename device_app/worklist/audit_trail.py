@@ -15,11 +15,12 @@ from datetime import datetime, timezone
 
 import msgspec
 
-from .records import COLUMNS, Review
+from .records import COLUMNS, LATER_COLUMNS, Review
 from .schema import schema_version
 
 # Columns that the digest of a result covers: the whole answer of the model. The urgency follows from the decision.
-ANSWER = tuple(name for name in COLUMNS if name != "urgency")
+_FIRST_ANSWER = tuple(name for name in COLUMNS if name != "urgency")
+ANSWER = (*_FIRST_ANSWER, *LATER_COLUMNS)
 REVIEW = Review.__struct_fields__
 
 
@@ -31,6 +32,23 @@ def utc_now() -> str:
 def digest(values: Sequence[object]) -> str:
     """Return the SHA-256 of the values as JSON."""
     return hashlib.sha256(msgspec.json.encode(list(values))).hexdigest()
+
+
+def answer_columns(version: int) -> tuple[str, ...]:
+    """Return the columns of a model's answer in a file of a version of the schema."""
+    return ANSWER if version > 1 else _FIRST_ANSWER
+
+
+def without_empty_columns(answer: Sequence[object]) -> Sequence[object]:
+    """Return the values of `ANSWER` that the digest of a result covers: without later columns that are all empty."""
+    first, later = answer[: len(_FIRST_ANSWER)], answer[len(_FIRST_ANSWER) :]
+    return first if all(value is None for value in later) else answer
+
+
+def answer_digest(connection: sqlite3.Connection, number: int) -> str:
+    """Return the digest of the answer of one result."""
+    query = f"SELECT {', '.join(ANSWER)} FROM results WHERE id = ?"
+    return digest(without_empty_columns(connection.execute(query, (number,)).fetchone()))
 
 
 def row_digest(connection: sqlite3.Connection, table: str, columns: Sequence[str], number: int) -> str:

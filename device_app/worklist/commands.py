@@ -279,5 +279,6 @@ def _line(row: Row) -> str:
     p = "      " if row.probability is None else f"{row.probability:6.1%}"
     review = f"  [{row.review.verdict}: {row.review.label or 'no label'}, {row.review.reviewer}]" if row.review else ""
     reason = f"  ({row.reason})" if row.reason else ""
-    about = one_line(f"{row.source}{reason}{review}")
+    lungs = "" if row.lesion_share is None else f"  lungs {row.lesion_share:.0%}"
+    about = one_line(f"{row.source}{lungs}{reason}{review}")
     return f"{row.id:>6}  {decision} {p}  {row.time[:16]}  {row.patient or '-':<16}  {about}"

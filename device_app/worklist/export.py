@@ -33,10 +33,13 @@ def to_json(rows: list[Row]) -> str:
 
 
 def to_csv(rows: list[Row]) -> str:
-    """Return one CSV line for each row; the latest review has columns of its own."""
-    names = [name for name in Row.__struct_fields__ if name != "review"]
-    lines = [safe_csv_line([*names, *_REVIEW])]
-    lines += [safe_csv_line([*(getattr(row, name) for name in names), *_review_cells(row.review)]) for row in rows]
+    """Return one CSV line for each row; the latest review has columns of its own. New columns come last."""
+    names = [name for name in Row.__struct_fields__ if name not in ("review", "lesion_share")]
+    lines = [safe_csv_line([*names, *_REVIEW, "lesion_share"])]
+    lines += [
+        safe_csv_line([*(getattr(row, name) for name in names), *_review_cells(row.review), row.lesion_share])
+        for row in rows
+    ]
     return "".join(lines)
 
 

@@ -16,7 +16,7 @@ import msgspec
 from edge_ct.decision import Decision, decide_series
 from edge_ct.manifest import DecisionRule
 
-from .records import COLUMNS, SELECT_ROWS, URGENCY, Row, read_row
+from .records import URGENCY, Row, read_row, select_rows
 
 Kind = Literal["series", "folder", "slice"]
 Shown = Literal["all", "positive", "refer", "rejected", "negative", "reviewed"]
@@ -44,10 +44,10 @@ _READING = (
     "CASE v.verdict WHEN 'agree' THEN r.decision "
     "WHEN 'override' THEN CASE v.label WHEN 'unusable' THEN 'rejected' ELSE v.label END END"
 )
-_SHARE = "r.lesion_share" if "lesion_share" in COLUMNS else "NULL"
 _SUMMARIES = f"""
 SELECT substr({_key("r.")}, 1, 1), count(*), count(r.probability), sum(coalesce({_READING}, r.decision) = 'positive'),
-  sum(r.state = 'reviewed'), avg(r.probability), max(r.probability), max({_SHARE}), max(r.id),
+  sum(r.state = 'reviewed'), avg(r.probability), max(r.probability),
+  sum(r.lesion_share * r.lung_area) / sum(r.lung_area), max(r.id),
   sum(r.decision = 'positive'), sum(r.decision = 'refer'),
   sum({_READING} = 'positive'), sum({_READING} = 'negative'), sum({_READING} = 'refer'),
   sum(r.state = 'open' AND r.probability IS NOT NULL), r.bundle,
@@ -73,7 +73,7 @@ class SliceGroup(msgspec.Struct, frozen=True):
         positive: Number of results that are positive: by their review, else by the model.
         reviewed: Number of results with a review.
         probability: Of a series the mean, of other groups the highest; None if no slice was judged.
-        lesion_share: Fraction of the lung that shows opacities, in the slice where it is highest; None if unknown.
+        lesion_share: Fraction of the lung that shows opacities, over all slices of the group; None if unknown.
         decision: The decision of the model.
         reading: The decision of the reviewers, which counts before that of the model; None if slices are open.
         last: Id of the latest result.
@@ -178,7 +178,7 @@ def find_group(connection: sqlite3.Connection, rule: DecisionRule, seal: str, re
 
 def group_rows(connection: sqlite3.Connection, number: int) -> list[Row]:
     """Return the results of the group that a result belongs to, in the natural order of their names."""
-    query = f"{SELECT_ROWS} WHERE {_key('r.')} = (SELECT {_key()} FROM results WHERE id = ?)"
+    query = f"{select_rows(connection)} WHERE {_key('r.')} = (SELECT {_key()} FROM results WHERE id = ?)"
     rows = [read_row(values) for values in connection.execute(query, (number,)).fetchall()]
     return sorted(rows, key=lambda row: (natural_key(row.source), row.id))
 
@@ -191,7 +191,7 @@ def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
 
 def _complete(connection: sqlite3.Connection, summaries: Sequence[_Summary]) -> list[SliceGroup]:
     """Add their most telling slices to groups."""
-    query = f"{SELECT_ROWS} WHERE r.id IN ({', '.join('?' * len(summaries))})"
+    query = f"{select_rows(connection)} WHERE r.id IN ({', '.join('?' * len(summaries))})"
     selected = connection.execute(query, [summary.key_slice for summary in summaries]).fetchall()
     rows = {row.id: row for row in map(read_row, selected)}
     names = SliceGroup.__struct_fields__[:-1]

@@ -14,7 +14,7 @@ from ..heatmaps.heatmap import Heat
 from .database import LARGEST_NUMBER, Store
 from .groups import GroupPage, Order, Shown, SliceGroup, find_group, group_rows, list_groups
 from .quarantine import Quarantine
-from .records import SELECT_ROWS, URGENCY, Review, Row, State, read_heat, read_row
+from .records import URGENCY, Review, Row, State, read_heat, read_row, select_rows
 from .verification import Verification, Verifier
 
 
@@ -80,8 +80,8 @@ class WorklistReader:
         terms = ["r.id > ?", *(f"r.{name} = ?" for name, value in filters.items() if value is not None)]
         values = [after, *(value for value in filters.values() if value is not None)]
         order = "r.state, r.urgency, r.probability DESC, r.id" if by == "urgency" else "r.id"
-        query = f"{SELECT_ROWS} WHERE {' AND '.join(terms)} ORDER BY {order} LIMIT ? OFFSET ?"
         with self._store.reading() as connection:
+            query = f"{select_rows(connection)} WHERE {' AND '.join(terms)} ORDER BY {order} LIMIT ? OFFSET ?"
             selected = connection.execute(query, (*values, -1 if limit is None else limit, offset)).fetchall()
         return [read_row(values) for values in selected]
 
@@ -209,7 +209,7 @@ class WorklistReader:
 def get_row(connection: sqlite3.Connection, result: int) -> Row:
     """Return one row; raise `EdgeCTError` if no row has this id."""
     in_range = abs(result) <= LARGEST_NUMBER
-    values = connection.execute(f"{SELECT_ROWS} WHERE r.id = ?", (result,)).fetchone() if in_range else None
+    values = connection.execute(f"{select_rows(connection)} WHERE r.id = ?", (result,)).fetchone() if in_range else None
     if not values:
         raise EdgeCTError(f"no result {result} in the worklist; edge-ct worklist list shows the numbers")
     return read_row(values)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import secrets
+import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -51,6 +52,9 @@ COLUMNS = {
     "bundle": "TEXT NOT NULL",
     "latency_ms": "REAL",
 }
+# Columns of the answer that version 2 of the schema added. A digest leaves them out where all are empty, so that the
+# digests of earlier results stay as they were.
+LATER_COLUMNS = {"lesion_share": "REAL", "lung_area": "REAL"}
 
 
 class Review(msgspec.Struct, frozen=True):
@@ -82,6 +86,7 @@ class Row(msgspec.Struct, frozen=True):
         probability: Calibrated P(positive); None for a rejected slice.
         bundle: SHA-256 seal of the bundle.
         latency_ms: Time of decoding, preprocessing and inference together.
+        lesion_share: Share of the lungs that shows opacities, 0 to 1; None if it was not measured.
         review: The latest review; None while the result is open.
     """
 
@@ -101,6 +106,7 @@ class Row(msgspec.Struct, frozen=True):
     bundle: str
     latency_ms: float | None
     state: State
+    lesion_share: float | None
     review: Review | None
 
     @property
@@ -143,6 +149,8 @@ class Entry:
         heat_sha256: See `heat_digest`.
         fingerprint: Fingerprint of the file that the slice came from, stored so that the file is not judged again.
         show_identity: True if the worklist stores `patient` in clear.
+        lesion_share: Share of the lungs that shows opacities, 0 to 1; None if it was not measured.
+        lung_area: Area of the lungs as a share of the area of the slice, the weight of the lesion share in a series.
     """
 
     identity: str
@@ -165,6 +173,8 @@ class Entry:
     heat_sha256: str | None
     fingerprint: bytes | None = None
     show_identity: bool = False
+    lesion_share: float | None = None
+    lung_area: float | None = None
 
     @property
     def size(self) -> int:
@@ -223,6 +233,8 @@ def prepare_entry(
         # A heat map is stored beside its picture.
         heat_sha256=heat_digest(*heat_values(heat)) if heat and png is not None else None,
         fingerprint=fingerprint,
+        lesion_share=result.lesion_share,
+        lung_area=judgement.areas.lung if judgement.areas else None,
     )
 
 
@@ -240,20 +252,20 @@ def _identity(bundle: Bundle, key: str) -> str:
 def answer_values(entry: Entry, patient: str | None, time: str) -> dict[str, object]:
     """Return the values of an entry's columns by name; `patient` is stored as it is, and SQLite assigns the id."""
     assigned = {"id": None, "time": time, "patient": patient, "urgency": URGENCY[entry.decision]}
-    return {name: assigned[name] if name in assigned else getattr(entry, name) for name in COLUMNS}
+    return {name: assigned[name] if name in assigned else getattr(entry, name) for name in (*COLUMNS, *LATER_COLUMNS)}
 
 
-# SQL that selects what `read_row` reads.
-SELECT_ROWS = "SELECT {} FROM results r LEFT JOIN reviews v ON v.id = r.review".format(
-    ", ".join(
-        [f"r.{name}" for name in Row.__struct_fields__ if name != "review"]
-        + [f"v.{name}" for name in Review.__struct_fields__]
-    )
-)
+def select_rows(connection: sqlite3.Connection) -> str:
+    """Return the SQL that selects what `read_row` reads; a file of version 1 has no lesion shares."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    names = [name for name in Row.__struct_fields__ if name != "review"]
+    columns = ["NULL" if version < 2 and name in LATER_COLUMNS else f"r.{name}" for name in names]
+    columns += [f"v.{name}" for name in Review.__struct_fields__]
+    return f"SELECT {', '.join(columns)} FROM results r LEFT JOIN reviews v ON v.id = r.review"
 
 
 def read_row(values: Sequence[object]) -> Row:
-    """Return the row that `SELECT_ROWS` selected."""
+    """Return the row that `select_rows` selects."""
     columns = len(Row.__struct_fields__) - 1
     review: Any = values[columns:]
     fields: Any = (*values[:columns], Review(*review) if review[0] is not None else None)

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 
 from .groups import INDEX
-from .records import COLUMNS
+from .records import COLUMNS, LATER_COLUMNS
 
 VERSION = 2
 
@@ -82,8 +82,10 @@ WHEN NEW.seq IS NOT (SELECT coalesce(max(seq), 0) + 1 FROM audit)
 BEGIN SELECT RAISE(ABORT, 'audit entries can only be appended'); END;
 """.format(columns=",\n".join(f"  {name} {kind}" for name, kind in COLUMNS.items()), names=", ".join(COLUMNS))
 
-# Version 2 binds each entry of the trail to the device key, and finds the group of a result by an index. A new file is
-# made by the same statements as an old one is brought up by, so that both have the same schema.
+_LATER = "\n".join(f"ALTER TABLE results ADD COLUMN {name} {kind};" for name, kind in LATER_COLUMNS.items())
+# Version 2 binds each entry of the trail to the device key, finds the group of a result by an index, and stores the
+# share of the lungs that shows opacities. A new file is made by the same statements as an old one is brought up by, so
+# that both have the same schema.
 _VERSION_2 = f"""
 {INDEX};
 ALTER TABLE audit ADD COLUMN mac TEXT;
@@ -96,6 +98,10 @@ CREATE TABLE IF NOT EXISTS quarantine (
   first REAL NOT NULL,
   last REAL NOT NULL
 ) WITHOUT ROWID;
+{_LATER}
+DROP TRIGGER answers_stay;
+CREATE TRIGGER answers_stay BEFORE UPDATE OF {", ".join([*COLUMNS, *LATER_COLUMNS])}
+ON results BEGIN SELECT RAISE(ABORT, 'the answer of a model cannot be changed'); END;
 """
 
 
@@ -116,8 +122,8 @@ def upgrade_schema(connection: sqlite3.Connection) -> None:
     """Bring the schema of version 1 to version 2, within a transaction."""
     for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
         connection.execute('DROP TRIGGER "{}"'.format(name.replace('"', '""')))
-    _execute(connection, _VERSION_2)
     _execute(connection, _VERSION_1, only="CREATE TRIGGER")
+    _execute(connection, _VERSION_2)
     connection.execute(f"PRAGMA user_version={VERSION}")
 
 

@@ -17,7 +17,7 @@ from edge_ct.errors import EdgeCTError
 
 from ..pseudonym import FILE as KEY_FILE
 from ..pseudonym import existing_key
-from .audit_trail import ANSWER, REVIEW, audit_key
+from .audit_trail import REVIEW, answer_columns, audit_key, without_empty_columns
 from .head_file import Head, HeadFile, contains
 from .recorded_state import Problem, RecordedState, stored_digest_of
 from .records import URGENCY, heat_digest, picture_digest
@@ -143,14 +143,15 @@ class Verifier:
         """Compare each result with its entry, and its state with its reviews."""
         recorded = self._recorded
         expected = {number: entry for number, entry in recorded.added.items() if number not in recorded.pruned}
-        query = f"SELECT state, review, urgency, decision, {', '.join(ANSWER)} FROM results ORDER BY id"
+        columns = ", ".join(answer_columns(schema_version(self._connection)))
+        query = f"SELECT state, review, urgency, decision, {columns} FROM results ORDER BY id"
         for state, review, urgency, decision, *answer in self._connection.execute(query):
             number = answer[0]
             seq, stored_digest = expected.pop(number, (None, ""))
             if seq is None:
                 yield _absent("result", number, recorded.pruned.get(number))
                 continue
-            if stored_digest_of(answer) != stored_digest:
+            if stored_digest_of(without_empty_columns(answer)) != stored_digest:
                 yield Problem(f"result {number} was changed after entry {seq}", seq)
             if urgency != URGENCY.get(decision):
                 yield Problem(f"the urgency of result {number} is not that of its decision, {decision}", seq)

@@ -245,7 +245,7 @@ def _store_entry(
         number = _insert(connection, entry, patient, time)
         detail = {
             "decision": entry.decision,
-            "digest": audit_trail.row_digest(connection, "results", audit_trail.ANSWER, number),
+            "digest": audit_trail.answer_digest(connection, number),
             "picture": entry.picture_sha256,
             "heat": entry.heat_sha256,
         }

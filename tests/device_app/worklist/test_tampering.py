@@ -279,7 +279,11 @@ TAMPERINGS: list[tuple[str, Tampering, str]] = [
     (
         "passed off as an earlier version's",
         sql(
-            "UPDATE audit SET actor = 'x' WHERE seq = 1", "ALTER TABLE audit DROP COLUMN mac", "PRAGMA user_version = 1"
+            "UPDATE audit SET actor = 'x' WHERE seq = 1",
+            "ALTER TABLE audit DROP COLUMN mac",
+            "ALTER TABLE results DROP COLUMN lesion_share",
+            "ALTER TABLE results DROP COLUMN lung_area",
+            "PRAGMA user_version = 1",
         ),
         "entry 1 was changed",
     ),

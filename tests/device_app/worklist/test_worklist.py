@@ -6,9 +6,11 @@ import os
 import sqlite3
 import stat
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 
@@ -20,6 +22,7 @@ from edge_ct.device_app.worklist.records import prepare_entry
 from edge_ct.device_app.worklist.worklist import Worklist
 from edge_ct.dicom import DicomIds
 from edge_ct.errors import EdgeCTError, StorageFull
+from edge_ct.lesions import LesionAreas
 
 Judged = Callable[..., Judgement]
 
@@ -353,3 +356,22 @@ def test_version_grows_with_every_change(worklist: Worklist, judged: Judged, tin
     worklist.review(row.id, "Lima", "agree")
     seen.append(worklist.version())
     assert seen == [0, 1, 2]
+
+
+def test_share_of_the_lungs_is_kept_and_pooled(worklist: Worklist, judged: Judged, tiny_classifier: Classifier) -> None:
+    """A slice with twice the lung counts twice; the audit trail covers the share as it covers the rest."""
+    ids = [DicomIds("p", "1.2.3", "1.2.4", f"1.2.5.{number}") for number in range(3)]
+    for number, areas in enumerate((LesionAreas(0.06, 0.2), LesionAreas(0.0, 0.1), None)):
+        one = judged(number, ids=ids[number])
+        result = msgspec.structs.replace(one.result, lesion_share=areas.share if areas else None)
+        judgement = replace(one, result=result, areas=areas)
+        worklist.add(prepare_entry(judgement, tiny_classifier.bundle, origin="listen"))
+    assert [row.lesion_share for row in worklist.rows(by="number")] == [pytest.approx(0.3), 0, None]
+    group = worklist.group(1, tiny_classifier.manifest.decision_rule, tiny_classifier.bundle.seal)
+    assert group is not None and group.lesion_share == pytest.approx(0.2)
+    assert worklist.verify().problem is None
+    with sqlite3.connect(worklist.folder / "worklist.sqlite") as connection:
+        connection.execute("DROP TRIGGER answers_stay")
+        connection.execute("UPDATE results SET lesion_share = NULL, lung_area = NULL WHERE id = 1")
+    connection.close()
+    assert "result 1 was changed" in str(worklist.verify().problem)
