@@ -113,9 +113,12 @@ def _check_request() -> Response | None:
         if not services.hosts.is_same_origin(request.headers.get("Origin"), host, site):
             raise Refusal(403, "error.csrf")
         given = request.headers.get(CSRF_HEADER) or request.form.get(CSRF_FIELD, "")
-        if session is None or not session.owns_csrf_token(given):
+        if session is not None and session.owns_csrf_token(given):
+            services.sessions.keep(session)
+        elif site != "same-origin" or "Origin" not in request.headers:
             raise Refusal(403, "error.csrf")
-        services.sessions.keep(session)
+        # A page that was open while the server restarted has a token that nobody knows any more. Its browser says by
+        # two headers, which no page can forge, that the form is ours.
     return None
 
 

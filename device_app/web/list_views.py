@@ -49,6 +49,8 @@ def _list_context() -> dict[str, object]:
     query = {name: value for name, (value, usual) in chosen.items() if value != usual}
     if session:
         session.list_query = query | ({"page": str(page)} if page > 1 else {})
+        if session.list_query:
+            services.sessions.keep(session)
     return {
         "groups": [present_group(group, t) for group in found.groups],
         "total": found.total,

@@ -24,7 +24,7 @@ PIN = "493817"
 
 
 def send(client: Home, csrf: dict[str, str], *files: tuple[str, bytes], **more: Any) -> Any:
-    data = {"files": [(io.BytesIO(content), name) for name, content in files]}
+    data = {"files": [(io.BytesIO(content), name) for name, content in files], "folder": more.pop("folder", "")}
     return client.post("/upload", data=data, headers={**csrf, **more.pop("headers", {})}, **more)
 
 
@@ -127,6 +127,105 @@ def test_nothing_changes_without_the_token_of_a_page(
         assert client.post(path, headers=headers).status_code == 403
     assert browser(services).post(path, headers=csrf).status_code == 403
     assert services.worklist.version() == before
+
+
+def test_a_form_that_was_open_while_the_server_restarted_is_stored(services: Services, client: Home) -> None:
+    """Its token is unknown, but the browser vouches for it; a script gets a new token instead."""
+    client.set_cookie("edge-ct", "of-the-server-before", domain="127.0.0.1")
+    ours = {"Origin": "http://127.0.0.1:8042", "Sec-Fetch-Site": "same-origin"}
+    data = {"csrf": "old", "theme": "dark", "back": "/add"}
+    assert client.post("/settings", data=data).status_code == 403
+    for wrong in ({"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "none"}, {"Origin": "http://evil.example"}):
+        assert client.post("/settings", data=data, headers={**ours, **wrong}).status_code == 403
+    assert client.post("/settings", data=data, headers=ours).headers["Location"] == "/add"
+    token = client.get("/token").json["csrf"]
+    assert client.post("/settings", data={**data, "csrf": token}).status_code == 303
+    assert client.post("/settings", data=data).status_code == 403
+
+
+def test_a_series_is_opened_read_and_printed(client: Home, csrf: dict[str, str], services: Services) -> None:
+    names = [f"{i}.png" for i in range(5)]
+    for i, name in enumerate(names[:4]):
+        send(client, csrf, (name, png(i, 3, i % 2 == 1)), folder="CD/../patient 1")
+    send(client, csrf, (names[4], b"nothing"), folder="CD/../patient 1")
+    send(client, csrf, ("other.png", png(9, 3)))
+    rows = services.worklist.rows(by="number")
+    assert [row.source for row in rows[:5]] == [f"CD/patient 1/{name}" for name in names]
+    page = client.get("/").text
+    assert page.count('<li class="row') == 2
+    number = int(re.findall(r'href="/series/(\d+)"', page)[0])
+    shown = client.get(f"/series/{number}").text
+    assert [int(found) for found in re.findall(r'href="/slices/(\d+)" title', shown)] == [1, 2, 3, 4, 5]
+    assert "1 not judged" in shown
+    assert client.get("/series/77").status_code == 404
+
+    # Those that search, filter or turn a page come back to where they were.
+    client.get("/?q=patient&sort=newest")
+    assert 'href="/?q=patient&amp;sort=newest" rel="up"' in client.get(f"/series/{number}").text
+    assert client.get("/?sort=sideways").status_code == 400
+    assert client.get("/?q=nobody").text.count('<li class="row') == 0
+
+    # The next open slice is one of the same series, until all have been read.
+    token = token_of(shown)
+    seen = {1}
+    for _ in range(3):
+        last = max(seen)
+        client.post(f"/slices/{last}/review", data={"csrf": token, "reviewer": "Dr Lima", "verdict": "agree"})
+        if any(services.worklist.get(one).outcome == "positive" for one in seen):
+            break
+        seen.add(int(client.get(f"/slices/{last}/next").headers["Location"].rpartition("/")[2]))
+    answer = client.post(
+        f"/series/{number}/review",
+        data={"csrf": token, "reviewer": "Dr Lima", "verdict": "negative", "note": "clear"},
+        headers={"Accept": "application/json"},
+    )
+    assert answer.json == {"url": f"/series/{number}"}
+    read = [services.worklist.get(one) for one in range(1, 6)]
+    assert all(row.review for row in read)
+    late = [row for row in read if row.review and row.review.note == "clear"]
+    assert {row.outcome for row in late if row.decision != "rejected"} <= {"negative"}
+    assert client.get("/slices/2/next").headers["Location"] == "/slices/6"
+    assert "Dr Lima" in client.get(f"/series/{number}/print").text
+    for wrong in ({"verdict": "positive"}, {"reviewer": " "}):
+        form = {"csrf": token, "reviewer": "Dr Lima", "verdict": "agree", **wrong}
+        assert client.post(f"/series/{number}/review", data=form).status_code == 400
+
+
+def test_pages_of_the_list(client: Home, services: Services, csrf: dict[str, str]) -> None:
+    send(client, csrf, ("a.png", png(1, 2)))
+    with services.worklist._store.writing() as connection:
+        columns = "origin, source, decision, urgency, probability, model, bundle, time"
+        for i in range(119):
+            connection.execute(
+                f"INSERT INTO results (identity, {columns}) SELECT ?, {columns} FROM results WHERE id = 1", (f"{i}",)
+            )
+    first, last = client.get("/").text, client.get("/?page=3").text
+    assert "1–50 of 120" in first
+    assert 'href="/?page=2"' in first
+    assert "101–120 of 120" in last
+    assert last.count('<li class="row') == 20
+
+
+def test_a_deleted_result_says_so(client: Home, services: Services, judged: Any) -> None:
+    with services.worklist._store.writing() as connection:
+        for table in ("pictures WHERE result", "results WHERE id"):
+            connection.execute(f"DELETE FROM {table} = 1")
+    for path in ("/slices/1", "/series/1", "/slices/1/print"):
+        answer = client.get(path)
+        assert answer.status_code == 410
+        assert "has been deleted" in answer.text
+    assert client.get("/slices/4").status_code == 404
+
+
+def test_scores_never_read_as_certainty(client: Home, services: Services, judged: Any) -> None:
+    with services.worklist._store.writing() as connection:
+        connection.execute("DROP TRIGGER answers_stay")
+        connection.execute("UPDATE results SET probability = 0.9996 WHERE id = 1")
+        connection.execute("UPDATE results SET probability = 0.0002 WHERE id = 2")
+    page = client.get("/").text
+    assert "&gt;\u00a099\u00a0%" in page
+    assert "&lt;\u00a01\u00a0%" in page
+    assert "100\u00a0%" not in page
 
 
 def test_what_asks_for_a_change_is_a_post(client: Home) -> None:
