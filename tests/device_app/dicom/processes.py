@@ -61,6 +61,7 @@ class Orthanc:
         http_port: int,
         peers: dict[str, tuple[str, int]],
         plugins: list[str] | None = None,
+        scripts: list[str] | None = None,
     ) -> None:
         folder.mkdir()
         self.dicom_port, self._url = dicom_port, f"http://127.0.0.1:{http_port}"
@@ -69,6 +70,8 @@ class Orthanc:
             "StorageDirectory": str(folder / "storage"),
             "IndexDirectory": str(folder / "index"),
             "Plugins": plugins or [],
+            "LuaScripts": scripts or [],
+            "UserMetadata": {"edge-ct": 4801},
             "HttpPort": http_port,
             "RemoteAccessAllowed": False,
             "AuthenticationEnabled": False,

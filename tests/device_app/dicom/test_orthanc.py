@@ -11,10 +11,12 @@ import pydicom
 import pytest
 
 from edge_ct import cli, slices
+from edge_ct.device_app.dicom.reply import structured_report
 
 from .conftest import NAME, neck
 from .processes import Listen, Orthanc, wait_for
 
+SCRIPT = Path(__file__).resolve().parents[3] / "examples" / "orthanc" / "edge-ct.lua"
 MakeCT = Callable[..., bytes]
 
 pytestmark = [
@@ -91,6 +93,27 @@ def test_round_trip(pair: tuple[Orthanc, Listen], make_ct: MakeCT, tmp_path: Pat
     log = listen.log.read_text()
     assert NAME.partition("^")[0] not in log
     assert "Traceback" not in log
+
+
+def test_the_script_of_the_examples(
+    tmp_path: Path, tiny_bundle: Path, make_ct: MakeCT, free_ports: Callable[[int], list[int]]
+) -> None:
+    """Orthanc sends a series once it is stable, and notes the decision of the report that comes back."""
+    dicom, http, device = free_ports(3)
+    orthanc = Orthanc(tmp_path / "orthanc", dicom, http, {"edgect": ("EDGECT", device)}, scripts=[str(SCRIPT)])
+    options = ("--quiet", "3", "--allow-aet", "ORTHANC", "--to", f"ORTHANC@127.0.0.1:{dicom}", "--captures", "0")
+    listen = Listen(tiny_bundle, tmp_path / "state", device, *options)
+    try:
+        for index in range(3):
+            orthanc.post("/instances", make_ct(index, NumberOfSeriesRelatedInstances=3))
+        (study,) = orthanc.get("/studies")
+        wait_for(lambda: "edge-ct" in orthanc.get(f"/studies/{study}/metadata"))
+        decision = orthanc.get(f"/studies/{study}/metadata/edge-ct").decode()
+        assert decision in structured_report._DECISIONS.values()
+        assert len(instances(orthanc, "SR")) == 1
+    finally:
+        listen.kill()
+        orthanc.stop()
 
 
 def test_results_wait_for_a_pacs_that_is_away(
