@@ -154,15 +154,16 @@ class Classifier:
             return Judgement(Result(label, "rejected", None, reason, None, self.identity, Milliseconds()))
         return self.judge_slice(slice_, 1000 * (perf_counter() - start))
 
-    def judge_slice(self, slice_: Slice, decode_ms: float | None = None) -> Judgement:
+    def judge_slice(self, slice_: Slice, decode_ms: float | None = None, lung_found: bool = False) -> Judgement:
         """Classify a slice that has been read already.
 
         Args:
             slice_: The slice.
             decode_ms: Time that reading took, in milliseconds, for the result.
+            lung_found: True if lung was found in the Hounsfield units of a DICOM slice; see `check_slice`.
         """
         start = perf_counter()
-        check = check_slice(slice_.pixels, slice_.colour)
+        check = check_slice(slice_.pixels, slice_.colour, lung_found)
         series = slice_.dicom.series if slice_.dicom else None
 
         def rejected(reason: str, times: Milliseconds) -> Judgement:

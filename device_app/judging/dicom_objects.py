@@ -87,6 +87,9 @@ def _read_object(data: Path | bytes, source: str) -> tuple[Any, list[FrameAttrib
     """Return the dataset of an object, its frames, and whether the dataset includes the pixel data."""
     try:
         size = len(data) if isinstance(data, bytes) else data.stat().st_size
+        if size <= _WHOLE and not isinstance(data, bytes):
+            # Reading a file allocates what a length states, even if the file is shorter; reading from memory does not.
+            data = data.read_bytes()
         with dicom.open_object(data) as file:
             dataset = dicom.read_dataset(file, source, pixels=size <= _WHOLE)
     except OSError as error:

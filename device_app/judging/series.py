@@ -144,7 +144,7 @@ def judge_pixels(
     )
     if reason:
         return _not_judged(classifier, attributes, source, reason, lung_fields.share, slice_, decode_ms)
-    judgement = classifier.judge_slice(slice_, decode_ms)
+    judgement = classifier.judge_slice(slice_, decode_ms, lung_found=True)
     result, outputs = judgement.result, judgement.outputs
     row = FrameRow(
         attributes.instance, attributes.frame, attributes.along, result.decision, result.probability, result.reason,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edge_ct.errors import InputRejected
 from edge_ct.imaging.limits import MAX_BYTES
-from edge_ct.imaging.slice_files import is_dicomdir, list_slices
+from edge_ct.imaging.slice_files import Listing, is_dicomdir, list_slices
 
 STANDARD_INPUT = "-"
 
@@ -82,11 +82,17 @@ def _in_dicomdir(name: str) -> Iterator[Source]:
         yield Source(name, reason="this DICOMDIR lists no image")
 
 
-def _in_folder(folder: Path, report: Callable[[str], None]) -> Iterator[Source]:
-    listing = list_slices(folder)
+def listed_sources(listing: Listing) -> list[Source]:
+    """Return the sources of a folder in the order of their paths: its slice files, and what cannot be read."""
     sources = [Source(str(path)) for path in listing.paths]
     sources += [Source(str(entry.path), reason=entry.reason) for entry in listing.unreadable]
-    yield from sorted(sources, key=lambda source: source.name)
+    return sorted(sources, key=lambda source: source.name)
+
+
+def _in_folder(folder: Path, report: Callable[[str], None]) -> Iterator[Source]:
+    listing = list_slices(folder)
+    sources = listed_sources(listing)
+    yield from sources
     if not sources:
         yield Source(str(folder), reason="no PNG, JPEG, TIFF or DICOM file in this folder")
     if summary := listing.summary():

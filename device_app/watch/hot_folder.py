@@ -20,7 +20,7 @@ from edge_ct.imaging.slice_files import list_slices
 
 from ..judging.entries import PreparedEntry, PrepareEntry
 from ..judging.judges import Judge, judge_each
-from ..judging.sources import Source
+from ..judging.sources import Source, listed_sources
 from ..worklist.records import Added, Entry
 from ..worklist.worklist import Worklist
 
@@ -78,6 +78,7 @@ class Watch:
         self._tracked: dict[Path, _Tracked] = {}
         self._known: dict[Path, bytes] = {}
         self._present = True
+        self._left_out: str | None = None
 
     @property
     def waiting(self) -> int:
@@ -96,7 +97,7 @@ class Watch:
         complete = self._complete_files()
         if not complete:
             return
-        for batch in judge_each(self._judge, (Source(str(path)) for path in complete), PrepareEntry("watch")):
+        for batch in judge_each(self._judge, complete, PrepareEntry("watch")):
             checked = [self._check(prepared) for prepared in batch]
             # The frames of one object are stored together: none of them if one is not ready.
             postponed = {prepared.path for prepared in checked if prepared.entry is None}
@@ -144,18 +145,19 @@ class Watch:
                 return
             stop.wait(pause)
 
-    def _complete_files(self) -> list[Path]:
+    def _complete_files(self) -> list[Source]:
         """Return the files that have not changed for long enough, in the order of their paths."""
-        paths = self._list_folder()
-        if paths is None:
+        sources = self._list_folder()
+        if sources is None:
             # What comes back may be a different stick, or the same one with a copy that was interrupted.
             self._tracked.clear()
             self._known.clear()
             return []
         now = self._clock()
-        complete = [path for path in paths if self._is_complete(path, now)]
+        complete = [source for source in sources if self._is_complete(Path(source.name), now)]
+        listed = {Path(source.name) for source in sources}
         for remembered in (self._tracked, self._known):
-            for path in remembered.keys() - set(paths):
+            for path in remembered.keys() - listed:
                 del remembered[path]
         return complete
 
@@ -180,17 +182,26 @@ class Watch:
             return False
         return now - tracked.since >= self.settle * (1 if size else PATIENCE)
 
-    def _list_folder(self) -> list[Path] | None:
-        """Return the files in the folder; None if there is no folder."""
+    def _list_folder(self) -> list[Source] | None:
+        """Return the slice files of the folder, and what cannot be read in it; None if there is no folder.
+
+        Links are not followed: who can write to the folder must not reach other files through it.
+        """
         try:
             # An unmounted stick leaves an empty folder or none at all; in neither case is there anything to judge.
-            paths = list_slices(self.folder, follow_links=False).paths if self.folder.is_dir() else None
+            listing = list_slices(self.folder, follow_links=False) if self.folder.is_dir() else None
         except OSError:
-            paths = None
-        if (paths is not None) != self._present:
-            self._present = paths is not None
+            listing = None
+        if (listing is not None) != self._present:
+            self._present = listing is not None
             self._say(f"{self.folder}: {'the folder is back' if self._present else 'no such folder; waiting for it'}")
-        return paths
+        if listing is None:
+            return None
+        left_out = listing.summary()
+        if left_out and left_out != self._left_out:
+            self._say(left_out)
+        self._left_out = left_out
+        return listed_sources(listing)
 
     def _check(self, judged: PreparedEntry) -> _Prepared:
         """Return what is stored of a judgement, if its file is still the one that was judged."""

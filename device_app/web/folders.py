@@ -18,6 +18,9 @@ import msgspec
 
 from edge_ct.errors import EdgeCTError
 from edge_ct.imaging.slice_files import is_slice_file, list_slices
+from edge_ct.reporting.counts import count_of
+
+from ..judging.sources import Source, listed_sources
 
 _MAX_SHOWN = 200
 _MAX_OUTSTANDING = 8
@@ -130,7 +133,7 @@ class FolderProgress(msgspec.Struct, frozen=True):
         done: Number of slices in the worklist.
         failed: Number of slices that could not be stored.
         running: False once the reading has ended.
-        message: Why it ended early.
+        message: Why it ended early, or what was left out of the folder.
     """
 
     folder: str
@@ -145,13 +148,13 @@ class FolderReader:
     """Reads folders into the worklist in the background, one at a time."""
 
     def __init__(
-        self, folders: Folders, submit: Callable[[Path, str], Future[Any]], report: Callable[[FolderProgress], None]
+        self, folders: Folders, submit: Callable[[Source], Future[Any]], report: Callable[[FolderProgress], None]
     ) -> None:
         """Prepare the reader.
 
         Args:
             folders: The folders that may be read.
-            submit: Queues a file under a name; the future is done when its row is stored.
+            submit: Queues a source; the future is done when its rows are stored.
             report: Called at each progress.
         """
         self._folders, self._submit, self._report = folders, submit, report
@@ -185,17 +188,13 @@ class FolderReader:
     def _run(self, folder: Path) -> None:
         done, failed, message = 0, 0, None
         outstanding: deque[Future[Any]] = deque()
-        try:
-            # Links that lead out of the roots are skipped.
-            paths = [path for path in list_slices(folder).paths if self._folders.contains(path)]
-            total = len(paths)
-        except OSError as error:
-            paths, total, message = [], 0, error.strerror or "cannot be read"
-        for path in paths:
+        sources, left_out = self._list_folder(folder)
+        total = len(sources)
+        for source in sources:
             if self._stop.is_set() or message:
                 break
             try:
-                outstanding.append(self._submit(path, str(path.relative_to(folder.parent))))
+                outstanding.append(self._submit(source))
             except EdgeCTError as error:
                 message = str(error)
                 break
@@ -206,7 +205,20 @@ class FolderReader:
         while outstanding:
             problem = _failure(outstanding.popleft())
             done, failed, message = done + (problem is None), failed + (problem is not None), message or problem
-        self._set(FolderProgress(folder.name, total, done, failed, False, message))
+        self._set(FolderProgress(folder.name, total, done, failed, False, message or left_out))
+
+    def _list_folder(self, folder: Path) -> tuple[list[Source], str | None]:
+        """Return the sources of a folder, named by their paths below its parent, and what was left out of it."""
+        listing = list_slices(folder)
+        listed = listed_sources(listing)
+        sources = [source for source in listed if source.reason or self._folders.contains(Path(source.name))]
+        left_out = [line] if (line := listing.summary()) else []
+        if len(sources) < len(listed):
+            links = count_of(len(listed) - len(sources), "link")
+            left_out.append(f"left out: {links} out of the folders that this page may read")
+        start = len(str(folder.parent).rstrip("/")) + 1
+        named = [Source(each.name[start:], reason=each.reason, path=Path(each.name)) for each in sources]
+        return named, "; ".join(left_out) or None
 
 
 def _failure(future: Future[Any]) -> str | None:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -56,10 +55,10 @@ def check_golden(classifier: Classifier) -> Iterator[float]:
 
 @dataclass
 class _Upload(Generic[Stored]):
-    """One file to judge. read: returns its bytes or its path; called late, so that what waits is not in memory."""
+    """One file to judge. read: returns its content or its source; called late, so that what waits is not in memory."""
 
     name: str
-    read: Callable[[], bytes | Path]
+    read: Callable[[], bytes | Source]
     future: Future[Stored] = field(default_factory=Future)
 
 
@@ -117,12 +116,12 @@ class JudgingQueue(Generic[Stored]):
         """Wait until the bundle is loaded or has failed to load."""
         self._opened.wait(timeout)
 
-    def submit(self, name: str, read: Callable[[], bytes | Path], patience: float = 0.0) -> Future[Stored]:
+    def submit(self, name: str, read: Callable[[], bytes | Source], patience: float = 0.0) -> Future[Stored]:
         """Queue one file, waiting up to `patience` seconds for a place.
 
         Args:
             name: The name under which results are shown.
-            read: Returns the content of the file, or its path.
+            read: Returns the content of the file, or the source under that name.
             patience: Seconds to wait for a place.
 
         Raises:
@@ -182,7 +181,7 @@ class JudgingQueue(Generic[Stored]):
             except Exception as error:
                 upload.future.set_exception(error)
 
-    def _judge(self, name: str, data: bytes | Path) -> list[Entry]:
+    def _judge(self, name: str, data: bytes | Source) -> list[Entry]:
         """Judge a file as every command does; return a row for each of its slices."""
-        source = Source(name, path=data) if isinstance(data, Path) else Source(name, data)
+        source = data if isinstance(data, Source) else Source(name, data)
         return [prepared.entry for prepared in self.judge.judge(source, PrepareEntry(ORIGIN))]

@@ -20,6 +20,7 @@ from edge_ct.imaging.limits import MAX_BYTES
 from ..heatmaps.heatmap import Heat
 from ..judging.incidents import MAX_ENDS
 from ..judging.judges import Judge
+from ..judging.sources import Source
 from ..worklist.records import Added, Entry, Row
 from ..worklist.worklist import Worklist
 from .events import Events
@@ -101,7 +102,7 @@ class Services:
         self.queue: JudgingQueue[list[Added]] = JudgingQueue(self.bundle, self._store, self.workers, judge=self.judge)
         self.queue.judge.incidents = self.worklist.quarantine(MAX_ENDS)
         self.folders = Folders(self.roots)
-        self.reader = FolderReader(self.folders, self._submit_path, lambda progress: self._wake.set())
+        self.reader = FolderReader(self.folders, self._submit_source, lambda progress: self._wake.set())
         self._wake = threading.Event()
         self._explaining = threading.Lock()
         self._closing = False
@@ -141,7 +142,7 @@ class Services:
                     self.worklist.set_heat(row.id, heat, patience=1.0)
             return heat
 
-    def submit(self, name: str, read: Callable[[], bytes | Path], patience: float = 20.0) -> Future[list[Added]]:
+    def submit(self, name: str, read: Callable[[], bytes], patience: float = 20.0) -> Future[list[Added]]:
         """Queue a file; the future is done when the rows of its slices are on the disk. See `JudgingQueue.submit`."""
         return self.queue.submit(name, read, patience)
 
@@ -163,8 +164,8 @@ class Services:
     def _store(self, entries: Sequence[Entry]) -> list[Added]:
         return self.worklist.add_all(entries)
 
-    def _submit_path(self, path: Path, name: str) -> Future[list[Added]]:
-        return self.queue.submit(name, lambda: path, patience=60.0)
+    def _submit_source(self, source: Source) -> Future[list[Added]]:
+        return self.queue.submit(source.name, lambda: source, patience=60.0)
 
     def _watch(self) -> None:
         """Send an event when the state changes, whoever changed it (another command, for example); prune once a day."""

@@ -49,12 +49,15 @@ class Structure:
         self.syntax = ""
         self.pixel_offset: int | None = None
         self._file, self._elements, self._items = file, 0, 0
+        self._size = file.seek(0, 2)
         try:
             file.seek(132)
             self._walk(False, "<", 1, None, meta=True)
             implicit, order = self._encoding()
             if self.syntax == _DEFLATED:
                 self._file = _inflated(file, max_inflated)
+                self._size = self._file.seek(0, 2)
+                self._file.seek(0)
             self._walk(implicit, order, 1, None)
         except (struct.error, EOFError):
             pass  # A truncated object: the parser meets its end too, and says what is missing.
@@ -113,6 +116,9 @@ class Structure:
                 self._walk_items(implicit or representation in (b"UN", b""), order, depth, length)
             elif length == _UNDEFINED:
                 self._walk_fragments(order)
+            elif self.pixel_offset is None and length > self._size - file.tell():
+                # A reader would allocate what the length states.
+                raise ValueError("damaged DICOM: a value is longer than the file")
             else:
                 representation = representation or _dictionary(tag)
                 if length > MAX_DICOM_VALUE and representation not in _BULK and tag != _PIXEL_DATA:

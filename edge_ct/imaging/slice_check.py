@@ -115,12 +115,14 @@ class SliceCheck:
         return self.total - self.allowed < DOUBT
 
 
-def check_slice(pixels: np.ndarray, colour: float = 0.0) -> SliceCheck:
+def check_slice(pixels: np.ndarray, colour: float = 0.0, lung_found: bool = False) -> SliceCheck:
     """Check a picture.
 
     Args:
         pixels: uint8 [h, w].
         colour: Share of coloured pixels, from `colour_share`.
+        lung_found: True for a DICOM CT slice in whose Hounsfield units lung was found. Such a slice is rejected only if
+            it is blank or a mask: a wide field of view or padding changes how it looks, and not what it is.
     """
     height, width = pixels.shape
     if colour > _COLOURFUL:
@@ -137,6 +139,8 @@ def check_slice(pixels: np.ndarray, colour: float = 0.0) -> SliceCheck:
         return SliceCheck(
             -math.inf, "the picture has few greys, as a mask, a drawing or text has: give the CT slice itself"
         )
+    if lung_found:
+        return SliceCheck(math.inf)
     if width > _WIDE * height:
         return SliceCheck(-math.inf, "the picture is much wider than high, unlike an axial slice: give the whole slice")
     allowed = _SMALL * math.log2(max(_FRAMED / min(pixels.shape), 1))

@@ -18,6 +18,7 @@ import pytest
 from edge_ct.bundle import Bundle, read_bundle, write_bundle
 from edge_ct.device_app.heatmaps import drawing
 from edge_ct.device_app.heatmaps.heatmap import Heat
+from edge_ct.device_app.judging.sources import Source
 from edge_ct.device_app.maintenance import health
 from edge_ct.device_app.web.events import Events
 from edge_ct.device_app.web.folders import Folders
@@ -171,15 +172,30 @@ class TestFolders:
         sources = {row.source for row in services.worklist.rows()}
         assert len(sources) == 13
         assert "stick/study/3.png" in sources
-        assert "13 of 13" in client.get("/add").text
+        page = client.get("/add").text
+        assert "13 of 13" in page
+        assert "left out: 1 link out of the folders that this page may read" in page
+
+    def test_what_cannot_be_read_on_a_stick_is_a_row(self, services: Services, tmp_path: Path) -> None:
+        stick = tmp_path / "stick"
+        (stick / "a.png").write_bytes(png(1, 2))
+        (stick / "notes.txt").write_text("none")
+        (stick / "loop").symlink_to(stick / "loop")
+        assert services.reader.start(stick)
+        wait_for(lambda: services.reader.state and not services.reader.state.running)
+        rows = {row.source: row.reason for row in services.worklist.rows()}
+        assert set(rows) == {"stick/a.png", "stick/loop"}
+        assert rows["stick/loop"] == "cannot be read: Too many levels of symbolic links"
+        assert services.reader.state is not None
+        assert "1 files that are no slices (notes.txt)" in str(services.reader.state.message)
 
     def test_one_folder_at_a_time(
         self, client: Home, services: Services, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         hold: Future[Any] = Future()
         (tmp_path / "stick" / "a.png").write_bytes(png(1, 2))
-        asked: list[Path] = []
-        monkeypatch.setattr(services.reader, "_submit", lambda path, name: (asked.append(path), hold)[1])
+        asked: list[Source] = []
+        monkeypatch.setattr(services.reader, "_submit", lambda source: (asked.append(source), hold)[1])
         assert services.reader.start(tmp_path / "stick")
         assert not services.reader.start(tmp_path / "stick")
         wait_for(lambda: asked)

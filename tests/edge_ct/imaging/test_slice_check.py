@@ -228,3 +228,15 @@ def test_x_rays_and_photographs_are_rejected(real_data: Path, kind: str, most: i
         if check_slice(one.pixels, one.colour).reason is None:
             kept.append(path.name)
     assert len(kept) <= most
+
+
+def test_lung_in_hounsfield_units_outweighs_how_a_picture_looks() -> None:
+    """A circle of padding hides much of a slice, which still is one; a mask and a blank picture are none."""
+    y, x = np.mgrid[:128, :128] - 63.5
+    padded = np.where(x**2 + y**2 > 64**2, 0, make_slice(22, 3, True, 128).image).astype(np.uint8)
+    assert check_slice(padded).reason is not None
+    assert check_slice(padded, lung_found=True).reason is None
+    assert not check_slice(padded, lung_found=True).doubtful
+    mask = np.where(make_slice(1, 3, True, 256).image > 110, 255, 0).astype(np.uint8)
+    assert "few greys" in str(check_slice(mask, lung_found=True).reason)
+    assert "blank" in str(check_slice(np.zeros((99, 99), np.uint8), lung_found=True).reason)
