@@ -2,6 +2,7 @@
 
 - `listener`   the C-STORE and C-ECHO provider
 - `admission`  which objects are accepted, and the DICOM status of a refusal
-- `limits`     limits of connections and of messages
+- `limits`     limits of messages
+- `places`     limits and deadlines of connections and associations
 - `spool`      received objects on disk and in the queue
 """

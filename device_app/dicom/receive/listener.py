@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import ssl
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +26,8 @@ from .admission import (
     ObjectRefused,
     admit,
 )
-from .limits import MAX_PDU, InFlight, limit_pdu_length
+from .limits import MAX_PDU, InFlight
+from .places import Places, receive_within_limits, server_class
 from .spool import Arrival, InstanceConflict, Spool
 
 LOG = logging.getLogger("edge_ct.listen")
@@ -33,6 +35,8 @@ _VERIFICATION = "1.2.840.10008.1.1"
 # A-ASSOCIATE-RJ (PS3.8, 9.3.4): result, source and reasons.
 _PERMANENT, _SERVICE_USER = 0x01, 0x01
 _NO_REASON, _CALLING_TITLE_UNKNOWN, _CALLED_TITLE_UNKNOWN = 0x01, 0x03, 0x07
+_TRANSIENT, _PRESENTATION, _LOCAL_LIMIT_EXCEEDED = 0x02, 0x03, 0x02
+_UNLIMITED = 1 << 16  # `Places` keeps the limit
 
 
 @dataclass(frozen=True)
@@ -85,42 +89,48 @@ class Listener:
         self._spool, self._arrived, self._options = spool, arrived, options
         self._networks = parse_networks(options.addresses)
         self._in_flight = InFlight(options.max_object, options.max_memory)
+        self._places = Places(options.associations, options.timeout)
         entity = AE(ae_title=options.title)
-        entity.maximum_associations = options.associations
+        entity.maximum_associations = _UNLIMITED
         entity.maximum_pdu_size = MAX_PDU
         entity.network_timeout = entity.acse_timeout = entity.dimse_timeout = options.timeout
         entity.add_supported_context(_VERIFICATION)
         for sop_class in ACCEPTED:
             entity.add_supported_context(sop_class, list(TRANSFER_SYNTAXES))
         handlers: Any = [
-            (evt.EVT_CONN_OPEN, limit_pdu_length),
+            (evt.EVT_CONN_OPEN, self._limit_association),
             (evt.EVT_REQUESTED, self._check_caller),
-            (evt.EVT_REJECTED, self._log_rejected),
             (evt.EVT_ACCEPTED, self._log_accepted),
             (evt.EVT_ABORTED, self._end_association),
             (evt.EVT_CONN_CLOSE, self._end_association),
-            (evt.EVT_PDU_RECV, self._in_flight.count_pdu),
+            (evt.EVT_PDU_RECV, self._count_pdu),
+            (evt.EVT_DIMSE_RECV, self._begin_answer),
+            (evt.EVT_DIMSE_SENT, self._end_answer),
             (evt.EVT_C_STORE, self._store),
             (evt.EVT_C_ECHO, lambda event: SUCCESS),
         ]
         address = (options.host, options.port)
         try:
-            server: Any = entity.start_server(
+            server: Any = entity.make_server(
                 address,
-                block=False,
+                server_class=server_class(self._places),
                 evt_handlers=handlers,
                 ssl_context=options.context,
             )
         except OSError as error:
+            self._places.stop()
             raise EdgeCTError(
                 f"cannot listen on {options.host}:{options.port}: {error.strerror or error}; name another --port"
             ) from error
+        threading.Thread(target=server.serve_forever, name="AcceptorServer", daemon=True).start()
+        entity._servers.append(server)
         self._entity, self._server = entity, server
         self.port = int(server.server_address[1])
 
     def stop(self) -> None:
         """End all associations and release the port."""
         self._entity.shutdown()
+        self._places.stop()
 
     def _check_caller(self, event: Any) -> None:
         """Reject an association whose caller is not allowed."""
@@ -138,19 +148,38 @@ class Listener:
             LOG.warning("association from %s (%s) refused: %s", _printable_title(title), address, rejection[0])
             event.assoc.acse.send_reject(_PERMANENT, _SERVICE_USER, rejection[1])
             event.assoc.kill()
+        elif not self._places.claim(_connection(event)):
+            LOG.warning("association from %s (%s) refused: too many associations", _printable_title(title), address)
+            event.assoc.acse.send_reject(_TRANSIENT, _PRESENTATION, _LOCAL_LIMIT_EXCEEDED)
+            event.assoc.kill()
 
-    def _log_rejected(self, event: Any) -> None:
-        LOG.warning("association from %s refused: too many associations", _describe_peer(event))
+    def _limit_association(self, event: Any) -> None:
+        receive_within_limits(event.assoc, self._places, MAX_PDU + 64)
+
+    def _count_pdu(self, event: Any) -> None:
+        if not self._in_flight.count_pdu(event):
+            LOG.warning("association from %s ended: a command is too long", _describe_peer(event))
+            self._places.abort(_connection(event))
+
+    def _begin_answer(self, event: Any) -> None:
+        self._in_flight.end_command(event.assoc)
+        self._places.received(_connection(event))
+
+    def _end_answer(self, event: Any) -> None:
+        self._places.accepted(_connection(event))
 
     def _log_accepted(self, event: Any) -> None:
         refused = sorted({_printable_uid(str(context.abstract_syntax)) for context in event.assoc.rejected_contexts})
         LOG.info("association from %s", _describe_peer(event))
+        self._places.accepted(_connection(event))
         if refused:
             shown = ", ".join(refused[:3]) + (f" and {len(refused) - 3} more" if len(refused) > 3 else "")
             LOG.warning("%s offers unsupported SOP classes: %s", _describe_peer(event), shown)
 
     def _end_association(self, event: Any) -> None:
         self._in_flight.complete(event.assoc)
+        self._in_flight.end_command(event.assoc)
+        self._places.disconnect(_connection(event))
 
     def _store(self, event: Any) -> Any:
         """Handle a C-STORE request; return its status."""
@@ -197,6 +226,12 @@ def silence_libraries() -> None:
     for name in ("pydicom", "pynetdicom", "highdicom"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
         warnings.filterwarnings("ignore", module=name)
+
+
+def _connection(event: Any) -> Any:
+    """Return the socket of an event's association; None once it is closed."""
+    transport = event.assoc.dul.socket
+    return transport.socket if transport else None
 
 
 def _describe_peer(event: Any) -> str:

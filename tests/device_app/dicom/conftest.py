@@ -1,5 +1,6 @@
 """Synthetic CT series as DICOM objects, written by pydicom, and DICOM peers made with pynetdicom."""
 
+import logging
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -13,8 +14,11 @@ import pytest
 
 from edge_ct.bundle import Bundle, read_bundle
 from edge_ct.classifier import Classifier
+from edge_ct.device_app.dicom.receive.listener import Listener, ListenerOptions
+from edge_ct.device_app.dicom.receive.spool import Arrival, Spool
 from edge_ct.device_app.judging import dicom_objects, series
 from edge_ct.device_app.judging.series import JudgedFrame, SeriesResult
+from edge_ct.device_app.worklist.worklist import Worklist
 from edge_ct.phantom import make_slice
 
 pytest.importorskip("pynetdicom")
@@ -231,3 +235,41 @@ def store(
         return [int(answer.Status) if (answer := association.send_c_store(one)) else -1 for one in datasets]
     finally:
         association.release()
+
+
+Start = Callable[..., Listener]
+
+
+@pytest.fixture
+def worklist(tmp_path: Path) -> Iterator[Worklist]:
+    with Worklist(tmp_path / "state", min_free=0) as own:
+        yield own
+
+
+@pytest.fixture
+def spool(worklist: Worklist, tmp_path: Path) -> Spool:
+    return Spool(tmp_path / "state" / "dicom", worklist, min_free=0)
+
+
+@pytest.fixture
+def arrived() -> list[Arrival]:
+    return []
+
+
+@pytest.fixture
+def start(spool: Spool, arrived: list[Arrival], caplog: pytest.LogCaptureFixture) -> Iterator[Start]:
+    running: list[Listener] = []
+    caplog.set_level(logging.INFO, "edge_ct.listen")
+
+    def started(**options: Any) -> Listener:
+        running.append(Listener(spool, arrived.append, ListenerOptions(port=0, **options)))
+        return running[-1]
+
+    yield started
+    for own in running:
+        own.stop()
+
+
+def held(spool: Spool) -> list[str]:
+    """Everything in the spool's folder, leftovers of half-stored objects among them."""
+    return sorted(path.name for path in (spool.folder / "in").iterdir())

@@ -7,7 +7,7 @@ import shutil
 import struct
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -22,46 +22,11 @@ from edge_ct.device_app.dicom.receive.spool import Arrival, Spool
 from edge_ct.device_app.worklist.queue import RECEIVED
 from edge_ct.device_app.worklist.worklist import Worklist
 
-from .conftest import NAME, ROOT, edited, store, to_bytes
+from .conftest import NAME, ROOT, edited, held, store, to_bytes
 
 MakeCT = Callable[..., bytes]
 Start = Callable[..., Listener]
 MIB = 1 << 20
-
-
-@pytest.fixture
-def worklist(tmp_path: Path) -> Iterator[Worklist]:
-    with Worklist(tmp_path / "state", min_free=0) as own:
-        yield own
-
-
-@pytest.fixture
-def spool(worklist: Worklist, tmp_path: Path) -> Spool:
-    return Spool(tmp_path / "state" / "dicom", worklist, min_free=0)
-
-
-@pytest.fixture
-def arrived() -> list[Arrival]:
-    return []
-
-
-@pytest.fixture
-def start(spool: Spool, arrived: list[Arrival], caplog: pytest.LogCaptureFixture) -> Iterator[Start]:
-    running: list[Listener] = []
-    caplog.set_level(logging.INFO, "edge_ct.listen")
-
-    def started(**options: Any) -> Listener:
-        running.append(Listener(spool, arrived.append, ListenerOptions(port=0, **options)))
-        return running[-1]
-
-    yield started
-    for own in running:
-        own.stop()
-
-
-def held(spool: Spool) -> list[str]:
-    """Everything in the spool's folder, leftovers of half-stored objects among them."""
-    return sorted(path.name for path in (spool.folder / "in").iterdir())
 
 
 def test_what_is_acknowledged_is_on_the_disk_and_in_the_worklist(
@@ -260,19 +225,6 @@ def test_unknown_addresses(start: Start, caplog: pytest.LogCaptureFixture, make_
     assert store(start(addresses=["192.0.2.0/24"]).port, [make_ct()]) == [-1]
     assert "(127.0.0.1) refused: address not allowed" in caplog.text
     assert store(start(addresses=["192.0.2.0/24", "127.0.0.0/8"]).port, [make_ct()]) == [0]
-
-
-def test_too_many_associations(start: Start, caplog: pytest.LogCaptureFixture, make_ct: MakeCT) -> None:
-    from pynetdicom import AE
-
-    own = start(associations=1)
-    entity = AE(ae_title="SCANNER")
-    entity.add_requested_context("1.2.840.10008.1.1")
-    first = entity.associate("127.0.0.1", own.port, ae_title="EDGECT")
-    assert first.is_established
-    assert store(own.port, [make_ct()]) == [-1]
-    assert "refused: too many associations" in caplog.text
-    first.release()
 
 
 def test_an_object_over_the_limit_is_out_of_resources_and_not_kept_in_memory(
