@@ -55,8 +55,13 @@ key_option = click.option(
 )
 keep_days_option = click.option(
     "--keep-days",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 36_500),
     help="Once a day, delete stored results that are older than this number of days.",
+)
+delete_unreviewed_option = click.option(
+    "--delete-unreviewed",
+    is_flag=True,
+    help="Delete old results that nobody has reviewed as well.",
 )
 threads_option = click.option(
     "--threads",

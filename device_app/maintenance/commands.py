@@ -14,7 +14,7 @@ from edge_ct.errors import ModelRejected
 from edge_ct.shipped_models import find_bundle
 from edge_ct.system.progress import print_json, remark
 
-from ..command_options import key_option, model_option, state_option
+from ..command_options import delete_unreviewed_option, key_option, model_option, state_option
 
 EXIT_CODES = {"good": 0, "warning": 0, "failure": 10}
 _COLOURS = {"good": "green", "warning": "yellow", "failure": "red"}
@@ -104,11 +104,12 @@ def _confirm_as_root(action: str, files: Sequence[Path], root: Path, yes: bool) 
 @click.option("--lan", is_flag=True, help="Make the page reachable from the network, protected by a PIN.")
 @click.option(
     "--keep-days",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 36_500),
     default=90,
     show_default=True,
     help="Delete results that are older than this number of days.",
 )
+@delete_unreviewed_option
 @click.option(
     "--user",
     default="edge-ct",
@@ -127,6 +128,7 @@ def install(
     targets: tuple[str, ...],
     lan: bool,
     keep_days: int,
+    delete_unreviewed: bool,
     user: str,
     root: Path,
     force: bool,
@@ -155,6 +157,7 @@ def install(
         targets=targets,
         lan=lan,
         keep_days=keep_days,
+        delete_unreviewed=delete_unreviewed,
         user=user,
     )
     if dry_run:

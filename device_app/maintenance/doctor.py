@@ -28,6 +28,7 @@ from .. import pseudonym
 from ..judging.incidents import MAX_ENDS
 from ..worklist.database import FILE
 from ..worklist.reader import WorklistReader
+from ..worklist.time_evidence import LONGEST_GAP
 from .health import (
     CLOCK_AHEAD,
     CLOCK_BEHIND,
@@ -182,6 +183,7 @@ def _check_state(state: Path, now: datetime, model: Path) -> Iterator[Check]:
             with WorklistReader.open(state) as worklist:
                 known = known_moments(manifest, worklist)
                 yield _check_worklist(worklist)
+                yield _check_retention(worklist, now)
                 yield _check_quarantine(worklist)
             yield _check_key(state)
         else:
@@ -212,6 +214,15 @@ def _check_worklist(worklist: WorklistReader) -> Check:
     )
     status: Status = "failure" if verification.problem else "good"
     return Check("worklist", status, verification.problem or counts, verification.results)
+
+
+def _check_retention(worklist: WorklistReader, now: datetime) -> Check:
+    state = worklist.compare_clock(now)
+    if state.status == "good" or state.latest is None:
+        return Check("retention", "good", "the clock agrees with the audit trail")
+    relation = "behind" if state.status == "behind" else f"more than {LONGEST_GAP.days} days ahead of"
+    latest = f"the worklist's latest entry ({state.latest:%Y-%m-%d %H:%M} UTC)"
+    return Check("retention", "warning", f"the clock is {relation} {latest}: no old result is deleted")
 
 
 def _check_key(state: Path) -> Check:

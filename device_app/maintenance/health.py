@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -15,6 +16,7 @@ from edge_ct.system import host
 
 from ..worklist.database import MIN_FREE
 from ..worklist.reader import WorklistReader
+from ..worklist.time_evidence import parse_time
 
 Status = Literal["good", "warning", "failure"]
 MIB = 1 << 20
@@ -85,17 +87,14 @@ def clock_status(now: datetime, known: Sequence[KnownMoment]) -> Status:
 
 
 def known_moments(manifest: Manifest | None, worklist: WorklistReader | None) -> list[KnownMoment]:
-    """Return when the bundle was made and when the last entry of the audit trail was written, as far as known."""
-    texts = [(manifest.created, "the bundle was made")] if manifest else []
-    if worklist:
-        texts += [(str(entry["time"]), "the worklist's last entry was written") for entry in worklist.trail(limit=1)]
+    """Return when the bundle was made and when the latest entry of the audit trail was written, as far as known."""
     moments = []
-    for text, event in texts:
-        try:
-            time = datetime.fromisoformat(text.replace("Z", "+00:00"))
-        except ValueError:
-            continue
-        moments.append(KnownMoment(time if time.tzinfo else time.replace(tzinfo=timezone.utc), event))
+    if manifest:
+        with suppress(ValueError):
+            moments.append(KnownMoment(parse_time(manifest.created), "the bundle was made"))
+    latest = worklist.compare_clock(datetime.now(timezone.utc)).latest if worklist else None
+    if latest:
+        moments.append(KnownMoment(latest, "the worklist's latest entry was written"))
     return moments
 
 

@@ -81,6 +81,7 @@ def plan_files(
     keep_days: int,
     user: str,
     program: str | None = None,
+    delete_unreviewed: bool = False,
 ) -> dict[PurePosixPath, str | bytes]:
     """Return the files of an installation by their paths on the device.
 
@@ -91,9 +92,10 @@ def plan_files(
         callers: AE titles that DICOM is received from; without any, no service listens.
         targets: AET@HOST:PORT of the DICOM nodes that results are sent to.
         lan: Make the page reachable from the network.
-        keep_days: Results that are older than this number of days are deleted.
+        keep_days: Reviewed results that are older than this number of days are deleted.
         user: User that the services run as.
         program: The `edge-ct` that the units run; by default the one beside this Python.
+        delete_unreviewed: Delete old results that nobody has reviewed as well.
 
     Raises:
         ModelRejected: The bundle is damaged, fails its trial, or is not signed with the key.
@@ -107,7 +109,7 @@ def plan_files(
     # Not resolved: the Python of a virtual environment links to another Python, which has no edge-ct beside it.
     program = program or str(Path(sys.executable).with_name("edge-ct"))
     common = ["--model", MODEL, "--state", STATE]
-    kept = [*common, "--keep-days", str(keep_days)]
+    kept = [*common, "--keep-days", str(keep_days), *(["--delete-unreviewed"] if delete_unreviewed else [])]
     # For each service: its description, its command, its memory limit and its access to the network.
     services = {
         "serve": ("the page", ["serve", *kept, *(["--lan"] if lan else [])], "600M", _NETWORK if lan else _LOOPBACK)

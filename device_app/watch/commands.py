@@ -16,6 +16,7 @@ from edge_ct.system.progress import print_json
 from edge_ct.trust.opening import open_bundle
 
 from ..command_options import (
+    delete_unreviewed_option,
     engine_option,
     keep_days_option,
     key_option,
@@ -32,6 +33,7 @@ from ..command_options import (
 @key_option
 @state_option
 @keep_days_option
+@delete_unreviewed_option
 @click.option(
     "--interval",
     type=click.FloatRange(0.05, 3600),
@@ -57,6 +59,7 @@ def watch(
     key: Path | None,
     state: Path,
     keep_days: int | None,
+    delete_unreviewed: bool,
     interval: float,
     settle: float,
     once: bool,
@@ -89,7 +92,7 @@ def watch(
         judge.incidents = worklist.quarantine(MAX_ENDS)
         people = stack.enter_context(native_output.captured_native_stderr())
         watching = Watch(folder, worklist, judge, settle, people)
-        for added in watching.run(stop, interval, keep_days, once):
+        for added in watching.run(stop, interval, keep_days, once, delete_unreviewed):
             row = added.row
             if as_json:
                 print_json(row)

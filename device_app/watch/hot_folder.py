@@ -22,6 +22,7 @@ from ..judging.entries import PreparedEntry, PrepareEntry
 from ..judging.judges import Judge, judge_each
 from ..judging.sources import Source, listed_sources
 from ..worklist.records import Added, Entry
+from ..worklist.retention import DailyRetention
 from ..worklist.worklist import Worklist
 
 SETTLE = 3.0
@@ -29,7 +30,6 @@ INTERVAL = 2.0
 # An empty or unreadable file is given this many times the settling time.
 PATIENCE = 5
 _FULL_PAUSE = 30.0
-_DAY = 86400.0
 
 
 @dataclass(eq=False)
@@ -111,7 +111,12 @@ class Watch:
                 yield added
 
     def run(
-        self, stop: threading.Event, interval: float = INTERVAL, keep_days: int | None = None, once: bool = False
+        self,
+        stop: threading.Event,
+        interval: float = INTERVAL,
+        keep_days: int | None = None,
+        once: bool = False,
+        delete_unreviewed: bool = False,
     ) -> Iterator[Added]:
         """Scan again and again.
 
@@ -120,17 +125,16 @@ class Watch:
             interval: Seconds between two scans.
             keep_days: Once a day, delete stored results that are older than this number of days.
             once: End the run when no file waits.
+            delete_unreviewed: Delete old results that nobody has reviewed as well.
 
         Yields:
             The rows, each when it is on the disk.
         """
-        pruned = -_DAY
+        retention = DailyRetention(self._worklist, keep_days, delete_unreviewed, self._say, self._clock)
         while not stop.is_set():
             pause = interval
             try:
-                if keep_days and self._clock() - pruned >= _DAY:
-                    self._worklist.prune(keep_days)
-                    pruned = self._clock()
+                retention.run_if_due()
                 for added in self.scan():
                     yield added
                     if stop.is_set():

@@ -16,6 +16,7 @@ from edge_ct.errors import EdgeCTError, WorklistBusy
 
 from ..worklist.database import LARGEST_NUMBER
 from . import list_views, sign_in, slice_views, uploads, views
+from .presenters import retention_line
 from .request_checks import HEADERS, is_host
 from .request_context import (
     EXTENSION,
@@ -154,6 +155,7 @@ def _template_context() -> dict[str, Any]:
         "page": request.endpoint,
         "version": __version__,
         "model_name": services.bundle.identity,
+        "retention": retention_line(services.retention.last, t),
         "path": request.full_path.rstrip("?") if request.method == "GET" else url_for("worklist"),
     }
 

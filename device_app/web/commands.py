@@ -12,7 +12,14 @@ from edge_ct.engines.names import EngineName
 from edge_ct.errors import EdgeCTError
 from edge_ct.system.progress import print_json, remark
 
-from ..command_options import engine_option, keep_days_option, key_option, model_option, state_option
+from ..command_options import (
+    delete_unreviewed_option,
+    engine_option,
+    keep_days_option,
+    key_option,
+    model_option,
+    state_option,
+)
 
 if TYPE_CHECKING:
     from .server import Server
@@ -48,6 +55,7 @@ if TYPE_CHECKING:
 )
 @engine_option
 @keep_days_option
+@delete_unreviewed_option
 @click.option(
     "--language",
     type=click.Choice(["en", "pt-BR"]),
@@ -68,6 +76,7 @@ def serve(
     workers: int,
     engine: EngineName,
     keep_days: int | None,
+    delete_unreviewed: bool,
     language: str,
     as_json: bool,
 ) -> None:
@@ -87,7 +96,9 @@ def serve(
         raise click.UsageError("--pin needs --lan; without it, only this machine can open the page")
     from .server import ServeOptions, open_server
 
-    options = ServeOptions(model, state, port, lan, pin, names, roots, workers, keep_days, language, key, engine)
+    options = ServeOptions(
+        model, state, port, lan, pin, names, roots, workers, keep_days, language, key, engine, delete_unreviewed
+    )
     server = open_server(options)
     if not server.run(lambda: _announce(server, as_json)):
         raise EdgeCTError("stopped before all requests were answered; acknowledged slices are in the worklist")

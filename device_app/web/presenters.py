@@ -13,6 +13,7 @@ from edge_ct.manifest import Manifest
 
 from ..worklist.groups import Order, Shown, SliceGroup
 from ..worklist.records import Review, Row
+from ..worklist.retention import Pruned
 from .translations import Words
 
 FILTERS: tuple[Shown, ...] = ("all", "positive", "refer", "rejected", "negative", "reviewed")
@@ -257,3 +258,14 @@ def metric_rows(manifest: Manifest, words: Words) -> tuple[list[str], list[Metri
             values.append((words.number(estimate.value, 3), interval))
         rows.append(MetricRow(words(f"metric.{name}"), tuple(values)))
     return variants, rows
+
+
+def retention_line(pruned: Pruned | None, t: Words) -> str | None:
+    """Return what retention did not delete, and why; None if there is nothing to say."""
+    if pruned is None:
+        return None
+    state = pruned.clock
+    if state.status != "good" and state.latest is not None:
+        key = "retention.behind" if state.status == "behind" else "retention.ahead"
+        return t(key, latest=t.time(state.latest))
+    return t("retention.unreviewed", n=pruned.unreviewed) if pruned.unreviewed else None

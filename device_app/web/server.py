@@ -46,6 +46,7 @@ class ServeOptions:
         language: Language for browsers that ask for none of those supported.
         key: Public key that the bundle must be signed with; None demands the pinned key, if there is one.
         engine: The program that computes the network.
+        delete_unreviewed: Delete old results that nobody has reviewed as well.
     """
 
     model: Path | str | None
@@ -60,6 +61,7 @@ class ServeOptions:
     language: str = "en"
     key: Path | None = None
     engine: EngineName = DEFAULT_ENGINE
+    delete_unreviewed: bool = False
 
 
 def open_server(options: ServeOptions) -> Server:
@@ -96,6 +98,7 @@ def _open_server(options: ServeOptions, bundle: Bundle, judge: Judge) -> Server:
         workers=options.workers,
         language=options.language,
         keep_days=options.keep_days,
+        delete_unreviewed=options.delete_unreviewed,
         judge=judge,
     )
     # The bundle is loaded while Flask is being imported.

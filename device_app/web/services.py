@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ from ..judging.incidents import MAX_ENDS
 from ..judging.judges import Judge
 from ..judging.sources import Source
 from ..worklist.records import Added, Entry, Row
+from ..worklist.retention import DailyRetention
 from ..worklist.worklist import Worklist
 from .events import Events
 from .folders import FolderProgress, FolderReader, Folders
@@ -32,7 +34,6 @@ from .sessions import Sessions
 
 _TICK_SECONDS = 0.4
 _EXPLAIN_SECONDS = 2.0
-_DAY_SECONDS = 86400
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ class Services:
         language: Language for browsers that ask for none of those supported.
         streams: Maximum number of pages with live events.
         keep_days: Days after which results are deleted; None keeps them.
+        delete_unreviewed: Delete old results that nobody has reviewed as well.
         judge: The worker processes; by default a pool is opened here.
     """
 
@@ -93,6 +95,7 @@ class Services:
     limits: UploadLimits = field(default_factory=UploadLimits)
     streams: int = 12
     keep_days: int | None = None
+    delete_unreviewed: bool = False
     judge: Judge | None = None
 
     def __post_init__(self) -> None:
@@ -103,6 +106,8 @@ class Services:
         self.queue.judge.incidents = self.worklist.quarantine(MAX_ENDS)
         self.folders = Folders(self.roots)
         self.reader = FolderReader(self.folders, self._submit_source, lambda progress: self._wake.set())
+        say = logging.getLogger("edge_ct.serve").warning
+        self.retention = DailyRetention(self.worklist, self.keep_days, self.delete_unreviewed, say)
         self._wake = threading.Event()
         self._explaining = threading.Lock()
         self._closing = False
@@ -170,12 +175,9 @@ class Services:
     def _watch(self) -> None:
         """Send an event when the state changes, whoever changed it (another command, for example); prune once a day."""
         last: ServerState | None = None
-        pruned = -float(_DAY_SECONDS)
         while not self._closing:
-            if self.keep_days and time.monotonic() - pruned > _DAY_SECONDS:
-                pruned = time.monotonic()
-                with suppress(Exception):
-                    self.worklist.prune(self.keep_days)
+            with suppress(Exception):
+                self.retention.run_if_due()
             # An error, such as a locked worklist, is reported to each page at its next request.
             with suppress(Exception):
                 state = self.state()

@@ -13,10 +13,11 @@ from edge_ct.reporting.counts import count_of
 from edge_ct.system.files import one_line
 from edge_ct.system.progress import print_json, remark
 
-from ..command_options import DECISION_COLOURS, state_option
+from ..command_options import DECISION_COLOURS, delete_unreviewed_option, state_option
 from .database import FILE, LARGEST_NUMBER
 from .reader import WorklistReader
 from .records import Row
+from .retention import MAX_KEEP_DAYS
 from .worklist import Worklist
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
@@ -210,19 +211,37 @@ def verify_(state: Path, head: str | None, as_json: bool) -> None:
 @worklist.command("prune", short_help="Delete old results; the audit trail is kept.")
 @state_option
 @click.option(
-    "--keep-days", type=click.IntRange(1), required=True, help="Delete results that are older than this number of days."
+    "--keep-days",
+    type=click.IntRange(1, MAX_KEEP_DAYS),
+    required=True,
+    help="Delete results that are older than this number of days.",
 )
-def prune_(state: Path, keep_days: int) -> None:
+@delete_unreviewed_option
+@click.option(
+    "--trust-clock",
+    is_flag=True,
+    help="Confirm that the clock and all dates of the worklist are right, also across gaps in its audit trail.",
+)
+def prune_(state: Path, keep_days: int, delete_unreviewed: bool, trust_clock: bool) -> None:
     """Delete old results with their pictures and reviews, and return the space to the file system.
+
+    Results that nobody has reviewed are kept. The age of a result is the time that the audit trail has seen pass: a gap
+    of more than 8 days between two entries does not count, because the clock may have been wrong before it. While the
+    clock is behind the trail, or more than 8 days ahead of it, nothing is deleted and the exit code is 1.
 
     \b
     Example:
       edge-ct worklist prune --keep-days 90
     """
     with _open(state) as stored:
-        pruned = stored.prune(keep_days)
+        pruned = stored.prune(keep_days, unreviewed=delete_unreviewed, trust_clock=trust_clock)
         used = stored.used_bytes()
-    click.echo(f"{count_of(pruned, 'result')} deleted; {used / 2**20:.1f} MiB kept")
+    refusal = pruned.refusal()
+    if refusal:
+        raise EdgeCTError(f"{state}: {refusal}; if the clock is right, confirm that with --trust-clock")
+    click.echo(f"{count_of(pruned.deleted, 'result')} deleted; {used / 2**20:.1f} MiB kept")
+    for note in pruned.remarks():
+        remark(note)
 
 
 @worklist.command(short_help="List files that ended worker processes, or release one.")

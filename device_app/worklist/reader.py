@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 
@@ -15,6 +16,7 @@ from .database import LARGEST_NUMBER, Store
 from .groups import GroupPage, Order, Shown, SliceGroup, find_group, group_rows, list_groups
 from .quarantine import Quarantine
 from .records import URGENCY, Review, Row, State, read_heat, read_row, select_rows
+from .time_evidence import ClockState, compare_clock
 from .verification import Verification, Verifier
 
 
@@ -158,6 +160,11 @@ class WorklistReader:
         """Return the number of the last audit entry: it grows with every change that any process makes."""
         with self._store.reading() as connection:
             return int(connection.execute("SELECT coalesce(max(seq), 0) FROM audit").fetchone()[0])
+
+    def compare_clock(self, now: datetime) -> ClockState:
+        """Compare the clock with the trail; see `time_evidence`. now: what the clock shows, with its time zone."""
+        with self._store.reading() as connection:
+            return compare_clock(connection, now)
 
     def trail(self, result: int | None = None, limit: int = 1000) -> list[dict[str, object]]:
         """Return the last entries of the audit trail, of one result or of all, the oldest first."""

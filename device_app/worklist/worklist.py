@@ -16,7 +16,7 @@ import hashlib
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from pathlib import Path
 
 from edge_ct.errors import EdgeCTError
@@ -33,11 +33,12 @@ from .head_file import Head, HeadFile
 from .queue import Queue
 from .reader import WorklistReader, get_row
 from .records import Added, Entry, Label, Review, Verdict, answer_values, heat_digest, heat_values
+from .retention import MAX_KEEP_DAYS, Pruned, count_kept, plan_retention
 from .schema import VERSION, schema_version
+from .time_evidence import StepWatch, note_time
 from .upgrade import adopt_pictures, upgrade_trail
 
 _MAX_REVIEWER, _MAX_NOTE = 200, 10_000
-_PRUNED_AT_ONCE = 200
 
 
 class Worklist(WorklistReader):
@@ -63,7 +64,7 @@ class Worklist(WorklistReader):
         """
         path = Path(folder).expanduser()
         super().__init__(path, Store(path, max_bytes, min_free))
-        self._clock = clock
+        self._clock, self._steps = clock, StepWatch()
         try:
             self._key = self._device_key()
             self._audit_key = audit_trail.audit_key(self._key)
@@ -152,29 +153,35 @@ class Worklist(WorklistReader):
         with self._changing() as (_, trail):
             trail.append(actor, action, None, detail, self._clock())
 
-    def prune(self, keep_days: int) -> int:
+    def prune(self, keep_days: int, *, unreviewed: bool = False, trust_clock: bool = False) -> Pruned:
         """Delete old results with their pictures and reviews, and finished queue items; the audit trail stays.
 
-        Open results are deleted like reviewed ones: retention is a promise to patients.
+        The age of a result is the time that the trail has seen pass: see `time_evidence`. While the clock is behind the
+        trail, or far ahead of it, nothing is deleted.
 
         Args:
             keep_days: Results older than this number of days are deleted.
-
-        Returns:
-            The number of results deleted.
+            unreviewed: Delete results that nobody has reviewed as well.
+            trust_clock: Somebody confirms that the clock and all dates of the worklist are right.
         """
-        if keep_days < 1:
-            raise EdgeCTError("results are kept for at least one day")
-        oldest = datetime.fromisoformat(self._clock().replace("Z", "+00:00")) - timedelta(days=keep_days)
-        pruned = 0
-        while True:
+        if not 1 <= keep_days <= MAX_KEEP_DAYS:
+            raise EdgeCTError(f"results are kept for at least one day, and for at most {MAX_KEEP_DAYS:,}")
+        keep = timedelta(days=keep_days)
+        with self._changing() as (connection, trail):
+            clock = note_time(connection, trail, self._clock(), trust_clock)
+            plan = plan_retention(connection, clock.now, keep, unreviewed) if clock.status == "good" else None
+        deleted = 0
+        while plan:
             with self._changing() as (connection, trail):
-                numbers = _prune_some(connection, trail, oldest, self._clock())
-            pruned += numbers
-            if numbers < _PRUNED_AT_ONCE:
+                count = plan.delete_some(connection, trail, self._clock())
+            deleted += count
+            if plan.is_complete(count):
                 break
-        self._store.release_free_pages()
-        return pruned
+        with self._store.reading() as connection:
+            kept, uncertain = count_kept(connection, plan.last if plan else 0, clock.now - keep)
+        if deleted:
+            self._store.release_free_pages()
+        return Pruned(deleted, kept, uncertain, clock)
 
     def queue(self, name: str) -> Queue:
         """Return a queue in the same file."""
@@ -190,7 +197,11 @@ class Worklist(WorklistReader):
         with self._store.writing(patience) as connection:
             trail = Appender(connection, self._audit_key)
             before, agrees = trail.last, self._head_file.agrees(connection)
+            step = self._steps.step(connection)
+            if step:
+                trail.append("edge-ct", "clock", None, {"step": step}, self._clock())
             yield connection, trail
+        self._steps.confirm()
         if agrees and trail.last != before:
             self._head_file.advance(Head(*trail.last))
 
@@ -274,17 +285,3 @@ def _store_heat(connection: sqlite3.Connection, result: int, heat: Heat) -> None
         "UPDATE pictures SET heat = ?, heat_rows = ?, heat_columns = ?, heat_method = ? WHERE result = ?",
         (*heat_values(heat), result),
     )
-
-
-def _prune_some(connection: sqlite3.Connection, trail: Appender, oldest: datetime, time: str) -> int:
-    """Delete some of the results before `oldest`, and return their number; a long transaction would block others."""
-    before = oldest.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    old = connection.execute("SELECT id FROM results WHERE time < ? ORDER BY id LIMIT ?", (before, _PRUNED_AT_ONCE))
-    numbers = [int(row[0]) for row in old.fetchall()]
-    for condition in ("pictures WHERE result", "results WHERE id", "reviews WHERE result"):
-        connection.executemany(f"DELETE FROM {condition} = ?", [(number,) for number in numbers])
-    if numbers:
-        detail = {"before": before, "results": audit_trail.runs_of(numbers)}
-        trail.append("prune", "prune", None, detail, time)
-    connection.execute("DELETE FROM queue WHERE finished < ?", (oldest.timestamp(),))
-    return len(numbers)

@@ -132,13 +132,17 @@ def test_worklist_and_clock(
     assert "device key" in checks
     # A Pi without a battery, after a night without power: before the last entry, or before the bundle was made.
     assert statuses(examine(tiny_bundle, worklist.folder, root, moment=now - timedelta(hours=1))) == {
-        "clock": "failure"
+        "clock": "failure",
+        "retention": "warning",
     }
     early = examine(tiny_bundle, worklist.folder / "none", root, moment=datetime(1970, 1, 1, tzinfo=timezone.utc))
     assert statuses(early) == {"clock": "failure"}
     assert "the bundle was made at 2026-01-01" in early["clock"].detail
     late = examine(tiny_bundle, worklist.folder, root, moment=now + timedelta(days=4000))
-    assert statuses(late) == {"clock": "warning"}
+    assert statuses(late) == {"clock": "warning", "retention": "warning"}
+    assert "more than 8 days ahead of the worklist's latest entry" in late["retention"].detail
+    week = examine(tiny_bundle, worklist.folder, root, moment=now + timedelta(days=7))
+    assert (week["retention"].status, week["clock"].status) == ("good", "good")
 
 
 def test_tampered_worklist_and_open_key(

@@ -1,4 +1,4 @@
-"""Pages while another process holds the worklist, and requests that no worklist can answer."""
+"""Pages while another process holds the worklist or the clock is wrong, and requests that no worklist can answer."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ import io
 import sqlite3
 import time
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
 from edge_ct.device_app.web import slice_views
+from edge_ct.device_app.web.presenters import retention_line
 from edge_ct.device_app.web.services import Services
+from edge_ct.device_app.web.translations import Words
+from edge_ct.device_app.worklist.retention import DailyRetention, Pruned
+from edge_ct.device_app.worklist.time_evidence import ClockState
 
 from .conftest import Home, png, token_of
 
@@ -81,3 +86,28 @@ def test_numbers_that_no_result_can_have(client: Home, number: int, path: str) -
 )
 def test_odd_host_names(client: Home, host: str, status: int) -> None:
     assert client.get("/", headers={"Host": host}).status_code == status
+
+
+@pytest.mark.usefixtures("judged")
+def test_retention_that_deletes_nothing_is_said_on_the_page(client: Home, services: Services) -> None:
+    """The clock is set back by a month: nothing is deleted, and the list and the device's page say why."""
+    assert "no old result is deleted" not in client.get("/").text
+    latest = datetime.now(timezone.utc) + timedelta(days=30)
+    clock = services.worklist._clock
+    services.worklist._clock = lambda: latest.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    services.worklist.note("test", "later", {})
+    services.worklist._clock = clock
+    services.retention = DailyRetention(services.worklist, 90, False, lambda line: None)
+    services.retention.run_if_due()
+    for path in ("/", "/device"):
+        page = client.get(path).text
+        assert "The clock is behind the latest entry" in page
+        assert "no old result is deleted" in page
+    assert "nenhum resultado antigo" in client.get("/", headers={"Accept-Language": "pt-BR"}).text
+
+
+@pytest.mark.parametrize(("n", "text"), [(1, "1 old result is kept"), (2, "2 old results are kept"), (0, None)])
+def test_results_that_nobody_reviewed_are_said_to_be_kept(n: int, text: str | None) -> None:
+    now = datetime.now(timezone.utc)
+    line = retention_line(Pruned(0, n, 0, ClockState("good", now, now)), Words("en"))
+    assert line == (text and f"{text} because nobody has reviewed {'it' if n == 1 else 'them'}.")

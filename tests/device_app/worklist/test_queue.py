@@ -1,5 +1,8 @@
 """Queues: once for each key, claimed for a while, in turn, across restarts."""
 
+import itertools
+from datetime import date, timedelta
+
 import msgspec
 import pytest
 
@@ -75,7 +78,13 @@ def test_items_survive_a_restart_and_retention_takes_finished_ones(worklist: Wor
     with Worklist(worklist.folder) as later:
         assert keys(later.queue("out").items()) == ["a", "b"]
         later.prune(30)
-        assert keys(later.queue("out").items()) == ["b"]
+        assert keys(later.queue("out").items()) == ["a", "b"]  # The trail has not seen 30 days pass.
+    days = itertools.count(0, 8)
+    with Worklist(worklist.folder, clock=lambda: f"{date(2030, 1, 1) + timedelta(next(days))}T00:00:00.000Z") as aged:
+        for _ in range(5):
+            aged.note("test", "day", {})
+        aged.prune(30)
+        assert keys(aged.queue("out").items()) == ["b"]
 
 
 def test_transaction_that_fails_is_undone(worklist: Worklist) -> None:

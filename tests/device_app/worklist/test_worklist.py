@@ -254,24 +254,25 @@ def dated(tmp_path: Path, judged: Judged, tiny_classifier: Classifier) -> Iterat
 
 def test_retention(dated: Worklist) -> None:
     dated.review(1, "Lima", "agree")
-    assert dated.prune(keep_days=4) == 6  # the 7th is four days old to the minute: kept
+    pruned = dated.prune(keep_days=4, unreviewed=True)
+    assert pruned.deleted == 6  # the 7th is four days old to the minute: kept
     assert [row.id for row in dated.rows(by="number")] == [7, 8, 9, 10]
     assert (dated.picture(1), dated.reviews(1)) == (None, [])
     assert dated.result_of_file(bytes([0] * 16)) == 1  # or a file that stays in its folder would come back
     found = dated.verify()
     assert (found.problem, found.results, found.entries) == (None, 4, 12)
-    assert dated.prune(keep_days=4) == 0
+    assert dated.prune(keep_days=4).deleted == 0
     with pytest.raises(EdgeCTError, match="at least one day"):
         dated.prune(0)
 
 
 def test_numbers_are_never_used_again(dated: Worklist, judged: Judged, tiny_classifier: Classifier) -> None:
-    dated.prune(1)
+    dated.prune(1, unreviewed=True)
     assert dated.add(prepare_entry(judged(99), tiny_classifier.bundle, origin="classify")).row.id == 11
 
 
 def test_retention_gives_room_back(tmp_path: Path, judged: Judged, tiny_classifier: Classifier) -> None:
-    clock = iter(["2026-01-01T00:00:00.000Z"] * 30 + ["2026-02-01T00:00:00.000Z"] * 50)
+    clock = iter(["2026-01-01T00:00:00.000Z"] * 30 + ["2026-01-08T12:00:00.000Z"] * 50)
     noise = np.random.default_rng(1)
     with Worklist(tmp_path / "s", clock=lambda: next(clock)) as own:
         for number in range(30):
@@ -279,7 +280,7 @@ def test_retention_gives_room_back(tmp_path: Path, judged: Judged, tiny_classifi
             own.add(prepare_entry(judged(number, pixels=pixels), tiny_classifier.bundle, origin="classify"))
         used, path = own.used_bytes(), own.folder / "worklist.sqlite"
         assert used > 30 * 65536
-        own.prune(7)
+        own.prune(7, unreviewed=True)
         assert own.used_bytes() < 200_000
         assert path.stat().st_size + path.with_name(path.name + "-wal").stat().st_size < 200_000
 
