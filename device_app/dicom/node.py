@@ -26,6 +26,7 @@ from ..worklist.worklist import Worklist
 from .receive.spool import Arrival, Spool
 from .received_jobs import ORIGIN
 from .reply.answers import build_answers, encode_dataset, preload_libraries
+from .reply.structured_report import READINGS
 from .send.outbox import Courier, Outbox, Parcel, Target
 from .series_clock import OpenSeries, SeriesClock
 from .series_judge import SeriesJudge
@@ -165,10 +166,28 @@ class Node:
         if not self._couriers:
             return
         files = {arrival.instance: self._spool.folder / arrival.file for arrival in arrivals}
+        reading = self._reading(result)
         for answer in build_answers(
-            files, judged, result, self._bundle, self._options.captures, self._judge.read_pixels
+            files, judged, result, self._bundle, self._options.captures, self._judge.read_pixels, reading
         ):
             self._post(answer)
+
+    def _reading(self, result: SeriesResult) -> str | None:
+        """Return how reviewers have read an earlier part of a series, which now has grown; None if they have not."""
+        rows = [
+            row
+            for row in self._worklist.rows(series=result.series, by="number")
+            if (row.study, row.bundle) == (result.study, self._bundle.seal)
+        ]
+        if not any(row.review for row in rows):
+            return None
+        group = self._worklist.group(rows[0].id, self._bundle.manifest.decision_rule, self._bundle.seal)
+        if group is None or group.reading is None:
+            return None
+        reviewers = [row.review.reviewer for row in rows if row.review]
+        names = ", ".join(dict.fromkeys(reviewers))
+        read = f"{READINGS[group.reading]}, read by {names} on {count_of(len(reviewers), 'slice')}"
+        return f"{read}. This counts before the decision of the model."
 
     def _post(self, answer: Any) -> None:
         """Put one object into the outbox, once for each target."""

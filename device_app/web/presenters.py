@@ -71,6 +71,7 @@ class RowCard:
         short_name: The same, shortened in the middle.
         place: Folder of the file.
         reviewed: The latest review as text.
+        share: The share of the lung that shows opacities, in words.
     """
 
     id: int
@@ -82,6 +83,7 @@ class RowCard:
     place: str
     time: str
     reviewed: str | None
+    share: str
     row: Row
 
     @property
@@ -106,6 +108,7 @@ def present_row(row: Row, words: Words) -> RowCard:
         place=str(path.parent) if len(path.parts) > 1 else "",
         time=time_text(row.time, words),
         reviewed=review_text(row.review, words) if row.review else None,
+        share=share_text(row.lesion_share, words),
         row=row,
     )
 
@@ -157,7 +160,7 @@ def present_group(group: SliceGroup, words: Words) -> GroupCard:
         full_title=title,
         counts=counts,
         counts_language=language,
-        share="" if group.lesion_share is None else words("group.share", share=words.percent(group.lesion_share)),
+        share=share_text(group.lesion_share, words),
         patient=group.row.patient,
         origin=origin_text(group.row.origin, words),
         time=words.short_time(moment(group.row.time)),
@@ -180,6 +183,11 @@ def group_title(group: SliceGroup, words: Words) -> str:
     if group.kind == "series" and row.series:
         return words("group.series", series=row.series)
     return folder if group.slices > 1 and folder else PurePosixPath(row.source).name or row.source
+
+
+def share_text(share: float | None, words: Words) -> str:
+    """Return the share of the lung that shows opacities, in words; an empty text if it was not measured."""
+    return "" if share is None else words("group.share", share=words.percent(share))
 
 
 def origin_text(origin: str, words: Words) -> str:

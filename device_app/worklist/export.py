@@ -28,16 +28,22 @@ _REVIEW = {"reviewer": "reviewer", "verdict": "verdict", "label": "label", "note
 
 
 def to_json(rows: list[Row]) -> str:
-    """Return rows as a JSON list."""
-    return msgspec.json.format(msgspec.json.encode(rows), indent=1).decode() + "\n"
+    """Return rows as a JSON list; `outcome` is the decision that counts: the latest review's, else the model's."""
+    listed = [{**msgspec.to_builtins(row), "outcome": row.outcome} for row in rows]
+    return msgspec.json.format(msgspec.json.encode(listed), indent=1).decode() + "\n"
 
 
 def to_csv(rows: list[Row]) -> str:
-    """Return one CSV line for each row; the latest review has columns of its own. New columns come last."""
+    """Return one CSV line for each row; the latest review has columns of its own. New columns come last.
+
+    `outcome` is the decision that counts: that of the latest review, else that of the model.
+    """
     names = [name for name in Row.__struct_fields__ if name not in ("review", "lesion_share")]
-    lines = [safe_csv_line([*names, *_REVIEW, "lesion_share"])]
+    lines = [safe_csv_line([*names, *_REVIEW, "lesion_share", "outcome"])]
     lines += [
-        safe_csv_line([*(getattr(row, name) for name in names), *_review_cells(row.review), row.lesion_share])
+        safe_csv_line(
+            [*(getattr(row, name) for name in names), *_review_cells(row.review), row.lesion_share, row.outcome]
+        )
         for row in rows
     ]
     return "".join(lines)
@@ -122,7 +128,10 @@ def write_picture(worklist: WorklistReader, row: Row, path: Path, force: bool = 
     if png is None:
         raise EdgeCTError(f"result {row.id} has no picture: its file could not be read")
     if heat is not None:
-        png = encode_png(draw_heat(slices.decode(png, row.source).pixels, heat, caption(row)), row.source)
+        text = caption(row)
+        if row.reading:
+            text = f"Reviewed: {row.reading}. Model: {text}"
+        png = encode_png(draw_heat(slices.decode(png, row.source).pixels, heat, text), row.source)
     write_bytes(path, png)
 
 

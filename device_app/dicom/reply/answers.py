@@ -26,6 +26,7 @@ def build_answers(
     bundle: Bundle,
     captures: int,
     read_pixels: Callable[[Path, int], np.ndarray],
+    reading: str | None = None,
 ) -> Iterator[Any]:
     """Build the answers to a series.
 
@@ -36,6 +37,7 @@ def build_answers(
         bundle: The bundle that judged it.
         captures: Maximum number of captures.
         read_pixels: Decodes a frame, given its file and number: uint8 [h, w], lung window.
+        reading: How reviewers have read the series, if they have; it counts before the result.
 
     Yields:
         pydicom datasets with file meta information: the report first, then the captures, then the segmentation of the
@@ -43,7 +45,7 @@ def build_answers(
     """
     suspicious = series.most_suspicious(judged, captures)
     source = _read_header(files[(suspicious or judged)[0].attributes.instance])
-    yield build_report(source, judged, result, suspicious, bundle)
+    yield build_report(source, judged, result, suspicious, bundle, reading)
     for number, frame in enumerate(suspicious, 1):
         path = files[frame.attributes.instance]
         pixels = read_pixels(path, frame.attributes.frame)

@@ -27,7 +27,15 @@ _DECISIONS = {
     "refer": "Refer: the model is uncertain",
     "rejected": "Rejected: not judged",
 }
+# How a reviewer has read a series, by the decision that this reading stands for.
+READINGS = {
+    "positive": "Findings of COVID-19",
+    "negative": "No findings of COVID-19",
+    "refer": "Uncertain",
+    "rejected": "Unusable",
+}
 _CONCEPTS: Mapping[str, str] = {
+    "reading": "Reading by a reviewer",
     "notice": "Notice",
     "decision": "Decision",
     "reason": "Reason",
@@ -47,7 +55,12 @@ _CONCEPTS: Mapping[str, str] = {
 
 
 def build_report(
-    source: Any, judged: Sequence[JudgedFrame], result: SeriesResult, suspicious: Sequence[JudgedFrame], bundle: Bundle
+    source: Any,
+    judged: Sequence[JudgedFrame],
+    result: SeriesResult,
+    suspicious: Sequence[JudgedFrame],
+    bundle: Bundle,
+    reading: str | None = None,
 ) -> Any:
     """Build the report of a series.
 
@@ -57,6 +70,7 @@ def build_report(
         result: The result of the series.
         suspicious: Slices that are reported one by one.
         bundle: The bundle that judged the series.
+        reading: How reviewers have read the series, if they have; it comes first, and makes another report.
     """
     from highdicom.sr import ComprehensiveSR, MeasurementReport, ObservationContext
     from highdicom.sr.coding import CodedConcept
@@ -77,7 +91,7 @@ def build_report(
         imaging_measurements=groups,
         title=codes.DCM.ImagingMeasurementReport,
     )
-    for name, text in _texts(result, bundle, seal):
+    for name, text in [*([("reading", reading)] if reading else []), *_texts(result, bundle, seal)]:
         item = TextContentItem(name=_concept(name), value=text, relationship_type="CONTAINS")
         content[0].ContentSequence.append(item)
     report = ComprehensiveSR(
@@ -85,7 +99,9 @@ def build_report(
         content=content[0],
         series_instance_uid=derive_uid("reports", result.study, result.series, seal),
         series_number=SERIES_NUMBER,
-        sop_instance_uid=derive_uid("report", result.study, result.series, seal, result.digest),
+        sop_instance_uid=derive_uid(
+            "report", result.study, result.series, seal, result.digest, *([reading] if reading else [])
+        ),
         instance_number=1,
         is_complete=True,
         series_description=f"edge-ct result. {RESEARCH}",

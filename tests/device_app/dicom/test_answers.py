@@ -95,6 +95,19 @@ def test_report_says_what_was_found_by_what(made: list[Any], judged: Concluded, 
     )  # fmt: skip
 
 
+def test_a_reading_comes_before_the_decision(judged: Concluded, bundle: Bundle, made: list[Any]) -> None:
+    built = build_answers(
+        judged.files, judged.judged, judged.result, bundle, 0, read_pixels, "Uncertain, read by Dr Lima"
+    )
+    report = pydicom.dcmread(BytesIO(encode_dataset(next(built))))
+    said = texts(report)
+    assert said["Reading by a reviewer"] == ["Uncertain, read by Dr Lima"]
+    assert list(said).index("Reading by a reviewer") < list(said).index("Notice")
+    assert report.SOPInstanceUID != made[0].SOPInstanceUID
+    assert report.SeriesInstanceUID == made[0].SeriesInstanceUID
+    assert "Reading by a reviewer" not in texts(made[0])
+
+
 def test_answers_are_filed_with_their_source(made: list[Any]) -> None:
     for one in made:
         assert one.StudyInstanceUID == f"{ROOT}.1.2"

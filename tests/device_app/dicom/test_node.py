@@ -170,6 +170,9 @@ def test_what_comes_late_makes_another_report_of_all(device: Device, receiver: R
     device.start()
     device.take_all([make_ct(index) for index in range(2)])
     device.wait(parcels=3)
+    for row in device.worklist.rows():
+        differs = row.decision != "negative"
+        device.worklist.review(row.id, "Dr Lima", *(("override", "negative") if differs else ("agree",)))
     device.take(make_ct(2))
     device.wait(parcels=6)
     reports = [one for one in receiver.objects if one.Modality == "SR"]
@@ -180,6 +183,10 @@ def test_what_comes_late_makes_another_report_of_all(device: Device, receiver: R
         for one in reports
     ]
     assert counts == [2, 3]
+    # The reviewers' reading of the first two slices stands in the second report, before the model's decision.
+    reading = "No findings of COVID-19, read by Dr Lima on 2 slices. This counts before the decision of the model."
+    assert reading not in str(reports[0])
+    assert reading in str(reports[1])
     assert len(device.worklist.rows()) == 3
 
 

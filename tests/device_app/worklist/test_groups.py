@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import io
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +14,7 @@ import pytest
 
 from edge_ct.classifier import Classifier, Judgement
 from edge_ct.decision import decide, decide_series
+from edge_ct.device_app.worklist.export import to_csv, to_json
 from edge_ct.device_app.worklist.groups import _key, natural_key
 from edge_ct.device_app.worklist.records import Entry, Row, prepare_entry
 from edge_ct.device_app.worklist.worklist import Worklist
@@ -140,6 +144,18 @@ def test_search_filter_order_and_pages(worklist: Worklist, blank: Entry, add: Ad
     assert numbers()[-1] == 1
     assert worklist.group(99, RULE, blank.bundle) is None
     assert worklist.group_rows(99) == []
+
+
+def test_exports_name_the_decision_that_counts(worklist: Worklist, add: Add) -> None:
+    for p in (0.9, 0.1, 0.5):
+        add("folder/a.png", p)
+    worklist.review(1, "Dr Lima", "override", "negative")
+    worklist.review(2, "Dr Lima", "override", "unusable")
+    rows = worklist.rows(by="number")
+    expected = ["negative", "rejected", "refer"]
+    assert [line["outcome"] for line in csv.DictReader(io.StringIO(to_csv(rows)))] == expected
+    assert [line["outcome"] for line in json.loads(to_json(rows))] == expected
+    assert [line["decision"] for line in json.loads(to_json(rows))] == ["positive", "negative", "refer"]
 
 
 def test_natural_order() -> None:
