@@ -12,7 +12,6 @@ from edge_ct.shipped_models import complete_bundle, shipped_models
 from .paths import DEFAULT_STATE
 
 __all__ = [
-    "DECISION_COLOURS",
     "engine_option",
     "keep_days_option",
     "key_option",
@@ -22,8 +21,6 @@ __all__ = [
     "threads_option",
     "workers_option",
 ]
-
-DECISION_COLOURS = {"positive": "red", "refer": "yellow", "negative": "green", "rejected": "magenta"}
 
 
 def _expand_home(context: click.Context, parameter: click.Parameter, value: Path) -> Path:

@@ -11,12 +11,11 @@ from edge_ct.classifier import Result
 from edge_ct.engines.names import EngineName
 from edge_ct.errors import InputRejected
 from edge_ct.lesions import describe_share_column
-from edge_ct.system.files import one_line
+from edge_ct.reporting.counts import count_of
 from edge_ct.system.progress import print_json, remark
 from edge_ct.trust.opening import open_bundle
 
 from ..command_options import (
-    DECISION_COLOURS,
     engine_option,
     key_option,
     model_option,
@@ -24,6 +23,7 @@ from ..command_options import (
     threads_option,
     workers_option,
 )
+from ..text_rows import heading, text_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -107,7 +107,6 @@ def classify(
       edge-ct classify study/ --model model.tflite --worklist --heatmap maps/
       edge-ct classify 'export/**/*.dcm' --model model.tflite --by series --json
     """
-    from ..judging import rollup
     from .results import ClassifyOptions, open_results
 
     if as_json and as_csv:
@@ -125,20 +124,21 @@ def classify(
         workers=workers,
         engine=engine,
     )
+    lungs = bundle.manifest.tensors.lesion_map is not None
     with open_results(bundle, sources, options) as (results, tally):
-        _print_results(results, by == "slice", as_json, as_csv)
+        _print_results(results, by == "slice", as_json, as_csv, lungs)
     # JSON and CSV hold one kind of row; the table shows slices, series and patients.
     whole = by == "slice" and not (as_json or as_csv)
     if whole or by == "series":
         summaries = tally.all_series(bundle)
-        _print_rolled(summaries, rollup.SeriesSummary, as_json, as_csv)
+        _print_rolled(summaries, "series", as_json, as_csv, lungs)
         _say_if_none(summaries, by)
     if whole or by == "patient":
         patients = tally.all_patients(bundle)
-        _print_rolled(patients, rollup.PatientSummary, as_json, as_csv)
+        _print_rolled(patients, "patient", as_json, as_csv, lungs)
         _say_if_none(patients, by)
-    if not (as_json or as_csv) and bundle.manifest.tensors.lesion_map is not None:
-        click.echo(describe_share_column(bundle.manifest.lesions), err=True)
+    if lungs and not (as_json or as_csv):
+        remark(describe_share_column(bundle.manifest.lesions))
     for line in tally.left_out:
         remark(line)
     remark(str(tally))
@@ -151,7 +151,7 @@ def _say_if_none(rolled: Sequence[Summary], by: str) -> None:
         remark(f"no {by} to show: only DICOM files name their {by}; name it with --{by}")
 
 
-def _print_results(results: Iterator[Result], shown: bool, as_json: bool, as_csv: bool) -> None:
+def _print_results(results: Iterator[Result], shown: bool, as_json: bool, as_csv: bool, lungs: bool) -> None:
     """Print each result when it is there; results that are not shown are judged all the same."""
     from .results import csv_lines
 
@@ -159,43 +159,42 @@ def _print_results(results: Iterator[Result], shown: bool, as_json: bool, as_csv
         for line in csv_lines(results):
             click.echo(line, nl=False)
         return
-    for result in results:
-        if shown:
-            print_json(result) if as_json else click.echo(_row(result))
+    for number, result in enumerate(results):
+        if not shown:
+            continue
+        if as_json:
+            print_json(result)
+            continue
+        if not number:
+            click.echo(heading("slice", lungs=lungs))
+        click.echo(_row(result, lungs))
 
 
-def _row(result: Result) -> str:
-    decision = click.style(f"{result.decision:<9}", fg=DECISION_COLOURS[result.decision], bold=True)
-    p = "      " if result.probability is None else f"{result.probability:6.1%}"
+def _row(result: Result, lungs: bool) -> str:
     reason = f"  ({result.reason})" if result.reason else ""
-    return f"{decision} {p}{_lungs(result.lesion_share)}  {one_line(result.source)}{one_line(reason)}"
+    text = f"{result.source}{reason}"
+    return text_row(result.decision, result.probability, text, lungs=lungs, lesion_share=result.lesion_share)
 
 
-def _lungs(share: float | None) -> str:
-    """Return the column of the lesion share, empty where it was not measured."""
-    return "" if share is None else f"  lungs {share:4.0%}"
-
-
-def _print_rolled(rolled: Sequence[Summary], kind: type[Summary], as_json: bool, as_csv: bool) -> None:
+def _print_rolled(rolled: Sequence[Summary], by: str, as_json: bool, as_csv: bool, lungs: bool) -> None:
     from ..judging import rollup
 
     if as_csv:
+        kind: type[Summary] = rollup.SeriesSummary if by == "series" else rollup.PatientSummary
         click.echo("".join(rollup.csv_table(kind, rolled)), nl=False)
         return
+    if rolled and not as_json:
+        click.echo(heading(by, lungs=lungs))
     for summary in rolled:
-        print_json(summary) if as_json else click.echo(_rolled(summary))
+        print_json(summary) if as_json else click.echo(_rolled(summary, lungs))
 
 
-def _rolled(summary: Summary) -> str:
-    decision = click.style(f"{summary.decision:<9}", fg=DECISION_COLOURS[summary.decision], bold=True)
-    p = "      " if summary.probability is None else f"{summary.probability:6.1%}"
+def _rolled(summary: Summary, lungs: bool) -> str:
+    series = isinstance(summary.series, str)
+    who = f"series {summary.series}" if series else f"patient {summary.patient or 'without a name'}"
     rejected = f", {summary.rejected_slices} rejected" if summary.rejected_slices else ""
+    counts = f"{summary.positive_slices} of {count_of(summary.slices, 'slice')} positive{rejected}"
     reason = f"  ({summary.reason})" if summary.reason else ""
-    who = (
-        f"series {summary.series}"
-        if isinstance(summary.series, str)
-        else f"patient {summary.patient or 'without a name'}"
-    )
-    counts = f"{summary.positive_slices} of {summary.slices} positive{rejected}"
     notes = f"  [{'; '.join(summary.notes)}]" if summary.notes else ""
-    return f"{decision} {p}{_lungs(summary.lesion_share)}  {who}: {counts}{reason}{notes}"
+    text = f"{who}: {counts}{reason}{notes}"
+    return text_row(summary.decision, summary.probability, text, lungs=lungs, lesion_share=summary.lesion_share)

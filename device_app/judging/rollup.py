@@ -18,6 +18,7 @@ import msgspec
 from edge_ct.bundle import Bundle
 from edge_ct.decision import Decision, SeriesVerdict, decide_series
 from edge_ct.lesions import LesionAreas, pooled_share
+from edge_ct.reporting.counts import count_of
 from edge_ct.system.files import printable
 
 if TYPE_CHECKING:
@@ -229,7 +230,8 @@ class Tally:
         total, seconds = sum(self.counts.values()), perf_counter() - self.begun
         shown = ", ".join(f"{number} {name}" for name, number in self.counts.items())
         rate = f" {total / seconds:.1f} slices a second." if total > 1 and seconds > 0 else ""
-        return f"{shown}.{rate} Research use only: triage, not a diagnosis."
+        judged = f"{count_of(total, 'slice')} judged for COVID-19"
+        return f"{judged}: {shown}.{rate} Research use only: triage, not a diagnosis."
 
 
 def csv_table(kind: type[Summary], summaries: Sequence[Summary]) -> Iterator[str]:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
 from edge_ct.errors import ModelRejected
+from edge_ct.reporting.counts import count_of
 from edge_ct.shipped_models import find_bundle
 from edge_ct.system.progress import print_json, remark
 
 from ..command_options import delete_unreviewed_option, key_option, model_option, state_option
+
+if TYPE_CHECKING:
+    from .doctor import Check
 
 EXIT_CODES = {"good": 0, "warning": 0, "failure": 10}
 _COLOURS = {"good": "green", "warning": "yellow", "failure": "red"}
@@ -51,9 +57,22 @@ def doctor(
         for check in checks:
             colour = click.style(f"{check.status:<8}", fg=_COLOURS[check.status])
             click.echo(f"{colour} {check.name:<12} {check.detail}")
+        click.echo(_closing_line(checks))
     if any(check.name == SIGNATURE and check.status == "failure" for check in checks):
         context.exit(ModelRejected.exit_code)
     context.exit(EXIT_CODES["failure"] if strict and status == "warning" else EXIT_CODES[status])
+
+
+def _closing_line(checks: list[Check]) -> str:
+    numbers = Counter(check.status for check in checks)
+    counts = (
+        f"{numbers['good']} good, {count_of(numbers['warning'], 'warning')}, {count_of(numbers['failure'], 'failure')}"
+    )
+    if numbers["failure"]:
+        return f"{counts}: do not judge slices on this device before the failures are mended"
+    if numbers["warning"]:
+        return f"{counts}: this device can judge slices; look at the warnings"
+    return f"{counts}: this device is fit to judge slices"
 
 
 @click.group(short_help="Install edge-ct as services of a device.")

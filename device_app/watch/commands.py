@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING, get_args
 
 import click
 
+from edge_ct.decision import Decision
 from edge_ct.engines.names import EngineName
+from edge_ct.reporting.counts import count_of
 from edge_ct.system import native_output
-from edge_ct.system.files import one_line
-from edge_ct.system.progress import print_json
+from edge_ct.system.progress import is_quiet, print_json
 from edge_ct.trust.opening import open_bundle
 
 from ..command_options import (
@@ -25,6 +28,10 @@ from ..command_options import (
     threads_option,
     workers_option,
 )
+from ..text_rows import heading, text_row
+
+if TYPE_CHECKING:
+    from ..worklist.records import Row
 
 
 @click.command(short_help="Judge slices as they arrive in a folder.")
@@ -92,10 +99,27 @@ def watch(
         judge.incidents = worklist.quarantine(MAX_ENDS)
         people = stack.enter_context(native_output.captured_native_stderr())
         watching = Watch(folder, worklist, judge, settle, people)
-        for added in watching.run(stop, interval, keep_days, once, delete_unreviewed):
-            row = added.row
-            if as_json:
-                print_json(row)
-            else:
-                p = "-" if row.probability is None else f"{row.probability:.1%}"
-                click.echo(f"{row.id:>6}  {row.decision:<9} {p:>6}  {one_line(row.source)}")
+        counts: Counter[Decision] = Counter()
+        try:
+            for added in watching.run(stop, interval, keep_days, once, delete_unreviewed):
+                row = added.row
+                if as_json:
+                    print_json(row)
+                else:
+                    if not counts:
+                        click.echo(heading("slice", numbered=True))
+                    click.echo(_row(row))
+                counts[row.decision] += 1
+        finally:
+            if not is_quiet():
+                people(_closing_line(folder, counts))
+
+
+def _row(row: Row) -> str:
+    reason = f"  ({row.reason})" if row.reason else ""
+    return text_row(row.decision, row.probability, f"{row.source}{reason}", number=row.id)
+
+
+def _closing_line(folder: Path, counts: Counter[Decision]) -> str:
+    decisions = ", ".join(f"{counts[decision]} {decision}" for decision in get_args(Decision))
+    return f"{folder}: {count_of(counts.total(), 'result')} stored: {decisions}. Research use only."

@@ -13,7 +13,8 @@ from edge_ct.reporting.counts import count_of
 from edge_ct.system.files import one_line
 from edge_ct.system.progress import print_json, remark
 
-from ..command_options import DECISION_COLOURS, delete_unreviewed_option, state_option
+from ..command_options import delete_unreviewed_option, state_option
+from ..text_rows import heading, text_row
 from .database import FILE, LARGEST_NUMBER
 from .reader import WorklistReader
 from .records import Row
@@ -65,10 +66,15 @@ def list_(
             state="open" if only_open else None, decision=decision, series=series, patient=patient, limit=limit
         )
         counts = stored.counts("open")
+    if rows and not as_json:
+        click.echo(heading(f"{'time (UTC)':<16}  {'patient':<16}  slice", numbered=True))
     for row in rows:
         print_json(row) if as_json else click.echo(_line(row))
-    shown = ", ".join(f"{number} {name}" for name, number in counts.items())
-    remark(f"open: {shown}. Research use only: triage, not a diagnosis.")
+    open_results = ", ".join(f"{number} {name}" for name, number in counts.items())
+    remark(
+        f"{count_of(len(rows), 'result')} listed. Open in the whole worklist: {open_results}. "
+        "Research use only: triage, not a diagnosis."
+    )
 
 
 @worklist.command(short_help="Show one result with its reviews and audit entries.")
@@ -201,10 +207,9 @@ def verify_(state: Path, head: str | None, as_json: bool) -> None:
         click.echo(f"good: {counts}, head {verification.head}")
         unbound = verification.entries if verification.bound is None else verification.bound - 1
         if unbound:
-            click.echo(
+            remark(
                 f"Entries 1 to {unbound} were written by an earlier version: they are not bound to the device key, and "
-                "pictures of that time are compared with nothing older than the upgrade.",
-                err=True,
+                "pictures of that time are compared with nothing older than the upgrade."
             )
 
 
@@ -269,7 +274,8 @@ def quarantine(state: Path, release: str | None, as_json: bool) -> None:
             print_json(file)
         else:
             status = "released" if release else "quarantined" if file.quarantined else "watched"
-            click.echo(f"{status:<11}  {file.sha256[:12]}  {file.ends} ends  {one_line(file.source)}  ({file.reason})")
+            ends = count_of(file.ends, "end")
+            click.echo(f"{status:<11}  {file.sha256[:12]}  {ends}  {one_line(file.source)}  ({file.reason})")
 
 
 def _open(state: Path) -> Worklist:
@@ -294,10 +300,8 @@ def _check_exists(state: Path) -> None:
 
 
 def _line(row: Row) -> str:
-    decision = click.style(f"{row.decision:<9}", fg=DECISION_COLOURS[row.decision], bold=row.state == "open")
-    p = "      " if row.probability is None else f"{row.probability:6.1%}"
     review = f"  [{row.review.verdict}: {row.review.label or 'no label'}, {row.review.reviewer}]" if row.review else ""
     reason = f"  ({row.reason})" if row.reason else ""
     lungs = "" if row.lesion_share is None else f"  lungs {row.lesion_share:.0%}"
-    about = one_line(f"{row.source}{lungs}{reason}{review}")
-    return f"{row.id:>6}  {decision} {p}  {row.time[:16]}  {row.patient or '-':<16}  {about}"
+    text = f"{row.time[:16]}  {row.patient or '-':<16}  {row.source}{lungs}{reason}{review}"
+    return text_row(row.decision, row.probability, text, number=row.id, bold=row.state == "open")

@@ -72,7 +72,7 @@ class Listing:
         for reason, paths in sorted(groups.items(), key=lambda group: -len(group[1])):
             names = [printable(str(path.relative_to(self.folder))) for path in paths[:_NAMED]]
             more = ", ..." if len(paths) > _NAMED else ""
-            parts.append(f"{len(paths)} {reason} ({', '.join(names)}{more})")
+            parts.append(f"{reason}: {len(paths)} ({', '.join(names)}{more})")
         return f"left out of {printable(str(self.folder))}: {'; '.join(parts)}"
 
 
@@ -182,7 +182,7 @@ def _recognise(path: Path) -> Path | LeftOut:
     name = other_format(head)
     if name is not None:
         return LeftOut(path, "other", f"{name} files, which are not read (save them as PNG)")
-    return LeftOut(path, "other", "files that are no slices")
+    return LeftOut(path, "other", "files that are not slices")
 
 
 def _named_dicomdir(path: Path) -> bool:

@@ -29,9 +29,14 @@ def is_verbose() -> bool:
     return _verbosity == "verbose"
 
 
+def is_quiet() -> bool:
+    """Return whether only errors are printed."""
+    return _verbosity == "quiet"
+
+
 def remark(line: str) -> None:
     """Print a line for people on standard error, unless the command is quiet."""
-    if _verbosity != "quiet":
+    if not is_quiet():
         click.echo(line, err=True)
 
 
@@ -50,7 +55,7 @@ class Progress:
     @property
     def quiet(self) -> bool:
         """Whether nothing is shown."""
-        return self._quiet or _verbosity == "quiet"
+        return self._quiet or is_quiet()
 
     @contextmanager
     def bar(self, label: str, total: int) -> Iterator[Callable[[int], None]]:

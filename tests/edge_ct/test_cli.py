@@ -395,11 +395,13 @@ def test_options_mean_the_same_in_every_command(path: tuple[str, ...]) -> None:
 def test_classify_table(slices_folder: Path, tiny_bundle: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["classify", str(slices_folder), "--model", str(tiny_bundle)]) == 3
     out, err = capfd.readouterr()
-    rows = out.splitlines()
+    title, *rows = out.splitlines()
+    assert title == "decision  P(COVID-19)  slice"
     assert [str(slices_folder / name) in row for name, row in zip(("a-good.png", "b-cut", "c-text"), rows, strict=True)]
     assert [row.split()[0] == "rejected" for row in rows] == [False, True, True]
     assert "truncated" in rows[1]
     (line,) = err.splitlines()
+    assert line.startswith("3 slices judged for COVID-19: ")
     assert "2 rejected. " in line
 
 

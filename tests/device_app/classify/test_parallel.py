@@ -128,7 +128,7 @@ def test_series_is_the_mean_of_its_slices(study: Path, tiny_bundle: Path, capfd:
     assert own["positive_slices"] == sum(row["decision"] == "positive" for row in slices)
     assert run(study, "--model", tiny_bundle, "--series", "A") == 3
     last = capfd.readouterr().out.splitlines()[-1]
-    assert f"series A: {own['positive_slices']} of 39 positive, 1 rejected" in last
+    assert f"series A: {own['positive_slices']} of 39 slices positive, 1 rejected" in last
     assert run(study, "--model", tiny_bundle, "--by", "series", "--series", "A", "--csv") == 3
     (line,) = csv.DictReader(io.StringIO(capfd.readouterr().out))
     assert (line["series"], line["slices"]) == ("A", "39")
@@ -247,10 +247,10 @@ def test_names_forge_no_line_of_the_table(
         (folder / name).write_bytes((study / f"0{number}.png").read_bytes())
     run(folder, "--model", tiny_bundle, "--worklist", "--state", state)
     out = capsys.readouterr().out
-    assert len(out.splitlines()) == 4
+    assert len(out.splitlines()) == 5
     assert cli.run(["worklist", "list", "--state", str(state)]) == 0
     listed = capsys.readouterr().out
-    assert len(listed.splitlines()) == 4
+    assert len(listed.splitlines()) == 5
     assert all(line.isprintable() for line in (*out.split("\n"), *listed.split("\n")))
     (state / "other").mkdir()
     watched = ["watch", str(folder), "--once", "--settle", "0.05", "--interval", "0.05", "--model", str(tiny_bundle)]
@@ -265,7 +265,7 @@ def test_what_a_folder_holds_beside_its_slices_is_named(
     (tmp_path / "notes.txt").write_text("x")
     assert cli.run(["classify", str(tmp_path), "--model", str(tiny_bundle)]) == 0
     err = capsys.readouterr().err
-    assert f"left out of {tmp_path}: 1 files that are no slices (notes.txt)" in err
+    assert f"left out of {tmp_path}: files that are not slices: 1 (notes.txt)" in err
     assert "slices a second" not in err  # of a single slice that says nothing
 
 

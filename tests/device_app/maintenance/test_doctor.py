@@ -200,7 +200,11 @@ def test_command(tiny_bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture
     assert {check["name"] for check in found["checks"]} >= {"bundle", "golden", "clock", "disk"}
     assert err == ""
     assert cli.run(arguments) == 0
-    assert "good     bundle" in capfd.readouterr().out
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[0].startswith("good     bundle")
+    warnings = sum(line.startswith("warning") for line in lines)
+    assert lines[-1].startswith(f"{len(lines) - 1 - warnings} good, {warnings} warning")
+    assert ", 0 failures: this device " in lines[-1]
     damaged = tmp_path / "damaged.tflite"
     damaged.write_bytes(b"TFL3")
     assert cli.run(["doctor", "--model", str(damaged), "--state", str(tmp_path / "state")]) == 10

@@ -254,8 +254,13 @@ def test_command_once(hot: Path, tiny_bundle: Path, tmp_path: Path, capfd: pytes
     ]
     put(hot, 3)
     assert cli.run(["watch", str(hot), *quick]) == 0
-    (line,) = capfd.readouterr().out.splitlines()
-    assert line.split()[0] == "4"
+    out, err = capfd.readouterr()
+    title, line = out.splitlines()
+    assert title.split() == ["id", "decision", "P(COVID-19)", "slice"]
+    number, decision, *_ = line.split()
+    assert number == "4"
+    counts = ", ".join(f"{int(name == decision)} {name}" for name in ("positive", "negative", "refer", "rejected"))
+    assert err.splitlines()[-1] == f"{hot}: 1 result stored: {counts}. Research use only."
 
 
 @pytest.fixture

@@ -47,9 +47,14 @@ def run(*arguments: object) -> int:
 def test_list(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("worklist", "list", "--state", state) == 0
     out, err = capsys.readouterr()
-    assert [int(line.split()[0]) for line in out.splitlines()] == [5, 4, 2, 6, 3, 1]
+    title, *lines = out.splitlines()
+    assert title.split() == ["id", "decision", "P(COVID-19)", "time", "(UTC)", "patient", "slice"]
+    assert [int(line.split()[0]) for line in lines] == [5, 4, 2, 6, 3, 1]
     assert "override: positive, Lima" in out
-    assert "open: 0 positive, 0 refer, 1 rejected, 1 negative. Research use only" in err
+    assert err == (
+        "6 results listed. Open in the whole worklist: 0 positive, 0 refer, 1 rejected, 1 negative. "
+        "Research use only: triage, not a diagnosis.\n"
+    )
     assert run("worklist", "list", "--state", state, "--open", "--json") == 0
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(row["id"], row["decision"]) for row in found] == [(5, "rejected"), (4, "negative")]

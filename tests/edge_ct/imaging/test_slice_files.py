@@ -133,9 +133,9 @@ def test_what_is_left_out_is_counted_and_named(tmp_path: Path, grey: np.ndarray,
     listing = list_slices(tmp_path)
     assert [path.name for path in listing.paths] == ["a.png"]
     assert listing.summary() == (
-        f"left out of {tmp_path}: 2 files that are no slices (list.csv, notes.txt); "
-        "1 hidden files or folders (.hidden.png); 1 broken links (gone); "
-        "1 BMP files, which are not read (save them as PNG) (scan.bmp)"
+        f"left out of {tmp_path}: files that are not slices: 2 (list.csv, notes.txt); "
+        "hidden files or folders: 1 (.hidden.png); broken links: 1 (gone); "
+        "BMP files, which are not read (save them as PNG): 1 (scan.bmp)"
     )
     assert listing.unreadable == ()
 
@@ -164,10 +164,10 @@ def test_links_are_followed_once_and_loops_end(tmp_path: Path) -> None:
         "a/2.png",
         "linked/1.png",
     }
-    assert "1 links to a folder that was listed already (a/loop)" in str(listing.summary())
+    assert "links to a folder that was listed already: 1 (a/loop)" in str(listing.summary())
     inside = list_slices(tmp_path / "data", follow_links=False)
     assert [path.name for path in inside.paths] == ["2.png"]
-    assert "3 links (" in str(inside.summary())
+    assert "links: 3 (" in str(inside.summary())
 
 
 def test_folders_and_files_that_cannot_be_read_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
