@@ -11,5 +11,6 @@
 - `calibrate`   probabilities, operating point and zone of refer, fitted on the file's own outputs
 - `gate`        the file compared with fp32 on the same slices; a file that lost too much is not written
 - `bundling`    manifest, golden slices and outlier detector: the content of the bundle
+- `tflite_metadata`  names, labels and licence in the file, for readers of TFLite Metadata
 - `report`      the result as text; `plots` its figure
 """

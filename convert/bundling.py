@@ -39,6 +39,7 @@ from .options import ConversionOptions
 from .run_slices import RunSlices
 from .scoring import ScoredFile
 from .shrink.steps import ShrunkNetwork
+from .tflite_metadata import add_metadata
 
 # Golden slices are drawn at this size and enlarged in squares, so that they compress well.
 _GOLDEN_SIZE = 64
@@ -90,6 +91,7 @@ def make_bundle(
     if outliers:
         members[MEMBER] = outliers[0].pack()
     name = model_name(run.info.network, run.info.preprocess.size, scored.name)
+    described = add_metadata(scored.flatbuffer, scored.tensors, name=name, licence=options.licence, use=INTENDED_USE)
     manifest = Manifest(
         schema=schema_version(run.info.preprocess, scored.calibration, rule),
         name=name if verdict.passed else f"{name}-gate-failed",
@@ -110,14 +112,14 @@ def make_bundle(
         versions={**run.info.versions, "tensorflow": version("tensorflow"), "edge-ct": version("edge-ct")},
         licence=options.licence,
         intended_use=INTENDED_USE,
-        model_sha256=hashlib.sha256(scored.flatbuffer).hexdigest(),
+        model_sha256=hashlib.sha256(described).hexdigest(),
         shrinking=shrunk.label,
         outliers=outliers[1] if outliers else None,
         lesions=read_lesion_evidence(Path(options.lesion_evidence)) if options.lesion_evidence else None,
         map_centres=_measure_map_centres(scored, run.info.preprocess),
         rule=rule,
     )
-    return pack_bundle(scored.flatbuffer, manifest, members)
+    return pack_bundle(described, manifest, members)
 
 
 def _fit_outliers(

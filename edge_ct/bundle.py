@@ -114,7 +114,8 @@ def pack_bundle(model: bytes, manifest: Manifest, members: dict[str, bytes]) -> 
     with zipfile.ZipFile(buffer, "a") as archive:
         for name, content in contents.items():
             entry = zipfile.ZipInfo(name, _EPOCH)
-            entry.compress_type = zipfile.ZIP_DEFLATED
+            # Readers of TFLite Metadata map the labels into memory, so they are not compressed.
+            entry.compress_type = zipfile.ZIP_STORED if name == "labels.txt" else zipfile.ZIP_DEFLATED
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, content, compresslevel=9)
         archive.comment = _SEAL % (len(model), b"")

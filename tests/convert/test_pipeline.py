@@ -33,6 +33,7 @@ def int8(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_file_is_full_integer_and_takes_bytes(int8: Path) -> None:
     manifest = read_bundle(int8).manifest
     keras_to_tflite.check_integer(read_bundle(int8).model, manifest.preprocess, FileFormat("int8"))
+    assert b"TFLITE_METADATA" in read_bundle(int8).model
     assert manifest.tensors.input.dtype == "uint8"
     assert manifest.tensors.input.scale == pytest.approx(1 / 127.5, rel=1e-6)
     assert manifest.tensors.input.zero_point == 128
