@@ -33,7 +33,7 @@ def original(
 ) -> Path:
     """Results 1 and 2 (deleted by retention), 3 to 6 with pictures and maps, 7 unreadable; reviews 2, 3 and 4."""
     folder = tmp_path_factory.mktemp("original") / "state"
-    days = iter([1, 1, 1, *[20] * 50])
+    days = iter([1, 1, 1, *[9] * 50])
     with Worklist(folder, clock=lambda: f"2026-01-{next(days):02}T00:00:00.000Z") as worklist:
         for number in range(2):
             worklist.add(
@@ -46,7 +46,7 @@ def original(
             )
             worklist.add(entry)
         worklist.add(prepare_entry(unreadable(), tiny_classifier.bundle, origin="watch"))
-        worklist.prune(10)
+        worklist.prune(7, unreviewed=True)
         worklist.review(4, "Lima", "override", "positive", "ground glass")
         worklist.review(4, "Reis", "override", "negative", "motion")
         worklist.review(5, "Reis", "agree")
