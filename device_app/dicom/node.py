@@ -176,17 +176,15 @@ class Node:
         """Return how reviewers have read an earlier part of a series, which now has grown; None if they have not."""
         rows = [
             row
-            for row in self._worklist.rows(series=result.series, by="number")
+            for row in self._worklist.rows(state="reviewed", series=result.series, by="number")
             if (row.study, row.bundle) == (result.study, self._bundle.seal)
         ]
-        if not any(row.review for row in rows):
+        readings = {row.reading for row in rows}
+        reading = next((name for name in ("positive", "refer", "negative", "rejected") if name in readings), None)
+        if reading is None:
             return None
-        group = self._worklist.group(rows[0].id, self._bundle.manifest.decision_rule, self._bundle.seal)
-        if group is None or group.reading is None:
-            return None
-        reviewers = [row.review.reviewer for row in rows if row.review]
-        names = ", ".join(dict.fromkeys(reviewers))
-        read = f"{READINGS[group.reading]}, read by {names} on {count_of(len(reviewers), 'slice')}"
+        names = ", ".join(dict.fromkeys(row.review.reviewer for row in rows if row.review))
+        read = f"{READINGS[reading]}, read by {names} on {count_of(len(rows), 'slice')}"
         return f"{read}. This counts before the decision of the model."
 
     def _post(self, answer: Any) -> None:
