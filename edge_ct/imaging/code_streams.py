@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from .huffman_zeros import ZeroRuns
 from .limits import (
     MAX_J2K_BLOCKS,
     MAX_J2K_LAYERS,
@@ -40,15 +42,23 @@ class Frame:
     bits: int
 
 
-def jpeg(data: bytes | memoryview, dicom: bool = False) -> Frame:
-    """Walk all segments of a JPEG, or with `dicom` also of a lossless JPEG or a JPEG-LS, to its end.
+def jpeg(data: bytes | memoryview, dicom: bool = False, tables: bytes | memoryview | None = None) -> Frame:
+    """Walk all segments of a JPEG to its end.
+
+    Args:
+        data: The stream.
+        dicom: True reads lossless JPEG and JPEG-LS as well.
+        tables: A stream of tables that the stream builds on, as a TIFF has for all its strips.
 
     Raises:
         ValueError: The stream is truncated, of an unsupported kind, has two frames or components that differ in number,
-            or more scans than `MAX_JPEG_SCANS`.
+            more scans than `MAX_JPEG_SCANS`, or lost data to a run of zeros.
     """
-    frame, scans, position = None, 0, 2
+    frame, process, scans, position = None, 0, 0, 2
     pattern = _NEXT_SEGMENT
+    zero_runs = ZeroRuns()
+    for begin, length in _tables(tables) if tables else ():
+        zero_runs.define(tables or b"", begin, length)
     while True:
         if data[position] != 0xFF:
             raise ValueError("damaged JPEG (marker expected)")
@@ -72,10 +82,13 @@ def jpeg(data: bytes | memoryview, dicom: bool = False) -> Frame:
             bits, height, width, components = struct.unpack_from(">BHHB", data, position + 4)
             if not 1 <= components <= MAX_JPEG_COMPONENTS:
                 raise ValueError(f"a JPEG of {components} components; at most {MAX_JPEG_COMPONENTS} are read")
-            frame = Frame(width, height, components, bits)
+            frame, process = Frame(width, height, components, bits), marker
             if marker in _JPEG_LS:
                 pattern = _NEXT_SEGMENT_LS
+        segment = position + 4
         position += 2 + length
+        if marker == 0xC4:
+            zero_runs.define(data, segment, length - 2)
         if marker == 0xDA:
             scans += 1
             if scans > MAX_JPEG_SCANS:
@@ -83,7 +96,18 @@ def jpeg(data: bytes | memoryview, dicom: bool = False) -> Frame:
             following = pattern.search(data, position)
             if frame is None or following is None:
                 raise ValueError("truncated JPEG")
+            zero_runs.check_scan(data, segment, position, following.start(), process)
             position = following.start()
+
+
+def _tables(data: bytes | memoryview) -> Iterator[tuple[int, int]]:
+    """Yield offset and length of the content of each DHT segment in a stream of tables."""
+    position = 2
+    while position + 4 <= len(data) and data[position] == 0xFF and data[position + 1] != 0xD9:
+        (length,) = struct.unpack_from(">H", data, position + 2)
+        if data[position + 1] == 0xC4:
+            yield position + 4, length - 2
+        position += 2 + length
 
 
 def jpeg_2000(data: bytes | memoryview) -> Frame:

@@ -86,6 +86,52 @@ def test_zeroed_block_is_rejected_without_the_words_of_a_library(name: str, capf
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("name", DAMAGED)
+def test_zeroed_blocks_of_any_size_and_place_are_seen(name: str) -> None:
+    """A decoder takes zeros for codes, so that some of these blocks leave as many bits as they found."""
+    generator, seen = np.random.default_rng(3), 0
+    for number in range(40):
+        image = make_slice(number, number % 8, number % 2 == 0, (128, 256)[number % 2]).image
+        data = encoded(name, image)
+        begin, end = compressed_span(data)
+        length = min(int(generator.choice([64, 256, 1000, 4096])), (end - begin) // 3)
+        damaged = zeroed(data, int(generator.integers(begin, end - length)), length)
+        try:
+            pixels = slices.decode(damaged, name).pixels
+        except InputRejected as error:
+            assert "damaged" in str(error) or "truncated" in str(error)
+            seen += 1
+        else:  # What the zeros replaced was as good as zeros, or pixels that PackBits stores as they are.
+            assert (np.abs(pixels.astype(int) - image) > 12).sum() <= length
+    assert seen >= 38
+
+
+def test_flat_areas_that_are_coded_as_zeros_are_no_damage() -> None:
+    """With optimised tables the end of a block may be the code of zeros: a black picture is a run of zero bytes."""
+    flat = np.zeros((512, 512), np.uint8)
+    flat[200:210, 200:210] = 99
+    for options in ({"optimize": True}, {"progressive": True}, {"quality": 100, "optimize": True}):
+        for image in (flat, np.dstack([flat] * 3)):
+            buffer = BytesIO()
+            Image.fromarray(image).save(buffer, "JPEG", **options)
+            assert bytes(16) in buffer.getvalue()
+            assert slices.decode(buffer.getvalue(), "flat").pixels.shape == (512, 512)
+
+
+@pytest.mark.parametrize("change", [lambda data: data[:-40], lambda data: data + bytes([0x80, 0x80, 3, 1, 1, 1, 1])])
+def test_packbits_must_unpack_to_the_rows_of_its_strip(change: Callable[[bytes], bytes]) -> None:
+    data = encoded("TIFF PackBits")
+    tags = Image.open(BytesIO(data)).tag_v2
+    begin, length = tags[273][0], tags[279][0]
+    strip = change(data[begin : begin + length])
+    moved = bytearray(data + strip)
+    (directory,) = struct.unpack_from("<I", data, 4)
+    for tag, value in ((273, len(data)), (279, len(strip))):
+        struct.pack_into("<I", moved, data.index(struct.pack("<HHI", tag, 4, 1), directory) + 8, value)
+    with pytest.raises(InputRejected, match="damaged TIFF"):
+        slices.decode(bytes(moved), "strip")
+
+
 @pytest.mark.parametrize("name", [name for name in WHOLE if WHOLE[name][0] == "JPEG"])
 @pytest.mark.parametrize("lost", [1000, 4096, None])
 def test_jpeg_that_lost_data_is_rejected(name: str, lost: int | None, capfd: pytest.CaptureFixture[str]) -> None:
