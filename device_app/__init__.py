@@ -1,6 +1,7 @@
 """The offline app: base dependencies only, no TensorFlow, no network.
 
 - `classify`, `watch`  judge files and folders, once or as they arrive
+- `cluster`            archives judged on a Ray cluster
 - `judging`            names, files and DICOM objects -> judgements, and summaries of series and patients
 - `heatmaps`           where the evidence for a decision lies
 - `worklist`           stored results in one SQLite file, with reviews, an audit trail and queues

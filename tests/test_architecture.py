@@ -21,7 +21,9 @@ DICOM = frozenset({"pynetdicom", "highdicom", "dicomweb_client", "dicomanonymize
 OWN = {
     "edge_ct.device_app.web": WEB,
     "edge_ct.device_app.dicom": DICOM,
+    "edge_ct.device_app.cluster": frozenset({"pyarrow"}),
     "edge_ct.engines.openvino_interpreter": frozenset({"openvino"}),
+    "edge_ct.system.ray_cluster": frozenset({"ray"}),
 }
 
 

@@ -12,7 +12,7 @@ from edge_ct.engines.names import EngineName
 from edge_ct.errors import InputRejected
 from edge_ct.lesions import describe_share_column
 from edge_ct.reporting.counts import count_of
-from edge_ct.system.progress import print_json, remark
+from edge_ct.system.progress import Progress, print_json, remark
 from edge_ct.trust.opening import open_bundle
 
 from ..command_options import (
@@ -28,6 +28,9 @@ from ..text_rows import heading, text_row
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from edge_ct.bundle import Bundle
+
+    from ..cluster.archive import ArchiveOptions
     from ..judging.rollup import Summary
 
 
@@ -70,6 +73,17 @@ if TYPE_CHECKING:
 @threads_option
 @workers_option
 @engine_option
+@click.option(
+    "--cluster",
+    metavar="auto|HOST:PORT",
+    help="Judge an archive on the Ray cluster at this address, into --out; auto: the cluster in RAY_ADDRESS, or if "
+    "that is not set, this machine.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="With --cluster: folder for the results, as Parquet files; the same command goes on after a kill.",
+)
 @click.pass_context
 def classify(
     context: click.Context,
@@ -89,6 +103,8 @@ def classify(
     threads: int,
     workers: int | None,
     engine: EngineName,
+    cluster: str | None,
+    out: Path | None,
 ) -> None:
     """Judge PNG, JPEG, TIFF or DICOM slices: files, folders, globs in quotes, or - for one image on standard input.
 
@@ -106,11 +122,28 @@ def classify(
       edge-ct classify slice.png --model model.tflite
       edge-ct classify study/ --model model.tflite --worklist --heatmap maps/
       edge-ct classify 'export/**/*.dcm' --model model.tflite --by series --json
+      edge-ct classify /archive --model model.tflite --cluster auto --out results.parquet
     """
     from .results import ClassifyOptions, open_results
 
     if as_json and as_csv:
         raise click.UsageError("give either --json or --csv")
+    if cluster or out:
+        local = {"--csv": as_csv, "--by": by != "slice", "--series": series, "--heatmap": heatmap, "--maps": maps}
+        local |= {"--worklist": record, "--patient": patient}
+        if not (cluster and out):
+            raise click.UsageError(
+                "--cluster and --out go together: results of a cluster are a folder of Parquet files"
+            )
+        _refuse_local_options([name for name, value in local.items() if value])
+        from edge_ct.system.cluster_command_options import cluster_address
+
+        from ..cluster.archive import ArchiveOptions
+
+        archive_options = ArchiveOptions(out, threads, workers, engine)
+        bundle = open_bundle(model, key, state)
+        _classify_on_cluster(context, sources, bundle, cluster_address(cluster), archive_options, as_json)
+        return
     bundle = open_bundle(model, key, state)
     options = ClassifyOptions(
         state=state,
@@ -143,6 +176,32 @@ def classify(
         remark(line)
     remark(str(tally))
     if tally.unread:
+        context.exit(InputRejected.exit_code)
+
+
+def _refuse_local_options(given: Sequence[str]) -> None:
+    if given:
+        raise click.UsageError(f"{given[0]} does not go with --cluster, which writes one row for each slice to --out")
+
+
+def _classify_on_cluster(
+    context: click.Context,
+    sources: tuple[str, ...],
+    bundle: Bundle,
+    address: str | None,
+    options: ArchiveOptions,
+    as_json: bool,
+) -> None:
+    """Judge an archive on a Ray cluster, and print the counts."""
+    from ..cluster.archive import classify_archive
+
+    study = classify_archive(bundle, sources, address, options, Progress())
+    if as_json:
+        print_json(study)
+    else:
+        shown = ", ".join(f"{number} {name}" for name, number in study.counts.items())
+        click.echo(f"{options.out}: {count_of(study.slices, 'slice')} of {count_of(study.files, 'file')}: {shown}")
+    if study.unread:
         context.exit(InputRejected.exit_code)
 
 

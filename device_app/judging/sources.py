@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edge_ct.errors import InputRejected
 from edge_ct.imaging.limits import MAX_BYTES
-from edge_ct.imaging.slice_files import Listing, is_dicomdir, list_slices
+from edge_ct.imaging.slice_files import LeftOutSummary, Listing, is_dicomdir, walk_slices
 
 STANDARD_INPUT = "-"
 
@@ -90,12 +90,19 @@ def listed_sources(listing: Listing) -> list[Source]:
 
 
 def _in_folder(folder: Path, report: Callable[[str], None]) -> Iterator[Source]:
-    listing = list_slices(folder)
-    sources = listed_sources(listing)
-    yield from sources
-    if not sources:
+    empty, left_out = True, LeftOutSummary(folder)
+    for found in walk_slices(folder):
+        if isinstance(found, Path):
+            empty = False
+            yield Source(str(found))
+        elif found.kind == "unreadable":
+            empty = False
+            yield Source(str(found.path), reason=found.reason)
+        else:
+            left_out.add(found)
+    if empty:
         yield Source(str(folder), reason="no PNG, JPEG, TIFF or DICOM file in this folder")
-    if summary := listing.summary():
+    if summary := left_out.text():
         report(summary)
 
 

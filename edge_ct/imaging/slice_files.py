@@ -62,18 +62,38 @@ class Listing:
 
     def summary(self) -> str | None:
         """Describe in one line what was left out on purpose; None where nothing was."""
-        groups: dict[str, list[Path]] = {}
+        summary = LeftOutSummary(self.folder)
         for entry in self.left_out:
-            if entry.kind not in ("unreadable", "directory of a disc"):
-                groups.setdefault(entry.reason, []).append(entry.path)
-        if not groups:
+            summary.add(entry)
+        return summary.text()
+
+
+class LeftOutSummary:
+    """Counts what is left out of a folder, without keeping every path."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._counts: dict[str, int] = {}
+        self._examples: dict[str, list[str]] = {}
+
+    def add(self, entry: LeftOut) -> None:
+        """Count an entry, unless it is unreadable or the directory of a disc."""
+        if entry.kind in ("unreadable", "directory of a disc"):
+            return
+        self._counts[entry.reason] = self._counts.get(entry.reason, 0) + 1
+        examples = self._examples.setdefault(entry.reason, [])
+        if len(examples) < _NAMED:
+            examples.append(printable(str(entry.path.relative_to(self._folder))))
+
+    def text(self) -> str | None:
+        """Describe in one line what was left out on purpose; None where nothing was."""
+        if not self._counts:
             return None
         parts = []
-        for reason, paths in sorted(groups.items(), key=lambda group: -len(group[1])):
-            names = [printable(str(path.relative_to(self.folder))) for path in paths[:_NAMED]]
-            more = ", ..." if len(paths) > _NAMED else ""
-            parts.append(f"{reason}: {len(paths)} ({', '.join(names)}{more})")
-        return f"left out of {printable(str(self.folder))}: {'; '.join(parts)}"
+        for reason, count in sorted(self._counts.items(), key=lambda item: -item[1]):
+            more = ", ..." if count > _NAMED else ""
+            parts.append(f"{reason}: {count} ({', '.join(self._examples[reason])}{more})")
+        return f"left out of {printable(str(self._folder))}: {'; '.join(parts)}"
 
 
 def list_slices(folder: Path, follow_links: bool = True) -> Listing:
@@ -87,13 +107,20 @@ def list_slices(folder: Path, follow_links: bool = True) -> Listing:
     """
     paths: list[Path] = []
     left_out: list[LeftOut] = []
-    visited: set[tuple[int, int]] = set()
-    for found in _walk(folder, follow_links, visited):
+    for found in walk_slices(folder, follow_links):
         if isinstance(found, LeftOut):
             left_out.append(found)
         else:
             paths.append(found)
     return Listing(folder, sorted(paths), tuple(sorted(left_out, key=lambda entry: entry.path)))
+
+
+def walk_slices(folder: Path, follow_links: bool = True) -> Iterator[Path | LeftOut]:
+    """Yield the slice files below a folder as `list_slices` lists them, and what is left out.
+
+    Only one folder at a time is held in memory. The order is that of the paths as text.
+    """
+    return _walk(folder, follow_links, set())
 
 
 def is_dicom(data: Path | bytes) -> bool:
@@ -139,7 +166,7 @@ def _walk(folder: Path, follow: bool, visited: set[tuple[int, int]]) -> Iterator
             return
         visited.add((status.st_dev, status.st_ino))
         with os.scandir(folder) as listing:
-            entries = sorted(listing, key=lambda entry: entry.name)
+            entries = sorted(listing, key=_name_in_paths)
     except OSError as error:
         yield LeftOut(folder, "unreadable", _unreadable(error))
         return
@@ -163,6 +190,14 @@ def _walk(folder: Path, follow: bool, visited: set[tuple[int, int]]) -> Iterator
             yield LeftOut(path, "other", "special files")
         else:
             yield _recognise(path)
+
+
+def _name_in_paths(entry: os.DirEntry[str]) -> str:
+    """Return the name as it stands in longer paths: "a/b" comes after "a-b", although "a" comes before it."""
+    try:
+        return entry.name + "/" * entry.is_dir()
+    except OSError:
+        return entry.name
 
 
 def _recognise(path: Path) -> Path | LeftOut:

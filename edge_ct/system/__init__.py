@@ -7,4 +7,6 @@
 - `native_output`  silence for native libraries that write to standard error
 - `csv_text`       tables as CSV
 - `child_command`  running an `edge-ct` command and keeping what it prints
+- `ray_cluster`    connecting to a Ray cluster
+- `cluster_command_options`  the value of `--cluster`
 """

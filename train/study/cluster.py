@@ -9,22 +9,20 @@ its dependencies; a job fails if they differ.
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import socket
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_ct.errors import EdgeCTError, MissingExtra
+from edge_ct.errors import EdgeCTError
 from edge_ct.system import native_output
 from edge_ct.system.files import write_bytes
 from edge_ct.system.progress import Progress
+from edge_ct.system.ray_cluster import connected, count_places, import_ray
 
 from .. import fit
 from ..fit import PreparedData
@@ -64,20 +62,17 @@ def cluster_runner(address: str | None, gpus: float | None = None, memory: float
         MissingExtra: Ray is not installed.
         EdgeCTError: No cluster answers, no node is large enough, or a job fails (raised when the runner is called).
     """
-    try:
-        import ray
-    except ModuleNotFoundError as error:
-        raise MissingExtra("--cluster needs Ray: pip install 'edge-ct[cluster]'") from error
+    ray = import_ray()
 
     def run_jobs(works: Sequence[PendingJob], shared: PreparedData, progress: Progress) -> Iterator[PendingJob]:
         if not works:
             return
         threads = works[0].threads
-        with _connected(ray, address, shared.images.images.nbytes):
+        with connected(ray, address, 2 * shared.images.images.nbytes + 2**28, _environment()):
             has_gpus = ray.cluster_resources().get("GPU", 0) > 0
             resources = {"CPU": threads, "GPU": float(has_gpus) if gpus is None else gpus}
             resources["memory"] = int((memory or 0) * 2**30)
-            places = _count_places(ray, resources)
+            places = count_places(ray, resources, "lower --cpus-per-job, --gpus-per-job or --memory-per-job")
             progress.say(
                 f"{len(works)} jobs on {len(ray.nodes())} nodes, {places} in parallel, each with {threads} processors"
                 + (f" and {resources['GPU']:g} GPUs" if resources["GPU"] else "")
@@ -87,67 +82,14 @@ def cluster_runner(address: str | None, gpus: float | None = None, memory: float
     return run_jobs
 
 
-@contextmanager
-def _connected(ray: Any, address: str | None, size: int) -> Iterator[None]:
-    """Connect to the cluster, or start one for slices of `size` bytes, inside a `with` block."""
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address is None:
-        options |= {"address": "local", "include_dashboard": False, "object_store_memory": 2 * size + 2**28}
-    else:
-        _check_address(address)
-        options["address"] = address
+def _environment() -> dict[str, str]:
     # The last two variables keep a worker from reserving all the memory of a GPU that it shares.
-    options["runtime_env"] = {
-        "env_vars": {
-            "KERAS_BACKEND": keras.backend.backend(),
-            "TF_CPP_MIN_LOG_LEVEL": "3",
-            "TF_FORCE_GPU_ALLOW_GROWTH": "true",
-            "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-        }
+    return {
+        "KERAS_BACKEND": keras.backend.backend(),
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
     }
-    # Ray prints messages about lost nodes, also while it disconnects; they are not part of the command's output.
-    with redirect_stdout(sys.stderr):
-        try:
-            ray.init(**options)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise EdgeCTError(f"cannot {'connect to' if address else 'start'} Ray: {error}") from error
-        try:
-            yield
-        finally:
-            ray.shutdown()
-
-
-def _check_address(address: str) -> None:
-    """Raise `EdgeCTError` if nothing answers at the address: Ray itself would retry for minutes."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal():
-        raise EdgeCTError(
-            f"--cluster must be auto or HOST:PORT, the address that `ray start --head` prints, not {address!r}"
-        )
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
-    except (OSError, OverflowError) as error:
-        raise EdgeCTError(f"{address}: no Ray cluster answers: {error}") from error
-
-
-def _count_places(ray: Any, resources: dict[str, float]) -> int:
-    """Return how many jobs can run in parallel; raise `EdgeCTError` if no node has room for one."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    resources = {name: amount for name, amount in resources.items() if amount}
-    places = sum(min(int(node.get(name, 0) / amount) for name, amount in resources.items()) for node in nodes)
-    if not places:
-        largest = {name: max(node.get(name, 0) for node in nodes) for name in resources}
-        shown = ", ".join(
-            f"{_amount(name, resources[name])} (largest: {_amount(name, largest[name])})" for name in resources
-        )
-        raise EdgeCTError(
-            f"no node has room for a job of {shown}; lower --cpus-per-job, --gpus-per-job or --memory-per-job"
-        )
-    return places
-
-
-def _amount(name: str, amount: float) -> str:
-    return f"{amount / 2**30:.1f} GiB" if name == "memory" else f"{amount:g} {name}"
 
 
 def _distribute(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ import click
 
 from edge_ct.errors import EdgeCTError
 from edge_ct.reporting.counts import count_of
+from edge_ct.system.cluster_command_options import cluster_address
 from edge_ct.system.progress import Progress, print_json
 
 from ..zoo.architectures import expand_networks
@@ -18,8 +18,6 @@ from ..zoo.architectures import expand_networks
 if TYPE_CHECKING:
     from ..fitting.options import TrainingOptions
     from .runner import Runner
-
-_LOOPBACK = ("127.", "localhost:", "[::1]:")
 
 
 class NetworkNames(click.ParamType[tuple[str, ...]]):
@@ -181,11 +179,7 @@ def run_study(
 
 
 def _cluster_runner(values: dict[str, Any]) -> Runner:
-    address = os.environ.get("RAY_ADDRESS") or None if values["cluster"] == "auto" else values["cluster"]
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    if address is None or address.startswith(_LOOPBACK):
-        # This setting makes Ray use the loopback address for this machine and listen on no other interface.
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    address = cluster_address(values["cluster"])
     from .cluster import cluster_runner
 
     return cluster_runner(address, values["gpus_per_job"], values["memory_per_job"])

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from edge_ct.errors import DataRejected, EdgeCTError, MissingExtra
+from edge_ct.system import ray_cluster
 from edge_ct.system.host import processors
 from edge_ct.train import fit
 from edge_ct.train.fitting.options import TrainingOptions
@@ -114,7 +115,7 @@ def test_nodes_and_resources() -> None:
             ]
 
     def places(cpus: float, gpus: float = 0, memory: float = 0) -> int:
-        return cluster._count_places(Ray, {"CPU": cpus, "GPU": gpus, "memory": memory * 2**30})
+        return ray_cluster.count_places(Ray, {"CPU": cpus, "GPU": gpus, "memory": memory * 2**30}, "lower it")
 
     assert places(4) == 5
     assert places(4, 0.5) == 4
@@ -129,7 +130,7 @@ def test_nodes_and_resources() -> None:
 @pytest.mark.parametrize("address", ["nonsense", "ray://x:1", "host:", ":1", "127.0.0.1:99999"])
 def test_addresses_that_are_none(address: str) -> None:
     with pytest.raises(EdgeCTError, match=r"HOST:PORT|no Ray cluster answers"):
-        cluster._check_address(address)
+        ray_cluster.check_address(address)
 
 
 def test_a_cluster_that_is_not_there() -> None:
@@ -137,7 +138,7 @@ def test_a_cluster_that_is_not_there() -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with pytest.raises(EdgeCTError, match=f"127.0.0.1:{port}: no Ray cluster answers"):
-        cluster._check_address(f"127.0.0.1:{port}")
+        ray_cluster.check_address(f"127.0.0.1:{port}")
 
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
