@@ -52,7 +52,7 @@ class HeadFile:
     def create(self, head: Head, like: Path) -> None:
         """Make the file if it does not exist. like: a file whose owner it gets, if the super-user makes it."""
         try:
-            if create_once(self.path, self._content(head), 0o600) and os.geteuid() == 0:
+            if create_once(self.path, self._content(head), 0o600) and hasattr(os, "geteuid") and os.geteuid() == 0:
                 owner = like.stat()
                 os.chown(self.path, owner.st_uid, owner.st_gid)
         except OSError as error:
@@ -66,7 +66,7 @@ class HeadFile:
             return False
         return head is not None and contains(connection, head)
 
-    def advance(self, head: Head, durably: bool = False) -> None:
+    def advance(self, head: Head) -> None:
         """Write the head, unless the file holds a later one. A missing file stays missing: verification must find it.
 
         Call this only if the file agreed with the trail when the transaction began. Otherwise new entries would soon
@@ -74,15 +74,13 @@ class HeadFile:
 
         Args:
             head: Number and hash of an entry that is on the disk.
-            durably: Wait until the file is on the disk as well.
         """
         try:
             with self._locked() as number:
-                current = _decode(os.pread(number, _LENGTH, 0))
+                current = _decode(os.read(number, _LENGTH))
                 if current is not None and current.entry < head.entry:
-                    os.pwrite(number, self._content(head), 0)
-                if durably:
-                    os.fsync(number)
+                    os.lseek(number, 0, os.SEEK_SET)
+                    os.write(number, self._content(head))
         except OSError:
             # The entries that it describes are on the disk. The next transaction tries again.
             return
@@ -107,7 +105,7 @@ class HeadFile:
 
     @contextmanager
     def _locked(self) -> Iterator[int]:
-        number = os.open(self.path, os.O_RDWR)
+        number = os.open(self.path, os.O_RDWR | getattr(os, "O_BINARY", 0))
         try:
             try:
                 import fcntl

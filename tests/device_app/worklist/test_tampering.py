@@ -491,6 +491,10 @@ def test_swapped_pictures_through_the_command_line(folder: Path, capsys: pytest.
         assert "the picture of result 3 was changed" in err
         assert "the picture of result 4 was changed" in err
     assert len(json.loads(out)["problems"]) == 2
+    assert cli.run(["doctor", "--state", str(folder), "--json"]) == 10
+    checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)["checks"]}
+    assert checks["worklist"]["status"] == "failure"
+    assert "the picture of result 3 was changed" in checks["worklist"]["detail"]
 
 
 def test_wrong_types_in_an_entry_are_a_problem_and_no_crash(old: Path) -> None:
