@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import threading
 from collections import Counter
 from pathlib import Path
@@ -13,8 +14,10 @@ import click
 
 from edge_ct.decision import Decision
 from edge_ct.engines.names import EngineName
+from edge_ct.errors import InputRejected
 from edge_ct.reporting.counts import count_of
 from edge_ct.system import native_output
+from edge_ct.system.files import one_line
 from edge_ct.system.progress import is_quiet, print_json
 from edge_ct.trust.opening import open_bundle
 
@@ -32,6 +35,11 @@ from ..text_rows import heading, text_row
 
 if TYPE_CHECKING:
     from ..worklist.records import Row
+    from .folder_events import FolderEvents
+
+# A slice that a worker judges when SIGTERM comes has this many seconds; its file is judged again at the next start.
+_STOP_SECONDS = 3.0
+_NAMED = 3  # files of a kind that a line names
 
 
 @click.command(short_help="Judge slices as they arrive in a folder.")
@@ -60,7 +68,9 @@ if TYPE_CHECKING:
 @threads_option
 @workers_option
 @engine_option
+@click.pass_context
 def watch(
+    context: click.Context,
     folder: Path,
     model: str | None,
     key: Path | None,
@@ -77,8 +87,9 @@ def watch(
 ) -> None:
     """Judge slices as they arrive in DIR (a USB stick, a modality's export) and store each result in the worklist.
 
-    A file is judged once, when it is complete, also across restarts. Nothing in DIR is moved or changed. A line is
-    printed when its result is on the disk. Research use only: triage, not a diagnosis.
+    A file is judged once, when it is complete, also across restarts. Nothing in DIR is moved or changed, and links in
+    it are not followed. A line is printed when its result is on the disk. With --once, the exit code is 3 if DIR does
+    not exist or something in it could not be read. Research use only: triage, not a diagnosis.
 
     \b
     Example:
@@ -90,7 +101,7 @@ def watch(
     from .hot_folder import Watch
 
     stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
+    _stop_on_sigterm(stop)
     with contextlib.ExitStack() as stack:
         # First of all: worker processes are forked before files are opened.
         judge = open_judge(open_bundle(model, key, state), workers, threads, engine)
@@ -98,7 +109,9 @@ def watch(
         worklist = stack.enter_context(Worklist(state))
         judge.incidents = worklist.quarantine(MAX_ENDS)
         people = stack.enter_context(native_output.captured_native_stderr())
-        watching = Watch(folder, worklist, judge, settle, people)
+        watching = Watch(folder, worklist, judge, settle, people, events=_open_events(stack))
+        if folder.is_dir() and not is_quiet():
+            people(f"watching {one_line(str(folder.resolve()))}; links in it are not followed")
         counts: Counter[Decision] = Counter()
         try:
             for added in watching.run(stop, interval, keep_days, once, delete_unreviewed):
@@ -110,9 +123,41 @@ def watch(
                         click.echo(heading("slice", numbered=True))
                     click.echo(_row(row))
                 counts[row.decision] += 1
+        except SystemExit:  # SIGTERM: the slices that are being judged are judged again at the next start.
+            pass
         finally:
             if not is_quiet():
                 people(_closing_line(folder, counts))
+        if once and watching.unread:
+            people(_unread_line(watching.unread))
+            context.exit(InputRejected.exit_code)
+
+
+def _unread_line(names: list[str]) -> str:
+    shown = ", ".join(one_line(name) for name in names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+    return f"{len(names)} of the files and folders could not be read: {shown}"
+
+
+def _open_events(stack: contextlib.ExitStack) -> FolderEvents | None:
+    """Return what reports changes of a folder; None on systems that do not."""
+    from .folder_events import FolderEvents
+
+    try:
+        return stack.enter_context(contextlib.closing(FolderEvents()))
+    except (OSError, AttributeError):
+        return None
+
+
+def _stop_on_sigterm(stop: threading.Event) -> None:
+    """Set `stop` on SIGTERM; end the command a little later if it is still judging a slice then."""
+
+    def ask(number: int, frame: object) -> None:
+        stop.set()
+        if hasattr(signal, "setitimer"):
+            signal.signal(signal.SIGALRM, lambda number, frame: sys.exit(0))
+            signal.setitimer(signal.ITIMER_REAL, _STOP_SECONDS)
+
+    signal.signal(signal.SIGTERM, ask)
 
 
 def _row(row: Row) -> str:

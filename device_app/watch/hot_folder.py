@@ -1,9 +1,10 @@
 """A watched folder: each file is judged once, when it is complete, and remembered across restarts.
 
-Nothing in the folder is moved or changed. The folder is polled, because USB sticks and network shares send no events. A
-file is complete when its size and modification time have not changed for `settle` seconds of this process's clock; the
-clocks of sticks and shares are often wrong. A file that cannot be read may be a copy that has stalled, so it is tried
-again for some time before it becomes a rejected row. The folder may disappear and come back.
+Nothing in the folder is moved or changed. Where the kernel reports changes (see `folder_events`), the folder is listed
+after a change and once a minute; elsewhere it is polled, because network shares send no events. A file is complete when
+its size and modification time have not changed for `settle` seconds of this process's clock; the clocks of sticks and
+shares are often wrong. A file that cannot be read may be a copy that has stalled, so it is tried again for some time
+before it becomes a rejected row. The folder may disappear and come back.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edge_ct.errors import StorageFull
+from edge_ct.errors import InputRejected, StorageFull
 from edge_ct.imaging.slice_files import list_slices
 
 from ..judging.entries import PreparedEntry, PrepareEntry
@@ -24,12 +25,17 @@ from ..judging.sources import Source, listed_sources
 from ..worklist.records import Added, Entry
 from ..worklist.retention import DailyRetention
 from ..worklist.worklist import Worklist
+from .folder_events import FolderEvents
 
 SETTLE = 3.0
 INTERVAL = 2.0
 # An empty or unreadable file is given this many times the settling time.
 PATIENCE = 5
 _FULL_PAUSE = 30.0
+# Seconds between two listings of a folder in which no change is reported.
+_SLOW_INTERVAL = 60.0
+# A large folder is listed so seldom that listing takes at most one part in so many of the time.
+_REST = 4.0
 
 
 @dataclass(eq=False)
@@ -48,6 +54,7 @@ class _Prepared:
     path: Path
     fingerprint: bytes
     entry: Entry | None
+    unread: bool = False
 
 
 class Watch:
@@ -61,6 +68,7 @@ class Watch:
         settle: float = SETTLE,
         say: Callable[[str], None] = lambda line: None,
         clock: Callable[[], float] = time.monotonic,
+        events: FolderEvents | None = None,
     ) -> None:
         """Begin to watch.
 
@@ -71,6 +79,7 @@ class Watch:
             settle: Seconds for which a complete file has not changed.
             say: Takes messages for the user.
             clock: Returns the time in seconds.
+            events: Reports changes of the folder; without it, the folder is polled.
         """
         self.folder, self.settle = folder, settle
         self._worklist, self._judge = worklist, judge
@@ -79,11 +88,19 @@ class Watch:
         self._known: dict[Path, bytes] = {}
         self._present = True
         self._left_out: str | None = None
+        self._events = events
+        self._unread: set[str] = set()
+        self._listing_seconds = 0.0
 
     @property
     def waiting(self) -> int:
         """Number of files in the folder that are not judged yet."""
         return len(self._tracked)
+
+    @property
+    def unread(self) -> list[str]:
+        """Names of the files and folders that could not be read."""
+        return sorted(self._unread)
 
     def scan(self) -> Iterator[Added]:
         """Judge the files that are complete now.
@@ -108,6 +125,8 @@ class Watch:
             for prepared, added in zip(ready, self._worklist.add_all(entries), strict=True):
                 self._tracked.pop(prepared.path, None)
                 self._known[prepared.path] = prepared.fingerprint
+                if prepared.unread:
+                    self._unread.add(str(prepared.path))
                 yield added
 
     def run(
@@ -129,10 +148,17 @@ class Watch:
 
         Yields:
             The rows, each when it is on the disk.
+
+        Raises:
+            InputRejected: There is no folder, and `once` is set.
+            StorageFull: There is no room in the worklist, and `once` is set.
         """
+        if once and not self.folder.is_dir():
+            raise InputRejected(f"{self.folder}: no such folder")
         retention = DailyRetention(self._worklist, keep_days, delete_unreviewed, self._say, self._clock)
         while not stop.is_set():
             pause = interval
+            reported = self._events is not None and self._events.watch(self.folder)
             try:
                 retention.run_if_due()
                 for added in self.scan():
@@ -147,10 +173,20 @@ class Watch:
                 pause = max(interval, _FULL_PAUSE)
             if once and not self._tracked:
                 return
-            stop.wait(pause)
+            stop.wait(pause if once else max(pause, _REST * self._listing_seconds))
+            # What happens from the listing on is reported, also what happened before this wait.
+            if self._events is not None and reported and not self._tracked and not stop.is_set():
+                self._events.wait(_SLOW_INTERVAL, stop)
 
     def _complete_files(self) -> list[Source]:
         """Return the files that have not changed for long enough, in the order of their paths."""
+        begun = time.monotonic()
+        try:
+            return self._list_complete()
+        finally:
+            self._listing_seconds = time.monotonic() - begun
+
+    def _list_complete(self) -> list[Source]:
         sources = self._list_folder()
         if sources is None:
             # What comes back may be a different stick, or the same one with a copy that was interrupted.
@@ -205,6 +241,7 @@ class Watch:
         if left_out and left_out != self._left_out:
             self._say(left_out)
         self._left_out = left_out
+        self._unread.update(str(entry.path) for entry in listing.unreadable)
         return listed_sources(listing)
 
     def _check(self, judged: PreparedEntry) -> _Prepared:
@@ -220,7 +257,7 @@ class Watch:
         changed = (size, modified_ns) != (tracked.size, tracked.modified_ns)
         if changed or (not judged.readable and self._clock() - tracked.since < PATIENCE * self.settle):
             return _Prepared(path, fingerprint, None)
-        return _Prepared(path, fingerprint, replace(judged.entry, fingerprint=fingerprint))
+        return _Prepared(path, fingerprint, replace(judged.entry, fingerprint=fingerprint), not judged.readable)
 
 
 def file_fingerprint(path: str, size: int, modified_ns: int) -> bytes:

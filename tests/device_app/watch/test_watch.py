@@ -287,7 +287,10 @@ def test_command_until_it_is_told_to_stop(
     running.send_signal(signum)
     out, err = running.communicate(timeout=60)
     assert (running.returncode, out) == (code, "")
-    assert err in ("", "edge-ct: interrupted\n")
+    first, *rest = err.splitlines()
+    assert first == f"watching {hot}; links in it are not followed"
+    assert rest[0].startswith(f"{hot}: 1 result stored: ")
+    assert rest[1:] in ([], ["edge-ct: interrupted"])
 
 
 def test_fingerprint_changes_with_each_of_its_parts() -> None:
