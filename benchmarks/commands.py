@@ -10,6 +10,7 @@ import click
 
 from edge_ct.engines.command_option import engine_option
 from edge_ct.engines.names import DEFAULT_ENGINE, EngineName
+from edge_ct.shipped_models import complete_bundle
 from edge_ct.system.progress import Progress, print_json
 
 from .report.commands import report
@@ -61,7 +62,7 @@ def benchmark() -> None:
 
 
 @benchmark.command(short_help="Measure the latency and memory of a bundle or run.")
-@click.argument("target", type=PATH, metavar="BUNDLE_OR_RUN")
+@click.argument("target", type=PATH, metavar="BUNDLE_OR_RUN", shell_complete=complete_bundle)
 @click.option("--data", type=PATH, help="Folder or CSV of slices to measure on; 512 px phantoms by default.")
 @click.option(
     "--threads",

@@ -48,7 +48,11 @@ class GateRule(msgspec.Struct, frozen=True):
             allowed, option = (self.max_drop, "--max-drop") if special is None else (special, "--max-sensitivity-drop")
             had, has = getattr(before, name).value, getattr(after, name).value
             if had is not None and has is not None and 100 * (had - has) > allowed + _TOLERANCE:
-                reasons.append(f"{name} falls by {100 * (had - has):.2f} points, more than {option} {allowed:g}")
+                slices = before.n - before.confusion.tn - before.confusion.fp if name == "sensitivity" else before.n
+                reasons.append(
+                    f"{name} falls by {100 * (had - has):.2f} points, more than {option} {allowed:g}"
+                    f"{_describe_few(slices, name, allowed)}"
+                )
         if agreement < self.agreement - _TOLERANCE:
             reasons.append(f"agreement is {agreement:.1%}, less than --agreement {self.agreement:g}")
         return " and ".join(reasons) or None
@@ -285,8 +289,26 @@ def failed_path(target: Path) -> Path:
     return target.with_name(f"{target.stem}.gate-failed{target.suffix}")
 
 
-def enforce(report: GateReport) -> None:
-    """Raise `GateFailed` if the rule was broken."""
+def enforce(report: GateReport, kept: str | None = None) -> None:
+    """Raise `GateFailed` if the rule was broken.
+
+    Args:
+        report: What the gate found.
+        kept: Where the file was written for inspection; None if it was not.
+    """
     if not report.passed:
         where = f"on the {report.split} split (n = {report.fp32.n})"
-        raise GateFailed(f"{report.reason}, {where}; nothing was written to the target")
+        raise GateFailed(f"{report.reason}, {where}; {describe_kept(kept)}")
+
+
+def describe_kept(path: str | None) -> str:
+    """Say where a file that failed the gate was written for inspection, or that it was not."""
+    return f"the file was written for inspection only: {path}" if path else "nothing was written"
+
+
+def _describe_few(slices: int, metric: str, allowed: float) -> str:
+    """Return what one slice weighs, if so few slices are compared that a single one breaks the rule."""
+    kind = "positive slice" if metric == "sensitivity" else "slice"
+    if not slices or 100 / slices <= allowed:
+        return ""
+    return f" (one of {count_of(slices, kind)} is {100 / slices:.1f} points: compare on more slices)"

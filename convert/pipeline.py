@@ -49,6 +49,7 @@ class ConvertedFile(msgspec.Struct, frozen=True):
         layers: Noise of each layer, if it was asked for.
         mixed: The files that `auto_mixed` tried.
         stability: What the gate found for a second set of representative slices.
+        for_inspection: Path of the file if the gate failed and `report_only` had it written all the same.
     """
 
     bundle: str | None
@@ -58,6 +59,7 @@ class ConvertedFile(msgspec.Struct, frozen=True):
     layers: tuple[LayerError, ...] = ()
     mixed: tuple[MixedStep, ...] = ()
     stability: tuple[GateReport, ...] = ()
+    for_inspection: str | None = None
 
 
 class Conversion(msgspec.Struct, frozen=True):
@@ -97,10 +99,12 @@ class Conversion(msgspec.Struct, frozen=True):
         """Raise `GateFailed` if a file lost more than the rule allows."""
         failed = [file for file in self.bundles if not file.gate.passed]
         if len(self.bundles) == 1 and failed:
-            gate.enforce(failed[0].gate)
+            gate.enforce(failed[0].gate, failed[0].for_inspection)
         if failed:
-            names = ", ".join(f"{file.variant} ({file.gate.reason})" for file in failed)
-            raise GateFailed(f"these files broke the gate's rule and were not written: {names}")
+            names = ", ".join(
+                f"{file.variant} ({file.gate.reason}; {gate.describe_kept(file.for_inspection)})" for file in failed
+            )
+            raise GateFailed(f"these files broke the gate's rule: {names}")
 
 
 def convert(
@@ -211,8 +215,9 @@ class _FileMaker:
             scored, report = search.scored, search.report
         layers = builder.measure_errors(scored.flatbuffer) if self._debug and variant in INTEGER_VARIANTS else ()
         content = make_bundle(self._slices, self._fp32, scored, variant, builder.shrunk, report.verdict(), options)
-        if not report.passed and options.report_only:
-            write_bytes(gate.failed_path(target), content)
+        kept = gate.failed_path(target) if options.report_only and not report.passed else None
+        if kept:
+            write_bytes(kept, content)
         if report.passed:
             Classifier(unpack_bundle(content, str(target))).check_golden()
             write_bytes(target, content)
@@ -221,7 +226,8 @@ class _FileMaker:
             second = score_file(builder.build(variant, keep, 1), self._slices, f"{name}, set 2")
             stability = (self._compare(second),)
         bundle = str(target) if report.passed else None
-        return ConvertedFile(bundle, len(content), scored.name, report, layers, steps, stability)
+        for_inspection = str(kept) if kept else None
+        return ConvertedFile(bundle, len(content), scored.name, report, layers, steps, stability, for_inspection)
 
     def _compare(self, scored: ScoredFile) -> GateReport:
         split = self._slices.calibration_split

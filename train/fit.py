@@ -88,6 +88,8 @@ def train(
         if run := _finished_run(out, options, progress):
             return run
         return train_prepared(reload_data(load_run(out), data, progress), out, options, progress)
+    if resume:
+        _explain_new_start(out, force, progress)
     refuse_existing(out, force)
     _build_network(options)  # to detect a wrong weights file before the slices are read
     return train_prepared(prepare_data(data, options, progress), out, options, progress, anew=True)
@@ -192,12 +194,24 @@ def _start_run(prepared: PreparedData, out: Path, options: TrainingOptions) -> R
     return run
 
 
+def _explain_new_start(out: Path, force: bool, progress: Progress) -> None:
+    """Say that there is nothing to resume; raise `EdgeCTError` if `out` holds something that is not a run."""
+    if not out.exists():
+        progress.say(f"{out}: no run to resume yet; the training starts with the first epoch")
+    elif not force and (not out.is_dir() or any(out.iterdir())):
+        raise EdgeCTError(f"{out}: not a run, so it cannot be resumed; name the run folder, or start anew with --force")
+
+
 def _finished_run(out: Path, options: TrainingOptions, progress: Progress) -> Run | None:
     """Return the run at `out` if it is finished; raise `DataRejected` if it was started with other options."""
     run = load_run(out)
-    if msgspec.convert(run.info.options, TrainingOptions) != options:
+    before = msgspec.convert(run.info.options, TrainingOptions)
+    if before != options:
+        changed = [name for name in before.__struct_fields__ if getattr(before, name) != getattr(options, name)]
+        shown = ", ".join(f"{name} {getattr(before, name)!r}, now {getattr(options, name)!r}" for name in changed)
         raise DataRejected(
-            f"{out}: was started with other options; resume it with the same ones, or start again with --force"
+            f"{out}: was started with other options ({shown}); resume it with the same ones, or start again "
+            "with --force"
         )
     if run.info.finished:
         progress.say(f"{out}: this run is already finished")

@@ -43,6 +43,25 @@ def test_lost_specificity_counts_through_accuracy() -> None:
     assert report.reason == "accuracy falls by 1.50 points, more than --max-drop 1"
 
 
+def test_few_slices_say_what_one_of_them_weighs_and_where_the_file_is() -> None:
+    labels = np.array([0] * 9 + [1] * 9)
+    before = np.where(labels == 1, 0.9, 0.1)
+    after = before.copy()
+    after[0] = 0.9
+    report = gate.compare_with_fp32(labels, before, after, GateRule(1.0), "validation")
+    reason = (
+        "accuracy falls by 5.56 points, more than --max-drop 1 (one of 18 slices is 5.6 points: compare on more slices)"
+    )
+    assert report.reason == reason
+    where = "on the validation split (n = 18)"
+    with pytest.raises(GateFailed) as nothing:
+        gate.enforce(report)
+    assert str(nothing.value) == f"{reason}, {where}; nothing was written"
+    with pytest.raises(GateFailed) as kept:
+        gate.enforce(report, "a.gate-failed.tflite")
+    assert str(kept.value) == f"{reason}, {where}; the file was written for inspection only: a.gate-failed.tflite"
+
+
 def test_a_gain_passes() -> None:
     assert gate.compare_with_fp32(LABELS, flipped(range(5)), PERFECT, GateRule(0.0), "validation").passed
 
@@ -56,7 +75,10 @@ def test_mcnemar_is_the_exact_binomial_of_the_disagreements() -> None:
 def test_sensitivity_has_a_limit_of_its_own() -> None:
     strict = GateRule(max_drop=5, max_sensitivity_drop=0.5)
     report = gate.compare_with_fp32(LABELS, PERFECT, flipped(range(1)), strict, "validation")
-    assert report.reason == "sensitivity falls by 1.00 points, more than --max-sensitivity-drop 0.5"
+    assert report.reason == (
+        "sensitivity falls by 1.00 points, more than --max-sensitivity-drop 0.5 "
+        "(one of 100 positive slices is 1.0 points: compare on more slices)"
+    )
     assert gate.compare_with_fp32(LABELS, PERFECT, flipped(range(100, 105)), strict, "validation").passed
     assert report.verdict().max_sensitivity_drop == 0.5
 

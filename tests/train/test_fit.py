@@ -19,7 +19,7 @@ from edge_ct.dataset import load
 from edge_ct.errors import DataRejected, EdgeCTError
 from edge_ct.preprocess import Preprocess
 from edge_ct.run import load_run
-from edge_ct.system.progress import QUIET
+from edge_ct.system.progress import QUIET, Progress
 from edge_ct.train import fit
 from edge_ct.train.data.augment import POLICIES
 from edge_ct.train.fitting.batches import Batches
@@ -210,6 +210,25 @@ def test_slices_are_grouped_where_no_patient_is_named(phantom_table: Path, tmp_p
     )
     assert home["twin.png"] == home[twin.name]
     assert len({group for group, _ in home.values()}) > 100
+
+
+def test_resume_says_what_there_is_to_resume(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    class Said(Progress):
+        def say(self, line: str) -> None:
+            said.append(line)
+
+    fit._explain_new_start(tmp_path / "none", False, Said())
+    assert said == [f"{tmp_path / 'none'}: no run to resume yet; the training starts with the first epoch"]
+    (tmp_path / "file").touch()
+    with pytest.raises(EdgeCTError) as raised:
+        fit._explain_new_start(tmp_path, False, Said())
+    assert str(raised.value) == (
+        f"{tmp_path}: not a run, so it cannot be resumed; name the run folder, or start anew with --force"
+    )
+    fit._explain_new_start(tmp_path, True, Said())
+    assert len(said) == 1
 
 
 EPOCHS = 12  # each takes a fraction of a second

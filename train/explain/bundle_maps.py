@@ -51,6 +51,11 @@ class BundleNetwork:
         """Whether the graph gives a class map."""
         return self.classifier.manifest.tensors.class_map is not None
 
+    def rejection(self, path: Path) -> str | None:
+        """Return why the bundle rejects a slice; None if it judges it."""
+        result = self.classifier.classify(path)
+        return result.reason if result.decision == "rejected" else None
+
     def log_odds(self, images: np.ndarray) -> np.ndarray:
         """Return uncalibrated log-odds, float64 [n], of images uint8 [n, s, s, 1]."""
         logits = [self.classifier.infer(image)[1].logits for image in images]

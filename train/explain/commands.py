@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from edge_ct.shipped_models import complete_bundle
 from edge_ct.system.progress import Progress, print_json
 
 from ..command_options import PATH, force_option, json_option, quiet_tensorflow, seed_option
@@ -103,7 +104,9 @@ def activations(
     quiet_tensorflow()
     from .of_run import explain_activations
 
-    _print_files(explain_activations(run, slices, out, layers, every, filters, as_html, force), as_json, out)
+    _print_files(
+        explain_activations(run, slices, out, layers, every, filters, as_html, force, Progress()), as_json, out
+    )
 
 
 @explain.command(short_help="Compare the attended region, base against Modified network.")
@@ -196,7 +199,7 @@ def figures(
 
 
 @explain.command(short_help="Draw maps of a bundle, without gradients.")
-@click.argument("bundle", type=PATH)
+@click.argument("bundle", type=PATH, shell_complete=complete_bundle)
 @_slices
 @_out
 @click.option(
@@ -244,7 +247,7 @@ def bundle(
 
 
 @explain.command(short_help="Check whether the maps mean anything.")
-@click.argument("target", type=PATH, metavar="RUN_OR_BUNDLE")
+@click.argument("target", type=PATH, metavar="RUN_OR_BUNDLE", shell_complete=complete_bundle)
 @click.option("--data", type=PATH, help="Folder or CSV of labelled slices; by default only phantoms are used.")
 @click.option("--run", type=PATH, help="Run that the bundle was made of: measure the agreement with its Grad-CAM.")
 @click.option(

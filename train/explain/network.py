@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from edge_ct.phantom import preprocessed_phantoms
 from edge_ct.preprocess import Preprocess
 from edge_ct.run import Run, load_finished_run
 from edge_ct.system import native_output
+from edge_ct.system.progress import Progress
 
 with native_output.captured_native_stderr():
     import keras
@@ -143,22 +144,52 @@ def wrap_model(run: Run, model: Any) -> RunNetwork:
     return RunNetwork(run, model, spatial)
 
 
-def read_slices(paths: list[Path], preprocess: Preprocess, named: bool = False) -> tuple[list[np.ndarray], np.ndarray]:
+def read_slices(paths: list[Path], preprocess: Preprocess) -> tuple[list[np.ndarray], np.ndarray]:
     """Read slices and preprocess them.
 
     Args:
         paths: The slice files.
         preprocess: The preprocessing of the network.
-        named: Whether a user named each file; then a slice that a device would reject is an error.
 
     Returns:
         The slices as they are, uint8 [h, w] each, and as the network sees them, uint8 [n, s, s, 1].
 
     Raises:
-        InputRejected: A slice cannot be read or would be rejected.
+        InputRejected: A slice cannot be read.
     """
     read = [slices.read(path) for path in paths]
-    for path, slice_ in zip(paths, read, strict=True) if named else ():
-        if reason := check_slice(slice_.pixels, slice_.colour).reason:
-            raise InputRejected(f"{path}: the slice is rejected, so there is no decision to explain: {reason}")
     return [slice_.pixels for slice_ in read], np.stack([preprocess(slice_.pixels) for slice_ in read])
+
+
+def accepted_slices(
+    paths: Sequence[Path], progress: Progress, reason_of: Callable[[Path], str | None] | None = None
+) -> list[Path]:
+    """Return the slices that a device would judge; the others have no decision to explain and are named.
+
+    Args:
+        paths: The slice files.
+        progress: Told which slices are left out, and why.
+        reason_of: Returns why a slice is rejected, or None; by default the check of pictures decides.
+
+    Raises:
+        InputRejected: All slices are rejected, or cannot be read.
+    """
+    accepted, rejected = [], []
+    for path in paths:
+        if reason := (reason_of or _reason_by_pixels)(path):
+            rejected.append(f"{path}: the slice is rejected, so there is no decision to explain: {reason}")
+        else:
+            accepted.append(path)
+    if not accepted:
+        raise InputRejected(rejected[0])
+    for line in rejected:
+        progress.say(line)
+    return accepted
+
+
+def _reason_by_pixels(path: Path) -> str | None:
+    try:
+        slice_ = slices.read(path)
+    except InputRejected as error:
+        return str(error).removeprefix(f"{path}: ")
+    return check_slice(slice_.pixels, slice_.colour).reason

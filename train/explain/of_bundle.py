@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from edge_ct.dataset import load
-from edge_ct.errors import EdgeCTError, InputRejected
+from edge_ct.errors import EdgeCTError
 from edge_ct.network_analysis.occlusion import occlusion_map
 from edge_ct.reporting.counts import count_of
 from edge_ct.system.csv_text import to_csv
@@ -19,7 +19,7 @@ from edge_ct.system.progress import QUIET, Progress
 from ..plots.map_plots import draw_map_grid
 from .bundle_maps import METHODS, BundleNetwork, measure_agreement
 from .grad_cam import compute_maps
-from .network import RunNetwork, load_network, read_slices
+from .network import RunNetwork, accepted_slices, load_network, read_slices
 from .output import find_slices, format_cell, pack_arrays, spread_indices, start_folder, write_page_if
 from .rise import rise_map
 from .sanity_checks import (
@@ -64,20 +64,14 @@ def explain_bundle(
 
     Raises:
         ModelRejected: The bundle cannot be used.
-        InputRejected: A slice cannot be read or is rejected.
+        InputRejected: Every slice is rejected, or cannot be read.
     """
     refuse_existing(out, force)
     bundle = BundleNetwork(path)
     network = load_network(run) if run is not None else None
     names = tuple(methods) or METHODS[0 if bundle.has_class_map else 1 :]
-    paths = find_slices(sources)
-    for slice_path in paths:
-        result = bundle.classifier.classify(slice_path)
-        if result.decision == "rejected":
-            raise InputRejected(
-                f"{slice_path}: the slice is rejected, so there is no decision to explain: {result.reason}"
-            )
-    pixels, images = read_slices(paths, bundle.preprocess, named=True)
+    paths = accepted_slices(find_slices(sources, progress), progress, bundle.rejection)
+    pixels, images = read_slices(paths, bundle.preprocess)
     maps, mask_counts = _compute_bundle_maps(bundle, images, names, seconds, seed, progress)
     rows: list[tuple[str, ...]] = [("slice", "P, uncalibrated", "RISE masks")]
     p = 1 / (1 + np.exp(-bundle.log_odds(images)))

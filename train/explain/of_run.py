@@ -23,7 +23,7 @@ from .activations import choose_layers, measure_responses
 from .attended import AttendedIntensities, AttentionRow, measure_intensities, summarise_pair
 from .grad_cam import Method, compute_maps
 from .nearest import Neighbour, build_prototypes, embed, find_nearest, score_prototypes
-from .network import LAST_CONVOLUTION, RunNetwork, load_network, read_slices
+from .network import LAST_CONVOLUTION, RunNetwork, accepted_slices, load_network, read_slices
 from .output import find_slices, format_cell, pack_arrays, spread_indices, start_folder, write_page_if
 from .paper_figures import (
     attended_rows,
@@ -62,7 +62,7 @@ def explain_gradcam(
 
     Raises:
         DataRejected: The run cannot be used.
-        InputRejected: A slice cannot be read or would be rejected.
+        InputRejected: Every slice is rejected, or cannot be read.
         EdgeCTError: The network has no such layer or no class map.
     """
     refuse_existing(out, force)
@@ -70,8 +70,8 @@ def explain_gradcam(
     names = tuple(methods) or (("gradcam", "gradcam++") + (("classmap",) if network.has_class_map else ()))
     if layer and set(names) == {"classmap"}:
         raise EdgeCTError("--layer applies to Grad-CAM only: the class map is always that of the head")
-    paths = find_slices(sources)
-    pixels, images = read_slices(paths, network.preprocess, named=True)
+    paths = accepted_slices(find_slices(sources, progress), progress)
+    pixels, images = read_slices(paths, network.preprocess)
     maps: dict[str, np.ndarray] = {}
     with progress.bar("computing maps", len(names)) as on_done:
         for method in names:
@@ -103,6 +103,7 @@ def explain_activations(
     filters: int,
     html: bool,
     force: bool,
+    progress: Progress = QUIET,
 ) -> WrittenFiles:
     """Write one picture of activation maps per layer, and one along the depth.
 
@@ -115,17 +116,18 @@ def explain_activations(
         filters: Number of filters per layer, those of highest variance.
         html: Write a page of the pictures, too.
         force: Replace the output folder.
+        progress: Where progress is shown.
 
     Raises:
         DataRejected: The run cannot be used.
-        InputRejected: A slice cannot be read or would be rejected.
+        InputRejected: Every slice is rejected, or cannot be read.
         EdgeCTError: The network has no such layer.
     """
     refuse_existing(out, force)
     network = load_network(run)
     layers = choose_layers(network, names, every)
-    paths = find_slices(sources)
-    pixels, images = read_slices(paths, network.preprocess, named=True)
+    paths = accepted_slices(find_slices(sources, progress), progress)
+    pixels, images = read_slices(paths, network.preprocess)
     responses = measure_responses(network, images, layers, filters)
     start_folder(out, {"run": network.name, "layers": [response.layer for response in responses]})
     captions = [path.stem[:18] for path in paths]
@@ -293,14 +295,14 @@ def explain_nearest(
 
     Raises:
         DataRejected: The run cannot be used, or its training slices cannot be read.
-        InputRejected: A slice cannot be read or would be rejected.
+        InputRejected: Every slice is rejected, or cannot be read.
     """
     network = load_network(run)
     prototypes = build_prototypes(network, data, progress)
     similar: dict[str, list[Neighbour]] = {}
     if sources:
-        paths = find_slices(sources)
-        _, images = read_slices(paths, network.preprocess, named=True)
+        paths = accepted_slices(find_slices(sources, progress), progress)
+        _, images = read_slices(paths, network.preprocess)
         neighbours = find_nearest(prototypes, embed(network, images), network.run.info.classes, count)
         similar = dict(zip(map(str, paths), neighbours, strict=True))
     scores = score_prototypes(network, prototypes, data, progress) if scored else None

@@ -11,9 +11,10 @@ import msgspec
 import numpy as np
 
 from edge_ct.dataset import Dataset
-from edge_ct.errors import EdgeCTError, InputRejected
+from edge_ct.errors import InputRejected
 from edge_ct.imaging.slice_files import list_slices
 from edge_ct.system.files import fresh_folder, write_bytes
+from edge_ct.system.progress import QUIET, Progress
 
 from .gallery import write_gallery
 
@@ -21,18 +22,28 @@ _MARKER = "explain.json"
 _MAX_SLICES = 64  # in one picture
 
 
-def find_slices(sources: Sequence[Path]) -> list[Path]:
+def find_slices(sources: Sequence[Path], progress: Progress = QUIET) -> list[Path]:
     """Return the slice files that were named, or that lie in the named folders.
+
+    Of more slices than one picture can show, as many as it can show are taken, spread evenly over all of them.
+
+    Args:
+        sources: Slice files or folders of them.
+        progress: Told if slices are left out.
 
     Raises:
         InputRejected: There is no slice.
-        EdgeCTError: There are more slices than one picture can show.
     """
     paths = [path for source in sources for path in (list_slices(source).paths if source.is_dir() else [source])]
     if not paths:
         raise InputRejected(f"{sources[0]}: there is no slice in this folder")
     if len(paths) > _MAX_SLICES:
-        raise EdgeCTError(f"{len(paths)} slices were named, but one picture shows at most {_MAX_SLICES}: name fewer")
+        progress.say(
+            f"{len(paths)} slices were named, and one picture shows at most {_MAX_SLICES}: {_MAX_SLICES} of "
+            "them, spread "
+            "evenly, are explained"
+        )
+        paths = [paths[index] for index in np.linspace(0, len(paths) - 1, _MAX_SLICES).round().astype(int)]
     return paths
 
 

@@ -10,6 +10,7 @@ import click
 from edge_ct.engines.command_option import engine_option
 from edge_ct.engines.names import DEFAULT_ENGINE, EngineName
 from edge_ct.reporting.counts import count_of
+from edge_ct.shipped_models import complete_bundle
 from edge_ct.system.progress import Progress, print_json
 
 from ..command_options import PATH, force_option, json_option, positive_option, quiet_tensorflow
@@ -79,7 +80,7 @@ def _print_member(row: SeedStudyRow) -> None:
 
 
 @click.command(short_help="Score a run or a bundle on unseen slices.")
-@click.argument("target", type=PATH, metavar="BUNDLE_OR_RUN")
+@click.argument("target", type=PATH, metavar="BUNDLE_OR_RUN", shell_complete=complete_bundle)
 @click.option(
     "--data", type=PATH, help="Folder or CSV of labelled slices; by default the slices that a run was made with."
 )
@@ -154,10 +155,15 @@ def _print_evaluation(evaluation: Evaluation) -> None:
     )
     for name in ("accuracy", "sensitivity", "specificity", "precision", "f1", "auc", "ece", "brier", "loss"):
         click.echo(f"  {name:<12} {getattr(evaluation, name).text()}")
+    if rule := evaluation.decision_rule:
+        click.echo(
+            f"  decision rule: negative below P {rule.negative_below:.3f}, positive from P {rule.positive_from:.3f}, "
+            "refer between"
+        )
     if evaluation.operating_point:
         scores = evaluation.operating_point
         click.echo(
-            f"  at the operating point (P >= {scores.threshold:.3f}): "
+            f"  from the threshold for negative on (P >= {scores.threshold:.3f}): "
             f"sensitivity {scores.sensitivity.text()}, specificity {scores.specificity.text()}"
         )
     if evaluation.decisions:

@@ -21,6 +21,7 @@ from edge_ct.decision import decide_series
 from edge_ct.engines.names import DEFAULT_ENGINE, EngineName
 from edge_ct.errors import DataRejected, InputRejected
 from edge_ct.held_out import Part, parts_known_to_bundle, select_held_out
+from edge_ct.manifest import DecisionRule
 from edge_ct.metrics import Outcomes, Scores, count_outcomes, score
 from edge_ct.reporting.counts import count_of
 from edge_ct.run import load_finished_run
@@ -40,11 +41,13 @@ class Evaluation(Scores, frozen=True, kw_only=True):
         split: How the scored slices were separated from the training slices: random, grouped or external.
         part: Part of the split that was scored.
         left_out: Number of slices in the data that were not scored.
-        operating_point: Scores at the bundle's threshold; None for a run, whose probabilities are not calibrated.
+        operating_point: Scores at the threshold below which the bundle's rule says negative; None for a run, whose
+            probabilities are not calibrated.
         decisions: Number of slices for each of the four outcomes; None for a run.
         groups: Scores by patient or series, if requested; for a bundle, at its operating point.
         positives: How slices with the disease were decided, in shares; None for a run.
         negatives: How slices without the disease were decided; None for a run.
+        decision_rule: The two thresholds of the bundle; None for a run.
     """
 
     model: str
@@ -56,6 +59,7 @@ class Evaluation(Scores, frozen=True, kw_only=True):
     groups: GroupScores | None = None
     positives: Outcomes | None = None
     negatives: Outcomes | None = None
+    decision_rule: DecisionRule | None = None
 
 
 @dataclass(frozen=True)
@@ -160,7 +164,7 @@ def _evaluate_bundle(
     accepted = [index for index, result in enumerate(results) if result.probability is not None]
     labels = selection.dataset.labels[accepted]
     probabilities = np.array([results[index].probability for index in accepted], float)
-    threshold = manifest.operating_point.threshold
+    threshold = manifest.decision_rule.negative_below
 
     def decide(slices: Sequence[float]) -> str:
         verdict = decide_series(slices, manifest.decision_rule)
@@ -179,6 +183,7 @@ def _evaluate_bundle(
         groups=score_groups(groups, labels, probabilities, ks, threshold, decide) if ks else None,
         positives=positives,
         negatives=negatives,
+        decision_rule=manifest.decision_rule,
     )
 
 

@@ -89,3 +89,23 @@ def print_run(folder: Path, as_json: bool, **more: object) -> None:
     click.echo(f"{folder}: {scores.model}, {scores.split} split, {count_of(measured.n, f'{part} slice')}")
     for name, estimate in measured.estimates().items():
         click.echo(f"  {name:<12} {estimate.text()}")
+    if line := describe_chance(measured, part):
+        click.echo(line)
+
+
+def describe_chance(scores: Scores, part: str) -> str | None:
+    """Say in plain words if a network is not shown to be better than chance; None if it is, or if that is unknown.
+
+    Args:
+        scores: The scores of one part of the split.
+        part: The name of that part.
+    """
+    auc = scores.auc
+    if auc.value is None or auc.low is None or auc.low > 0.5:
+        return None
+    return (
+        f"This network tells the classes apart no better than chance: the AUC on "
+        f"{count_of(scores.n, f'{part} slice')} is "
+        f"{auc.text()}, and 0.5 is chance. Train longer or on more slices, and check the labels with edge-ct "
+        "data check."
+    )

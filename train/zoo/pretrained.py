@@ -70,6 +70,8 @@ def load_pretrained_backbone(
 
 
 def _load_colour_network(api: Any, architecture: Architecture, size: int, alpha: float, weights: str | Path) -> Any:
+    if str(weights) != "imagenet" and not Path(weights).is_file():
+        raise DataRejected(f"{weights}: no such file of weights; name a file with --weights, or write imagenet or none")
     make = getattr(api.applications, architecture.application)
     options = keras_options(architecture, alpha)
     try:

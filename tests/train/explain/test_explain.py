@@ -12,11 +12,15 @@ import pytest
 from scipy.stats import spearmanr
 
 from edge_ct import cli
+from edge_ct.errors import InputRejected
 from edge_ct.network_analysis.occlusion import occlusion_map
 from edge_ct.phantom import make_slice
 from edge_ct.run import MODEL, load_run
+from edge_ct.system.progress import Progress
 from edge_ct.train.explain import activations, attended, grad_cam, map_comparison, nearest, network, rise, sanity_checks
+from edge_ct.train.explain.network import accepted_slices
 from edge_ct.train.explain.of_bundle import check_maps
+from edge_ct.train.explain.output import find_slices
 from edge_ct.train.zoo.builder import build
 
 
@@ -327,7 +331,6 @@ def test_commands_on_a_bundle(
         (["gradcam", "BAD", "SLICE"], 7, "not a run folder"),
         (["activations", "RUN", "SLICE", "--layer", "nothing"], 1, "there is no layer 'nothing'"),
         (["gradcam", "RUN", "BLANK"], 3, "blank.png: the slice is rejected, so there is no decision to explain: "),
-        (["activations", "RUN", "SLICE", "BLANK"], 3, "blank.png: the slice is rejected"),
         (["bundle", "BUNDLE", "BAD"], 3, "rejected"),
         (["bundle", "BUNDLE", "BLANK"], 3, "blank.png: the slice is rejected"),
         (["figures", "BAD"], 7, "not a run folder"),
@@ -355,6 +358,45 @@ def test_errors_are_one_line(
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert message in error
     assert not out.exists()
+
+
+class Said(Progress):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def test_of_a_long_folder_slices_are_spread_evenly(tmp_path: Path) -> None:
+    for number in range(130):
+        (tmp_path / f"{number:03}.png").touch()
+    said = Said()
+    paths = find_slices([tmp_path], said)
+    assert len(paths) == len(set(paths)) == 64
+    assert (paths[0].name, paths[-1].name) == ("000.png", "129.png")
+    assert said.lines == [
+        "130 slices were named, and one picture shows at most 64: 64 of them, spread evenly, are explained"
+    ]
+    assert len(find_slices(paths, said)) == 64
+    assert len(said.lines) == 1
+
+
+def test_rejected_slices_are_named_and_the_others_explained(files: list[str], tmp_path: Path) -> None:
+    blank, bad = tmp_path / "blank.png", tmp_path / "bad.png"
+    assert cv2.imwrite(str(blank), np.zeros((96, 96), np.uint8))
+    bad.write_bytes(b"not a picture")
+    said, good = Said(), Path(files[0])
+    assert accepted_slices([blank, good, bad], said) == [good]
+    begin = "the slice is rejected, so there is no decision to explain: "
+    assert said.lines[0].startswith(f"{blank}: {begin}the picture is blank")
+    assert said.lines[1] == f"{bad}: {begin}not a PNG, JPEG, TIFF or DICOM image"
+    with pytest.raises(InputRejected, match=r"blank\.png: the slice is rejected"):
+        accepted_slices([blank, bad], said)
+    assert accepted_slices([good], said, lambda path: None) == [good]
 
 
 def test_a_network_without_convolutions_has_no_map(

@@ -82,7 +82,7 @@ def test_figures_are_those_of_classify(bundle: Path, trained_run: Path, phantom_
     found = evaluate.evaluate(bundle, phantom_table, "auto", "COVID")
     assert found.accuracy.value == pytest.approx(right / len(tested))
     assert found.decisions == {**dict.fromkeys(found.decisions, 0), **Counter(r.decision for r in results)}
-    threshold = classifier.manifest.operating_point.threshold
+    threshold = classifier.manifest.decision_rule.negative_below
     hits = sum(r.probability >= threshold for i, r in zip(tested, results, strict=True) if table.labels[i])
     assert found.operating_point.confusion.tp == hits
     # The table of outcomes says what `classify` says of the same slices.

@@ -77,6 +77,14 @@ def test_folding_three_channels_into_one_changes_nothing_for_grey(colour_weights
     assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
+def test_a_missing_file_of_weights_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "nosuch.h5"
+    with pytest.raises(DataRejected) as raised:
+        build(keras, "mobilenetv2", 64, weights=path)
+    expected = f"{path}: no such file of weights; name a file with --weights, or write imagenet or none"
+    assert str(raised.value) == expected
+
+
 def test_weights_of_another_width_are_refused(colour_weights: Path) -> None:
     with pytest.raises(DataRejected, match="does not hold MobileNetV2 weights for alpha 1"):
         build(keras, "mobilenetv2", 64, alpha=1.0, weights=colour_weights)
