@@ -30,7 +30,7 @@ from edge_ct.system.progress import QUIET, Progress
 
 from .data import grouping
 from .fitting.batches import Batches, TargetFunction
-from .fitting.checkpoint import Checkpoint, replace_with_saved
+from .fitting.checkpoint import Checkpoint, explain_new_start, replace_with_saved
 from .fitting.lesion_slices import LesionDraws, load_lesion_slices, phantom_lesion_slices
 from .fitting.optimise import balanced_weights, compile_model, convert_precision, soft_targets
 from .fitting.options import TrainingOptions
@@ -89,7 +89,7 @@ def train(
             return run
         return train_prepared(reload_data(load_run(out), data, progress), out, options, progress)
     if resume:
-        _explain_new_start(out, force, progress)
+        explain_new_start(out, force, progress)
     refuse_existing(out, force)
     _build_network(options)  # to detect a wrong weights file before the slices are read
     return train_prepared(prepare_data(data, options, progress), out, options, progress, anew=True)
@@ -192,14 +192,6 @@ def _start_run(prepared: PreparedData, out: Path, options: TrainingOptions) -> R
     write_seen_slices(out, prepared.seen)
     save_run_info(out, run.info)  # last, because a folder with a run.json can be resumed
     return run
-
-
-def _explain_new_start(out: Path, force: bool, progress: Progress) -> None:
-    """Say that there is nothing to resume; raise `EdgeCTError` if `out` holds something that is not a run."""
-    if not out.exists():
-        progress.say(f"{out}: no run to resume yet; the training starts with the first epoch")
-    elif not force and (not out.is_dir() or any(out.iterdir())):
-        raise EdgeCTError(f"{out}: not a run, so it cannot be resumed; name the run folder, or start anew with --force")
 
 
 def _finished_run(out: Path, options: TrainingOptions, progress: Progress) -> Run | None:

@@ -23,7 +23,7 @@ from edge_ct.system.progress import QUIET, Progress
 from edge_ct.train import fit
 from edge_ct.train.data.augment import POLICIES
 from edge_ct.train.fitting.batches import Batches
-from edge_ct.train.fitting.checkpoint import Checkpoint, replace_with_saved
+from edge_ct.train.fitting.checkpoint import Checkpoint, explain_new_start, replace_with_saved
 from edge_ct.train.fitting.options import TrainingOptions
 from edge_ct.train.score.predict import predict_run
 from edge_ct.train.score.run_scores import RunScores
@@ -219,15 +219,15 @@ def test_resume_says_what_there_is_to_resume(tmp_path: Path) -> None:
         def say(self, line: str) -> None:
             said.append(line)
 
-    fit._explain_new_start(tmp_path / "none", False, Said())
+    explain_new_start(tmp_path / "none", False, Said())
     assert said == [f"{tmp_path / 'none'}: no run to resume yet; the training starts with the first epoch"]
     (tmp_path / "file").touch()
     with pytest.raises(EdgeCTError) as raised:
-        fit._explain_new_start(tmp_path, False, Said())
+        explain_new_start(tmp_path, False, Said())
     assert str(raised.value) == (
         f"{tmp_path}: not a run, so it cannot be resumed; name the run folder, or start anew with --force"
     )
-    fit._explain_new_start(tmp_path, True, Said())
+    explain_new_start(tmp_path, True, Said())
     assert len(said) == 1
 
 

@@ -248,3 +248,11 @@ def _save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
 def _assign(variables: Sequence[Any], saved: Any, kind: str) -> None:
     for index, variable in enumerate(variables):
         variable.assign(saved[f"{kind}-{index}"])
+
+
+def explain_new_start(out: Path, force: bool, progress: Progress) -> None:
+    """Say that there is nothing to resume; raise `EdgeCTError` if `out` holds something that is not a run."""
+    if not out.exists():
+        progress.say(f"{out}: no run to resume yet; the training starts with the first epoch")
+    elif not force and (not out.is_dir() or any(out.iterdir())):
+        raise EdgeCTError(f"{out}: not a run, so it cannot be resumed; name the run folder, or start anew with --force")
