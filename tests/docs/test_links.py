@@ -34,3 +34,11 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_readme_links_to_the_documentation() -> None:
     assert "docs/" in " ".join(_LINK.findall((ROOT / "README.md").read_text(encoding="utf-8")))
+
+
+def test_readme_is_short_and_marks_the_block_of_results() -> None:
+    """A stranger decides in two minutes; the recipe's table has a place that a program can find."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.encode()) <= 8000
+    assert text.count("<!-- results: begin.") == text.count("<!-- results: end -->") == 1
+    assert "make demo" in text and "make test" in text
