@@ -27,7 +27,7 @@ COMMANDS = {
         "List, review, export and verify stored results.",
         "",
     ),
-    "bundle": ("edge_ct.device_app.bundles.commands:bundle", "Inspect, verify or sign a bundle.", ""),
+    "bundle": ("edge_ct.device_app.bundles.commands:bundle", "Inspect, verify, sign or export a bundle.", ""),
     "doctor": ("edge_ct.device_app.maintenance.commands:doctor", "Check model, machine and worklist of a device.", ""),
     "device": ("edge_ct.device_app.maintenance.commands:device", "Install edge-ct as services of a device.", ""),
     "serve": ("edge_ct.device_app.web.commands:serve", "Serve the worklist as a local web page.", "web"),

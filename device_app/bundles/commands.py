@@ -21,9 +21,9 @@ from .operators import count_operators
 from .summary import summarise
 
 
-@click.group(short_help="Inspect, verify or sign a bundle.")
+@click.group(short_help="Inspect, verify, sign or export a bundle.")
 def bundle() -> None:
-    """Inspect, verify or sign a bundle."""
+    """Inspect, verify, sign or export a bundle."""
 
 
 @bundle.command(short_help="Show the manifest and the operators of a bundle.")
@@ -110,6 +110,37 @@ def sign(path: str, key: Path, out: Path, force: bool) -> None:
     _check_golden(opened)
     write_bytes(out, signature.sign_bundle(opened, key))
     click.echo(f"{out}: signed with key {signature.signing_key(read_bundle(out))}")
+
+
+@bundle.command(short_help="Write the graph of a bundle in another format.")
+@click.argument("path", metavar="BUNDLE", shell_complete=complete_bundle)
+@click.option(
+    "--onnx",
+    "out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    help="ONNX file to write; the manifest is written beside it as JSON.",
+)
+@click.option("--force", is_flag=True, help="Overwrite the files if they exist.")
+def export(path: str, out: Path, force: bool) -> None:
+    """Write the graph of a bundle as ONNX, with its quantised operators, for other runtimes. Needs the extra onnx.
+
+    The file has no seal, no signature and no golden slices, and other runtimes round differently: compare it with the
+    bundle on the golden slices before you use it.
+
+    \b
+    Example:
+      edge-ct bundle export model.tflite --onnx model.onnx
+    """
+    from .onnx_export import to_onnx
+
+    manifest = out.with_suffix(".json")
+    refuse_existing(out, force)
+    refuse_existing(manifest, force)
+    opened = read_bundle(find_bundle(path))
+    write_bytes(out, to_onnx(opened))
+    write_bytes(manifest, opened.member("manifest.json"))
+    click.echo(f"{out}, {manifest}")
 
 
 def _check_golden(opened: Bundle) -> None:
