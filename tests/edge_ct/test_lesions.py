@@ -11,6 +11,8 @@ from edge_ct.phantom import make_patients
 from edge_ct.preprocess import Preprocess
 
 LOGIT_3 = float(np.log(3))  # P = 3/4
+# Training makes the odds of a lesion five times as high as they are.
+OFFSET = float(np.log(5))
 
 
 def half_lungs() -> LungFields:
@@ -28,15 +30,15 @@ def test_lung_cells_by_hand() -> None:
 
 
 def test_share_by_hand() -> None:
-    nothing = np.full((2, 4), -9.0, np.float32)
-    assert lesion_share(nothing, half_lungs(), Box(0, 200, 0, 200), (200, 200)) == 0
-    one = nothing.copy()
-    one[0, 0] = LOGIT_3
-    one[1, 1] = -0.1  # below P 0.5: not a lesion
-    assert lesion_share(one, half_lungs(), Box(0, 200, 0, 200), (200, 200)) == pytest.approx(0.75 / 4)
+    nothing = np.full((2, 4), -60.0, np.float32)
+    assert lesion_share(nothing, half_lungs(), Box(0, 200, 0, 200), (200, 200)) == pytest.approx(0, abs=1e-9)
+    faint = nothing.copy()
+    faint[0, 0] = LOGIT_3 + OFFSET
+    faint[1, 1] = OFFSET - LOGIT_3  # a quarter of the cell
+    assert lesion_share(faint, half_lungs(), Box(0, 200, 0, 200), (200, 200)) == pytest.approx((0.75 + 0.25) / 4)
     # Consolidation that is missing in the lung fields counts as lung.
-    one[0, 2] = LOGIT_3
-    assert lesion_share(one, half_lungs(), Box(0, 200, 0, 200), (200, 200)) == pytest.approx(1.5 / 4.75)
+    faint[0, 2] = LOGIT_3 + OFFSET
+    assert lesion_share(faint, half_lungs(), Box(0, 200, 0, 200), (200, 200)) == pytest.approx(1.75 / 4.75)
     full = np.full((2, 4), 60.0, np.float32)
     assert lesion_share(full, half_lungs(), Box(0, 200, 0, 200), (200, 200)) == 1
 
@@ -51,7 +53,7 @@ def test_share_of_a_perfect_map_is_that_of_phantoms(crop: str) -> None:
         shown = preprocess.resized(phantom.lesion * np.uint8(255), region)[:, :, 0]
         cells = shown.reshape(28, 8, 28, 8).mean((1, 3)) / 255
         logits = np.log(np.clip(cells, 1e-6, 1 - 1e-6) / np.clip(1 - cells, 1e-6, 1 - 1e-6)).astype(np.float32)
-        share = lesion_share(logits, lungs, region, (320, 320))
+        share = lesion_share(logits + np.float32(OFFSET), lungs, region, (320, 320))
         errors.append(abs(share - phantom.lesion.sum() / phantom.lungs.sum()))
     assert np.mean(errors) < 0.03 and np.max(errors) < 0.1
 
