@@ -121,4 +121,4 @@ def read_lesion_evidence(table: Path) -> LesionEvidence:
             float(total["share_error"]),
         )
     except (OSError, KeyError, ValueError, csv.Error) as error:
-        raise DataRejected(f"{table}: cannot be read as a table of lesion maps: {error}") from error
+        raise DataRejected(f"{table}: not a table of lesion maps, or damaged; make it again") from error

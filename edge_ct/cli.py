@@ -227,7 +227,7 @@ def run(arguments: list[str]) -> int:
         return MissingExtra.exit_code
     except Exception as error:
         _show_traceback()
-        click.echo(f"edge-ct: {type(error).__name__}: {_one_line(error)} (-v shows where)", err=True)
+        click.echo(f"edge-ct: {_describe_unforeseen(error)}", err=True)
         return 1
 
 
@@ -254,6 +254,16 @@ def _show_traceback() -> None:
         import traceback
 
         traceback.print_exc()
+
+
+def _describe_unforeseen(error: Exception) -> str:
+    """Return in plain words what went wrong, for an exception that no command foresaw."""
+    if isinstance(error, MemoryError):
+        return "not enough memory; close other programs, or do less at a time (--workers, --batch)"
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}"
+    return f"internal error ({type(error).__name__}); please report it with what -v prints"
 
 
 def _one_line(error: Exception) -> str:

@@ -183,7 +183,7 @@ def _from_csv(table: Path, positive: str) -> Dataset:
     except UnicodeDecodeError as error:
         raise DataRejected(f"{table}: not a CSV file; UTF-8 text is needed") from error
     except csv.Error as error:
-        raise DataRejected(f"{table}: cannot be read as CSV: {error}") from error
+        raise DataRejected(f"{table}: cannot be read as CSV: an open quotation mark, or a cell too long") from error
     if not rows or not {"path", "label"} <= set(rows[0]):
         raise DataRejected(
             f"{table}: a CSV with the columns path,label[,group][,source][,weight] and at least one row is needed"
@@ -220,10 +220,12 @@ def _weights(rows: Sequence[dict[str, str]], table: Path) -> np.ndarray | None:
     texts = _names(rows, "weight", table)
     if texts is None:
         return None
-    try:
-        weights = [float(text) for text in texts]
-    except ValueError as error:
-        raise DataRejected(f"{table}: a weight is not a number: {error}") from error
+    weights = []
+    for number, text in enumerate(texts, start=2):
+        try:
+            weights.append(float(text))
+        except ValueError as error:
+            raise DataRejected(f"{table}: row {number}: the weight {text[:40]!r} is not a number") from error
     if not all(0 < weight < math.inf for weight in weights):
         raise DataRejected(f"{table}: a weight is not above 0: leave the slice out instead")
     return np.array(weights, np.float32)

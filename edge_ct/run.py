@@ -252,7 +252,7 @@ def read_split(path: Path) -> SplitTable:
             weights=np.array([float(row["weight"]) for row in rows], np.float32) if "weight" in rows[0] else None,
         )
     except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
-        raise DataRejected(f"{path}: missing or damaged split table: {error}") from error
+        raise DataRejected(f"{path}: missing or damaged split table; copy the run again, or train it again") from error
 
 
 def write_seen_slices(folder: Path, known: dict[str, str]) -> None:
@@ -275,5 +275,5 @@ def _read_seen(path: Path) -> dict[str, str]:
         if not all(len(sha256) == 16 and part in PARTS for sha256, part in found.items()):
             raise ValueError("bad row")
     except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
-        raise DataRejected(f"{path}: damaged: {error}") from error
+        raise DataRejected(f"{path}: damaged table of known slices; copy the run again, or train it again") from error
     return found

@@ -12,6 +12,7 @@ from .errors import DataRejected
 from .reporting.counts import count_of
 
 SplitKind = Literal["random", "grouped", "source", "none"]
+_EACH_PART = "each part needs slices, or groups, of both classes"
 
 
 def split(
@@ -70,7 +71,7 @@ def split(
             second = first + max(1, round(validation * count))
             tested, validated = np.concatenate(dealt[:first]), np.concatenate(dealt[first:second] or [[]]).astype(int)
     except ValueError as error:
-        raise DataRejected(f"{dataset.name}: too few slices to split: {error}") from error
+        raise DataRejected(f"{dataset.name}: too few slices to split: {_EACH_PART}") from error
     parts[tested], parts[validated] = "test", "validation"
     check_split(dataset, parts.tolist(), whole_groups=kind == "grouped")
     return tuple(parts.tolist())
@@ -131,7 +132,7 @@ def folds(
             check_split(dataset, parts.tolist(), grouped, f", fold {number} of {count}")
             splits.append(tuple(parts.tolist()))
     except ValueError as error:
-        raise DataRejected(f"{dataset.name}: too few slices for {count} folds: {error}") from error
+        raise DataRejected(f"{dataset.name}: too few slices for {count} folds: {_EACH_PART}") from error
     return tuple(splits)
 
 
@@ -164,7 +165,7 @@ def _without_source(dataset: Dataset, source: str, seed: int, validation: float)
         else:
             validated = rest[_some_groups(labels, np.asarray(dataset.groups)[rest], share, seed)]
     except ValueError as error:
-        raise DataRejected(f"{dataset.name}: too few slices without source {source!r}: {error}") from error
+        raise DataRejected(f"{dataset.name}: too few slices without source {source!r}: {_EACH_PART}") from error
     parts = np.full(len(dataset), "test", dtype=object)
     parts[rest], parts[validated] = "train", "validation"
     check_split(dataset, parts.tolist(), dataset.groups is not None, f", without source {source!r}")

@@ -6,8 +6,11 @@ A slice is a PNG, JPEG or TIFF file, or with `pip install 'edge-ct[dicom]'` a DI
 """
 
 import argparse
+import sys
+from pathlib import Path
 
 from edge_ct import Classifier
+from edge_ct.errors import EdgeCTError
 
 
 def main() -> None:
@@ -26,4 +29,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except EdgeCTError as error:  # one line on standard error, as the commands print it
+        sys.exit(f"{Path(__file__).name}: {error}")

@@ -10,7 +10,9 @@ import argparse
 import csv
 import json
 import sys
+from pathlib import Path
 
+from edge_ct.errors import EdgeCTError
 from edge_ct.system.child_command import run_command
 
 COLUMNS = ("id", "time", "source", "decision", "probability", "reason", "model")
@@ -29,4 +31,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except EdgeCTError as error:  # one line on standard error, as the commands print it
+        sys.exit(f"{Path(__file__).name}: {error}")

@@ -9,10 +9,12 @@ the figures say nothing about patients.
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 from edge_ct import Classifier
+from edge_ct.errors import EdgeCTError
 from edge_ct.system.child_command import run_command
 
 
@@ -43,4 +45,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except EdgeCTError as error:  # one line on standard error, as the commands print it
+        sys.exit(f"{Path(__file__).name}: {error}")

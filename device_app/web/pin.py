@@ -74,7 +74,9 @@ def read_hash(path: Path) -> PinHash | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, msgspec.MsgspecError) as error:
-        raise EdgeCTError(f"{path}: the PIN cannot be read: {error}; set a new one with --pin") from error
+        raise EdgeCTError(
+            f"{path}: the PIN cannot be read, its file is damaged or protected; set a new one with --pin"
+        ) from error
     if (pin.n, pin.r, pin.p) != (_N, _R, _P):
         raise EdgeCTError(f"{path}: the PIN was hashed with other parameters; set a new one with --pin")
     return pin

@@ -424,7 +424,7 @@ def test_sources_and_weights_of_a_table(table: Callable[[str | bytes], Path]) ->
     ("columns", "message"),
     [
         ("source\na.png,non-COVID,\nb.png,COVID,x", "some rows have a source"),
-        ("weight\na.png,non-COVID,1\nb.png,COVID,much", "a weight is not a number"),
+        ("weight\na.png,non-COVID,1\nb.png,COVID,much", "row 3: the weight .much. is not a number"),
         ("weight\na.png,non-COVID,1\nb.png,COVID,0", "not above 0"),
         ("weight\na.png,non-COVID,1\nb.png,COVID,inf", "not above 0"),
         ("weight\na.png,non-COVID,1\nb.png,COVID,nan", "not above 0"),

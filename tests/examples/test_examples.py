@@ -54,3 +54,18 @@ def test_train_and_convert(tmp_path: Path) -> None:
     assert int(accuracy.rpartition(" ")[2].rstrip("%")) >= 60
     assert decision.rpartition(": ")[2] in ("positive", "negative", "refer", "rejected")
     assert (tmp_path / "example" / "model.tflite").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("classify_from_python.py", ["x.png", "--model", "slow"], "slow: no such bundle; shipped models are: "),
+        ("read_a_worklist.py", ["--state", "none"], "none: no worklist in this folder; name another with --state"),
+    ],
+)
+def test_wrong_arguments_are_one_line(name: str, arguments: list[str], message: str, tmp_path: Path) -> None:
+    command = [sys.executable, str(EXAMPLES / name), *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    (line,) = ended.stderr.splitlines()
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert line.startswith(f"{name}: {message}")

@@ -96,7 +96,7 @@ def load_lesion_slices(
     except UnicodeDecodeError as error:
         raise DataRejected(f"{table}: not a CSV file; UTF-8 text is needed") from error
     except csv.Error as error:
-        raise DataRejected(f"{table}: cannot be read as CSV: {error}") from error
+        raise DataRejected(f"{table}: cannot be read as CSV: an open quotation mark, or a cell too long") from error
     if not rows or not {"path", "lesion_mask", "group"} <= set(rows[0]):
         raise DataRejected(f"{table}: a CSV with the columns path,lesion_mask,group and at least one row is needed")
     size = preprocess.size
