@@ -466,7 +466,7 @@ def test_a_restart_loses_neither_uploads_nor_a_typed_review(
         with Worklist(state, clock=lambda: "2099-01-01T00:00:00.000Z") as worklist:
             assert len(worklist.rows()) == 200
             assert worklist.verify().problem is None
-            assert worklist.prune(1) == 200
+            assert worklist.prune(1, unreviewed=True, trust_clock=True).deleted == 200
         reviewing.wait_for_selector("#gone:not([hidden])", timeout=10_000)
         assert "has been deleted" in reviewing.inner_text("#gone")
     finally:

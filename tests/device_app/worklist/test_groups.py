@@ -167,8 +167,8 @@ def test_deleted_results_are_known(tmp_path: Path, blank: Entry) -> None:
     with Worklist(tmp_path / "w", clock=lambda: now[0]) as worklist:
         row = worklist.add(blank).row
         assert not worklist.was_deleted(row.id)
-        now[0] = "2026-04-01T12:00:00.000Z"
-        assert worklist.prune(7) == 1
+        now[0] = "2026-03-08T18:00:00.000Z"
+        assert worklist.prune(7, unreviewed=True).deleted == 1
         assert worklist.was_deleted(row.id)
         assert not worklist.was_deleted(row.id + 1)
         with pytest.raises(EdgeCTError):

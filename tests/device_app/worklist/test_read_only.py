@@ -17,7 +17,7 @@ from edge_ct.device_app.worklist.worklist import Worklist
 from edge_ct.errors import EdgeCTError
 
 Judged = Callable[..., Judgement]
-READING = (["list"], ["show", "1"], ["verify"], ["quarantine"])
+READING = (["list", "--json"], ["show", "1"], ["verify"], ["quarantine"])
 
 
 @pytest.fixture

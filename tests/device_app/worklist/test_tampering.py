@@ -219,6 +219,11 @@ TAMPERINGS: list[tuple[str, Tampering, str]] = [
         "result 7 was changed after entry 8",
     ),
     (
+        "share of the lungs made up",
+        sql("UPDATE results SET lesion_share = 0 WHERE id = 3"),
+        "result 3 was changed after entry 4",
+    ),
+    (
         "hash of the pixels as bytes",
         sql("UPDATE results SET sha256 = x'00' WHERE id = 3"),
         "result 3 was changed after entry 4",
