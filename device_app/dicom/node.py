@@ -101,6 +101,11 @@ class Node:
         """Take a new object that the spool has stored."""
         self._judge.submit(*self.clock.add(arrival.topic, arrival))
 
+    @property
+    def alive(self) -> bool:
+        """True while the threads that judge and send are running."""
+        return all(thread.is_alive() for thread in (self._thread, *self._couriers))
+
     def stop(self) -> None:
         """End all threads; unfinished series are judged again at the next start."""
         self.clock.stop()

@@ -12,6 +12,7 @@ from pathlib import Path
 from edge_ct.bundle import Bundle
 
 from ..judging.pool import open_judge
+from ..watchdog import watchdog
 from ..worklist.worklist import Worklist
 from .node import Node, NodeOptions
 from .receive.listener import Listener, ListenerOptions, silence_libraries
@@ -53,7 +54,8 @@ def run_until_stopped(
         node.start()
         listener = Listener(spool, node.arrived, listener_options)
         ready(listener.port)
-        stop.wait()
+        with watchdog(lambda: not judge.broken and node.alive and listener.alive):
+            stop.wait()
         listener.stop()
         node.stop()
 

@@ -37,6 +37,7 @@ class Judge(Protocol):
     workers: int
     incidents: Incidents
     broken: bool
+    ends: int
 
     def judge(self, source: Source, prepare: Prepare[T], seconds: float = ...) -> list[T]:
         """Judge a source and return what `prepare` makes of each of its judgements."""
@@ -56,6 +57,7 @@ class InProcess:
 
     workers = 1
     broken = False
+    ends = 0
 
     def __init__(self, classifier: Classifier) -> None:
         self._classifier = classifier

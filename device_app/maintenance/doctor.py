@@ -195,9 +195,13 @@ def _check_state(state: Path, now: datetime, model: Path) -> Iterator[Check]:
 
 
 def _check_quarantine(worklist: WorklistReader) -> Check:
-    files = [file for file in worklist.quarantine(MAX_ENDS).files() if file.quarantined]
-    if not files:
+    known = worklist.quarantine(MAX_ENDS).files()
+    files = [file for file in known if file.quarantined]
+    if not known:
         return Check("quarantine", "good", "no file has ended worker processes", 0)
+    if not files:
+        ends = count_of(sum(file.ends for file in known), "worker process")
+        return Check("quarantine", "good", f"{ends} ended over {count_of(len(known), 'file')}; none is quarantined", 0)
     detail = (
         f"{count_of(len(files), 'file')} not judged any more, having ended worker processes; see edge-ct "
         "worklist quarantine"

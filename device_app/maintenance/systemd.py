@@ -37,6 +37,7 @@ UMask=0077
 Nice=5
 MemoryMax={memory}
 OOMPolicy=continue
+WatchdogSec=60
 NoNewPrivileges=yes
 CapabilityBoundingSet=
 AmbientCapabilities=

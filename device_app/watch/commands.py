@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import signal
 import sys
 import threading
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -32,6 +34,7 @@ from ..command_options import (
     workers_option,
 )
 from ..text_rows import heading, text_row
+from ..watchdog import watchdog
 
 if TYPE_CHECKING:
     from ..worklist.records import Row
@@ -112,17 +115,19 @@ def watch(
         watching = Watch(folder, worklist, judge, settle, people, events=_open_events(stack))
         if folder.is_dir() and not is_quiet():
             people(f"watching {one_line(str(folder.resolve()))}; links in it are not followed")
+        stack.enter_context(watchdog(lambda: not judge.broken))
+        logging.getLogger("edge_ct.judging").addHandler(_LineHandler(people))
         counts: Counter[Decision] = Counter()
         try:
             for added in watching.run(stop, interval, keep_days, once, delete_unreviewed):
                 row = added.row
+                counts[row.decision] += 1
                 if as_json:
                     print_json(row)
                 else:
-                    if not counts:
+                    if counts.total() == 1:
                         click.echo(heading("slice", numbered=True))
                     click.echo(_row(row))
-                counts[row.decision] += 1
         except SystemExit:  # SIGTERM: the slices that are being judged are judged again at the next start.
             pass
         finally:
@@ -131,6 +136,17 @@ def watch(
         if once and watching.unread:
             people(_unread_line(watching.unread))
             context.exit(InputRejected.exit_code)
+
+
+class _LineHandler(logging.Handler):
+    """Prints what is logged, a worker's end for example, while native libraries are silenced."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__()
+        self._say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._say(one_line(record.getMessage()))
 
 
 def _unread_line(names: list[str]) -> str:

@@ -173,7 +173,7 @@ class HttpFront(TcpWSGIServer):  # type: ignore[misc]
         self._admission = admission
         self._lock = threading.Lock()
         self._reserved = 0
-        self._checked = 0.0
+        self._checked = time.monotonic()
         self._budget = _BODY_BUDGET * admission.largest(UPLOAD)
         self._uploads = ThreadedTaskDispatcher()
         self._uploads.set_thread_count(_UPLOAD_THREADS)
@@ -204,6 +204,10 @@ class HttpFront(TcpWSGIServer):  # type: ignore[misc]
             self._checked = now
             self._end_late(now)
         self.asyncore.loop(timeout=min(seconds, 1.0), map=self._map, count=1, use_poll=True)
+
+    def seconds_behind(self) -> float:
+        """Return for how many seconds no turn has begun."""
+        return time.monotonic() - self._checked
 
     def stop_accepting(self) -> None:
         """Accept no further connection."""

@@ -32,9 +32,10 @@ def events() -> Response:
 
 
 def ready() -> Response:
-    """Return 200 once slices are judged, 503 before; it needs no PIN and tells nothing else."""
-    is_ready = current_services().queue.ready
-    response = _json({"ready": is_ready})
+    """Return 200 once slices are judged, 503 before, and how many workers have ended over files; it needs no PIN."""
+    queue = current_services().queue
+    is_ready = queue.ready
+    response = _json({"ready": is_ready, "worker_ends": queue.judge.ends})
     response.status_code = 200 if is_ready else 503
     return response
 

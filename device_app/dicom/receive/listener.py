@@ -122,10 +122,16 @@ class Listener:
             raise EdgeCTError(
                 f"cannot listen on {options.host}:{options.port}: {error.strerror or error}; name another --port"
             ) from error
-        threading.Thread(target=server.serve_forever, name="AcceptorServer", daemon=True).start()
+        self._acceptor = threading.Thread(target=server.serve_forever, name="AcceptorServer", daemon=True)
+        self._acceptor.start()
         entity._servers.append(server)
         self._entity, self._server = entity, server
         self.port = int(server.server_address[1])
+
+    @property
+    def alive(self) -> bool:
+        """True while connections are accepted."""
+        return self._acceptor.is_alive()
 
     def stop(self) -> None:
         """End all associations and release the port."""

@@ -50,6 +50,7 @@ def test_units_run_without_privileges_and_network(tiny_bundle: Path) -> None:
         service = unit(files[PurePosixPath(f"/etc/systemd/system/{name}.service")])["Service"]
         assert service["User"] == "edge-ct"
         assert (service["NoNewPrivileges"], service["ProtectSystem"]) == ("yes", "strict")
+        assert service["WatchdogSec"] == "60"
         if "serve" in name:
             assert (service["IPAddressDeny"], service["IPAddressAllow"]) == ("any", "localhost")
 

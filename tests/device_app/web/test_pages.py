@@ -430,7 +430,7 @@ def test_an_error_of_ours_shows_no_traceback(client: Home, services: Services, m
 
 
 def test_readiness_is_honest(client: Home, services: Services) -> None:
-    assert client.get("/ready").json == {"ready": True}
+    assert client.get("/ready").json == {"ready": True, "worker_ends": 0}
     services.queue._opened.clear()
     assert client.get("/ready").status_code == 503
     services.queue._opened.set()
