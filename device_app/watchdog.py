@@ -9,17 +9,18 @@ import contextlib
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 
 @contextlib.contextmanager
-def watchdog(healthy: Callable[[], bool]) -> Iterator[None]:
+def watchdog(healthy: Callable[[], bool], environment: Mapping[str, str]) -> Iterator[None]:
     """Tell systemd in the background that this process is alive, as long as it is healthy.
 
     Args:
         healthy: Called from another thread, twice in each interval of the watchdog.
+        environment: The variables that systemd has set for this process.
     """
-    address, seconds = os.environ.get("NOTIFY_SOCKET", ""), _interval()
+    address, seconds = environment.get("NOTIFY_SOCKET", ""), _interval(environment)
     stop = threading.Event()
     if not address or seconds is None:
         yield
@@ -39,11 +40,11 @@ def watchdog(healthy: Callable[[], bool]) -> Iterator[None]:
         stop.set()
 
 
-def _interval() -> float | None:
+def _interval(environment: Mapping[str, str]) -> float | None:
     """Return the interval in seconds that systemd demands of this process; None if it demands none."""
     try:
-        seconds = int(os.environ.get("WATCHDOG_USEC", "0")) / 1e6
-        addressed = int(os.environ.get("WATCHDOG_PID", str(os.getpid()))) == os.getpid()
+        seconds = int(environment.get("WATCHDOG_USEC", "0")) / 1e6
+        addressed = int(environment.get("WATCHDOG_PID", str(os.getpid()))) == os.getpid()
     except ValueError:
         return None
     return seconds if seconds > 0 and addressed else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,7 @@ def listen(
         max_spool=max_spool * _MIB,
         min_free=min_free * _MIB,
         ready=lambda port: remark(f"{peers.title}@{host}:{port} listens. Research use only."),
+        environment=os.environ,
     )
 
 

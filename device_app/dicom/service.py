@@ -6,7 +6,7 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from edge_ct.bundle import Bundle
@@ -30,6 +30,7 @@ def run_until_stopped(
     max_spool: int,
     min_free: int,
     ready: Callable[[int], None],
+    environment: Mapping[str, str],
 ) -> None:
     """Receive, judge and answer series until SIGTERM or SIGINT.
 
@@ -42,6 +43,7 @@ def run_until_stopped(
         max_spool: Maximum size of the spool in bytes.
         min_free: Bytes that must stay free on the disk.
         ready: Called with the port once associations are accepted.
+        environment: The variables that systemd has set for this process.
     """
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -54,7 +56,7 @@ def run_until_stopped(
         node.start()
         listener = Listener(spool, node.arrived, listener_options)
         ready(listener.port)
-        with watchdog(lambda: not judge.broken and node.alive and listener.alive):
+        with watchdog(lambda: not judge.broken and node.alive and listener.alive, environment):
             stop.wait()
         listener.stop()
         node.stop()

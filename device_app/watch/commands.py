@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 import sys
 import threading
@@ -115,7 +116,7 @@ def watch(
         watching = Watch(folder, worklist, judge, settle, people, events=_open_events(stack))
         if folder.is_dir() and not is_quiet():
             people(f"watching {one_line(str(folder.resolve()))}; links in it are not followed")
-        stack.enter_context(watchdog(lambda: not judge.broken))
+        stack.enter_context(watchdog(lambda: not judge.broken, os.environ))
         logging.getLogger("edge_ct.judging").addHandler(_LineHandler(people))
         counts: Counter[Decision] = Counter()
         try:

@@ -20,6 +20,7 @@ from ..command_options import (
     model_option,
     state_option,
 )
+from ..watchdog import watchdog
 
 if TYPE_CHECKING:
     from .server import Server
@@ -100,7 +101,9 @@ def serve(
         model, state, port, lan, pin, names, roots, workers, keep_days, language, key, engine, delete_unreviewed
     )
     server = open_server(options)
-    if not server.run(lambda: _announce(server, as_json)):
+    with watchdog(server.is_healthy, os.environ):
+        finished = server.run(lambda: _announce(server, as_json))
+    if not finished:
         raise EdgeCTError("stopped before all requests were answered; acknowledged slices are in the worklist")
     remark("stopped; all acknowledged slices are in the worklist")
 

@@ -20,7 +20,6 @@ from edge_ct.trust.opening import open_bundle
 
 from ..judging.judges import Judge
 from ..judging.pool import open_judge
-from ..watchdog import watchdog
 from ..worklist.worklist import Worklist
 from .pin import PIN_FILE, PinGate, set_up_pin
 from .request_checks import allowed_hosts
@@ -182,14 +181,13 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         threading.Thread(target=self._wait_for_model, args=(ready,), name="ready", daemon=True).start()
-        with watchdog(self._is_healthy):
-            while not self._stopping:
-                self._front.turn(1.0)
+        while not self._stopping:
+            self._front.turn(1.0)
         if self.services.queue.error:
             raise self.services.queue.error
         return self._drain()
 
-    def _is_healthy(self) -> bool:
+    def is_healthy(self) -> bool:
         """Return whether requests are served, and workers can be replaced."""
         return self._front.seconds_behind() < _HUNG_SECONDS and not self.services.queue.judge.broken
 

@@ -12,17 +12,13 @@ from edge_ct.device_app.watchdog import watchdog
 
 
 @pytest.mark.parametrize("abstract", [False, True])
-def test_a_healthy_service_says_so_and_an_unhealthy_one_does_not(
-    abstract: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_healthy_service_says_so_and_an_unhealthy_one_does_not(abstract: bool, tmp_path: Path) -> None:
     address = f"@edge-ct-test-{os.getpid()}" if abstract else str(tmp_path / "notify")
     healthy = True
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(f"\0{address[1:]}" if abstract else address)
         systemd.settimeout(5)
-        monkeypatch.setenv("NOTIFY_SOCKET", address)
-        monkeypatch.setenv("WATCHDOG_USEC", "200000")
-        with watchdog(lambda: healthy):
+        with watchdog(lambda: healthy, {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "200000"}):
             for _ in range(3):
                 assert systemd.recv(100) == b"WATCHDOG=1"
             healthy = False
@@ -39,16 +35,18 @@ def test_a_healthy_service_says_so_and_an_unhealthy_one_does_not(
             assert systemd.recv(100) == b"WATCHDOG=1"
 
 
-@pytest.mark.parametrize("values", [{}, {"NOTIFY_SOCKET": "/nowhere"}, {"WATCHDOG_USEC": "1000"}])
-def test_without_systemd_nothing_runs(values: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in values.items():
-        monkeypatch.setenv(name, value)
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        {"NOTIFY_SOCKET": "/nowhere"},
+        {"WATCHDOG_USEC": "1000"},
+        {"NOTIFY_SOCKET": "/nowhere", "WATCHDOG_USEC": "x"},
+        {"NOTIFY_SOCKET": "/nowhere", "WATCHDOG_USEC": "1000", "WATCHDOG_PID": "1"},
+    ],
+    ids=["nothing", "a socket", "an interval", "no number", "that of another process"],
+)
+def test_without_systemd_nothing_runs(environment: dict[str, str]) -> None:
     before = threading.active_count()
-    with watchdog(lambda: True):
+    with watchdog(lambda: True, environment):
         assert threading.active_count() == before
-
-
-@pytest.mark.parametrize("values", [{"WATCHDOG_USEC": "x"}, {"WATCHDOG_USEC": "1000", "WATCHDOG_PID": "1"}])
-def test_a_watchdog_of_another_process_is_not_answered(values: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NOTIFY_SOCKET", "/nowhere")
-    test_without_systemd_nothing_runs(values, monkeypatch)
