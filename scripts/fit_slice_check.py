@@ -118,8 +118,10 @@ def read_sources(tables: Sequence[str]) -> dict[str, list[np.ndarray]]:
 def report(name: str, measured: np.ndarray, is_slice: np.ndarray, weights: Measurements, bias: float) -> None:
     """Print how many of the pictures the weights call a slice."""
     accepted = measured @ np.array(weights) + bias >= 0
-    print(f"# {name}: {int(accepted[is_slice].sum())} of {int(is_slice.sum())} slices and their alterations accepted, "
-          f"{int(accepted[~is_slice].sum())} of {int((~is_slice).sum())} other pictures")  # fmt: skip
+    print(
+        f"# {name}: {int(accepted[is_slice].sum())} of {int(is_slice.sum())} slices and their alterations accepted, "
+        f"{int(accepted[~is_slice].sum())} of {int((~is_slice).sum())} other pictures"
+    )
 
 
 def main(folder: str, *tables: str) -> None:

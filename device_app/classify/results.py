@@ -225,15 +225,37 @@ def csv_lines(results: Iterable[Result]) -> Iterator[str]:
     """Yield the header of a CSV table, and one line for each result."""
     from edge_ct.system.csv_text import safe_csv_line
 
-    names = ("source", "decision", "probability", "reason", "series", "model", "decode_ms", "preprocess_ms",
-             "inference_ms", "id", "lesion_share")  # fmt: skip
+    names = (
+        "source",
+        "decision",
+        "probability",
+        "reason",
+        "series",
+        "model",
+        "decode_ms",
+        "preprocess_ms",
+        "inference_ms",
+        "id",
+        "lesion_share",
+    )
     yield safe_csv_line(names)
     for result in results:
         ms = result.ms
         yield safe_csv_line(
-            (result.source, result.decision, result.probability, result.reason, result.series, result.model, ms.decode,
-             ms.preprocess, ms.inference, getattr(result, "id", None), result.lesion_share)
-        )  # fmt: skip
+            (
+                result.source,
+                result.decision,
+                result.probability,
+                result.reason,
+                result.series,
+                result.model,
+                ms.decode,
+                ms.preprocess,
+                ms.inference,
+                getattr(result, "id", None),
+                result.lesion_share,
+            )
+        )
 
 
 def _fields(result: Result) -> dict[str, Any]:

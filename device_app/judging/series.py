@@ -147,9 +147,16 @@ def judge_pixels(
     judgement = classifier.judge_slice(slice_, decode_ms, lung_found=True)
     result, outputs = judgement.result, judgement.outputs
     row = FrameRow(
-        attributes.instance, attributes.frame, attributes.along, result.decision, result.probability, result.reason,
-        lung_fields.share, slice_.sha256, judgement.areas,
-    )  # fmt: skip
+        attributes.instance,
+        attributes.frame,
+        attributes.along,
+        result.decision,
+        result.probability,
+        result.reason,
+        lung_fields.share,
+        slice_.sha256,
+        judgement.areas,
+    )
     class_map = None if outputs is None or outputs.class_map is None else outputs.class_map.copy()
     lesion_map = None if outputs is None or outputs.lesion_map is None else outputs.lesion_map.copy()
     return JudgedFrame(attributes, row, judgement, class_map, lesion_map, judgement.region)

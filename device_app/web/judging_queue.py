@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -149,11 +150,9 @@ class JudgingQueue(Generic[Stored]):
         self._closing = True
         end = time.monotonic() + timeout
         self.settle(timeout)
-        for _ in self._threads:
-            try:
+        with suppress(queue.Full):
+            for _ in self._threads:
                 self._queue.put(None, timeout=max(0.0, end - time.monotonic()))
-            except queue.Full:
-                return False
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
         self.judge.close()

@@ -18,6 +18,7 @@ import pytest
 from edge_ct.bundle import Bundle, read_bundle, write_bundle
 from edge_ct.device_app.heatmaps import drawing
 from edge_ct.device_app.heatmaps.heatmap import Heat
+from edge_ct.device_app.judging.pool import JudgingPool
 from edge_ct.device_app.judging.sources import Source
 from edge_ct.device_app.maintenance import health
 from edge_ct.device_app.web.events import Events
@@ -80,6 +81,29 @@ class TestWorkers:
         hold.set()
         assert queue.close(60)
         assert [future.result(0) for future in (first, *queued)] == ["first", "second", "third"]
+
+    def test_closing_a_queue_that_stays_full_ends_the_workers_too(self, bundle: Bundle) -> None:
+        hold = threading.Event()
+
+        def keep(entries: Sequence[Entry]) -> str:
+            hold.wait(60)
+            return entries[0].source
+
+        queue: JudgingQueue[str] = JudgingQueue(bundle, keep, 1, capacity=1)
+        pool = queue.judge
+        assert isinstance(pool, JudgingPool)
+        queue.open()
+        queue.wait(60)
+        first = queue.submit("first", lambda: png(1, 2))
+        wait_for(lambda: not queue.waiting)
+        second = queue.submit("second", lambda: png(1, 2))
+        assert not queue.close(0.2)
+        assert pool._server._control.fileno() == -1
+        assert not pool._free
+        hold.set()
+        assert first.result(60) == "first"
+        assert isinstance(second.exception(60), EdgeCTError)  # no worker is left
+        queue._queue.put(None)  # ends the thread
 
     def test_a_failure_is_the_slices_alone(self, bundle: Bundle) -> None:
         def keep(entries: Sequence[Entry]) -> str:
