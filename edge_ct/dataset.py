@@ -158,7 +158,7 @@ def fingerprint(hashes: Sequence[str], labels: np.ndarray) -> str:
 
 def _from_folder(folder: Path, positive: str) -> Dataset:
     files = {
-        child.name: list_slices(child).paths
+        child.name: list_slices(child).with_unreadable
         for child in sorted(folder.iterdir())
         if child.is_dir() and child.name[0] != "."
     }

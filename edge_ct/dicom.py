@@ -23,6 +23,7 @@ from .errors import EdgeCTError, InputRejected, MissingExtra
 from .imaging import code_streams
 from .imaging.dicom_structure import Structure
 from .imaging.limits import check_sides, reason_for
+from .imaging.slice_files import has_preamble
 
 LUNG_CENTRE_HU = -600.0
 LUNG_WIDTH_HU = 1500.0
@@ -99,7 +100,15 @@ def read_dataset(data: bytes | BinaryIO, source: str, pixels: bool = True) -> An
     with reject_on_error(source):
         file = BytesIO(data) if isinstance(data, bytes) else data
         read_structure(file, source)
-        return pydicom.dcmread(file, stop_before_pixels=not pixels)
+        whole = has_preamble(file.read(132))
+        file.seek(0)
+        dataset = pydicom.dcmread(file, stop_before_pixels=not pixels, force=not whole)
+        if not whole and "TransferSyntaxUID" not in dataset.file_meta:
+            from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+            implicit, _ = dataset.original_encoding
+            dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+        return dataset
 
 
 def read_structure(file: BinaryIO, source: str) -> Structure:

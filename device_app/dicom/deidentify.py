@@ -68,7 +68,7 @@ def export_files(paths: Iterable[Path], out: Path, key: bytes) -> Iterator[tuple
 def find_sources(sources: Iterable[Path]) -> Iterator[Path]:
     """Yield the files among `sources`, and the slice files in its folders."""
     for source in sources:
-        yield from list_slices(source).paths if source.is_dir() else [source]
+        yield from list_slices(source).with_unreadable if source.is_dir() else [source]
 
 
 def _deidentify(data: bytes, source: str, key: bytes) -> tuple[bytes, Any]:

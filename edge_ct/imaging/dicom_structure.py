@@ -16,6 +16,7 @@ from .limits import (
     MAX_DICOM_ITEMS,
     MAX_DICOM_VALUE,
 )
+from .slice_files import has_preamble
 
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
@@ -51,7 +52,9 @@ class Structure:
         self._file, self._elements, self._items = file, 0, 0
         self._size = file.seek(0, 2)
         try:
-            file.seek(132)
+            file.seek(0)
+            head = file.read(132)
+            file.seek(132 if has_preamble(head) else 0)
             self._walk(False, "<", 1, None, meta=True)
             implicit, order = self._encoding()
             if self.syntax == _DEFLATED:

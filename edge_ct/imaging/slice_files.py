@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from ..system.files import printable
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".tif", ".tiff", ".dcm"})
 _DIRECTORY_CLASS = b"1.2.840.10008.1.3.10"  # Media Storage Directory Storage, PS3.4 annex B
 _HEAD = 512  # bytes that are read to recognise a file
+_SHORT_VALUES = frozenset({b"UL", b"UI", b"CS", b"DA", b"TM", b"SH", b"LO"})  # representations in groups 2 and 8
+_LONG_VALUES = frozenset({b"OB", b"SQ", b"UN", b"UT"})
 _NAMED = 3  # files of a kind that a summary names
 _OTHER_FORMATS = (
     (b"BM", 0, "BMP"),
@@ -59,6 +62,11 @@ class Listing:
     def unreadable(self) -> tuple[LeftOut, ...]:
         """The files and folders that could not be read."""
         return tuple(entry for entry in self.left_out if entry.kind == "unreadable")
+
+    @property
+    def with_unreadable(self) -> list[Path]:
+        """The slice files, and what could not be read and may hold some: reading it tells why. Sorted."""
+        return sorted([*self.paths, *(entry.path for entry in self.unreadable)])
 
     def summary(self) -> str | None:
         """Describe in one line what was left out on purpose; None where nothing was."""
@@ -124,16 +132,42 @@ def walk_slices(folder: Path, follow_links: bool = True) -> Iterator[Path | Left
 
 
 def is_dicom(data: Path | bytes) -> bool:
-    """Return whether a file, or its content, has a DICOM preamble; False if it cannot be opened."""
+    """Return whether a file, or its content, begins as DICOM, with a preamble or without; False if it is unreadable."""
     if isinstance(data, bytes):
-        return data[128:132] == b"DICM"
+        return has_preamble(data) or _begins_without_preamble(data[:_HEAD])
     try:
         if not data.is_file():
             return False
         with data.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
+            head = file.read(_HEAD)
     except (OSError, ValueError):
         return False
+    return has_preamble(head) or _begins_without_preamble(head)
+
+
+def has_preamble(head: bytes) -> bool:
+    """Return whether the first bytes of a file are the preamble and the prefix of PS3.10, section 7.1."""
+    return head[128:132] == b"DICM"
+
+
+def _begins_without_preamble(head: bytes) -> bool:
+    """Return whether a file begins with two elements of group 2 or 8, little endian, as older writers left objects."""
+    position, last = 0, -1
+    for _ in range(2):
+        if len(head) < position + 8:
+            return False
+        group, element, representation, length = struct.unpack_from("<HH2sH", head, position)
+        tag = group << 16 | element
+        if group not in (2, 8) or tag <= last:
+            return False
+        if representation in _LONG_VALUES:
+            return True  # Two bytes are reserved and zero, and the length has four.
+        if representation not in _SHORT_VALUES:
+            (length,) = struct.unpack_from("<I", head, position + 4)
+        if length > _HEAD:
+            return False
+        position, last = position + 8 + length, tag
+    return True
 
 
 def is_dicomdir(path: Path) -> bool:
@@ -145,7 +179,7 @@ def is_dicomdir(path: Path) -> bool:
             head = file.read(_HEAD)
     except (OSError, ValueError):
         return False
-    return head[128:132] == b"DICM" and _DIRECTORY_CLASS in head
+    return has_preamble(head) and _DIRECTORY_CLASS in head
 
 
 def is_slice_file(path: Path) -> bool:
@@ -210,9 +244,9 @@ def _recognise(path: Path) -> Path | LeftOut:
             head = file.read(_HEAD)
     except OSError as error:
         return LeftOut(path, "unreadable", _unreadable(error))
-    if head[128:132] == b"DICM" and _DIRECTORY_CLASS in head:
+    if has_preamble(head) and _DIRECTORY_CLASS in head:
         return LeftOut(path, "directory of a disc", "directories of a disc")
-    if head[128:132] == b"DICM" or head.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*")):
+    if is_dicom(head) or head.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*")):
         return path
     name = other_format(head)
     if name is not None:

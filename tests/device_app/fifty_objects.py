@@ -177,6 +177,15 @@ def _dicom() -> Iterator[tuple[str, bytes]]:
     numbers.last += 10
     whole = hostile.saved(ct())
     yield "cut.dcm", whole[:-4000]
+    yield "no preamble.dcm", hostile.saved(ct())[132:]
+    bare = ct()
+    del bare.file_meta
+    for name, implicit in (("no preamble, implicit", True), ("no preamble, explicit", False)):
+        bare.PixelData = ct().PixelData
+        bare.SOPInstanceUID = f"{ROOT}.{numbers.last}.3"
+        buffer = BytesIO()
+        bare.save_as(buffer, implicit_vr=implicit, little_endian=True, enforce_file_format=False)
+        yield f"{name}.dcm", buffer.getvalue()
     yield "noise.dcm", whole[:140] + bytes(np.random.default_rng(1).integers(0, 256, 900, np.uint8))
 
 

@@ -100,6 +100,7 @@ def test_the_objects_are_of_many_kinds(classified: Answers, objects: dict[str, b
     assert {name.partition("#")[0] for name in classified} == set(objects)
     judged = {name for name, answer in classified.items() if answer[1] is not None}
     assert {"chest.dcm", "padding.dcm", "no identifiers.dcm", "grey.png", "progressive.jpeg", "lzw.tiff"} <= judged
+    assert {f"no preamble{kind}.dcm" for kind in ("", ", implicit", ", explicit")} <= judged
     assert {f"frames, one damaged.dcm#{number}" for number in (1, 2, 4)} <= judged
     assert "frames, one of another size.dcm#2" not in judged
     assert len(judged) >= 20

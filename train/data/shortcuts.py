@@ -10,6 +10,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.tree import DecisionTreeClassifier
 
 from edge_ct.imaging import image_headers
+from edge_ct.imaging.slice_files import is_dicom
 
 # An AUC above this, and above what chance gives for a set of this size, counts as a shortcut.
 SHORTCUT_AUC = 0.6
@@ -44,7 +45,7 @@ def read_properties(content: bytes, pixels: np.ndarray) -> dict[str, Property]:
         "black": float((pixels == 0).mean()),
         "white": float((pixels == 255).mean()),
     }
-    if content[128:132] == b"DICM":
+    if is_dicom(content):
         return {"format": "DICOM", "mode": "grey", "depth": 0, "channels": 1, **drawn}
     header = image_headers.parse(content)
     return {"format": header.format, "mode": _mode(header), "depth": header.bits, "channels": header.channels, **drawn}

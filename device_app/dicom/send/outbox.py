@@ -165,7 +165,7 @@ def send_files(worklist: Worklist, sources: Iterable[Path], targets: Sequence[Ta
     """
     outbox = Outbox(worklist)
     for source in sources:
-        for path in list_slices(source).paths if source.is_dir() else [source]:
+        for path in list_slices(source).with_unreadable if source.is_dir() else [source]:
             parcel = read_parcel(path)
             for target in targets:
                 outbox.put(parcel, str(target))

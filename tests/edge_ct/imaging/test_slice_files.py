@@ -10,7 +10,7 @@ import pytest
 
 from edge_ct import slices
 from edge_ct.errors import InputRejected
-from edge_ct.imaging.slice_files import is_dicomdir, list_slices
+from edge_ct.imaging.slice_files import is_dicom, is_dicomdir, list_slices
 
 Encode = Callable[..., bytes]
 
@@ -205,3 +205,22 @@ def test_the_directory_of_a_disc_is_no_slice(tmp_path: Path, name: str) -> None:
     assert {entry.kind for entry in list_slices(tmp_path).left_out} == {"directory of a disc"}
     assert is_dicomdir(tmp_path / name)
     assert is_dicomdir(tmp_path / "by-class")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"", b"\x08\0", b"\x08\0" * 300, b"\x02\0\x01\0text" * 9, bytes(600), b"\x08\0\x05\0CS\x0a\0"],
+)
+def test_other_files_are_not_taken_for_dicom_without_a_preamble(head: bytes, tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(head)
+    assert not is_dicom(head)
+    assert list_slices(tmp_path).paths == []
+
+
+def test_dicom_without_a_preamble_is_known_by_its_first_elements(
+    tmp_path: Path, write_ct: Callable[..., bytes], grey: np.ndarray
+) -> None:
+    whole = write_ct(grey.astype(np.uint16) * 4)
+    (tmp_path / "IM0001").write_bytes(whole[132:])
+    assert list_slices(tmp_path).paths == [tmp_path / "IM0001"]
+    assert np.array_equal(slices.read(tmp_path / "IM0001").pixels, slices.decode(whole, "whole").pixels)
