@@ -161,11 +161,14 @@ def _has_few_greys(pixels: np.ndarray, copy: np.ndarray) -> bool:
     shares = counts[counts > 0] / copy.size
     if math.exp(-float(shares @ np.log(shares))) < _FEW_GREYS:
         return True
-    near = np.convolve(cv2.calcHist([pixels], [0], None, [256], [0, 256]).ravel(), np.ones(2 * _NEAR + 1), "same")
+    # Every second row and column of a large picture gives the same shares, in less than half the time.
+    step = 2 if min(pixels.shape) >= 2 * _FRAMED else 1
+    sample = np.ascontiguousarray(pixels[::step, ::step])
+    near = np.convolve(cv2.calcHist([sample], [0], None, [256], [0, 256]).ravel(), np.ones(2 * _NEAR + 1), "same")
     first = int(near.argmax())
     total = near[first]
     near[max(first - 2 * _NEAR, 0) : first + 2 * _NEAR + 1] = 0
-    return bool(total + near.max() > _TWO_GREYS * pixels.size)
+    return bool(total + near.max() > _TWO_GREYS * sample.size)
 
 
 def weighted_sum(measured: Measurements) -> float:

@@ -41,6 +41,16 @@ def test_block_mean_is_the_naive_mean(height: int, width: int, rows: int, column
     assert np.array_equal(mean, naive_block_mean(pixels, rows, columns))
 
 
+def test_blocks_of_two_by_two_are_right_for_every_sum() -> None:
+    """OpenCV computes these: each sum of four bytes, as unevenly spread as it can be and evenly, at any place."""
+    blocks = [[min(max(total - 255 * k, 0), 255) for k in range(4)] for total in range(1021)]
+    blocks += [[(total + k) // 4 for k in range(4)] for total in range(1021)]
+    pixels = np.array(blocks, np.uint8).reshape(-1, 2, 2).transpose(1, 0, 2).reshape(2, -1)
+    expected = [(sum(block) + 2) // 4 for block in blocks]
+    assert block_mean(pixels, 2, 2).tolist() == [expected]
+    assert block_mean(np.ascontiguousarray(pixels.T), 2, 2).ravel().tolist() == expected
+
+
 def test_block_mean_by_hand() -> None:
     # 1 + 2 + 3 + 4 = 10, a mean of 2.5 and so 3; then 1.25 and so 1; 255 repeated at the edge stays 255.
     pixels = np.array([[1, 2, 0, 1, 255], [3, 4, 2, 2, 255], [9, 9, 9, 10, 255]], np.uint8)
