@@ -26,7 +26,13 @@ from edge_ct.manifest import (
     schema_version,
 )
 from edge_ct.metrics import score
-from edge_ct.network_analysis.outliers import MEMBER, OutlierDetector, conformal_threshold, fit_outlier_detector
+from edge_ct.network_analysis.outliers import (
+    MEMBER,
+    OutlierDetector,
+    conformal_threshold,
+    fit_outlier_detector,
+    threshold_by_source,
+)
 from edge_ct.network_analysis.receptive_field import Centres, measure_cell_centres
 from edge_ct.phantom import make_slice, preprocessed_phantoms
 from edge_ct.preprocess import Preprocess
@@ -135,10 +141,15 @@ def _fit_outliers(
     if folds is None or fitted is None:
         return fitted
     # The network knows all slices: what it has not seen lies as far off as the folds' slices do from their networks.
-    distances = folds.distances[~np.isnan(folds.distances)]
+    measured = ~np.isnan(folds.distances)
+    distances = folds.distances[measured]
     if not len(distances):
         return None
-    threshold, rate = conformal_threshold(distances)
+    if folds.sources:
+        sources = [source for source, known in zip(folds.sources, measured.tolist(), strict=True) if known]
+        threshold, rate = threshold_by_source(distances, sources)
+    else:
+        threshold, rate = conformal_threshold(distances)
     detector, description = fitted
     description = msgspec.structs.replace(
         description, threshold=threshold, rate=rate, split=f"{folds.split} folds", cases=len(distances)

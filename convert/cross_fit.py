@@ -38,6 +38,7 @@ class OutOfFold:
         trusted: Whether the label of a slice is trusted, that is, of weight 1 in the data table; bool [n].
         lesions: What `strongest_lesion` gives for each slice, float64 [n]; None for networks without a lesion map.
         distances: Distance of each slice by its bundle's outlier detector, float64 [n]; NaN without a detector.
+        sources: Source of each slice, [n]; empty where the sources are not known.
     """
 
     split: Literal["random", "grouped", "source"]
@@ -46,6 +47,7 @@ class OutOfFold:
     trusted: np.ndarray
     lesions: np.ndarray | None
     distances: np.ndarray
+    sources: tuple[str, ...] = ()
 
 
 def run_folds(paths: Sequence[str], dataset: Dataset, table: SplitTable, progress: Progress) -> OutOfFold:
@@ -100,6 +102,7 @@ def run_folds(paths: Sequence[str], dataset: Dataset, table: SplitTable, progres
         table.trusted[tested_rows],
         None if None in lesions else np.array(lesions, np.float64),
         np.array(distances, np.float64),
+        tuple(table.sources[row] for row in tested_rows) if table.sources else (),
     )
 
 

@@ -8,6 +8,7 @@ nothing. A few hundred channels with the largest variance are enough and take ab
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ from ..manifest import Outliers
 MEMBER = "outliers.bin"
 # Share of calibration slices above the threshold. Only one real test slice in sixty reaches the detector.
 RATE = 0.05
+SOURCE_RATE = 0.01  # the same share in each source, for slices of several sources
 CHANNELS, COMPONENTS = 256, 8
 _LEAST = 20  # training slices
 
@@ -95,10 +97,28 @@ def fit_outlier_detector(
     return OutlierDetector(seen.channels, mean, scales, rounded, threshold), found
 
 
-def conformal_threshold(distances: np.ndarray) -> tuple[float, float]:
+def conformal_threshold(distances: np.ndarray, rate: float = RATE) -> tuple[float, float]:
     """Return the threshold of the distances of m calibration slices, float [m], and the share of slices above it."""
-    rank = min(int(np.ceil((1 - RATE) * (len(distances) + 1))), len(distances))
-    return float(np.sort(distances)[rank - 1]), max(RATE, 1 / (len(distances) + 1))
+    rank = min(int(np.ceil((1 - rate) * (len(distances) + 1))), len(distances))
+    return float(np.sort(distances)[rank - 1]), max(rate, 1 / (len(distances) + 1))
+
+
+def threshold_by_source(distances: np.ndarray, sources: Sequence[str]) -> tuple[float, float]:
+    """Return the threshold that keeps the slices of every source, however few they are.
+
+    A threshold of all slices together would let a large source decide which hospital is too far off. Each source has a
+    conformal threshold of its own, at `SOURCE_RATE`, and the largest of them holds for all.
+
+    Args:
+        distances: Distances of calibration slices, float [m].
+        sources: Source of each slice, [m].
+
+    Returns:
+        The threshold, and the share of all calibration slices above it.
+    """
+    names = np.asarray(sources)
+    thresholds = [conformal_threshold(distances[names == name], SOURCE_RATE)[0] for name in sorted(set(sources))]
+    return max(thresholds), float((distances > max(thresholds)).mean())
 
 
 def read_outlier_detector(bundle: Bundle) -> OutlierDetector | None:

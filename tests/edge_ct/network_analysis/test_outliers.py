@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from edge_ct.bundle import Bundle, pack_bundle, read_bundle, unpack_bundle
 from edge_ct.errors import ModelRejected
 from edge_ct.manifest import Outliers
-from edge_ct.network_analysis.outliers import MEMBER, fit_outlier_detector, read_outlier_detector
+from edge_ct.network_analysis.outliers import MEMBER, fit_outlier_detector, read_outlier_detector, threshold_by_source
 
 
 def embeddings(n: int, seed: int, e: int = 40) -> np.ndarray:
@@ -50,6 +50,15 @@ def test_threshold_lets_all_but_the_stated_share_of_calibration_slices_in() -> N
     few, rate = fit_outlier_detector(embeddings(200, 1), calibration[:10], "validation")
     assert rate.rate == pytest.approx(1 / 11)
     assert not any(few.is_outlier(own) for own in calibration[:10])
+
+
+def test_threshold_keeps_every_source() -> None:
+    """99 % of 400 near slices, and all of 30 far ones, which are 7 % of the whole."""
+    near, far = np.linspace(0.1, 0.3, 400), np.linspace(0.3, 0.4, 30)
+    threshold, rate = threshold_by_source(np.concatenate([near, far]), ["large"] * 400 + ["small"] * 30)
+    assert (threshold, rate) == (pytest.approx(0.4), 0)
+    alone, rate = threshold_by_source(near, ["large"] * 400)
+    assert alone == np.sort(near)[396] and rate == 3 / 400  # ceil(0.99 x 401) = 397
 
 
 def test_another_pattern_is_strange_and_its_strength_does_not_count() -> None:
