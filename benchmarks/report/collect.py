@@ -23,6 +23,7 @@ from edge_ct.errors import DataRejected, EdgeCTError, ModelRejected
 from edge_ct.imaging.slice_files import list_slices
 from edge_ct.manifest import INTENDED_USE
 from edge_ct.metrics import Scores
+from edge_ct.reporting.outcomes import OutcomeTable, SourceScores
 from edge_ct.run import load_finished_run
 from edge_ct.system.child_command import run_command
 from edge_ct.system.files import write_bytes
@@ -54,6 +55,8 @@ class Evaluation(msgspec.Struct, frozen=True):
     left_out: int
     operating_point: Scores | None
     decisions: dict[str, int] | None
+    outcomes: tuple[OutcomeTable, ...] = ()
+    sources: dict[str, SourceScores] = {}
 
 
 class Subject(msgspec.Struct, frozen=True):
@@ -72,6 +75,8 @@ class Subject(msgspec.Struct, frozen=True):
         front: Whether no other model is at once as fast, as sensitive and as specific.
         reason: Why the model was not measured; the other results are then missing.
         exit_code: Exit code of the error behind `reason`.
+        outcomes: How positives and negatives were decided, by slice and by likely patient.
+        sources: Metrics by source, where the data name sources.
     """
 
     label: str
@@ -86,6 +91,8 @@ class Subject(msgspec.Struct, frozen=True):
     front: bool = False
     reason: str | None = None
     exit_code: int = 0
+    outcomes: tuple[OutcomeTable, ...] = ()
+    sources: dict[str, SourceScores] = {}
 
 
 class ReportData(msgspec.Struct, frozen=True):
@@ -328,6 +335,8 @@ def _subject(
         decisions=row.evaluation.decisions,
         split=row.evaluation.split,
         against=comparison,
+        outcomes=row.evaluation.outcomes,
+        sources=row.evaluation.sources,
     )
 
 

@@ -10,6 +10,8 @@ import numpy as np
 
 from edge_ct.reporting.counts import count_of
 from edge_ct.reporting.html_page import estimate_cell, row, table, write_page
+from edge_ct.reporting.markdown import render_markdown
+from edge_ct.reporting.outcomes import outcome_markdown, source_markdown
 from edge_ct.reporting.plotting import svg
 
 from .. import plots
@@ -205,6 +207,18 @@ def _confusion_tables(scored: dict[str, Subject]) -> Iterator[str]:
     if decided:
         yield "<p>Decisions of the device for the slices that each model was scored on:</p>"
         yield table(("model", *kinds), decided)
+    yield from _outcome_tables(scored)
+
+
+def _outcome_tables(scored: dict[str, Subject]) -> Iterator[str]:
+    """Yield how positives and negatives were decided, and the metrics by source."""
+    for name, subject in scored.items():
+        if subject.outcomes:
+            yield f"<h2>How {html.escape(name)} decided</h2><p>Shares of the positives and of the negatives.</p>"
+            yield render_markdown(outcome_markdown(subject.outcomes), f"decisions of {name}")
+        if subject.sources:
+            yield f"<h2>{html.escape(name)} by source</h2><p>Sensitivity and specificity at probability 0.5.</p>"
+            yield render_markdown(source_markdown(subject.sources), f"{name} by source")
 
 
 def _latency_section(measured: Sequence[tuple[Subject, Benchmark]]) -> Iterator[str]:

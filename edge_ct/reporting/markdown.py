@@ -1,4 +1,4 @@
-"""The part of Markdown that model cards use, as HTML: headings, paragraphs, lists, tables, bold, code.
+"""The part of Markdown that model cards use, and its HTML: headings, paragraphs, lists, tables, bold, code.
 
 All text is escaped. Links are shown as their text, because the device has no network to follow them.
 """
@@ -32,6 +32,11 @@ def find_table(text: str, words: Sequence[str]) -> str | None:
         if _is_table(lines) and all(any(word in cell.casefold() for cell in _cells(lines[0])) for word in words):
             return "\n".join(lines)
     return None
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table as Markdown."""
+    return "\n".join(f"| {' | '.join(line)} |" for line in (header, ["---"] * len(header), *rows))
 
 
 def _blocks(text: str) -> Iterator[list[str]]:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge_ct.engines.command_option import engine_option
 from edge_ct.engines.names import DEFAULT_ENGINE, EngineName
 from edge_ct.reporting.counts import count_of
 from edge_ct.shipped_models import complete_bundle
@@ -110,8 +109,13 @@ def _print_member(row: SeedStudyRow) -> None:
 @click.option(
     "--predictions", type=PATH, metavar="CSV", help="CSV to write: path, label, decision, probability of each slice."
 )
+@click.option(
+    "--markdown",
+    "as_markdown",
+    is_flag=True,
+    help="Print the table of decisions and the table by source as Markdown, for a README or a model card.",
+)
 @positive_option
-@engine_option
 @json_option
 def evaluate(
     target: Path,
@@ -122,6 +126,7 @@ def evaluate(
     predictions: Path | None,
     positive: str,
     engine: EngineName,
+    as_markdown: bool,
     as_json: bool,
 ) -> None:
     """Score a run folder (Keras model, full precision) or a bundle (its TFLite model).
@@ -131,6 +136,7 @@ def evaluate(
     \b
     Example:
       edge-ct evaluate model.tflite --data slices/
+      edge-ct evaluate accurate --data slices.csv --markdown
       edge-ct evaluate runs/ensemble --data slices.csv --by group --k 2
     """
     if target.is_dir() and engine != DEFAULT_ENGINE:
@@ -143,11 +149,23 @@ def evaluate(
     )
     if as_json:
         print_json(evaluation)
+    elif as_markdown:
+        _print_markdown(evaluation)
     else:
         _print_evaluation(evaluation)
 
 
+def _print_markdown(evaluation: Evaluation) -> None:
+    from edge_ct.reporting.outcomes import outcome_markdown, source_markdown
+
+    tables = [outcome_markdown(evaluation.outcomes)] if evaluation.outcomes else []
+    tables += [source_markdown(evaluation.sources)] if evaluation.sources else []
+    click.echo("\n\n".join(tables) or "the model has no decision rule, and the data name no sources")
+
+
 def _print_evaluation(evaluation: Evaluation) -> None:
+    from edge_ct.reporting.outcomes import DECISIONS, outcome_rows, source_rows
+
     click.echo(
         f"{evaluation.model}: {count_of(evaluation.n, 'slice')} scored (part: {evaluation.part}), "
         f"{evaluation.split} split; "
@@ -168,11 +186,11 @@ def _print_evaluation(evaluation: Evaluation) -> None:
         )
     if evaluation.decisions:
         click.echo(f"  decisions: {_format_counts(evaluation.decisions)}")
-    for name, outcomes in (("positives", evaluation.positives), ("negatives", evaluation.negatives)):
-        if outcomes and outcomes.n:
-            shares = ((kind, getattr(outcomes, kind)) for kind in ("positive", "refer", "negative", "rejected"))
-            text = ", ".join(f"{kind} {share.text(1, percent=True)}" for kind, share in shares)
-            click.echo(f"  of {outcomes.n} {name}: {text}")
+    for cases, number, *shares in outcome_rows(evaluation.outcomes):
+        text = ", ".join(f"{kind} {share}" for kind, share in zip(DECISIONS, shares, strict=True))
+        click.echo(f"  of {number} {cases}: {text}")
+    for source, number, auc, sensitivity, specificity, *_ in source_rows(evaluation.sources):
+        click.echo(f"  {source}, n = {number}: AUC {auc}, sensitivity {sensitivity}, specificity {specificity}")
     if evaluation.groups:
         _print_groups(evaluation.groups)
 

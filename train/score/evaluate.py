@@ -22,8 +22,9 @@ from edge_ct.engines.names import DEFAULT_ENGINE, EngineName
 from edge_ct.errors import DataRejected, InputRejected
 from edge_ct.held_out import Part, parts_known_to_bundle, select_held_out
 from edge_ct.manifest import DecisionRule
-from edge_ct.metrics import Outcomes, Scores, count_outcomes, score
+from edge_ct.metrics import Outcomes, Scores, score
 from edge_ct.reporting.counts import count_of
+from edge_ct.reporting.outcomes import OutcomeTable, SourceScores, outcome_tables, scores_by_source
 from edge_ct.run import load_finished_run
 from edge_ct.system.csv_text import to_csv
 from edge_ct.system.files import write_text
@@ -48,6 +49,9 @@ class Evaluation(Scores, frozen=True, kw_only=True):
         positives: How slices with the disease were decided, in shares; None for a run.
         negatives: How slices without the disease were decided; None for a run.
         decision_rule: The two thresholds of the bundle; None for a run.
+        outcomes: How positives and negatives were decided, by slice and, where the data name groups, by likely patient;
+            empty for a run.
+        sources: Metrics by source; empty where the data name no sources.
     """
 
     model: str
@@ -60,6 +64,8 @@ class Evaluation(Scores, frozen=True, kw_only=True):
     positives: Outcomes | None = None
     negatives: Outcomes | None = None
     decision_rule: DecisionRule | None = None
+    outcomes: tuple[OutcomeTable, ...] = ()
+    sources: dict[str, SourceScores] = msgspec.field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -139,6 +145,7 @@ def _evaluate_run(
         operating_point=None,
         decisions=None,
         groups=score_groups(selection.groups, labels, probabilities, ks) if ks else None,
+        sources=_by_source(selection.dataset, None, probabilities.tolist()),
     )
 
 
@@ -158,9 +165,10 @@ def _evaluate_bundle(
     hashes = _hash_slices(dataset, progress)
     selection = _select(dataset, hashes, known, manifest.data.split, part, {} if ks else None)
     results = _classify(classifier, selection.dataset, progress)
+    decisions = [result.decision for result in results]
+    all_probabilities = [result.probability for result in results]
     if predictions:
-        decisions = [result.decision for result in results]
-        _write_predictions(predictions, selection.dataset, decisions, [result.probability for result in results])
+        _write_predictions(predictions, selection.dataset, decisions, all_probabilities)
     accepted = [index for index, result in enumerate(results) if result.probability is not None]
     labels = selection.dataset.labels[accepted]
     probabilities = np.array([results[index].probability for index in accepted], float)
@@ -171,7 +179,9 @@ def _evaluate_bundle(
         return verdict.decision if verdict else "rejected"
 
     groups = [selection.groups[index] for index in accepted] if ks else []
-    positives, negatives = count_outcomes(selection.dataset.labels, [result.decision for result in results])
+    judged = selection.dataset
+    rules = [manifest.decision_rule] * len(results)
+    outcomes = outcome_tables(judged.labels, decisions, all_probabilities, judged.groups, rules)
     return Evaluation(
         **msgspec.structs.asdict(score(labels, probabilities)),
         model=classifier.identity,
@@ -181,10 +191,20 @@ def _evaluate_bundle(
         operating_point=score(labels, probabilities, threshold),
         decisions=_count_decisions(results),
         groups=score_groups(groups, labels, probabilities, ks, threshold, decide) if ks else None,
-        positives=positives,
-        negatives=negatives,
         decision_rule=manifest.decision_rule,
+        positives=outcomes[0].positives,
+        negatives=outcomes[0].negatives,
+        outcomes=outcomes,
+        sources=_by_source(judged, decisions, all_probabilities),
     )
+
+
+def _by_source(
+    dataset: Dataset, decisions: Sequence[str] | None, probabilities: Sequence[float | None]
+) -> dict[str, SourceScores]:
+    if dataset.sources is None:
+        return {}
+    return scores_by_source(dataset.labels, decisions, probabilities, dataset.sources)
 
 
 def _select(
