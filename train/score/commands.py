@@ -116,6 +116,7 @@ def _print_member(row: SeedStudyRow) -> None:
     help="Print the table of decisions and the table by source as Markdown, for a README or a model card.",
 )
 @positive_option
+@engine_option
 @json_option
 def evaluate(
     target: Path,
