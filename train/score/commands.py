@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge_ct.engines.command_option import engine_option
 from edge_ct.engines.names import DEFAULT_ENGINE, EngineName
 from edge_ct.reporting.counts import count_of
 from edge_ct.shipped_models import complete_bundle
