@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from csv import DictReader
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal, cast
@@ -31,6 +30,7 @@ from edge_ct.system.progress import QUIET, Progress
 
 from ..measure.accelerators import WantedDevice
 from ..measure.bundle import Benchmark
+from .evaluation import Evaluation, read_predictions
 from .verdict import (
     Candidate,
     ReferenceComparison,
@@ -43,20 +43,6 @@ from .verdict import (
 
 PARTS = "parts"
 SubjectKind = Literal["bundle", "network", "ensemble"]
-
-
-class Evaluation(msgspec.Struct, frozen=True):
-    """The fields of `evaluate --json` that a report uses."""
-
-    model: str
-    split: str
-    part: str
-    n: int
-    left_out: int
-    operating_point: Scores | None
-    decisions: dict[str, int] | None
-    outcomes: tuple[OutcomeTable, ...] = ()
-    sources: dict[str, SourceScores] = {}
 
 
 class Subject(msgspec.Struct, frozen=True):
@@ -234,7 +220,7 @@ class _ReportCommands:
             words = ["evaluate", str(path), "--data", str(self.options.data), "--positive", self.options.positive]
             answer = self._run([*words, "--json", "--predictions", str(csv)], f"{label}.evaluate.json", path, (csv,))
             outputs.evaluation = msgspec.json.decode(answer, type=Evaluation)
-            outputs.predictions = _read_predictions(csv)
+            outputs.predictions = read_predictions(csv)
         words = ["benchmark", "run", str(path), "--data", str(self.options.data)]
         words += ["--threads", str(self.options.threads)]
         words += ["--device", self.options.device] if is_run else []
@@ -257,14 +243,6 @@ class _ReportCommands:
         write_bytes(output, printed)
         write_bytes(command, line.encode())
         return printed
-
-
-def _read_predictions(path: Path) -> dict[str, tuple[int, float | None]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return {
-            row["path"]: (int(row["label"]), float(row["probability"]) if row["probability"] else None)
-            for row in DictReader(file)
-        }
 
 
 def _assemble(
