@@ -1,7 +1,8 @@
 """Make the shipped models from a recipe, or resume.
 
 python -m edge_ct.recipes.multi_source.commands RECIPE --data FOLDER --weights FOLDER --out RUNS
-    [--splits grouped,source] [--models accurate] [--stages folds,final] [--ship FOLDER]
+    [--splits grouped,source] [--models accurate] [--stages folds,final]
+    [--results benchmarks/results] [--card docs/model-card.md] [--ship device_app/models]
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ import click
 from edge_ct.cli import run_program
 from edge_ct.system.progress import Progress
 
-from .cross_fit_pipeline import STAGES, CrossFitPipeline, ship
+from .cross_fit_pipeline import STAGES, CrossFitPipeline
+from .model_card import write_model_card
+from .published_results import publish_results
+from .shipping import ship_bundles
 from .source_recipe import SOURCE_SPLITS, read_source_recipe
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -52,14 +56,35 @@ def _some_of(known: tuple[str, ...]) -> Any:
     callback=_some_of(STAGES),
     help="Stages to carry out, separated by commas.",
 )
+@click.option("--results", type=_FOLDER, help="Afterwards write the tables of results to this folder.")
+@click.option(
+    "--card",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Model card to write from the results, and to put into the bundles that are shipped; needs --results.",
+)
 @click.option("--ship", "into", type=_FOLDER, help="Afterwards copy the final bundles to this folder.")
-def command(recipe: Path, into: Path | None, out: Path, models: tuple[str, ...], **options: Any) -> None:
-    """Make the models of the JSON file RECIPE, or resume."""
+def command(
+    recipe: Path,
+    into: Path | None,
+    results: Path | None,
+    card: Path | None,
+    out: Path,
+    models: tuple[str, ...],
+    **options: Any,
+) -> None:
+    """Make the models of the JSON file RECIPE, or resume; with --stages '' only write and ship what has been made."""
+    if card and not results:
+        raise click.UsageError("--card needs --results")
     content, progress = read_source_recipe(recipe), Progress()
     pipeline = CrossFitPipeline(content, options["data"], options["weights"], out, progress)
     pipeline.make(options["splits"], models, options["stages"])
+    names, text = models or tuple(content.models), ""
+    if results:
+        publish_results(pipeline, names, results, progress)
+    if card and results:
+        text = write_model_card(card, pipeline, names, results)
     if into:
-        ship(pipeline, models or tuple(content.models), into, progress)
+        ship_bundles(pipeline, names, into, progress, text)
 
 
 if __name__ == "__main__":

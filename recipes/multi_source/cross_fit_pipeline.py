@@ -24,13 +24,14 @@ from typing import Literal
 from edge_ct.bundle import read_bundle
 from edge_ct.dataset import Dataset, load
 from edge_ct.errors import EdgeCTError, GateFailed
+from edge_ct.manifest import DecisionRule
 from edge_ct.reporting.counts import count_of
 from edge_ct.system.csv_text import to_csv
 from edge_ct.system.files import exclusive_lock, write_text
 from edge_ct.system.progress import Progress
 
 from ..resumable import ResumableSteps
-from .fold_predictions import predict_fold, read_predictions
+from .fold_predictions import TestPredictions, predict_fold, read_predictions
 from .lesion_evidence import measure_lesion_maps
 from .source_evidence import evidence_rows
 from .source_recipe import SOURCE_SPLITS, ShippedModel, SourceData, SourceRecipe, SourceSplit, with_weights
@@ -51,6 +52,14 @@ class SourceFold:
     def name(self) -> str:
         """Name of the fold's folder, such as `grouped-1` or `source-mosmed`."""
         return f"{self.split}-{self.key}"
+
+
+@dataclass(frozen=True, eq=False)
+class FoldResult:
+    """What the bundle of a fold says of the test part of the fold, and the thresholds by which it decides."""
+
+    predictions: TestPredictions
+    rule: DecisionRule
 
 
 class CrossFitPipeline:
@@ -122,6 +131,30 @@ class CrossFitPipeline:
     def bundle(self, name: str) -> Path:
         """Return the final bundle of a model."""
         return self._out / "final" / f"{name}-int8.tflite"
+
+    @property
+    def recipe(self) -> SourceRecipe:
+        """The recipe."""
+        return self._recipe
+
+    @property
+    def out(self) -> Path:
+        """Folder of the results."""
+        return self._out
+
+    def fold_results(self, split: SourceSplit, name: str) -> list[FoldResult]:
+        """Return the results of a model in the folds of a split that have been made."""
+        dataset = load(self._out / SLICES, self._recipe.positive)
+        steps = ResumableSteps(self._out, self._folders, self._progress)
+        results = []
+        for fold in self._folds(dataset):
+            run = self._out / fold.name / name
+            bundle = self._made_bundle(steps, run, self._recipe.models[name])
+            table = run.with_name(f"{name}-int8.predictions.csv")
+            if fold.split == split and bundle is not None and table.exists():
+                rule = read_bundle(bundle).manifest.decision_rule
+                results.append(FoldResult(read_predictions(table), rule))
+        return results
 
     def _prepare(self) -> Dataset:
         """Write the tables of slices and lesions, or read them."""
@@ -281,20 +314,3 @@ def _bundle_files(run: Path, number: int) -> tuple[Path, Path]:
 def _write_rows(path: Path, rows: Sequence[dict[str, object]]) -> None:
     if rows:
         write_text(path, to_csv(tuple(rows[0]), (row.values() for row in rows)))
-
-
-def ship(pipeline: CrossFitPipeline, models: Sequence[str], into: Path, progress: Progress) -> None:
-    """Copy the final bundles to a folder, each under the name of its model.
-
-    Raises:
-        GateFailed: A bundle did not pass the gate; nothing is copied.
-    """
-    contents = {}
-    for name in models:
-        bundle = read_bundle(pipeline.bundle(name))
-        if bundle.manifest.gate is None or not bundle.manifest.gate.passed:
-            raise GateFailed(f"{bundle.source}: did not pass the gate, and is not shipped")
-        contents[into / f"{name}.tflite"] = bundle.content
-    for path, content in contents.items():
-        path.write_bytes(content)
-        progress.say(f"{path}: {len(content):,} bytes")
