@@ -7,7 +7,7 @@
 - `source_evidence`     the tables of results, by split and source
 - `lesion_evidence`     the lesion map against masks of patients that it did not learn from
 - `published_results`   the tables of results for the repository, and the worst errors
-- `model_card`          the model card
-- `shipping`            copying the bundles to where wheels take them from
+- `source_model_card`   the model card
+- `bundle_shipping`     copying the bundles to where wheels take them from
 - `commands`            the command line
 """

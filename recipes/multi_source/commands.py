@@ -15,10 +15,10 @@ import click
 from edge_ct.cli import run_program
 from edge_ct.system.progress import Progress
 
+from .bundle_shipping import ship_bundles
 from .cross_fit_pipeline import STAGES, CrossFitPipeline
-from .model_card import write_model_card
 from .published_results import publish_results
-from .shipping import ship_bundles
+from .source_model_card import write_model_card
 from .source_recipe import SOURCE_SPLITS, read_source_recipe
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
