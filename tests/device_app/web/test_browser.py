@@ -276,8 +276,9 @@ def test_from_files_to_a_signed_summary(shared: Served, open_page: OpenPage, stu
 def rows_in_sight(page: Any) -> int:
     """How many lines of the list fit below its head, if there are as many."""
     page.wait_for_selector(".row")
-    measure = "list => [list.getBoundingClientRect().top, list.children[0].getBoundingClientRect().height]"
-    top, height = page.locator(".rows").evaluate(measure)
+    # Measured at once: the page may replace its lines at any moment.
+    box = "name => document.querySelector(name).getBoundingClientRect()"
+    top, height = page.evaluate(f"() => {{ const box = {box}; return [box('.rows').top, box('.row').height]; }}")
     return int((page.viewport_size["height"] - top + 1) // height)
 
 
