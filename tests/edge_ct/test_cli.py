@@ -117,6 +117,10 @@ def test_wrong_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFi
         (["data", "group", ".", "--out", "full"], 1, "already exists"),
         (["data", "check", "text.tflite"], 7, "columns path,label"),
         (["evaluate", "none.tflite", "--data", "."], 4, "no such bundle"),
+        (["evaluate", "accurate", "--data", "none"], 7, "none: no such folder or CSV"),
+        (["evaluate", "slow", "--data", "."], 4, "slow: no such bundle; shipped models are: accurate, fast"),
+        (["benchmark", "slow"], 4, "slow: no such bundle; shipped models are: accurate, fast"),
+        (["bundle", "verify", "slow"], 4, "slow: no such bundle; shipped models are: accurate, fast"),
         (["data", "synth", "full", "--patients", "2", "--slices", "1"], 1, "already exists"),
     ],
 )
