@@ -19,7 +19,7 @@ from edge_ct.reporting.counts import count_of
 from edge_ct.system.progress import QUIET, Progress
 
 from . import contact_sheet
-from .shortcuts import Property, audit_shortcuts, is_shortcut, read_properties
+from .shortcuts import Property, SourceLeak, audit_shortcuts, is_shortcut, measure_source_leak, read_properties
 from .similarity import Link, LinkLimits, SliceFeatures, compare_slices, extract_features
 
 # Two copies of one slice differ in at most this many of 256 hash bits after another window or compression.
@@ -84,6 +84,7 @@ class Audit(msgspec.Struct, frozen=True):
             of the file; 0.5 is chance, None means that the property does not vary. `border` and `window` are computed
             from the pixels along the frame and at the ends of the grey scale.
         warnings: Problems, in sentences.
+        sources: How well the label follows from the source; None for data without sources, or of a single one.
     """
 
     n: int
@@ -106,6 +107,7 @@ class Audit(msgspec.Struct, frozen=True):
     worst: list[AuditPair]
     shortcuts: dict[str, float | None]
     warnings: list[str]
+    sources: SourceLeak | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +118,7 @@ class _Read:
     paths: list[Path] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
+    sources: list[str] = field(default_factory=list)
     features: list[SliceFeatures] = field(default_factory=list)
     identities: list[str] = field(default_factory=list)
     properties: list[dict[str, Property]] = field(default_factory=list)
@@ -194,6 +197,7 @@ def check_dataset(
         worst=read.pairs(worst),
         shortcuts=audit_shortcuts(read.properties, truth),
         warnings=[],
+        sources=measure_source_leak(read.sources, truth) if read.sources else None,
     )
     if sheet and worst:
         files = [(read.paths[link.first], read.paths[link.second]) for link in worst]
@@ -206,7 +210,7 @@ def _read(data: Path, positive: str, progress: Progress) -> _Read:
     root = data if data.is_dir() else data.parent
     read = _Read(dataset.classes)
     with progress.bar("reading slices", len(dataset)) as on_done:
-        for path, label in zip(dataset.paths, dataset.labels, strict=True):
+        for index, (path, label) in enumerate(zip(dataset.paths, dataset.labels, strict=True)):
             name = os.path.relpath(path, root)
             try:
                 content = slices.read_bytes(path)
@@ -217,6 +221,8 @@ def _read(data: Path, positive: str, progress: Progress) -> _Read:
                 read.paths.append(path)
                 read.names.append(name)
                 read.labels.append(int(label))
+                if dataset.sources is not None:
+                    read.sources.append(dataset.sources[index])
                 read.features.append(extract_features(slice_.pixels))
                 read.identities.append(slice_.sha256)
                 read.properties.append(read_properties(content, slice_.pixels))
@@ -256,6 +262,12 @@ def _duplicates(names: list[str], identities: list[str]) -> list[list[str]]:
 
 def _warnings(audit: Audit) -> list[str]:
     warnings = []
+    if (leak := audit.sources) and is_shortcut(leak.auc, *audit.classes.values()):
+        only = f"; {', '.join(leak.one_class)} have one class only" if leak.one_class else ""
+        warnings.append(
+            f"the source alone predicts the label with AUC {leak.auc:.2f} (balanced accuracy "
+            f"{leak.balanced_accuracy:.0%}){only}: train with --balance sources, and test with --split source"
+        )
     if audit.unreadable:
         warnings.append(f"{count_of(len(audit.unreadable), 'file')} cannot be read")
     fewest, most = min(audit.classes.values()), max(audit.classes.values())

@@ -228,6 +228,11 @@ def _print_audit(audit: Audit) -> None:
     )
     scores = (f"{name} {'constant' if auc is None else f'{auc:.2f}'}" for name, auc in audit.shortcuts.items())
     click.echo(f"AUC of predicting the label without the lungs: {', '.join(scores)}")
+    if leak := audit.sources:
+        click.echo(
+            f"AUC of predicting the label by the source alone: {leak.auc:.2f}, balanced accuracy "
+            f"{leak.balanced_accuracy:.0%}"
+        )
     for item in audit.unreadable[:20]:
         click.echo(f"unreadable: {item.path}: {item.reason}")
     for pair in (*audit.conflicts, *audit.neighbour_conflicts)[:20]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.tree import DecisionTreeClassifier
 
 from edge_ct.imaging import image_headers
-from edge_ct.imaging.slice_files import is_dicom
 
 # An AUC above this, and above what chance gives for a set of this size, counts as a shortcut.
 SHORTCUT_AUC = 0.6
@@ -45,7 +46,7 @@ def read_properties(content: bytes, pixels: np.ndarray) -> dict[str, Property]:
         "black": float((pixels == 0).mean()),
         "white": float((pixels == 255).mean()),
     }
-    if is_dicom(content):
+    if content[128:132] == b"DICM":
         return {"format": "DICOM", "mode": "grey", "depth": 0, "channels": 1, **drawn}
     header = image_headers.parse(content)
     return {"format": header.format, "mode": _mode(header), "depth": header.bits, "channels": header.channels, **drawn}
@@ -109,6 +110,43 @@ def predictability(features: np.ndarray, labels: np.ndarray) -> float | None:
     folds = StratifiedKFold(5, shuffle=True, random_state=0)
     return float(
         roc_auc_score(labels, cross_val_predict(tree, features, labels, cv=folds, method="predict_proba")[:, 1])
+    )
+
+
+class SourceLeak(msgspec.Struct, frozen=True):
+    """How well the label of a slice follows from its source alone.
+
+    Attributes:
+        auc: AUC of the share of positives in the source of a slice; 0.5 is chance.
+        balanced_accuracy: That of calling a slice positive where positives come from its source more often than
+            negatives do.
+        one_class: Sources that have slices of one class only, whose label follows from the source with certainty.
+    """
+
+    auc: float
+    balanced_accuracy: float
+    one_class: tuple[str, ...]
+
+
+def measure_source_leak(sources: Sequence[str], labels: np.ndarray) -> SourceLeak | None:
+    """Measure how well the source alone predicts the label.
+
+    Args:
+        sources: Source of each slice, [n].
+        labels: 0 or 1 [n].
+
+    Returns:
+        The leak; None for a single source, or a single class.
+    """
+    names, place = np.unique(np.asarray(sources), return_inverse=True)
+    positives, negatives = (np.bincount(place[labels == label], minlength=len(names)) for label in (1, 0))
+    if len(names) < 2 or not positives.sum() * negatives.sum():
+        return None
+    share = positives / (positives + negatives)
+    return SourceLeak(
+        float(roc_auc_score(labels, share[place])),
+        float(np.maximum(positives / positives.sum(), negatives / negatives.sum()).sum() / 2),
+        tuple(names[(positives == 0) | (negatives == 0)].tolist()),
     )
 
 
