@@ -54,6 +54,10 @@ def add_metadata(flatbuffer: bytes, tensors: Tensors, *, name: str, licence: str
     model.metadata = [*entries, entry]
     added = schema.BufferT()
     added.data = content
+    for buffer in model.buffers:
+        if buffer.offset > 1:  # its content lies behind the flatbuffer, where some quantisers put it
+            buffer.data = np.frombuffer(flatbuffer, np.uint8, buffer.size, buffer.offset)
+            buffer.offset = buffer.size = 0
     model.buffers = [_AlignedBuffer(buffer) for buffer in (*model.buffers, added)]
     builder = flatbuffers.Builder(len(flatbuffer) + 4096)
     builder.Finish(model.Pack(builder), b"TFL3")

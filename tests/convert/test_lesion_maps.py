@@ -74,5 +74,5 @@ def test_evidence_of_lesion_maps(tmp_path: Path) -> None:
     evidence = read_lesion_evidence(table)
     assert (evidence.patients, evidence.slices, evidence.dice, evidence.share_error) == (1, 3, 0.6, 0.05)
     table.write_text("group,slices\na,3\n")
-    with pytest.raises(DataRejected, match="cannot be read"):
+    with pytest.raises(DataRejected, match="not a table of lesion maps"):
         read_lesion_evidence(table)

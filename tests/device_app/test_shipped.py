@@ -72,9 +72,9 @@ def test_slices_are_judged_without_naming_a_model(
 
 @pytest.mark.skipif(not MODELS.exists(), reason="no model is shipped with this version yet")
 def test_what_is_shipped_is_whole_small_and_passed_its_gate() -> None:
-    assert {path.suffix for path in MODELS.iterdir()} == {".tflite"}
+    assert {path.suffix for path in MODELS.iterdir()} == {".tflite", ".md"}
     assert DEFAULT in shipped_models()
-    assert shipped_models()[DEFAULT].stat().st_size <= 2_800_000
+    assert shipped_models()[DEFAULT].stat().st_size <= 2_900_000
     for path in shipped_models().values():
         manifest = read_bundle(path).manifest
         assert manifest.gate is not None

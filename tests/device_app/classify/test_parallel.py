@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -176,9 +177,9 @@ def test_single_slice_makes_no_second_worker(
     asked = []
     real = JudgingPool.__init__
 
-    def noted(self: JudgingPool, bundle: Bundle, workers: int, threads: int = 1) -> None:
+    def noted(self: JudgingPool, bundle: Bundle, workers: int, *more: Any, **named: Any) -> None:
         asked.append(workers)
-        real(self, bundle, workers, threads)
+        real(self, bundle, workers, *more, **named)
 
     monkeypatch.setattr(JudgingPool, "__init__", noted)
     assert run(study / "00.png", "--model", tiny_bundle, "--workers", 3) == 0

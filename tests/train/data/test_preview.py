@@ -205,7 +205,7 @@ def test_command(table: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str])
     assert cli.run(arguments) == 1
     assert "already exists" in capfd.readouterr().err
     assert cli.run([*arguments, "--force"]) == 0
-    assert capfd.readouterr().out == f"{out}: 2 slices with policy standard, 1 versions of each\n"
+    assert capfd.readouterr().out == f"{out}: 2 slices with policy standard, 1 version of each\n"
 
 
 @pytest.mark.parametrize(
