@@ -117,7 +117,7 @@ def test_an_old_test_slice_among_the_new_is_not_learned_from(
     assert len(set(table.sha256)) == len(table.sha256)
     for i in tested:  # as it was labelled
         assert table.labels[table.sha256.index(old.sha256[i])] == old.labels[i]
-    assert any("6 slices of" in line and "and keep their part" in line for line in said.lines)
+    assert any("6 slices" in line and "keep their part" in line for line in said.lines)
     for part, sha256 in fresh.items():
         assert table.parts[table.sha256.index(sha256)] == part
 

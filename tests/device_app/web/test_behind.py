@@ -211,7 +211,7 @@ class TestFolders:
         assert set(rows) == {"stick/a.png", "stick/loop"}
         assert rows["stick/loop"] == "cannot be read: Too many levels of symbolic links"
         assert services.reader.state is not None
-        assert "1 files that are no slices (notes.txt)" in str(services.reader.state.message)
+        assert "files that are not slices: 1 (notes.txt)" in str(services.reader.state.message)
 
     def test_one_folder_at_a_time(
         self, client: Home, services: Services, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
