@@ -21,10 +21,15 @@ RUN_COMMANDS = [
 PYTHON_PAGES = ("README.md", "docs/reference/python.md", "docs/tutorial.md")
 
 
+def new_context(command: click.Command) -> click.Context:
+    """Return a context with the help options of `edge-ct`: click keeps those of a command's first context."""
+    return click.Context(command, help_option_names=["-h", "--help"])
+
+
 def resolve(words: list[str]) -> tuple[click.Command, list[str]]:
     """Return the command that the words name, and the words after it."""
     command: click.Command = cli.edge_ct
-    context = click.Context(command)
+    context = new_context(command)
     while isinstance(command, click.Group):
         if words[0] not in command.list_commands(context) and command.get_command(context, "run"):
             words = ["run", *words]  # `benchmark BUNDLE` stands for `benchmark run BUNDLE`
@@ -44,7 +49,7 @@ def test_commands_and_options_exist(words: list[str]) -> None:
         pytest.skip("stands for any command")
     command, rest = resolve(words)
     # Parses names of options and their number of values, and runs nothing: paths need not exist.
-    parser = command.make_parser(click.Context(command))
+    parser = command.make_parser(new_context(command))
     parser.parse_args([word for word in rest if word != "..."])
 
 

@@ -7,7 +7,7 @@ import pytest
 from edge_ct import errors
 from edge_ct.errors import EdgeCTError
 
-# Design, section 4, and the two of the worklist. 2 is click's own.
+# Design, section 4, and the three of the worklist. 2 is click's own.
 TABLE = {
     "InputRejected": 3,
     "ModelRejected": 4,
@@ -15,6 +15,7 @@ TABLE = {
     "MissingExtra": 6,
     "DataRejected": 7,
     "StorageFull": 8,
+    "WorklistBusy": 1,
     "WorklistDamaged": 9,
 }
 
