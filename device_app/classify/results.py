@@ -31,6 +31,21 @@ if TYPE_CHECKING:
     from ..worklist.worklist import Worklist
 
 
+# Columns of a table of results: of CSV, where `id` comes before the last, and of the Parquet files of a cluster.
+COLUMNS = (
+    "source",
+    "decision",
+    "probability",
+    "reason",
+    "series",
+    "model",
+    "decode_ms",
+    "preprocess_ms",
+    "inference_ms",
+    "lesion_share",
+)
+
+
 class Recorded(Result, frozen=True, kw_only=True):
     """A result that is on the disk.
 
@@ -225,20 +240,7 @@ def csv_lines(results: Iterable[Result]) -> Iterator[str]:
     """Yield the header of a CSV table, and one line for each result."""
     from edge_ct.system.csv_text import safe_csv_line
 
-    names = (
-        "source",
-        "decision",
-        "probability",
-        "reason",
-        "series",
-        "model",
-        "decode_ms",
-        "preprocess_ms",
-        "inference_ms",
-        "id",
-        "lesion_share",
-    )
-    yield safe_csv_line(names)
+    yield safe_csv_line((*COLUMNS[:-1], "id", COLUMNS[-1]))
     for result in results:
         ms = result.ms
         yield safe_csv_line(

@@ -18,23 +18,12 @@ import pyarrow.parquet as pq
 
 from edge_ct.system.files import write_bytes
 
+from ..classify.results import COLUMNS
 from .block_judge import JudgedSlice
 
 _KEY = b"edge_ct"
 _TEXT = ("source", "decision", "reason", "series", "model")
 _NUMBERS = ("probability", "decode_ms", "preprocess_ms", "inference_ms", "lesion_share")
-_COLUMNS = (
-    "source",
-    "decision",
-    "probability",
-    "reason",
-    "series",
-    "model",
-    "decode_ms",
-    "preprocess_ms",
-    "inference_ms",
-    "lesion_share",
-)
 
 
 class PartInfo(msgspec.Struct, frozen=True):
@@ -67,7 +56,7 @@ def write_part(folder: Path, number: int, digest: str, files: int, rows: Sequenc
     columns |= {name: [getattr(result, name) for result in results] for name in ("probability", "lesion_share")}
     columns |= {f"{name}_ms": [getattr(r.ms, name) for r in results] for name in ("decode", "preprocess", "inference")}
     kinds = dict.fromkeys(_TEXT, pa.string()) | dict.fromkeys(_NUMBERS, pa.float64())
-    schema = pa.schema([(name, kinds[name]) for name in _COLUMNS], metadata={_KEY: msgspec.json.encode(info)})
+    schema = pa.schema([(name, kinds[name]) for name in COLUMNS], metadata={_KEY: msgspec.json.encode(info)})
     buffer = BytesIO()
     pq.write_table(pa.table(columns, schema=schema), buffer)
     write_bytes(part_path(folder, number), buffer.getvalue())

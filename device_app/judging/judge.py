@@ -7,7 +7,7 @@ acquisition, is rejected, and an object of several frames gives several slices.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,15 +87,14 @@ def _judge_source(classifier: Classifier, source: Source) -> Iterator[SliceJudge
         yield from _judge_dicom(classifier, source, data)
     else:
         judgement = classifier.judge(data, source.name)
-        yield SliceJudgement(
-            judgement.result,
-            judgement.slice,
-            judgement.outputs,
-            judgement.region,
-            judgement.areas,
-            file=source.name,
-            readable=judgement.slice is not None,
-        )
+        yield _with_source(judgement, source, readable=judgement.slice is not None)
+
+
+def _with_source(
+    judgement: Judgement, source: Source, readable: bool, frame: JudgedFrame | None = None
+) -> SliceJudgement:
+    named = {field.name: getattr(judgement, field.name) for field in fields(Judgement)}
+    return SliceJudgement(**named, file=source.name, readable=readable, frame=frame)
 
 
 def _judge_dicom(classifier: Classifier, source: Source, data: Path | bytes) -> Iterator[SliceJudgement]:
@@ -110,17 +109,7 @@ def _judge_dicom(classifier: Classifier, source: Source, data: Path | bytes) -> 
             judgement = judged.judgement
             assert judgement is not None
             readable = judged.skipped or judgement.slice is not None
-            frame = replace(judged, judgement=None)
-            yield SliceJudgement(
-                judgement.result,
-                judgement.slice,
-                judgement.outputs,
-                judgement.region,
-                judgement.areas,
-                file=source.name,
-                readable=readable,
-                frame=frame,
-            )
+            yield _with_source(judgement, source, readable, replace(judged, judgement=None))
     except (InputRejected, OSError) as error:
         reason = str(getattr(error, "strerror", None) or error).removeprefix(f"{source.name}: ")
         yield reject_source(classifier, source, reason)

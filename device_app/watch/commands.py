@@ -117,7 +117,10 @@ def watch(
         if folder.is_dir() and not is_quiet():
             people(f"watching {one_line(str(folder.resolve()))}; links in it are not followed")
         stack.enter_context(watchdog(lambda: not judge.broken, os.environ))
-        logging.getLogger("edge_ct.judging").addHandler(_LineHandler(people))
+        logger, handler = logging.getLogger("edge_ct.judging"), _LineHandler(people)
+        logger.addHandler(handler)
+        # Before the descriptor that it writes to is closed, and perhaps used for another file.
+        stack.callback(logger.removeHandler, handler)
         counts: Counter[Decision] = Counter()
         try:
             for added in watching.run(stop, interval, keep_days, once, delete_unreviewed):

@@ -1,5 +1,6 @@
 """What the kernel reports of a watched folder, and that watching costs nothing where nothing happens."""
 
+import logging
 import os
 import signal
 import sqlite3
@@ -199,16 +200,7 @@ def test_what_cannot_be_read_is_named_once_and_exit_code_3(
     monkeypatch.setattr(slice_files.os, "scandir", refused)
     (hot / "cut.png").write_bytes((hot / "good.png").read_bytes()[:200])
     (hot / "link.png").symlink_to(hot / "good.png")
-    options = [
-        "--model",
-        str(tiny_bundle),
-        "--state",
-        str(tmp_path / "state"),
-        "--settle",
-        "0.05",
-        "--interval",
-        "0.05",
-    ]
+    options = quick(tiny_bundle, tmp_path)
     for _ in range(2):
         assert cli.run(["watch", str(hot), "--once", *options]) == 3
         shown = capfd.readouterr()
@@ -222,19 +214,12 @@ def test_a_row_gives_its_reason(
     hot: Path, tiny_bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (hot / "cut.png").write_bytes(put(tmp_path / "whole.png").read_bytes()[:200])
-    options = [
-        "--model",
-        str(tiny_bundle),
-        "--state",
-        str(tmp_path / "state"),
-        "--settle",
-        "0.05",
-        "--interval",
-        "0.05",
-    ]
+    options = quick(tiny_bundle, tmp_path)
     assert cli.run(["watch", str(hot), "--once", *options]) == 3
     (line,) = [line for line in capfd.readouterr().out.splitlines() if "cut.png" in line]
     assert "truncated" in line or "damaged" in line
+    # What is logged later, by whoever uses the process next, does not go to a descriptor that was closed.
+    assert logging.getLogger("edge_ct.judging").handlers == []
 
 
 def test_sigterm_ends_it_within_five_seconds_also_over_a_slice_that_takes_longer(
@@ -248,16 +233,7 @@ def test_sigterm_ends_it_within_five_seconds_also_over_a_slice_that_takes_longer
     )
     for number in range(5):
         put(hot / f"{number}.png", number)
-    options = [
-        "--model",
-        str(tiny_bundle),
-        "--state",
-        str(tmp_path / "state"),
-        "--settle",
-        "0.05",
-        "--interval",
-        "0.05",
-    ]
+    options = quick(tiny_bundle, tmp_path)
     command = [sys.executable, str(slow), "watch", str(hot), *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     time.sleep(5)
