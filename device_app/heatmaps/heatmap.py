@@ -188,6 +188,11 @@ def encode_png(picture: np.ndarray, source: str) -> bytes:
     return content.tobytes()
 
 
+def describe_evidence(method: str) -> str:
+    """Return what a heat map made by a method is evidence for."""
+    return "opacities" if method == "lesion map" else "COVID-19"
+
+
 def _draw_legend(canvas: np.ndarray, top: int, method: str, caption: str) -> None:
     ramp = np.linspace(0, 255, _BAR).astype(np.uint8)[np.newaxis].repeat(12, axis=0)
     canvas[top + 2 : top + 14, _MARGIN : _MARGIN + _BAR] = cv2.applyColorMap(ramp, _COLOURS)
@@ -196,7 +201,7 @@ def _draw_legend(canvas: np.ndarray, top: int, method: str, caption: str) -> Non
         canvas[top + 14 : top + 17, x] = 0
         tick = f"{position * FULL_SCALE:g}{'+' if position == 1 else ''}"
         _draw_text(canvas, tick, (max(2, x - 4), top + 28), 0.35)
-    _draw_text(canvas, "evidence for COVID-19, in log-odds,", (3 * _MARGIN + _BAR, top + 13))
+    _draw_text(canvas, f"evidence for {describe_evidence(method)}, in log-odds,", (3 * _MARGIN + _BAR, top + 13))
     _draw_text(canvas, _METHODS.get(method, method), (3 * _MARGIN + _BAR, top + 28))
     _draw_text(canvas, caption, (_MARGIN, top + 47))
 

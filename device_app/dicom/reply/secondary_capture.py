@@ -66,7 +66,7 @@ def build_capture(
     heat = _heat(judged, bundle, pixels.shape)
     image = SCImage.from_ref_dataset(
         ref_dataset=copy_source_attributes(source),
-        pixel_array=draw_capture(pixels, heat, _lines(judged, result, bundle)),
+        pixel_array=draw_capture(pixels, heat, _lines(judged, result, bundle, heat.method)),
         photometric_interpretation="RGB",
         bits_allocated=8,
         coordinate_system="PATIENT",
@@ -83,7 +83,8 @@ def build_capture(
     )
     image.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
     image.BurnedInAnnotation = "YES"
-    image.DerivationDescription = f"Lung window with the class map of {bundle.manifest.name} as overlay. {RESEARCH}"
+    overlay = f" with the {heat.method} of {bundle.manifest.name} as overlay" if heat.method else ""
+    image.DerivationDescription = f"Lung window{overlay}. {RESEARCH}"
     image.ImageComments = RESEARCH
     image.SourceImageSequence = [_source_image(attributes)]
     copy_patient_name(image, source)
@@ -100,12 +101,13 @@ def _heat(judged: JudgedFrame, bundle: Bundle, shape: tuple[int, ...]) -> heatma
     return heatmap.Heat(np.zeros((1, 1), np.float32), "") if heat is None else heat
 
 
-def _lines(judged: JudgedFrame, result: SeriesResult, bundle: Bundle) -> list[str]:
+def _lines(judged: JudgedFrame, result: SeriesResult, bundle: Bundle, method: str) -> list[str]:
     """Return the text that is burned in below the slice."""
     row, seal = judged.row, bundle.seal
-    legend = f"Colour: evidence for COVID-19, log-odds from 0 to {heatmap.FULL_SCALE:g} or more. Lung window."
-    if judged.class_map is None:
-        legend = "This network has no class map; only the slice is shown. Lung window."
+    evidence = heatmap.describe_evidence(method)
+    legend = f"Colour: evidence for {evidence}, log-odds from 0 to {heatmap.FULL_SCALE:g} or more. Lung window."
+    if not method:
+        legend = "This network has no map; only the slice is shown. Lung window."
     position = "" if row.along is None else f" at {row.along:g} mm"
     return [
         f"RESEARCH USE ONLY, NOT FOR DIAGNOSIS. {bundle.manifest.name} ({seal[:12]})",
