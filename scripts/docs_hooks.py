@@ -44,7 +44,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def command_reference() -> str:
     """Return a Markdown page with the help of every command."""
-    with click.Context(cli.edge_ct, info_name="edge-ct") as context:
+    with click.Context(cli.edge_ct, info_name="edge-ct", **cli.edge_ct.context_settings) as context:
         sections = [text for name in cli.COMMANDS for text in _sections(cli.edge_ct, name, context, 2)]
     return "\n".join([INTRODUCTION, *sections])
 

@@ -11,7 +11,7 @@ from edge_ct import cli
 
 def walk() -> Iterator[tuple[str, click.Command, click.Context]]:
     """Yield every command with its words after `edge-ct` and its context, groups before their commands."""
-    with click.Context(cli.edge_ct, info_name="edge-ct") as context:
+    with click.Context(cli.edge_ct, info_name="edge-ct", **cli.edge_ct.context_settings) as context:
         for name in cli.COMMANDS:
             yield from _walk(cli.edge_ct, name, "", context)
 

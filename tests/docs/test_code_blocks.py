@@ -23,7 +23,7 @@ PYTHON_PAGES = ("README.md", "docs/reference/python.md", "docs/tutorial.md")
 
 def new_context(command: click.Command) -> click.Context:
     """Return a context with the help options of `edge-ct`: click keeps those of a command's first context."""
-    return click.Context(command, help_option_names=["-h", "--help"])
+    return click.Context(command, **cli.edge_ct.context_settings)
 
 
 def resolve(words: list[str]) -> tuple[click.Command, list[str]]:

@@ -61,7 +61,7 @@ def slices_folder(tmp_path: Path) -> Path:
 
 def subcommands() -> list[tuple[str, ...]]:
     found: list[tuple[str, ...]] = []
-    context = click.Context(cli.edge_ct)
+    context = click.Context(cli.edge_ct, **cli.edge_ct.context_settings)
     for name in cli.COMMANDS:
         own = cli.edge_ct.get_command(context, name)
         inner = tuple((name, sub) for sub in own.commands) if isinstance(own, click.Group) else ((name,),)
@@ -367,7 +367,7 @@ def test_help_of_every_command_has_an_example(
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
 def test_table_says_what_the_command_says(name: str) -> None:
-    found = cli.edge_ct.get_command(click.Context(cli.edge_ct), name)
+    found = cli.edge_ct.get_command(click.Context(cli.edge_ct, **cli.edge_ct.context_settings), name)
     assert found is not None
     assert found.name == name
     assert found.short_help == cli.COMMANDS[name][1]
@@ -380,7 +380,7 @@ def test_every_option_of_every_command_has_a_help(path: tuple[str, ...]) -> None
     found: click.Command | None = cli.edge_ct
     for name in path:
         assert isinstance(found, click.Group)
-        found = found.get_command(click.Context(found), name)
+        found = found.get_command(click.Context(found, **cli.edge_ct.context_settings), name)
     assert found is not None
     for option in found.params:
         if isinstance(option, click.Option):
@@ -393,7 +393,7 @@ def test_options_mean_the_same_in_every_command(path: tuple[str, ...]) -> None:
     found: click.Command | None = cli.edge_ct
     for name in path:
         assert isinstance(found, click.Group)
-        found = found.get_command(click.Context(found), name)
+        found = found.get_command(click.Context(found, **cli.edge_ct.context_settings), name)
     assert found is not None
     options = {name: option for option in found.params if isinstance(option, click.Option) for name in option.opts}
     for name in options.keys() & {"--force", "--json"}:

@@ -52,5 +52,5 @@ def test_what_trains_keeps_it_before_its_libraries_are_imported(
     monkeypatch.setattr(malloc, "keep_freed_memory", lambda: happened.append("told"))
     monkeypatch.setattr(cli.importlib, "import_module", lambda _: happened.append("imported"))
     with pytest.raises(AttributeError):
-        cli.edge_ct.get_command(cli.click.Context(cli.edge_ct), command)
+        cli.edge_ct.get_command(cli.click.Context(cli.edge_ct, **cli.edge_ct.context_settings), command)
     assert happened == ["told"] * told + ["imported"]

@@ -231,7 +231,7 @@ def test_errors_have_their_codes(
 
 
 def test_help_names_every_policy() -> None:
-    data = cli.edge_ct.get_command(click.Context(cli.edge_ct), "data")
+    data = cli.edge_ct.get_command(click.Context(cli.edge_ct, **cli.edge_ct.context_settings), "data")
     assert isinstance(data, click.Group)
     (option,) = [option for option in data.commands["preview"].params if option.name == "augment"]
     assert isinstance(option, click.Option)
