@@ -11,6 +11,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.setdefault(name, "1")
 
 import fcntl
+import threading
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -39,6 +40,34 @@ LONG = bool(os.environ.get("EDGE_CT_LONG_TESTS"))
 # A shell starts what it puts into the background with SIGINT ignored, and so would be every program that a test starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+_begin_thread, _beginning = threading.Thread.start, threading.Lock()
+
+
+def _start_one_by_one(thread: threading.Thread) -> None:
+    """Start a thread; while coverage listens, wait until it runs.
+
+    Every thread then installs coverage's trace function as it begins. Where two do that at once, CPython 3.11 ends one
+    of them before it has run (RuntimeError: Cannot install a trace function ...).
+    """
+    if threading.gettrace() is None:
+        _begin_thread(thread)
+        return
+    running, run = threading.Event(), thread.run
+
+    def begin() -> None:
+        del thread.run  # so that the thread and this function do not keep each other
+        running.set()
+        run()
+
+    thread.run = begin  # type: ignore[method-assign]
+    with _beginning:
+        _begin_thread(thread)
+        running.wait()
+
+
+threading.Thread.start = _start_one_by_one  # type: ignore[method-assign]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

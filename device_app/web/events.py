@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-HEARTBEAT_SECONDS = 10.0
+# A page that was left keeps its place until a heartbeat fails: whoever clicks through pages must not run out of them.
+HEARTBEAT_SECONDS = 3.0
 _MAX_PENDING = 64
 
 
@@ -36,7 +37,7 @@ class Events:
     def listen(self, address: str = "") -> Iterator[bytes] | None:
         """Return the stream of a new listener at an address; None if there are too many, there or in all.
 
-        The stream has a comment every ten seconds, so that the server notices listeners that are gone.
+        The stream has a comment every few seconds, so that the server notices listeners that are gone.
         """
         listener: queue.Queue[bytes | None] = queue.Queue(_MAX_PENDING)
         with self._lock:
