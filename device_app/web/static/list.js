@@ -22,16 +22,16 @@ async function refresh() {
   } catch { /* The device did not answer; the next event tries again. */ } finally { busy = false; }
 }
 
-// Unchanged lines keep their elements, so that a focused line stays focused.
+// Unchanged lines keep their elements. The focused line gets its focus back, as an element that moves loses it.
 function merge(fresh) {
+  const focused = rows.contains(document.activeElement) ? document.activeElement : null;
+  const address = focused && focused.getAttribute("href");
   const kept = new Map();
   for (const row of rows.querySelectorAll(".row")) kept.set(row.dataset.version, row);
   for (const row of fresh.querySelectorAll(".row")) {
     const unchanged = kept.get(row.dataset.version);
     if (unchanged) row.replaceWith(unchanged);
   }
-  const focused = rows.contains(document.activeElement) ? document.activeElement : null;
-  const address = focused && focused.getAttribute("href");
   rows.replaceChildren(...fresh.children);
   if (!address) return;
   for (const link of rows.querySelectorAll("a")) {

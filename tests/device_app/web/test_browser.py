@@ -188,8 +188,10 @@ def test_from_files_to_a_signed_summary(shared: Served, open_page: OpenPage, stu
     page.select_option("#find select", "newest")
     page.wait_for_url("**/?q=phantom1&sort=newest")
 
-    # Keys lead through the list into the series, and on to its slices.
+    # Keys lead through the list into the series, and on to its slices; the list keeps the focus while it refreshes.
     page.locator(".row a").first.focus()
+    page.evaluate("async () => { while (busy) await new Promise(later => setTimeout(later, 50)); await refresh(); }")
+    playwright.expect(page.locator(".row a").first).to_be_focused()
     page.keyboard.press("Enter")
     page.wait_for_selector(".grid")
     assert page.locator(".grid li").count() == SLICES
