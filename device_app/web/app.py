@@ -17,11 +17,10 @@ from edge_ct.errors import EdgeCTError, WorklistBusy
 from ..worklist.database import LARGEST_NUMBER
 from . import list_views, sign_in, slice_views, uploads, views
 from .presenters import retention_line
-from .request_checks import HEADERS, is_host
+from .request_checks import HEADERS, Refusal, is_host
 from .request_context import (
     EXTENSION,
     THEMES,
-    Refusal,
     begin_session,
     current_services,
     current_session,

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 
+from .request_checks import Refusal
 from .services import Services
 from .sessions import COOKIE
-from .translations import Words, preferred_language
 
 UPLOAD = "/upload"
 FORM_BYTES = 64 << 10  # of a form that is no upload
@@ -24,26 +24,7 @@ _MIN_FREE = 64 << 20
 _COPIES = 2
 
 
-@dataclass(frozen=True)
-class BodyRefusal:
-    """A refusal to read a body.
-
-    Attributes:
-        status: HTTP status.
-        key: Key of the text in `strings.json`.
-        wait: Seconds after which the request may be repeated, if that helps.
-    """
-
-    status: int
-    key: str
-    wait: int | None = None
-
-    def text(self, headers: Mapping[str, str], default: str) -> str:
-        """Return the text in the language of the browser, else in the default one."""
-        return Words(preferred_language(headers.get("ACCEPT_LANGUAGE", "")) or default)(self.key)
-
-
-BUSY = BodyRefusal(503, "error.busy", 1)
+BUSY = Refusal(503, "error.busy", 1)
 
 
 @dataclass(frozen=True)
@@ -56,7 +37,7 @@ class BodyAdmission:
         """Return the maximum size in bytes of a body that is sent to a path."""
         return self.services.limits.request_bytes if path == UPLOAD else FORM_BYTES
 
-    def refuse(self, method: str, path: str, headers: Mapping[str, str], size: int | None) -> BodyRefusal | None:
+    def refuse(self, method: str, path: str, headers: Mapping[str, str], size: int | None) -> Refusal | None:
         """Return why a body is not read; None if it may be sent.
 
         Args:
@@ -67,23 +48,23 @@ class BodyAdmission:
         """
         services = self.services
         if not services.hosts.allows(headers.get("HOST")):
-            return BodyRefusal(421, "error.host")
+            return Refusal(421, "error.host")
         if method != "POST":
-            return BodyRefusal(405, "error.request")
+            return Refusal(405, "error.request")
         token = _cookie(headers.get("COOKIE", ""))
         session = services.sessions.find(token) if token else None
         if services.gate and not (session and session.signed_in) and path not in _WITHOUT_PIN:
-            return BodyRefusal(401, "error.pin")
+            return Refusal(401, "error.pin")
         site = headers.get("SEC_FETCH_SITE")
         same_origin = services.hosts.is_same_origin(headers.get("ORIGIN"), headers.get("HOST"), site)
         csrf = headers.get("X_CSRF_TOKEN")
         if session is None or not same_origin or (csrf is not None and not session.owns_csrf_token(csrf)):
-            return BodyRefusal(403, "error.csrf")
+            return Refusal(403, "error.csrf")
         if size is None and path != UPLOAD:
-            return BodyRefusal(411, "error.request")
+            return Refusal(411, "error.request")
         largest = self.largest(path)
         if size is not None and size > largest:
-            return BodyRefusal(413, "error.large")
+            return Refusal(413, "error.large")
         return None if self._has_room(size or largest) else BUSY
 
     def _has_room(self, size: int) -> bool:

@@ -24,8 +24,9 @@ from waitress.channel import HTTPChannel
 from waitress.server import TcpWSGIServer
 from waitress.task import ThreadedTaskDispatcher
 
-from .body_admission import BUSY, UPLOAD, BodyAdmission, BodyRefusal
-from .request_checks import HEADERS
+from .body_admission import BUSY, UPLOAD, BodyAdmission
+from .request_checks import HEADERS, Refusal
+from .translations import Words, preferred_language
 
 CONNECTIONS, CONNECTIONS_AT_ADDRESS = 240, 60
 BODIES, BODIES_AT_ADDRESS = 32, 16
@@ -256,7 +257,7 @@ class HttpFront(TcpWSGIServer):  # type: ignore[misc]
         waiting = [other for other in channels if other.phase(now) != "served"]
         (max(waiting, key=lambda other: other.slowness(now)) if waiting else channel).drop()
 
-    def admit(self, channel: Channel, request: Any) -> BodyRefusal | None:
+    def admit(self, channel: Channel, request: Any) -> Refusal | None:
         """Return why the body of a request is not read; None if it is, and has a place now."""
         size = None if request.chunked else request.content_length
         refusal = self._admission.refuse(request.command, request.path, request.headers, size)
@@ -301,9 +302,10 @@ class HttpFront(TcpWSGIServer):  # type: ignore[misc]
 class _Answer:
     """A refusal in the form that Waitress sends."""
 
-    def __init__(self, request: Any, refusal: BodyRefusal, server: HttpFront) -> None:
+    def __init__(self, request: Any, refusal: Refusal, server: HttpFront) -> None:
         self._refusal = refusal
-        self._text = refusal.text(request.headers, server.language)
+        language = preferred_language(request.headers.get("ACCEPT_LANGUAGE", "")) or server.language
+        self._text = Words(language)(refusal.key)
         self._json = "application/json" in request.headers.get("ACCEPT", "")
 
     def to_response(self, ident: str | None = None) -> tuple[str, list[tuple[str, str]], bytes]:

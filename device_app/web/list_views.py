@@ -6,10 +6,11 @@ from typing import Any, get_args
 
 from flask import Response, make_response, redirect, render_template, request, url_for
 
-from ..worklist.groups import Order, Shown, SliceGroup
+from ..worklist.groups import GroupQuery, Order, Shown, SliceGroup
 from ..worklist.records import Label, Row, Verdict
 from .presenters import FILTERS, ORDERS, present_group, present_row, probability_scale
-from .request_context import Refusal, current_services, current_session, go_to, list_url, local_now, words
+from .request_checks import Refusal
+from .request_context import current_services, current_session, go_to, list_url, local_now, words
 from .slice_views import REVIEW_PATIENCE, stored_row
 
 _PER_PAGE = 50
@@ -38,12 +39,14 @@ def _list_context() -> dict[str, object]:
     found = services.worklist.groups(
         services.bundle.manifest.decision_rule,
         services.bundle.seal,
-        search=search,
-        patient=services.worklist.pseudonym(search) if search else None,
-        shown=shown,
-        order=order,
-        limit=_PER_PAGE,
-        offset=_PER_PAGE * (page - 1),
+        GroupQuery(
+            search=search,
+            patient=services.worklist.pseudonym(search) if search else None,
+            shown=shown,
+            order=order,
+            limit=_PER_PAGE,
+            offset=_PER_PAGE * (page - 1),
+        ),
     )
     chosen = {"show": (shown, "all"), "q": (search, ""), "sort": (order, "urgency")}
     query = {name: value for name, (value, usual) in chosen.items() if value != usual}
@@ -139,7 +142,7 @@ def next_open(number: int) -> Response:
         if following is not None:
             return go_to(url_for("slice", number=following))
     members = {row.id for row in listed}
-    for candidate in services.worklist.groups(rule, seal, limit=2).groups:
+    for candidate in services.worklist.groups(rule, seal, GroupQuery(limit=2)).groups:
         if candidate.reading is None and candidate.row.id not in members:
             return go_to(group_url(candidate))
     return make_response(redirect(list_url(), 303))

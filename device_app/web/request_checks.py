@@ -1,4 +1,4 @@
-"""Checks of a request's host name and origin, and the security headers of every answer."""
+"""Checks of a request's host name and origin, how a request is refused, and the security headers of every answer."""
 
 from __future__ import annotations
 
@@ -21,6 +21,21 @@ HEADERS = {
     "Permissions-Policy": "camera=(), microphone=(), geolocation=(), usb=(), payment=()",
     "X-Robots-Tag": "noindex",
 }
+
+
+@dataclass(frozen=True)
+class Refusal(Exception):
+    """An error page instead of an answer.
+
+    Attributes:
+        status: HTTP status.
+        key: Key of the text in `strings.json`.
+        wait: Seconds after which the request may be repeated, if that helps.
+    """
+
+    status: int
+    key: str
+    wait: int | None = None
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,7 @@
-"""What the views need from the current request: services, language, session, and how to refuse it."""
+"""What the views need from the current request: services, language, session, and how to answer it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
@@ -17,21 +16,6 @@ from .translations import LANGUAGES, Words, preferred_language
 
 THEMES = ("auto", "light", "dark")
 EXTENSION = "edge-ct"
-
-
-@dataclass(frozen=True)
-class Refusal(Exception):
-    """An error page instead of an answer.
-
-    Attributes:
-        status: HTTP status.
-        key: Key of the text in `strings.json`.
-        wait: Seconds after which the request may be repeated, if that helps.
-    """
-
-    status: int
-    key: str
-    wait: int | None = None
 
 
 def current_services() -> Services:

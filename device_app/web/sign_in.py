@@ -6,9 +6,9 @@ import math
 
 from flask import Response, jsonify, make_response, redirect, render_template, request, url_for
 
+from .request_checks import Refusal
 from .request_context import (
     THEMES,
-    Refusal,
     begin_session,
     current_services,
     current_session,

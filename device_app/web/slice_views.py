@@ -10,7 +10,8 @@ from edge_ct.errors import EdgeCTError
 from ..heatmaps import drawing
 from ..worklist.records import Label, Row, Verdict
 from .presenters import present_group, present_row, probability_scale, time_text
-from .request_context import Refusal, current_services, current_session, go_to, list_url, local_now, words
+from .request_checks import Refusal
+from .request_context import current_services, current_session, go_to, list_url, local_now, words
 
 # Seconds to wait for another process that writes; a script of the page then tries again.
 REVIEW_PATIENCE = 10.0

@@ -14,7 +14,8 @@ from edge_ct.errors import EdgeCTError, InputRejected
 
 from ..worklist.records import Added
 from .presenters import present_row
-from .request_context import Refusal, current_services, http_status, wants_json, words
+from .request_checks import Refusal
+from .request_context import current_services, http_status, wants_json, words
 
 _WAIT_SECONDS = 120.0
 _MAX_DEPTH = 3

@@ -12,7 +12,8 @@ from edge_ct.reporting.markdown import find_table, render_markdown
 
 from ..maintenance.health import Status, read_health
 from .presenters import metric_rows, probability_scale
-from .request_context import Refusal, begin_session, current_services, current_session, local_now, words
+from .request_checks import Refusal
+from .request_context import begin_session, current_services, current_session, local_now, words
 
 # Words in the header of the card's table of the three outcomes.
 _OUTCOMES = ("positive", "refer", "negative")

@@ -63,8 +63,31 @@ _ONE_GROUP = f"WHERE {_key('r.')} = (SELECT {_key()} FROM results WHERE id = :re
 _KINDS: dict[str, Kind] = {"s": "series", "f": "folder", "i": "slice"}
 
 
-class SliceGroup(msgspec.Struct, frozen=True):
-    """A group of results.
+class GroupQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which groups a page shows, and in which order.
+
+    Attributes:
+        search: Only groups in which a file, series, study or pseudonym contains this text, or a reviewer.
+        patient: Pseudonym of the search text, which finds a patient by the identifier in clear.
+        shown: Only groups with this decision, or only those that have been reviewed.
+        order: `urgency`: open groups first, the most urgent of them on top; `newest`; or `name`.
+        limit: Maximum number of groups.
+        offset: Number of groups to leave out at the start.
+    """
+
+    search: str = ""
+    patient: str | None = None
+    shown: Shown = "all"
+    order: Order = "urgency"
+    limit: int = 50
+    offset: int = 0
+
+
+FIRST_GROUPS = GroupQuery()
+
+
+class GroupSummary(msgspec.Struct, frozen=True):
+    """What SQL knows of a group of results.
 
     Attributes:
         kind: `series`, `folder` (a folder or an upload), or `slice` for a slice that belongs to neither.
@@ -77,7 +100,9 @@ class SliceGroup(msgspec.Struct, frozen=True):
         decision: The decision of the model.
         reading: The decision of the reviewers, which counts before that of the model; None if slices are open.
         last: Id of the latest result.
-        row: The most telling slice: one that a reviewer reads as positive, else that with the highest probability.
+        key_slice: Id of the most telling slice: one that a reviewer reads as positive, else that with the highest
+            probability.
+        name: The last of the names of its files.
     """
 
     kind: Kind
@@ -90,12 +115,24 @@ class SliceGroup(msgspec.Struct, frozen=True):
     decision: Decision
     reading: Decision | None
     last: int
-    row: Row
+    key_slice: int
+    name: str
 
     @property
     def outcome(self) -> Decision:
         """The decision that counts: that of the reviewers, else that of the model."""
         return self.reading or self.decision
+
+    @property
+    def shown(self) -> Shown:
+        """The filter under which the group is shown."""
+        return "reviewed" if self.reading else self.decision
+
+
+class SliceGroup(GroupSummary, frozen=True):
+    """A group of results with its most telling slice, `row`."""
+
+    row: Row
 
 
 class GroupPage(msgspec.Struct, frozen=True):
@@ -112,61 +149,25 @@ class GroupPage(msgspec.Struct, frozen=True):
     counts: dict[str, int]
 
 
-class _Summary(msgspec.Struct):
-    """What SQL knows of a group."""
-
-    kind: Kind
-    slices: int
-    judged: int
-    positive: int
-    reviewed: int
-    probability: float | None
-    lesion_share: float | None
-    decision: Decision
-    reading: Decision | None
-    last: int
-    key_slice: int
-    name: str
-
-    @property
-    def shown(self) -> str:
-        return "reviewed" if self.reading else self.decision
-
-
-def list_groups(
-    connection: sqlite3.Connection,
-    rule: DecisionRule,
-    seal: str,
-    *,
-    search: str = "",
-    patient: str | None = None,
-    shown: Shown = "all",
-    order: Order = "urgency",
-    limit: int = 50,
-    offset: int = 0,
-) -> GroupPage:
+def list_groups(connection: sqlite3.Connection, rule: DecisionRule, seal: str, query: GroupQuery) -> GroupPage:
     """Return one page of the groups.
 
     Args:
         connection: The worklist.
         rule: The decision rule of the current bundle.
         seal: The seal of the current bundle; a series that another bundle judged is shown by its most urgent slice.
-        search: Only groups in which a file, series, study or pseudonym contains this text, or a reviewer.
-        patient: Pseudonym of the search text, which finds a patient by the identifier in clear.
-        shown: Only groups with this decision, or only those that have been reviewed.
-        order: `urgency`: open groups first, the most urgent of them on top; `newest`; or `name`.
-        limit: Maximum number of groups.
-        offset: Number of groups to leave out at the start.
+        query: Which groups to show.
     """
-    values = {"search": search.lower(), "patient": patient}
+    values = {"search": query.search.lower(), "patient": query.patient}
     summaries = _summarise(connection, rule, seal, _EACH_GROUP, values)
     counts = dict.fromkeys(("all", *URGENCY, "reviewed"), 0)
     counts["all"] = len(summaries)
     for summary in summaries:
         counts[summary.shown] += 1
-    listed = [summary for summary in summaries if shown in ("all", summary.shown)]
-    listed.sort(key=_ORDERS[order])
-    return GroupPage(_complete(connection, listed[offset : offset + limit]), len(listed), counts)
+    listed = [summary for summary in summaries if query.shown in ("all", summary.shown)]
+    listed.sort(key=_ORDERS[query.order])
+    page = listed[query.offset : query.offset + query.limit]
+    return GroupPage(_complete(connection, page), len(listed), counts)
 
 
 def find_group(connection: sqlite3.Connection, rule: DecisionRule, seal: str, result: int) -> SliceGroup | None:
@@ -189,21 +190,17 @@ def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
     return tuple((1, int(part), "") if i % 2 else (0, 0, part.casefold()) for i, part in enumerate(parts))
 
 
-def _complete(connection: sqlite3.Connection, summaries: Sequence[_Summary]) -> list[SliceGroup]:
+def _complete(connection: sqlite3.Connection, summaries: Sequence[GroupSummary]) -> list[SliceGroup]:
     """Add their most telling slices to groups."""
     query = f"{select_rows(connection)} WHERE r.id IN ({', '.join('?' * len(summaries))})"
     selected = connection.execute(query, [summary.key_slice for summary in summaries]).fetchall()
     rows = {row.id: row for row in map(read_row, selected)}
-    names = SliceGroup.__struct_fields__[:-1]
-    return [
-        SliceGroup(**{name: getattr(summary, name) for name in names}, row=rows[summary.key_slice])
-        for summary in summaries
-    ]
+    return [SliceGroup(*msgspec.structs.astuple(summary), rows[summary.key_slice]) for summary in summaries]
 
 
 def _summarise(
     connection: sqlite3.Connection, rule: DecisionRule, seal: str, which: str, values: Mapping[str, object]
-) -> list[_Summary]:
+) -> list[GroupSummary]:
     class SeriesDecision:
         """The SQL aggregate that decides a series by `decide_series`."""
 
@@ -261,7 +258,7 @@ def _read_summary(
     key_slice: int,
     name: str,
     found: int,
-) -> _Summary:
+) -> GroupSummary:
     averaged = kind == "s" and bundle == seal
     decision: Decision
     if not judged:
@@ -277,7 +274,7 @@ def _read_summary(
     elif reviewed == slices or (judged and not open_judged):
         reading = "refer" if read_refer else "negative" if read_negative else "rejected"
     probability = mean if averaged else highest
-    return _Summary(
+    return GroupSummary(
         _KINDS[kind],
         slices,
         judged,
@@ -293,13 +290,12 @@ def _read_summary(
     )
 
 
-def _by_urgency(summary: _Summary) -> tuple[bool, int, float, int]:
-    outcome = summary.reading or summary.decision
+def _by_urgency(summary: GroupSummary) -> tuple[bool, int, float, int]:
     probability = -1.0 if summary.probability is None else summary.probability
-    return summary.reading is not None, URGENCY[outcome], -probability, -summary.last
+    return summary.reading is not None, URGENCY[summary.outcome], -probability, -summary.last
 
 
-_ORDERS: dict[Order, Callable[[_Summary], Any]] = {
+_ORDERS: dict[Order, Callable[[GroupSummary], Any]] = {
     "urgency": _by_urgency,
     "newest": lambda summary: -summary.last,
     "name": lambda summary: (natural_key(summary.name), summary.last),

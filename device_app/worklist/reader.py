@@ -13,7 +13,7 @@ from edge_ct.manifest import DecisionRule
 
 from ..heatmaps.heatmap import Heat
 from .database import LARGEST_NUMBER, Store
-from .groups import GroupPage, Order, Shown, SliceGroup, find_group, group_rows, list_groups
+from .groups import FIRST_GROUPS, GroupPage, GroupQuery, SliceGroup, find_group, group_rows, list_groups
 from .quarantine import Quarantine
 from .records import URGENCY, Review, Row, State, read_heat, read_row, select_rows
 from .time_evidence import ClockState, compare_clock
@@ -87,31 +87,10 @@ class WorklistReader:
             selected = connection.execute(query, (*values, -1 if limit is None else limit, offset)).fetchall()
         return [read_row(values) for values in selected]
 
-    def groups(
-        self,
-        rule: DecisionRule,
-        seal: str,
-        *,
-        search: str = "",
-        patient: str | None = None,
-        shown: Shown = "all",
-        order: Order = "urgency",
-        limit: int = 50,
-        offset: int = 0,
-    ) -> GroupPage:
+    def groups(self, rule: DecisionRule, seal: str, query: GroupQuery = FIRST_GROUPS) -> GroupPage:
         """Return one page of the series, folders and single slices; see `list_groups`."""
         with self._store.reading() as connection:
-            return list_groups(
-                connection,
-                rule,
-                seal,
-                search=search,
-                patient=patient,
-                shown=shown,
-                order=order,
-                limit=limit,
-                offset=offset,
-            )
+            return list_groups(connection, rule, seal, query)
 
     def group(self, result: int, rule: DecisionRule, seal: str) -> SliceGroup | None:
         """Return the group that a result belongs to; None if there is no such result."""

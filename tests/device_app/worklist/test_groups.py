@@ -15,7 +15,7 @@ import pytest
 from edge_ct.classifier import Classifier, Judgement
 from edge_ct.decision import decide, decide_series
 from edge_ct.device_app.worklist.export import to_csv, to_json
-from edge_ct.device_app.worklist.groups import _key, natural_key
+from edge_ct.device_app.worklist.groups import GroupQuery, _key, natural_key
 from edge_ct.device_app.worklist.records import Entry, Row, prepare_entry
 from edge_ct.device_app.worklist.worklist import Worklist
 from edge_ct.errors import EdgeCTError
@@ -129,7 +129,7 @@ def test_search_filter_order_and_pages(worklist: Worklist, blank: Entry, add: Ad
     worklist.review(1, "Dr Lima", "agree")
 
     def numbers(**options: object) -> list[int]:
-        return [group.row.id for group in worklist.groups(RULE, blank.bundle, **options).groups]  # type: ignore[arg-type]
+        return [group.row.id for group in worklist.groups(RULE, blank.bundle, GroupQuery(**options)).groups]  # type: ignore[arg-type]
 
     assert numbers(search="FOLDER3/") == [4]
     assert numbers(search="1.2.11") == [12]
@@ -140,7 +140,7 @@ def test_search_filter_order_and_pages(worklist: Worklist, blank: Entry, add: Ad
     assert numbers(order="newest") == list(range(12, 0, -1))
     assert numbers(order="name") == list(range(1, 13))
     assert numbers(limit=5, offset=10) == numbers()[10:]
-    assert worklist.groups(RULE, blank.bundle, limit=5).total == 12
+    assert worklist.groups(RULE, blank.bundle, GroupQuery(limit=5)).total == 12
     assert numbers()[-1] == 1
     assert worklist.group(99, RULE, blank.bundle) is None
     assert worklist.group_rows(99) == []
