@@ -68,9 +68,15 @@ def tiff(width: int = 64, height: int = 64, **tags: int) -> bytes:
 
 
 def j2k(
-    side: int = 64, components: int = 1, tile: int | None = None, layers: int = 1, levels: int = 5, block: int = 4,
-    precinct: int | None = None, parts: bytes = b"",
-) -> bytes:  # fmt: skip
+    side: int = 64,
+    components: int = 1,
+    tile: int | None = None,
+    layers: int = 1,
+    levels: int = 5,
+    block: int = 4,
+    precinct: int | None = None,
+    parts: bytes = b"",
+) -> bytes:
     """A JPEG 2000 code stream of one empty tile part."""
     tile = tile or side
     sizes = (

@@ -195,7 +195,7 @@ def _complete(connection: sqlite3.Connection, summaries: Sequence[GroupSummary])
     query = f"{select_rows(connection)} WHERE r.id IN ({', '.join('?' * len(summaries))})"
     selected = connection.execute(query, [summary.key_slice for summary in summaries]).fetchall()
     rows = {row.id: row for row in map(read_row, selected)}
-    return [SliceGroup(*msgspec.structs.astuple(summary), rows[summary.key_slice]) for summary in summaries]
+    return [SliceGroup(**msgspec.structs.asdict(summary), row=rows[summary.key_slice]) for summary in summaries]
 
 
 def _summarise(

@@ -116,8 +116,12 @@ def test_a_full_disk_leaves_nothing(trained_run: Path, tmp_path: Path) -> None:
 
     done = subprocess.run(
         script(trained_run, out / "model.tflite"),
-        capture_output=True, text=True, preexec_fn=small, env={**os.environ, "TMPDIR": str(scratch)}, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        preexec_fn=small,
+        env={**os.environ, "TMPDIR": str(scratch)},
+        check=False,
+    )
     assert done.returncode == 1, done.stderr
     last = done.stderr.splitlines()[-1]
     assert last == f"edge-ct: {out / 'model.tflite'}: cannot be written: File too large"
@@ -134,8 +138,10 @@ def test_a_killed_conversion_leaves_nothing(share: float, trained_run: Path, tmp
     lines = 8
     process = subprocess.Popen(
         script(trained_run, out / "model.tflite"),
-        stderr=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(scratch)},
-    )  # fmt: skip
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(scratch)},
+    )
     assert process.stderr is not None
     for _ in range(int(np.ceil(lines * share)) - 1):
         if not process.stderr.readline():

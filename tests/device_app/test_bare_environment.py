@@ -165,6 +165,9 @@ def test_a_users_file_passes_strict_type_checks(device: Path, tmp_path: Path) ->
     )
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "--config-file", "", "--python-executable", device / "python", file],
-        capture_output=True, text=True, cwd=tmp_path, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout

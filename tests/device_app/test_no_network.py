@@ -189,8 +189,11 @@ def test_page_calls_nobody(shim: Path, tiny_bundle: Path, tmp_path: Path) -> Non
     command = ["serve", "--model", tiny_bundle, "--state", state, "--port", "0", "--json"]
     process = subprocess.Popen(
         [sys.executable, "-m", "edge_ct", *map(str, command)],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=environment,
+    )
     try:
         assert process.stdout is not None
         url = json.loads(process.stdout.readline())["urls"][0]

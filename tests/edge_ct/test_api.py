@@ -59,8 +59,10 @@ def test_a_dataset_is_judged_as_its_file(phantom: np.ndarray, tiny_bundle: Path,
     classifier = edge_ct.Classifier(tiny_bundle)
     of_file, of_dataset = classifier.classify(data, "a"), classifier.classify(pydicom.dcmread(BytesIO(data)), "a")
     assert (of_file.decision, of_file.probability, of_file.series) == (
-        of_dataset.decision, of_dataset.probability, of_dataset.series,
-    )  # fmt: skip
+        of_dataset.decision,
+        of_dataset.probability,
+        of_dataset.series,
+    )
     assert of_file.probability is not None
 
 

@@ -82,18 +82,32 @@ def test_a_training_in_pieces_ends_as_an_unbroken_one(backend: str, tmp_path: Pa
     options, pieces = WAYS[backend]
     table = synthesise.write_phantom_dataset(tmp_path / "phantoms", patients=24, slices=2, size=48, seed=8)
     options = {
-        "network": "customcnn", "size": 32, "batch": 8, "augment": "flips", "split": "grouped", "patience": 9,
-        "learning_rate": 2e-3, "ema": 0.8, **options,
-    }  # fmt: skip
+        "network": "customcnn",
+        "size": 32,
+        "batch": 8,
+        "augment": "flips",
+        "split": "grouped",
+        "patience": 9,
+        "learning_rate": 2e-3,
+        "ema": 0.8,
+        **options,
+    }
     environment = {
-        **os.environ, "KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu", "TF_DETERMINISTIC_OPS": "1",
+        **os.environ,
+        "KERAS_BACKEND": backend,
+        "JAX_PLATFORMS": "cpu",
+        "TF_DETERMINISTIC_OPS": "1",
         "OMP_NUM_THREADS": "1",
         "TF_CPP_MIN_LOG_LEVEL": "3",
-    }  # fmt: skip
+    }
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, *map(json.dumps, (str(table), str(tmp_path), options, pieces))],
-        env=environment, capture_output=True, text=True, check=False, timeout=600,
-    )  # fmt: skip
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     name, difference = json.loads(done.stdout.splitlines()[-1])
     assert name == backend

@@ -46,9 +46,16 @@ def excerpt(table: Path, path: Path, rows: slice) -> Path:
 def test_the_run_folder_is_complete(trained_run: Path) -> None:
     names = {path.name for path in trained_run.iterdir()}
     assert names == {
-        "run.json", "split.csv", "model.keras", "history.csv", "predictions.csv", "metrics.json", "metrics.csv",
-        "curves.png", "confusion.png",
-    }  # fmt: skip
+        "run.json",
+        "split.csv",
+        "model.keras",
+        "history.csv",
+        "predictions.csv",
+        "metrics.json",
+        "metrics.csv",
+        "curves.png",
+        "confusion.png",
+    }
     info = load_run(trained_run).info
     assert info.finished
     assert info.data.split == "grouped"
@@ -117,8 +124,11 @@ def test_patience_runs_out(tmp_path: Path) -> None:
     assert stopped == [False, False, False, True]
     assert checkpoint.kept().get_weights()[0][0, 0] == 1
     assert sorted(path.name for path in (tmp_path / "checkpoint").iterdir()) == [
-        "best-0002.npz", "epoch-0004.npz", "network.json", "state.json",
-    ]  # fmt: skip
+        "best-0002.npz",
+        "epoch-0004.npz",
+        "network.json",
+        "state.json",
+    ]
 
 
 def test_the_last_epoch_is_kept_on_request(tmp_path: Path) -> None:

@@ -128,9 +128,16 @@ def test_batches_hold_slices_with_masks() -> None:
     lesions = LesionDraws(phantoms.take(np.empty(0, int)), phantoms, 3, POLICIES["flips"], 0)
     weights = np.where(labels == 1, 0.5, 1).astype(np.float32)
     batches = Batches(
-        images, labels, preprocess, 6, POLICIES["flips"], targets=lambda labels, images: soft_targets(labels),
-        slice_weights=weights, lesions=lesions, lesion_map=True,
-    )  # fmt: skip
+        images,
+        labels,
+        preprocess,
+        6,
+        POLICIES["flips"],
+        targets=lambda labels, images: soft_targets(labels),
+        slice_weights=weights,
+        lesions=lesions,
+        lesion_map=True,
+    )
     assert len(batches) == 3
     inputs, (targets, masks) = batches[1]
     assert inputs.shape == (9, 64, 64, 1) and targets.shape == (9, 4) and masks.shape == (9, 8, 8, 2)

@@ -15,9 +15,16 @@ _COPIED = (
     "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID", "Modality",
 )  # fmt: skip
 _REQUIRED = (
-    "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID",
-    "AccessionNumber", "ReferringPhysicianName",
-)  # fmt: skip
+    "PatientID",
+    "PatientName",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "StudyID",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+)
 _SEXES = ("M", "F", "O", "")
 _RAISE = 2  # pydicom.config.RAISE
 

@@ -165,8 +165,10 @@ def test_worklist_holds_what_is_shown(
         for own in shown:
             row = rows[own["id"]]
             assert (row.decision, row.probability, row.patient) == (
-                own["decision"], own["probability"], worklist.pseudonym("Maria"),
-            )  # fmt: skip
+                own["decision"],
+                own["probability"],
+                worklist.pseudonym("Maria"),
+            )
         assert worklist.check().entries == 80
     assert len(list((tmp_path / "maps").iterdir())) == 39
 

@@ -103,9 +103,15 @@ def make_ct(write_ct: Callable[..., bytes]) -> MakeCT:
     """One slice of a phantom series: index from the head down, 5 mm apart; further attributes (None removes one)."""
 
     def made(
-        index: int = 3, patient: int = 1, series: int = 3, study: int = 2, of: int = 8, size: int = 128,
-        grey: np.ndarray | None = None, **others: Any,
-    ) -> bytes:  # fmt: skip
+        index: int = 3,
+        patient: int = 1,
+        series: int = 3,
+        study: int = 2,
+        of: int = 8,
+        size: int = 128,
+        grey: np.ndarray | None = None,
+        **others: Any,
+    ) -> bytes:
         pixels = make_slice(patient, index % of, patient % 2 == 1, size, 0, of).image if grey is None else grey
         instance = f"{ROOT}.{patient}.{study}.{series}.{index}"
         values = {

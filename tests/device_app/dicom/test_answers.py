@@ -91,8 +91,10 @@ def test_report_says_what_was_found_by_what(made: list[Any], judged: Concluded, 
         bundle.manifest.intended_use, ""
     )
     assert (report.CompletionFlag, report.PreliminaryFlag, report.VerificationFlag) == (
-        "COMPLETE", "PRELIMINARY", "UNVERIFIED",
-    )  # fmt: skip
+        "COMPLETE",
+        "PRELIMINARY",
+        "UNVERIFIED",
+    )
 
 
 def test_a_reading_comes_before_the_decision(judged: Concluded, bundle: Bundle, made: list[Any]) -> None:
@@ -112,8 +114,11 @@ def test_answers_are_filed_with_their_source(made: list[Any]) -> None:
     for one in made:
         assert one.StudyInstanceUID == f"{ROOT}.1.2"
         assert (str(one.PatientName), one.PatientID, one.PatientBirthDate, one.PatientSex) == (
-            NAME, "id-1", "19500102", "F",
-        )  # fmt: skip
+            NAME,
+            "id-1",
+            "19500102",
+            "F",
+        )
         assert (one.AccessionNumber, one.StudyDate) == ("A1", "20260102")
         assert one.SeriesInstanceUID != f"{ROOT}.1.2.3"
         assert "Research use only" in one.SeriesDescription

@@ -130,11 +130,16 @@ def test_several_series_and_patients_are_kept_apart(classifier: Classifier, make
     )
     found = judge(classifier, paths)
     assert [(group.patient, len(result.rows)) for group, result in found.results] == [
-        ("id-1", 2), ("id-1", 1), ("id-2", 1), ("somebody else", 1),
-    ]  # fmt: skip
+        ("id-1", 2),
+        ("id-1", 1),
+        ("id-2", 1),
+        ("somebody else", 1),
+    ]
     assert [(one.patient, len(one.series), one.slices) for one in found.patients] == [
-        (pseudonym(KEY, "id-1"), 2, 3), (pseudonym(KEY, "id-2"), 1, 1), (pseudonym(KEY, "somebody else"), 1, 1),
-    ]  # fmt: skip
+        (pseudonym(KEY, "id-1"), 2, 3),
+        (pseudonym(KEY, "id-2"), 1, 1),
+        (pseudonym(KEY, "somebody else"), 1, 1),
+    ]
     own = [one.result.probability for one in found.found[:3]]
     assert found.patients[0].probability == pytest.approx(np.mean([p for p in own if p is not None]), abs=1e-12)
 
@@ -226,8 +231,11 @@ def test_notes(classifier: Classifier, make_ct: MakeCT, tmp_path: Path) -> None:
         },
     )
     assert only(classifier, paths).notes == (
-        "1 slice without a position", "1 slice at the position of another", "slices 8 mm thick", "MONOCHROME1",
-    )  # fmt: skip
+        "1 slice without a position",
+        "1 slice at the position of another",
+        "slices 8 mm thick",
+        "MONOCHROME1",
+    )
 
 
 def test_monochrome1_is_display_alone(make_ct: MakeCT) -> None:

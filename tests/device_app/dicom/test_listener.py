@@ -88,8 +88,9 @@ def test_transfer_syntaxes(start: Start, spool: Spool, arrived: list[Arrival], m
 
 @pytest.mark.skipif(not shutil.which("dcmcjpeg"), reason="dcmtk is not installed")
 @pytest.mark.parametrize("option", ["+e1", "+el"])  # first-order prediction; any
-def test_jpeg_lossless_by_dcmtk(start: Start, spool: Spool, arrived: list[Arrival], make_ct: MakeCT, tmp_path: Path,
-                                option: str) -> None:  # fmt: skip
+def test_jpeg_lossless_by_dcmtk(
+    start: Start, spool: Spool, arrived: list[Arrival], make_ct: MakeCT, tmp_path: Path, option: str
+) -> None:
     from edge_ct import slices
 
     plain = make_ct(3)
@@ -140,11 +141,13 @@ def hostile(make_ct: MakeCT) -> dict[str, tuple[bytes, int, str]]:
         "a sea of frames": (make_ct(NumberOfFrames=100000), 0xC000, "100000 frames"),
         **{
             f"300 nested sequences, {kind} length": (
-                whole[:at] + nested(300, kind == "stated") + whole[at:], 0xC000, "damaged or unsupported",
+                whole[:at] + nested(300, kind == "stated") + whole[at:],
+                0xC000,
+                "damaged or unsupported",
             )
             for kind in ("stated", "undefined")
         },
-    }  # fmt: skip
+    }
 
 
 CASES = (
@@ -249,9 +252,14 @@ def test_spool_full(start: Start, spool: Spool, caplog: pytest.LogCaptureFixture
 @pytest.mark.parametrize("where", ["fsync", "replace"])
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_disk_full(
-    start: Start, spool: Spool, worklist: Worklist, monkeypatch: pytest.MonkeyPatch, make_ct: MakeCT, where: str,
+    start: Start,
+    spool: Spool,
+    worklist: Worklist,
+    monkeypatch: pytest.MonkeyPatch,
+    make_ct: MakeCT,
+    where: str,
     number: int,
-) -> None:  # fmt: skip
+) -> None:
     own = start()
 
     def full(*_: Any, **__: Any) -> None:
@@ -285,9 +293,10 @@ def test_disk_really_full(start: Start, make_ct: MakeCT, tmp_path: Path) -> None
             files = sorted((small / "in").iterdir())
             assert len(files) == statuses.count(0)
             assert {path.name for path in files} == {
-                Path(one.file).name for topic in worklist.queue(RECEIVED).topics()
+                Path(one.file).name
+                for topic in worklist.queue(RECEIVED).topics()
                 for one in spool.arrivals(topic.topic)
-            }  # fmt: skip
+            }
     finally:
         subprocess.run(["umount", small], check=True)
 

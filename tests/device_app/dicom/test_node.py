@@ -227,9 +227,12 @@ def test_a_series_without_lung_gets_a_report_that_says_so(device: Device, receiv
 
 
 def test_a_full_disk_delays_a_result_and_loses_none(
-    device: Device, receiver: Receiver, make_ct: MakeCT, monkeypatch: pytest.MonkeyPatch,
+    device: Device,
+    receiver: Receiver,
+    make_ct: MakeCT,
+    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
-) -> None:  # fmt: skip
+) -> None:
     caplog.set_level(logging.INFO, "edge_ct.listen")
     device.start()
     real, failures = device.spool.write_out, [StorageFull("no room"), StorageFull("no room")]

@@ -218,8 +218,10 @@ def test_mutual_tls(worklist: Worklist, tmp_path: Path, parcels: list[Parcel], m
     folder = tmp_path / "pki"
     authority, _ = certificates(folder, "authority")
     stranger, stranger_key = certificates(folder, "stranger")
-    server, client = (tls_context(*certificates(folder, name, authority), authority, name == "device")
-                      for name in ("device", "scanner"))  # fmt: skip
+    server, client = (
+        tls_context(*certificates(folder, name, authority), authority, name == "device")
+        for name in ("device", "scanner")
+    )
     arrived: list[Arrival] = []
     spool = Spool(tmp_path / "spool", worklist, min_free=0)
     listener = Listener(spool, arrived.append, ListenerOptions(port=0, context=server, timeout=20))

@@ -125,8 +125,10 @@ def test_ten_associations_at_once(
     assert set(rows.values()) == {1}
     # Flat: the second half needs no more than the first, but for what one batch may hold.
     half = len(resident) // 2
-    print(f"{sum(items.values())} objects; resident at most {max(resident) >> 20} MiB, "
-          f"first half {max(resident[:half]) >> 20}, second half {max(resident[half:]) >> 20}")  # fmt: skip
+    print(
+        f"{sum(items.values())} objects; resident at most {max(resident) >> 20} MiB, "
+        f"first half {max(resident[:half]) >> 20}, second half {max(resident[half:]) >> 20}"
+    )
     assert max(resident[half:]) < 1.25 * max(resident[:half])
 
 

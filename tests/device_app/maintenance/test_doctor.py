@@ -175,9 +175,16 @@ def test_nearly_full_disk(tiny_bundle: Path, tmp_path: Path, root: Path, monkeyp
     ],
 )
 def test_doctor_and_page_judge_a_state_alike(
-    tiny_bundle: Path, worklist: Worklist, root: Path, monkeypatch: pytest.MonkeyPatch,
-    temperature: int, available_mib: int, free_mib: int, year: int, expected: dict[str, str],
-) -> None:  # fmt: skip
+    tiny_bundle: Path,
+    worklist: Worklist,
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    temperature: int,
+    available_mib: int,
+    free_mib: int,
+    year: int,
+    expected: dict[str, str],
+) -> None:
     """The page judges each measurement as the doctor does."""
     (root / "proc/meminfo").write_text(f"MemAvailable: {available_mib * 1024} kB\n")
     (root / "sys/class/thermal/thermal_zone1/temp").write_text(f"{temperature}000")

@@ -35,8 +35,11 @@ def test_every_word_is_there_in_every_language(key: str) -> None:
 def test_keys_that_the_page_uses_are_in_the_catalogue_and_the_others_are_not() -> None:
     source = "".join(path.read_text(encoding="utf-8") for path in [*WEB.glob("templates/*"), *WEB.glob("*.py")])
     scripts = "".join(path.read_text(encoding="utf-8") for path in WEB.glob("static/*.js"))
-    named = {key for key in re.findall(r"""["']([a-z_0-9]+(?:\.[a-z_0-9]+)+)["']""", source) if key.split(".")[0] in
-             {own.split(".")[0] for own in WORDS}}  # fmt: skip
+    named = {
+        key
+        for key in re.findall(r"""["']([a-z_0-9]+(?:\.[a-z_0-9]+)+)["']""", source)
+        if key.split(".")[0] in {own.split(".")[0] for own in WORDS}
+    }
     named -= {key for key in named if key.endswith((".html", ".js", ".css", ".json", ".svg"))}
     assert named <= WORDS.keys()
     said = {f"js.{key}" for key in re.findall(r'edge\.say\((?:\w+ \? )?"(\w+)"', scripts)}
@@ -75,8 +78,12 @@ def test_an_unknown_language_is_english() -> None:
     assert Words("xx").language == "en"
     headers = ("pt", "pt-BR,en;q=0.8", "de, en-GB;q=0.7", "de", "")
     assert [translations.preferred_language(accept) for accept in headers] == [
-        "pt-BR", "pt-BR", "en", None, None,
-    ]  # fmt: skip
+        "pt-BR",
+        "pt-BR",
+        "en",
+        None,
+        None,
+    ]
 
 
 @pytest.mark.parametrize(

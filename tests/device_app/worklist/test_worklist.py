@@ -226,9 +226,14 @@ def test_agreeing_with_a_referral_labels_nothing(
     ],
 )
 def test_reviews_that_make_no_sense(
-    worklist: Worklist, judged: Judged, tiny_classifier: Classifier,
-    reviewer: str, verdict: str, label: str | None, message: str,
-) -> None:  # fmt: skip
+    worklist: Worklist,
+    judged: Judged,
+    tiny_classifier: Classifier,
+    reviewer: str,
+    verdict: str,
+    label: str | None,
+    message: str,
+) -> None:
     row = worklist.add(prepare_entry(judged(1), tiny_classifier.bundle, origin="classify")).row
     with pytest.raises(EdgeCTError, match=message):
         worklist.review(row.id, reviewer, verdict, label)  # type: ignore[arg-type]

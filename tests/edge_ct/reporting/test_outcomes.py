@@ -37,14 +37,20 @@ def test_slices_and_patients_are_counted_by_one_rule() -> None:
     slices, patients = outcome_tables(LABELS, DECISIONS, P, GROUPS, [RULE] * 10)
     assert (slices.unit, slices.positives.n, slices.negatives.n) == ("slice", 5, 5)
     assert [getattr(slices.positives, name).value for name in ("positive", "refer", "negative", "rejected")] == [
-        0.4, 0.2, 0.2, 0.2,
-    ]  # fmt: skip
+        0.4,
+        0.2,
+        0.2,
+        0.2,
+    ]
     assert slices.negatives.rejected.value == 0.2
     # a: mean 0.8, positive; b: nothing judged; c: negative. d: mean 0.5, refer; f: negative; g: rejected; e is mixed.
     assert (patients.unit, patients.positives.n, patients.negatives.n) == ("likely patient", 3, 3)
     assert [getattr(patients.positives, name).value for name in ("positive", "refer", "negative", "rejected")] == [
-        pytest.approx(1 / 3), 0, pytest.approx(1 / 3), pytest.approx(1 / 3),
-    ]  # fmt: skip
+        pytest.approx(1 / 3),
+        0,
+        pytest.approx(1 / 3),
+        pytest.approx(1 / 3),
+    ]
     assert patients.negatives.refer.value == patients.negatives.negative.value == pytest.approx(1 / 3)
     # Wilson's interval of 2 of 5, from the closed formula: (p + z²/2n ± z sqrt(p(1 - p)/n + z²/4n²)) / (1 + z²/n).
     low, high = slices.positives.positive.low, slices.positives.positive.high

@@ -175,9 +175,14 @@ def test_a_manifest_that_does_not_fit_is_rejected(tiny: Bundle, change, message:
 
 def _outliers(member: str, channels: int) -> dict:
     return {
-        "member": member, "channels": channels, "components": 1, "threshold": 1.0, "rate": 0.1, "split": "test",
+        "member": member,
+        "channels": channels,
+        "components": 1,
+        "threshold": 1.0,
+        "rate": 0.1,
+        "split": "test",
         "cases": 3,
-    }  # fmt: skip
+    }
 
 
 def test_resealed_mutations_end_no_parent(tiny: Bundle) -> None:
@@ -281,9 +286,12 @@ def _doctor(options: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_a_pinned_key_is_demanded_without_being_named(
-    signed: tuple[Path, Path, Path], tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    signed: tuple[Path, Path, Path],
+    tiny_bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     path, key, other = signed
     root = tmp_path / "root"
     assert cli.run(["device", "install", "--model", str(tiny_bundle), "--key", str(key), "--root", str(root)]) == 4

@@ -56,9 +56,13 @@ def test_folds_are_pooled_and_int8_is_compared_slice_by_slice(tmp_path: Path) ->
     rejected = said()
     rejected[0] = np.nan
     found = [
-        judged(said(9, 10), "fp32"), judged(said(5, 6, 7, 9), "int8"),
-        judged(said(), "fp32", 2), judged(lower, "int8", 2), judged(said(0), "keras"), judged(rejected, "keras", 2),
-    ]  # fmt: skip
+        judged(said(9, 10), "fp32"),
+        judged(said(5, 6, 7, 9), "int8"),
+        judged(said(), "fp32", 2),
+        judged(lower, "int8", 2),
+        judged(said(0), "keras"),
+        judged(rejected, "keras", 2),
+    ]
     evidence.write_evidence(tmp_path, found)
     rows = rows_of((tmp_path / evidence.EVIDENCE).read_text())
     assert next(iter(rows)) == ("teacher", "keras", "all")

@@ -26,9 +26,11 @@ from edge_ct.system.progress import QUIET, Progress
 
 COMMITTED = Path(__file__).resolve().parents[3] / "recipes" / "flagship" / "flagship.json"
 NETWORK = {
-    "network": "customcnn", "size": 48, "augment": "flips",
+    "network": "customcnn",
+    "size": 48,
+    "augment": "flips",
     "also": ["--learning-rate", "5e-3", "--batch", "16", "--patience", "50"],
-}  # fmt: skip
+}
 RECIPE: dict[str, Any] = {
     "folds": 3,
     "split_seed": 4,

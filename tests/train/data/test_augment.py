@@ -80,8 +80,9 @@ def test_skew_is_a_homography_about_the_centre_within_its_range() -> None:
     points = np.array([(-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5), (0.1, 0.4)], np.float32)
     tilts = []
     for seed in range(12):
-        moved = [centre_of(draw(Augment(skew=0.25), seed, spot(side, 100 + half * u, 100 + half * v)))
-                 for u, v in points]  # fmt: skip
+        moved = [
+            centre_of(draw(Augment(skew=0.25), seed, spot(side, 100 + half * u, 100 + half * v))) for u, v in points
+        ]
         there = ((np.array(moved) - 100) / half).astype(np.float32)
         found = cv2.getPerspectiveTransform(points[:4], there[:4])
         assert found[:2] == pytest.approx(np.eye(2, 3), abs=0.02)

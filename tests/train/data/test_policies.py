@@ -34,9 +34,11 @@ def pattern(side: int) -> np.ndarray:
 def as_published(name: str, image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """The policies as version 0.1 first had them: runs were trained with these and are to stay repeatable."""
     ranges = {
-        "none": dict.fromkeys(("rotate", "shear", "scale", "shift", "flip", "vertical", "window", "gamma", "noise",
-                               "blur"), 0.0) | {"jpeg": 100},
-    }  # fmt: skip
+        "none": dict.fromkeys(
+            ("rotate", "shear", "scale", "shift", "flip", "vertical", "window", "gamma", "noise", "blur"), 0.0
+        )
+        | {"jpeg": 100},
+    }
     ranges["flips"] = ranges["none"] | {"rotate": 15, "flip": 0.5, "vertical": 0.5}
     ranges["standard"] = ranges["none"] | {
         "rotate": 12, "shear": 5, "scale": 0.12, "shift": 0.06, "flip": 0.5, "window": 0.1, "gamma": 0.2, "noise": 6,

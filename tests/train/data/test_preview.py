@@ -62,8 +62,9 @@ def test_the_sheet_shows_what_training_draws(size: int, zoom: int, table: Path, 
         drawn = np.round(normalised / preprocess.scale + preprocess.zero_point).astype(np.uint8)
         columns.append(dict(zip(indices.tolist(), drawn, strict=True)))
         batches.on_epoch_end()
-    places = np.array([[find(column[i][:, :, 0].repeat(zoom, 0).repeat(zoom, 1), page) for column in columns]
-                       for i in rows])  # fmt: skip
+    places = np.array(
+        [[find(column[i][:, :, 0].repeat(zoom, 0).repeat(zoom, 1), page) for column in columns] for i in rows]
+    )
     # In a grid: one height a row, growing; one left edge a column, growing.
     assert (places[:, :, 0] == places[:, :1, 0]).all()
     assert (places[:, :, 1] == places[:1, :, 1]).all()
@@ -198,8 +199,11 @@ def test_command(table: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str])
     assert set(found["augment"]) == set(Augment.__struct_fields__)
     image = load_images(load(table), Preprocess(32)).images
     page = read(out)
-    shown = [pixels[:, :, 0] for path, pixels in zip(load(table).paths, image, strict=True)
-             if str(path.relative_to(table.parent)) in found["slices"]]  # fmt: skip
+    shown = [
+        pixels[:, :, 0]
+        for path, pixels in zip(load(table).paths, image, strict=True)
+        if str(path.relative_to(table.parent)) in found["slices"]
+    ]
     for pixels in shown:
         find((255 - pixels).repeat(4, 0).repeat(4, 1), page)
     assert cli.run(arguments) == 1

@@ -98,8 +98,11 @@ def test_a_slice_without_lungs_is_like_nothing_but_its_copy() -> None:
 
 @pytest.fixture(scope="module")
 def looks() -> list[SliceFeatures]:
-    return [extract_features(make_slice(patient, index, patient % 2 == 0, 96, slices=16).image)
-            for patient in range(5) for index in (7, 8, 9)]  # fmt: skip
+    return [
+        extract_features(make_slice(patient, index, patient % 2 == 0, 96, slices=16).image)
+        for patient in range(5)
+        for index in (7, 8, 9)
+    ]
 
 
 @given(st.integers(0, 120), st.floats(0, 1), st.floats(0, 1), st.lists(st.integers(0, 1), min_size=15, max_size=15))

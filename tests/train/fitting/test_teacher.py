@@ -102,11 +102,17 @@ def test_a_teacher_that_knows_the_students_exam_is_refused(
 @pytest.mark.parametrize(
     ("taught", "learned", "refused"),
     [
-        ("train", "train", False), ("train", "validation", True), ("train", "test", True),
-        ("validation", "train", False), ("validation", "validation", False), ("validation", "test", True),
-        ("test", "train", False), ("test", "validation", False), ("test", "test", False),
+        ("train", "train", False),
+        ("train", "validation", True),
+        ("train", "test", True),
+        ("validation", "train", False),
+        ("validation", "validation", False),
+        ("validation", "test", True),
+        ("test", "train", False),
+        ("test", "validation", False),
+        ("test", "test", False),
     ],
-)  # fmt: skip
+)
 def test_no_slice_comes_later_for_the_student(taught: str, learned: str, refused: bool, trained_run: Path) -> None:
     """One that the teacher learned from cannot judge the student; one that judged the teacher can teach."""
     table = load_run(trained_run).split()

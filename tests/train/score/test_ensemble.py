@@ -101,8 +101,10 @@ def test_the_mean_and_its_table(members: Folders, tmp_path: Path) -> None:
     assert found.model == "ensemble-48"
     rows = read_table(run.folder)
     assert [(row.name, row.size, row.params) for row in rows] == [
-        ("customcnn-48", 48, 294930), ("customcnn-32", 32, 294930), ("ensemble-48", 48, 2 * 294930),
-    ]  # fmt: skip
+        ("customcnn-48", 48, 294930),
+        ("customcnn-32", 32, 294930),
+        ("ensemble-48", 48, 2 * 294930),
+    ]
     assert rows[2].parts["test"].confusion == found.confusion
     assert rows[2].parts["test"].loss.value == pytest.approx(found.loss.value)
     stored = json.loads((members[0] / "metrics.json").read_bytes())["parts"]
@@ -125,9 +127,11 @@ def test_the_published_figures_are_those_of_the_seed_study() -> None:
     """As its abstract and table have them: accuracy 93 / 94 / 95 / 95 / 99 and so on."""
     order = ("customcnn", "mobilenetv2", "densenet169", "resnet50", "ensemble")
     columns = {
-        "accuracy": (93, 94, 95, 95, 99), "sensitivity": (97, 96, 97, 98, 99), "specificity": (91, 92, 93, 94, 99),
+        "accuracy": (93, 94, 95, 95, 99),
+        "sensitivity": (97, 96, 97, 98, 99),
+        "specificity": (91, 92, 93, 94, 99),
         "loss": (20, 18, 15, 13, 5),
-    }  # fmt: skip
+    }
     for metric, percent in columns.items():
         assert [round(100 * SEED_STUDY[name][metric].value) for name in order] == list(percent)
 

@@ -34,8 +34,11 @@ def test_the_papers_study_has_2000_jobs() -> None:
 def test_seeds_follow_from_round_and_fold() -> None:
     study = make_plan(["resnet50", "vgg16"], OPTIONS, 5, 10, 1)
     assert [study.options_of(Job("vgg16", r, f)).seed for r, f in ((1, 1), (1, 5), (2, 1), (10, 5))] == [
-        40, 44, 1040, 9044,
-    ]  # fmt: skip
+        40,
+        44,
+        1040,
+        9044,
+    ]
     own = study.options_of(Job("vgg16", 3, 2))
     assert (own.network, own.test, own.size) == ("vgg16", 0.2, 80)
     assert study.name(Job("vgg16", 3, 2)) == "vgg16, round 3 of 10, fold 2 of 5"

@@ -41,9 +41,15 @@ def test_every_job_leaves_a_run_folder(small_study: SmallStudy) -> None:
     for folder in folders:
         names = {path.name for path in (small_study.out / folder).iterdir()}
         assert names == {
-            "run.json", "split.csv", "history.csv", "predictions.csv", "metrics.json", "metrics.csv", "curves.png",
+            "run.json",
+            "split.csv",
+            "history.csv",
+            "predictions.csv",
+            "metrics.json",
+            "metrics.csv",
+            "curves.png",
             "confusion.png",
-        }  # fmt: skip
+        }
     assert {path.name for path in small_study.out.iterdir()} == {"study.json", "customcnn", "tables", "plots", ".lock"}
     seeds = [
         msgspec.convert(load_run(small_study.out / folder).info.options, fit.TrainingOptions).seed for folder in folders
@@ -279,8 +285,13 @@ def test_groups_and_names_mix(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
 def test_durations() -> None:
     assert [runner.format_duration(s) for s in (0.4, 89, 91, 5300, 5500, 360_000)] == [
-        "0 s", "89 s", "2 min", "88 min", "1 h 32 min", "100 h 00 min",
-    ]  # fmt: skip
+        "0 s",
+        "89 s",
+        "2 min",
+        "88 min",
+        "1 h 32 min",
+        "100 h 00 min",
+    ]
 
 
 def test_processors_are_counted() -> None:

@@ -67,14 +67,18 @@ def test_rounds_are_averaged_in_the_pooled_counts() -> None:
 
 def test_markdown_has_our_figures_beside_the_papers() -> None:
     table = make(
-        {"network": "efficientnetb5"}, {"network": "modified-efficientnetb5", "parameters": 28_834_567},
+        {"network": "efficientnetb5"},
+        {"network": "modified-efficientnetb5", "parameters": 28_834_567},
         {"network": "customcnn"},
-    )  # fmt: skip
+    )
     text = tables.format_markdown(table)
     assert re.findall(r"## Table \d\. (.*)", text) == [
-        "Parameters, in millions", "Base networks", "Modified networks", "The seed study's networks",
+        "Parameters, in millions",
+        "Base networks",
+        "Modified networks",
+        "The seed study's networks",
         "Pooled out-of-fold decisions",
-    ]  # fmt: skip
+    ]
     (row,) = re.findall(r"\| efficientnetb5 \| 1 \|.*", text)
     cells = [cell.strip() for cell in row.split("|")[1:-1]]
     assert cells[2:4] == ["0.8500", "0.9931 ± 0.0021"]
