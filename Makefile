@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 UV_COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --no-header pyproject.toml
 
-.PHONY: demo docs deb test-deb release flagship flagship-one-source test test-long test-arm64 test-tflite-runtime wheelhouse-arm64 lint figures bench bench-cold \
+.PHONY: demo results docs deb test-deb release flagship flagship-one-source test test-long test-arm64 test-tflite-runtime wheelhouse-arm64 lint figures bench bench-cold \
 	bench-peers lock clean
 
 demo: $(VENV)/installed
@@ -15,6 +15,7 @@ demo: $(VENV)/installed
 # by step, in hours. The same command resumes after a kill.
 # make flagship DATA=folder WEIGHTS=folder [OUT=runs/flagship] [RECIPE=recipes/multi_source/accurate_and_fast.json]
 #     [MORE='--splits grouped --models accurate --stages folds,final --ship device_app/models']
+# After MORE='--results benchmarks/results', `make results` shows the new figures in README and docs.
 FLAGSHIP_OUT := $(if $(filter command line,$(origin OUT)),$(OUT),runs/flagship)
 flagship: $(VENV)/installed
 	$(BIN)/python -m edge_ct.recipes.multi_source.commands $(or $(RECIPE),recipes/multi_source/accurate_and_fast.json) \
@@ -24,6 +25,15 @@ flagship: $(VENV)/installed
 flagship-one-source: $(VENV)/installed
 	$(BIN)/python -m edge_ct.recipes.flagship $(or $(RECIPE),recipes/flagship/flagship.json) --data $(DATA) \
 		$(if $(WEIGHTS),--weights $(WEIGHTS)) --out $(FLAGSHIP_OUT) $(MORE)
+
+# Writes the measured figures of the shipped models, which are in benchmarks/results, into README and docs. With PICTURES, a
+# folder that holds X-rays in xray/ and photographs in natural/, it first measures how many of these the models reject.
+# make results [PICTURES=folder]
+results: $(VENV)/installed
+	for name in $(if $(PICTURES),accurate fast); do $(BIN)/python -m edge_ct.benchmarks.out_of_distribution \
+		device_app/models/$$name.tflite --others $(PICTURES)/xray --others $(PICTURES)/natural \
+		--out benchmarks/results/multi-source-out-of-distribution-$$name.csv || exit 1; done
+	$(BIN)/python -m edge_ct.recipes.multi_source.results_pages
 
 # On as many processors as there are, four at most: make test [TESTS=tests/edge_ct] [WORKERS=1]
 WORKERS ?= auto

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
@@ -99,6 +100,7 @@ def _row(classifier: Classifier, folder: Path, expected: Expected, counts: Count
         "rejected_by_network": counts["rejected_by_network"],
         "unreadable": counts["unreadable"],
         "left_out": counts["left_out"],
+        "model_sha256": sha256(classifier.bundle.model).hexdigest(),
     }
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import matplotlib.pyplot as plt
 
+from edge_ct.manifest import Estimate
 from edge_ct.reporting.plotting import MARKERS, set_log_time_axis, svg
 
 
@@ -65,4 +68,37 @@ def metric_intervals(values: dict[str, dict[str, tuple[float, float, float]]]) -
         axis.set(title=metric, yticks=range(len(names)), yticklabels=names)
         axis.grid(alpha=0.3, axis="x")
     axes[0, 0].invert_yaxis()
+    return svg(figure)
+
+
+def auc_by_source(values: Mapping[str, Mapping[str, Estimate]]) -> str:
+    """Plot the AUC of several models on each source, with intervals.
+
+    Args:
+        values: Model name -> source -> AUC; a source that a model was not measured on has no mark.
+    """
+    sources = list(dict.fromkeys(source for estimates in values.values() for source in estimates))
+    figure, axis = plt.subplots(figsize=(7, 0.55 * len(sources) + 1.2), layout="constrained")
+    for number, ((model, estimates), marker) in enumerate(zip(values.items(), MARKERS, strict=False)):
+        rows = [source for source in sources if source in estimates and estimates[source].value is not None]
+        centres = [estimates[source].value or 0.0 for source in rows]
+        lows = [value - (estimates[source].low or value) for source, value in zip(rows, centres, strict=True)]
+        highs = [(estimates[source].high or value) - value for source, value in zip(rows, centres, strict=True)]
+        places = [sources.index(source) + 0.25 * number for source in rows]
+        axis.errorbar(
+            centres,
+            places,
+            xerr=[lows, highs],
+            fmt=marker,
+            color="black",
+            ecolor="0.6",
+            capsize=3,
+            label=model,
+            markerfacecolor="white" if number else "black",
+        )
+    axis.axvline(0.5, color="0.6", linestyle="--", linewidth=1)
+    axis.set(xlabel="AUC; the dashed line is chance", yticks=range(len(sources)), yticklabels=sources)
+    axis.invert_yaxis()
+    axis.grid(alpha=0.3, axis="x")
+    axis.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(values))
     return svg(figure)

@@ -7,6 +7,8 @@
 - `source_evidence`     the tables of results, by split and source
 - `lesion_evidence`     the lesion map against masks of patients that it did not learn from
 - `published_results`   the tables of results for the repository, and the worst errors
+- `result_tables`       those tables, read back
+- `results_pages`       README's table and the page of results, from those tables
 - `source_model_card`   the model card
 - `bundle_shipping`     copying the bundles to where wheels take them from
 - `commands`            the command line

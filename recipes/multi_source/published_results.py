@@ -3,6 +3,7 @@
 multi-source-evidence.csv    metrics by split, model and source
 multi-source-outcomes.csv    how positives and negatives were decided, by slice and by likely patient
 multi-source-lesions-NAME.csv   the lesion map of a model against masks, by patient
+multi-source-out-of-distribution-NAME.csv   what a shipped bundle rejects, by `make results`
 multi-source-trials.csv      what was tried
 multi-source-worst-errors.md    the slices that the models were most wrong about
 """
@@ -34,6 +35,11 @@ WORST = 20
 def lesions_name(model: str) -> str:
     """Return the name of the table of a model's lesion map."""
     return f"{PREFIX}-lesions-{model}.csv"
+
+
+def others_name(model: str) -> str:
+    """Return the name of the table of what a model rejects of pictures that are not CT slices."""
+    return f"{PREFIX}-out-of-distribution-{model}.csv"
 
 
 def publish_results(pipeline: CrossFitPipeline, models: Sequence[str], into: Path, progress: Progress) -> None:
