@@ -106,8 +106,8 @@ def page_block(tables: ResultTables) -> str:
     parts += ["### Pictures that are not CT slices", _others_sentence(tables), "### Other splits"]
     for split, title in _SPLITS.items():
         for name in MODELS:
-            if rows := tables.metrics(name, split):
-                parts += [f"`{name}`, {title}:", _metrics_table(rows)]
+            if metrics := tables.metrics(name, split):
+                parts += [f"`{name}`, {title}:", _metrics_table(metrics)]
     parts.append(_not_measured_sentence(tables))
     return _paragraphs(parts)
 
