@@ -26,14 +26,15 @@ flagship-one-source: $(VENV)/installed
 	$(BIN)/python -m edge_ct.recipes.flagship $(or $(RECIPE),recipes/flagship/flagship.json) --data $(DATA) \
 		$(if $(WEIGHTS),--weights $(WEIGHTS)) --out $(FLAGSHIP_OUT) $(MORE)
 
-# Writes the measured figures of the shipped models, which are in benchmarks/results, into README and docs. With PICTURES, a
-# folder that holds X-rays in xray/ and photographs in natural/, it first measures how many of these the models reject.
+# Writes the measured figures of the shipped models, which are in benchmarks/results, into README and docs, and sample outputs
+# of the models on synthetic slices. With PICTURES, a folder that holds X-rays in xray/ and photographs in natural/, it first measures how many of these the models reject.
 # make results [PICTURES=folder]
 results: $(VENV)/installed
 	for name in $(if $(PICTURES),accurate fast); do $(BIN)/python -m edge_ct.benchmarks.out_of_distribution \
 		device_app/models/$$name.tflite --others $(PICTURES)/xray --others $(PICTURES)/natural \
 		--out benchmarks/results/multi-source-out-of-distribution-$$name.csv || exit 1; done
 	$(BIN)/python -m edge_ct.recipes.multi_source.results_pages
+	$(BIN)/python scripts/sample_outputs.py
 
 # On as many processors as there are, four at most: make test [TESTS=tests/edge_ct] [WORKERS=1]
 WORKERS ?= auto

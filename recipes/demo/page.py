@@ -170,7 +170,17 @@ def _data(results: DemoResults) -> str:
 
 def _reproduce(results: DemoResults) -> str:
     machine = results.latency[_SHIPPED]["machine"]
-    shown = ", ".join(html.escape(str(value)) for value in machine.values() if value is not None)
+    details = {
+        "processor": machine["cpu"],
+        "architecture": machine["architecture"],
+        "cores": machine["cores"],
+        "memory": machine["memory_gb"] and f"{machine['memory_gb']} GB",
+        "vector instructions": " ".join(machine["vectors"]),
+        "system": machine["system"],
+        "Python": machine["python"],
+        "runtime": machine["runtime"],
+    }
+    shown = "; ".join(f"{name}: {html.escape(str(value))}" for name, value in details.items() if value)
     commands = html.escape("\n".join(results.commands))
     return (
         f"<h2>Machine and commands</h2><p>{shown}. The whole demo took {results.seconds:.0f} s.</p>"

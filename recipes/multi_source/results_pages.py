@@ -70,7 +70,6 @@ def readme_block(tables: ResultTables) -> str:
         " ".join(
             sentence
             for sentence in (
-                f"`accurate` refers {_share(decided['negative'], 'refer')} of the negative slices to a reader.",
                 _pneumonia_sentence(accurate),
                 _left_out_sentence(tables),
                 _lesion_sentence(tables),
