@@ -5,14 +5,14 @@ BIN := $(VENV)/bin
 UV_COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --no-header pyproject.toml
 
-.PHONY: demo results docs deb test-deb release flagship flagship-one-source test test-long test-arm64 test-tflite-runtime wheelhouse-arm64 lint figures bench bench-cold \
-	bench-peers lock clean
+.PHONY: demo results docs deb test-deb release flagship flagship-one-source test test-long test-arm64 test-tflite-runtime \
+	wheelhouse-arm64 lint figures bench bench-cold bench-peers lock clean
 
 demo: $(VENV)/installed
 	$(BIN)/edge-ct demo --out edge-ct-demo --force
 
-# The shipped models, from slices of several sources, with a lesion map: recipes/multi_source/accurate_and_fast.json step
-# by step, in hours. The same command resumes after a kill.
+# Makes the shipped models from slices of several sources, with a lesion map, in the steps of
+# recipes/multi_source/accurate_and_fast.json. This takes hours; the same command resumes after a kill.
 # make flagship DATA=folder WEIGHTS=folder [OUT=runs/flagship] [RECIPE=recipes/multi_source/accurate_and_fast.json]
 #     [MORE='--splits grouped --models accurate --stages folds,final --ship device_app/models']
 # After MORE='--results benchmarks/results', `make results` shows the new figures in README and docs.
@@ -21,13 +21,14 @@ flagship: $(VENV)/installed
 	$(BIN)/python -m edge_ct.recipes.multi_source.commands $(or $(RECIPE),recipes/multi_source/accurate_and_fast.json) \
 		--data $(DATA) $(if $(WEIGHTS),--weights $(WEIGHTS)) --out $(FLAGSHIP_OUT) $(MORE)
 
-# The models of one source, distilled from teachers: recipes/flagship/flagship.json; options as above.
+# Makes models of one source, distilled from teachers: recipes/flagship/flagship.json; options as above.
 flagship-one-source: $(VENV)/installed
 	$(BIN)/python -m edge_ct.recipes.flagship $(or $(RECIPE),recipes/flagship/flagship.json) --data $(DATA) \
 		$(if $(WEIGHTS),--weights $(WEIGHTS)) --out $(FLAGSHIP_OUT) $(MORE)
 
-# Writes the measured figures of the shipped models, which are in benchmarks/results, into README and docs, and sample outputs
-# of the models on synthetic slices. With PICTURES, a folder that holds X-rays in xray/ and photographs in natural/, it first measures how many of these the models reject.
+# Writes the measured figures of the shipped models, which are in benchmarks/results, into README and docs, and sample
+# outputs of the models on synthetic slices. With PICTURES, a folder that holds X-rays in xray/ and photographs in natural/,
+# it first measures how many of these the models reject.
 # make results [PICTURES=folder]
 results: $(VENV)/installed
 	for name in $(if $(PICTURES),accurate fast); do $(BIN)/python -m edge_ct.benchmarks.out_of_distribution \
@@ -36,32 +37,32 @@ results: $(VENV)/installed
 	$(BIN)/python -m edge_ct.recipes.multi_source.results_pages
 	$(BIN)/python scripts/sample_outputs.py
 
-# On as many processors as there are, four at most: make test [TESTS=tests/edge_ct] [WORKERS=1]
+# Tests run on all processors, up to four: make test [TESTS=tests/edge_ct] [WORKERS=1]
 WORKERS ?= auto
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist worksteal
 test: $(VENV)/installed
 	$(PYTEST) $(COVERAGE) $(TESTS)
 
-# The same, and what takes hours: all 42 networks trained, saved and converted, 200 kills, 10,000 damaged files.
+# All tests, and also those that take hours: all 42 networks trained, saved and converted, 200 kills, 10,000 damaged files.
 test-long: $(VENV)/installed
 	EDGE_CT_LONG_TESTS=1 $(PYTEST) $(TESTS)
 
-# The device on an emulated Cortex-A76, compared with this machine; BUNDLE=FILE compares through another bundle, too.
+# Tests the device application on an emulated Cortex-A76 and compares it with this machine; BUNDLE=FILE adds a bundle.
 test-arm64: $(VENV)/installed edge-ct-demo/model-int8.tflite
 	sh scripts/test_arm64.sh $(BIN)/python edge-ct-demo/model-int8.tflite $(BUNDLE)
 
 edge-ct-demo/model-int8.tflite:
 	$(MAKE) demo
 
-# What 32-bit Arm has instead of LiteRT, compared with LiteRT on this machine.
+# Compares tflite-runtime, which replaces LiteRT on 32-bit Arm, with LiteRT on this machine.
 test-tflite-runtime: $(VENV)/installed .venv-tflite/installed edge-ct-demo/model-int8.tflite
 	sh scripts/test_tflite_runtime.sh $(BIN)/python .venv-tflite/bin/python edge-ct-demo/model-int8.tflite $(BUNDLE)
 
-# A folder of wheels for a Raspberry Pi without a network: docs/how-to/raspberry-pi.md.
+# Makes a folder of wheels for a Raspberry Pi without a network: docs/how-to/raspberry-pi.md.
 wheelhouse-arm64: $(VENV)/installed
 	$(BIN)/python scripts/wheelhouse.py $@
 
-# A Debian package for a device without a network: docs/how-to/device.md.
+# Makes Debian packages for a device without a network: docs/how-to/device.md.
 # make deb [ARCHITECTURES="amd64 arm64"] [DEVICE_PYTHON=3.11]
 ARCHITECTURES := amd64 arm64
 DEVICE_PYTHON := 3.11
@@ -69,7 +70,8 @@ deb: $(VENV)/installed
 	for architecture in $(ARCHITECTURES); do $(BIN)/python scripts/debian_package.py dist --python $(DEVICE_PYTHON) \
 		--architecture $$architecture || exit 1; done
 
-# The life of a package in a Debian root, which is changed; as root. make test-deb DEB=dist/edge-ct_1.0_amd64.deb ROOT=folder
+# Installs, upgrades, removes and purges a package in a Debian root, which is changed; run it as root.
+# make test-deb DEB=dist/edge-ct_1.0_amd64.deb ROOT=folder
 test-deb: $(VENV)/installed
 	sh scripts/test_deb.sh $(BIN)/python $(DEB) $(ROOT)
 
@@ -82,14 +84,14 @@ lint: $(VENV)/installed
 docs: $(VENV)/installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
-# What a release publishes: sdist, wheel, shipped bundles, list of materials, checksums. From a tagged commit:
-# make release KEY=maker.key [OUT=dist]; from any checkout, keeping nothing: make release DRY_RUN=1
+# Makes what a release publishes: sdist, wheel, shipped bundles, list of materials, checksums. From a tagged commit:
+# make release KEY=maker.key [OUT=dist]. A dry run works from any checkout and keeps nothing: make release DRY_RUN=1
 release: $(VENV)/installed
 	$(BIN)/python scripts/release.py $(if $(DRY_RUN),--dry-run,$(if $(filter command line,$(origin OUT)),$(OUT),dist)) \
 		$(if $(KEY),--key $(KEY))
 
-# Figures 4 to 7 of Garg et al. 2020, of networks trained on phantoms from random weights: hours on two cores. Resumes
-# after a kill. make figures [FIGURES=figures] [FIGURE_NETWORKS="resnet50 modified-resnet50"]
+# Draws figures 4 to 7 of Garg et al. 2020 for networks that are trained on phantoms from random weights. This takes hours
+# on two cores, and resumes after a kill. make figures [FIGURES=figures] [FIGURE_NETWORKS="resnet50 modified-resnet50"]
 #     [FIGURE_OPTIONS="--size 96 --batch 16 --epochs 16"]
 FIGURES := figures
 FIGURE_NETWORKS :=
@@ -102,12 +104,12 @@ figures: $(VENV)/installed
 bench: $(VENV)/installed
 	$(BIN)/python -m pytest benchmarks/suites $(if $(BUNDLE),--bundle $(BUNDLE)) --benchmark-columns=median,min,max,rounds
 
-# A cold `edge-ct classify` against a bare script, where nothing but the base dependencies is installed.
+# Compares a cold start of `edge-ct classify` with a bare script; only the base dependencies are installed.
 # make bench-cold BUNDLE=model.tflite
 bench-cold: .venv-device/installed
 	.venv-device/bin/python -m edge_ct.benchmarks.experiments.cold_start $(BUNDLE)
 
-# The same network in other engines, in turns: LiteRT, tflite-runtime, ONNX Runtime, OpenVINO, Keras. Unattended.
+# Measures the same network in LiteRT, tflite-runtime, ONNX Runtime, OpenVINO and Keras, in turns and unattended.
 # make bench-peers BUNDLE=model.tflite [RUN=runs/mobilenetv2] [OUT=benchmarks/results/peers.csv]
 OUT ?= benchmarks/results/peers.csv
 bench-peers: .venv-peers/installed .venv-peers-tflite/installed
@@ -143,7 +145,7 @@ $(VENV)/installed: pyproject.toml requirements/dev.lock
 	.venv-peers-tflite/bin/python -m pip install --quiet --require-hashes -r requirements/peers-tflite.lock
 	touch $@
 
-# The device lock takes its versions from the development one: a device runs what was tested.
+# The device locks take their versions from the development lock, so that a device runs what was tested.
 lock: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet uv
 	$(UV_COMPILE) --extra dev -o requirements/dev.lock

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Install edge-ct from this folder, without a network: sh install.sh [--base] [FOLDER]    (/opt/edge-ct)
-# Run it again, from a newer folder of wheels, to update.
+# Install edge-ct from this folder, without a network: sh install.sh [--base] [FOLDER]
+# The default folder is /opt/edge-ct. To update, run the script of a newer folder of wheels.
 set -eu
 lock=device-extras.lock
 if [ "${1:-}" = --base ]; then
@@ -22,7 +22,7 @@ sha256sum --check --quiet --strict SHA256SUMS || fail "a file is damaged or miss
 machine=$(uname -m)
 [ "$machine" = aarch64 ] || fail "these wheels are for 64-bit Arm (aarch64), and this system is $machine"
 if [ ! -x "$target/bin/python" ]; then
-    python3 -m venv "$target" || fail "no environment could be made in $target (Debian's package python3-venv; sudo?)"
+    python3 -m venv "$target" || fail "cannot make an environment in $target: is Debian's package python3-venv installed, and may you write there?"
 fi
 pip="$target/bin/python -m pip --disable-pip-version-check --no-input"
 export PIP_CONFIG_FILE=/dev/null PIP_NO_INDEX=1 PIP_FIND_LINKS="$PWD/wheels"

@@ -1,12 +1,13 @@
 #!/bin/sh
-# The device on an emulated Arm processor (Cortex-A76, a Raspberry Pi 5's core): scripts/test_arm64.sh PYTHON [BUNDLE...]
+# Test the device application on an emulated Cortex-A76, the core of a Raspberry Pi 5: scripts/test_arm64.sh PYTHON [BUNDLE...]
 #
-# 1. The offline wheelhouse is made, and installed by its own install.sh in an arm64 Debian root.
-# 2. Slices are judged here and there through each BUNDLE: same pixels, same input, int8 within one step, same decisions.
-# 3. The device's tests run there.
+# 1. Make the offline wheelhouse, and install it with its install.sh in an arm64 Debian root.
+# 2. Judge slices with each BUNDLE on this machine and in the root. Pixels, network inputs and decisions must be equal, and
+#    int8 outputs must agree within one step.
+# 3. Run the tests of the device application in the root.
 #
-# Skipped, with the reason and exit code 0, where Debian's packages or the wheels cannot be had. Everything is kept in
-# .arm64, so that a second run makes nothing again.
+# If Debian's packages or the wheels cannot be downloaded, the test is skipped: it gives the reason and exits with 0.
+# Everything is kept in .arm64 for the next run.
 set -eu
 python=$1
 shift
@@ -23,7 +24,7 @@ attempt() {
 }
 attempt sh scripts/arm64_root.sh "$arm"
 
-# A path in .arm64 is at /mnt in the root, the checkout at /edge-ct.
+# The root sees .arm64 at /mnt and the checkout at /edge-ct.
 minor=$(basename "$arm/root/usr/bin/python3."[0-9]* | sed s/python//)
 made_of=$(cat requirements/*.lock pyproject.toml scripts/*wheelhouse.py scripts/install.sh "$arm/recipe" | sha256sum)
 if [ "$(cat "$arm/installed" 2>/dev/null)" != "$made_of" ]; then
@@ -32,9 +33,9 @@ if [ "$(cat "$arm/installed" 2>/dev/null)" != "$made_of" ]; then
     attempt "$python" scripts/wheelhouse.py "$arm/testing/wheels" --python "$minor" --only pytest --only pluggy \
         --only iniconfig --only pygments --only hypothesis --only sortedcontainers
     for wheel in "$arm"/testing/wheels/*.whl; do "$python" -m zipfile -e "$wheel" "$arm/testing"; done
-    echo "test-arm64: installing from the wheelhouse in the root, once, some minutes" >&2
+    echo "test-arm64: installing the wheelhouse in the root; this is done once and takes some minutes" >&2
     "$arm/run" PIP_NO_COMPILE=1 sh /mnt/wheelhouse/install.sh
-    # Compiled here, where this Python is the root's: there it takes longer than all else.
+    # Compile on this machine if its Python has the root's version: the emulator would need longer than for everything else.
     if "$python" -c "import sys; sys.exit('%d.%d' % sys.version_info[:2] != '$minor')"; then
         "$python" -m compileall -q "$arm/testing" "$arm/root/opt/edge-ct/lib" "$arm/root/usr/lib/python$minor" \
             >/dev/null || true
@@ -56,8 +57,8 @@ for bundle; do
 done
 
 here "$python" tests/tiny_bundle.py "$arm/tiny.tflite"
-# What a device runs, without what wants SciPy or TensorFlow, fuzzes formats in pure Python, or starts many processes:
-# each takes seconds to start there. Fewer examples of each property, for the emulator is some thirty times slower.
+# The tests of the device application, without those that need SciPy or TensorFlow, fuzz formats in pure Python, or start
+# many processes. The emulator is about thirty times slower, so each property is tested with fewer examples.
 tests=
 for name in judging/test_judge heatmaps/test_heatmap heatmaps/test_evidence maintenance/test_doctor \
     maintenance/test_systemd worklist/test_audit_trail worklist/test_queue watch/test_watch worklist/test_worklist; do

@@ -1,14 +1,14 @@
 #!/bin/sh
-# The life of the Debian package in a root of its own, without a network: scripts/test_deb.sh PYTHON PACKAGE.deb ROOT
+# Test the Debian package in a Debian root, without a network: scripts/test_deb.sh PYTHON PACKAGE.deb ROOT
 #
-# Install, doctor, classify into the worklist, upgrade (which keeps the worklist), remove (which keeps it, too), install
-# again, purge (which deletes it). ROOT is a Debian root for this machine's processor, with python3, debconf and
-# systemd, for example of debootstrap; it is changed. Needs root.
+# Install, run `doctor`, classify into the worklist, upgrade and remove (both keep the worklist), install again, and purge
+# (which deletes the worklist). ROOT is a Debian root for this machine's processor with python3, debconf and systemd, made by
+# debootstrap for example; the test changes it. The test must run as root.
 set -eu
 python=$1 package=$2 root=$3
 cd "$(dirname "$0")/.."
-[ "$(id -u)" = 0 ] || { echo "test_deb: SKIPPED, needs root" >&2 && exit 0; }
-# Without /sys the runtime goes on without XNNPACK, whose results the golden slices are.
+[ "$(id -u)" = 0 ] || { echo "test_deb: SKIPPED: run it as root" >&2 && exit 0; }
+# Without /sys the runtime does not use XNNPACK, and the golden slices of the bundle fail.
 inside() {
     unshare --net --mount sh -c 'root=$1; shift
         for folder in proc sys dev; do mount --rbind /$folder "$root/$folder"; done
@@ -21,7 +21,7 @@ state=/var/lib/edge-ct
 rm -f "$root"/etc/apt/sources.list.d/*
 mkdir -p "$root/media/stick"
 cp "$package" "$root/media/stick/old.deb"
-# The same package under a higher version, for the upgrade.
+# Make the same package with a higher version, for the upgrade.
 newer=$(mktemp -d)
 dpkg-deb --raw-extract "$package" "$newer/tree"
 sed -i 's/^Version: .*/&+newer/' "$newer/tree/DEBIAN/control"
@@ -51,10 +51,10 @@ echo "== remove"
 inside apt-get remove -y -qq edge-ct >/dev/null
 [ -e "$root$state/worklist.sqlite" ]
 [ ! -e "$root/opt/edge-ct" ] && [ ! -e "$root/usr/bin/edge-ct" ]
-echo "== install again, with the worklist of before"
+echo "== install again, and find the earlier worklist"
 inside apt-get install -y -qq /media/stick/old.deb >/dev/null
 [ "$(as_service edge-ct worklist list --state $state --json | wc -l)" = 1 ]
-echo "== remove, answering that the worklist is to be deleted, too"
+echo "== remove, and answer that the worklist is deleted as well"
 inside sh -c 'echo "edge-ct edge-ct/delete-worklist boolean true" | debconf-set-selections'
 inside apt-get remove -y -qq edge-ct >/dev/null
 [ ! -e "$root$state" ]

@@ -1,7 +1,9 @@
 #!/bin/sh
-# tflite-runtime, which 32-bit Arm has instead of LiteRT, through the same seam: scripts/test_tflite_runtime.sh PYTHON
-# PYTHON-WITH-IT BUNDLE... Its integer arithmetic is another, so its outputs are printed and not asserted; what goes into
-# the network must be the same, and the seam's tests must pass.
+# Compare tflite-runtime, which replaces LiteRT on 32-bit Arm, with LiteRT on this machine:
+# scripts/test_tflite_runtime.sh PYTHON PYTHON-WITH-TFLITE-RUNTIME BUNDLE...
+#
+# The inputs of the network must be equal, and the tests of edge_ct.runtime must pass. tflite-runtime has other integer
+# kernels, so differences of the outputs are printed and do not fail the test.
 set -eu
 python=$1 other=$2
 shift 2
