@@ -71,15 +71,20 @@ def run_folds(paths: Sequence[str], dataset: Dataset, table: SplitTable, progres
         manifest = bundle.manifest
         same = (manifest.network.architecture, manifest.network.alpha, manifest.preprocess, manifest.data.split)
         if same != (first.network.architecture, first.network.alpha, first.preprocess, first.data.split):
-            raise DataRejected(f"{bundle.source}: another network, preprocessing or split than {bundles[0].source}")
+            raise DataRejected(
+                f"{bundle.source}: its network, preprocessing or split is not that of {bundles[0].source}"
+            )
         text = bundle.member("split.csv").decode()
         parts = {row["sha256"]: row["part"] for row in csv.DictReader(text.splitlines())}
         rows = [i for i, sha256 in enumerate(table.sha256) if parts.get(sha256[:16]) == "test"]
         if not rows:
-            raise DataRejected(f"{bundle.source}: none of the slices is in its test part")
+            raise DataRejected(
+                f"{bundle.source}: its test split holds none of the run's slices; "
+                "name the bundles of this recipe's folds"
+            )
         if again := tested & {table.sha256[i] for i in rows}:
             raise DataRejected(
-                f"{bundle.source}: {count_of(len(again), 'slice')} of its test part also in that of another fold"
+                f"{bundle.source}: {count_of(len(again), 'slice')} of its test split are in that of another bundle"
             )
         tested |= {table.sha256[i] for i in rows}
         classifier, detector = Classifier(bundle), read_outlier_detector(bundle)
@@ -94,7 +99,10 @@ def run_folds(paths: Sequence[str], dataset: Dataset, table: SplitTable, progres
                 distances.append(np.nan if detector is None else detector.distance(outputs.embedding))
                 on_done(1)
     if first.data.split not in ("random", "grouped", "source"):
-        raise DataRejected(f"{bundles[0].source}: its split, {first.data.split}, has no folds")
+        raise DataRejected(
+            f"{bundles[0].source}: a {first.data.split} split has no folds; "
+            "name bundles of a random, grouped or source split"
+        )
     return OutOfFold(
         first.data.split,
         np.array(labels),

@@ -28,7 +28,7 @@ def draw_layer_errors(errors: tuple[LayerError, ...], title: str, path: Path) ->
     above.plot(positions, [error.snr_db for error in errors], color="black", marker=".", linewidth=0.8)
     above.set_ylabel("signal-to-noise ratio, dB")
     above.set_title(title)
-    below.bar(positions, [error.own for error in errors], color="0.4")
+    below.bar(positions, [error.added_noise for error in errors], color="0.4")
     below.set_ylabel("noise added, relative to the signal")
     below.set_xticks(list(positions), [error.name for error in errors], rotation=90, fontsize=6)
     with replace_atomically(path) as temporary:

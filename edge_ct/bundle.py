@@ -125,10 +125,10 @@ def pack_bundle(model: bytes, manifest: Manifest, members: dict[str, bytes]) -> 
 def add_members(bundle: Bundle, members: dict[str, bytes]) -> bytes:
     """Return the bytes of a bundle with members added or replaced; a signature does not carry over."""
     with _open_archive(bundle.content, bundle.source) as archive:
-        own = {name: _read_member(archive, name, bundle.source) for name in archive.namelist()}
+        kept = {name: _read_member(archive, name, bundle.source) for name in archive.namelist()}
     for made in ("manifest.json", "labels.txt"):
-        own.pop(made, None)
-    return pack_bundle(bundle.model, bundle.manifest, own | members)
+        kept.pop(made, None)
+    return pack_bundle(bundle.model, bundle.manifest, kept | members)
 
 
 def append_seal(content: bytes, model_bytes: int) -> bytes:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, TypeAlias
 import msgspec
 import numpy as np
 
-from . import slices
 from .bundle import Bundle, read_bundle, reject_on_error
 from .decision import Decision, decide, probability
 from .engines.names import DEFAULT_ENGINE, EngineName
@@ -23,7 +22,7 @@ from .lesions import LesionAreas, measure_lesions, strongest_lesion
 from .manifest import Golden, Tensors
 from .network_analysis.outliers import read_outlier_detector
 from .runtime import Outputs, Runtime, output_kind
-from .slices import Slice
+from .slices import Slice, decode, read_bytes
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -222,7 +221,7 @@ class Classifier:
         size = self.manifest.preprocess.size
         for golden in self.manifest.golden:
             try:
-                pixels = slices.decode(self.bundle.member(golden.input), golden.input).pixels
+                pixels = decode(self.bundle.member(golden.input), golden.input).pixels
             except InputRejected as error:
                 raise ModelRejected(f"{self.bundle.source}: golden slice: {error}") from error
             if pixels.shape != (size, size):
@@ -249,14 +248,14 @@ def _check_shapes(tensors: Tensors, source: str) -> None:
     for tensor, kind in ((tensors.class_map, "class_map"), (tensors.lesion_map, "lesion_map")):
         fits &= tensor is None or (output_kind(tensor.shape) == kind and tensor.shape[0] == 1)
     if not fits:
-        raise ModelRejected(f"{source}: the outputs of the graph have not the shapes that edge-ct can use")
+        raise ModelRejected(f"{source}: edge-ct cannot use the shapes of the graph's outputs")
 
 
 def _load(source: SliceSource, label: str) -> Slice:
     if isinstance(source, str | Path):
-        return slices.decode(slices.read_bytes(Path(source), label), label)
+        return decode(read_bytes(Path(source), label), label)
     if isinstance(source, bytes):
-        return slices.decode(source, label)
+        return decode(source, label)
     if isinstance(source, np.ndarray):
         if source.dtype != np.uint8 or source.ndim != 2:
             raise TypeError(f"a slice must be uint8 [height, width], not {source.dtype} {list(source.shape)}")

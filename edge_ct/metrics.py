@@ -82,7 +82,7 @@ def count_outcomes(labels: np.ndarray, decisions: Sequence[str]) -> tuple[Outcom
     kinds = ("positive", "refer", "negative", "rejected")
     tables = []
     for label in (1, 0):
-        of_class = [decision for decision, own in zip(decisions, labels.tolist(), strict=True) if own == label]
+        of_class = [decision for decision, true in zip(decisions, labels.tolist(), strict=True) if true == label]
         shares = (wilson(of_class.count(kind), len(of_class)) for kind in kinds)
         tables.append(Outcomes(len(of_class), *shares))
     return tables[0], tables[1]
@@ -171,9 +171,9 @@ def resamples(labels: np.ndarray, seed: int) -> np.ndarray:
     generator = np.random.default_rng(seed)
     weights = np.zeros((BOOTSTRAPS, len(labels)))
     for label in (0, 1):
-        own = np.flatnonzero(labels == label)
-        if len(own):
-            weights[:, own] = generator.multinomial(len(own), np.full(len(own), 1 / len(own)), BOOTSTRAPS)
+        places = np.flatnonzero(labels == label)
+        if len(places):
+            weights[:, places] = generator.multinomial(len(places), np.full(len(places), 1 / len(places)), BOOTSTRAPS)
     return weights
 
 
@@ -213,7 +213,9 @@ def _auc(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> 
     _, rank = np.unique(probabilities, return_inverse=True)
     order = np.argsort(rank, kind="stable")
     starts = np.flatnonzero(np.diff(rank[order], prepend=-1))
-    positives, negatives = (np.add.reduceat((weights * own)[:, order], starts, axis=1) for own in (truth, ~truth))
+    positives, negatives = (
+        np.add.reduceat((weights * of_class)[:, order], starts, axis=1) for of_class in (truth, ~truth)
+    )
     below = np.cumsum(negatives, axis=1) - negatives / 2
     return np.asarray((positives * below).sum(1) / (positives.sum(1) * negatives.sum(1)))
 

@@ -160,7 +160,7 @@ def make_slice(patient: int, index: int, positive: bool, size: int = 224, seed: 
     habitus = Habitus(np.random.default_rng([seed, patient, _ANATOMY]))
     rng = np.random.default_rng([seed, patient, _SLICE, index])
     z = 0.08 + 0.82 * (index + rng.uniform(0.3, 0.7)) / slices
-    frame = Frame.of(habitus, size)
+    frame = Frame.for_habitus(habitus, size)
     x, y = (axis / np.float32(scale) for axis, scale in zip(frame.grid(), habitus.chest, strict=True))
     body, cover = tissue(rng, frame, habitus, z)
     # Vessels thin out before they reach the pleura.

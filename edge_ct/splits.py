@@ -102,7 +102,7 @@ def folds(
             raise DataRejected(
                 f"{dataset.name}: {count_of(len(sources), 'source')} with both classes "
                 f"({', '.join(sources) or 'none'}); "
-                f"a source split has that number of folds, not {count}"
+                f"a source split has one fold for each of them, not {count}"
             )
         return tuple(_without_source(dataset, source, seed, validation) for source in sources)
     grouped = kind == "grouped"

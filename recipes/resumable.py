@@ -98,7 +98,7 @@ class ResumableSteps:
         output = run_command(command, accept)
         sizes = {str(file.relative_to(path.parent)): file.stat().st_size for file in files if file.is_file()}
         if not sizes:
-            raise EdgeCTError(f"{title}: the command left none of {', '.join(str(file) for file in files)}")
+            raise EdgeCTError(f"{title}: the command wrote none of {', '.join(str(file) for file in files)}")
         printed = json.loads(output.text) if output.exit_code == 0 and "--json" in command else None
         step = StepRecord(
             tuple(self._with_names(command)), title, monotonic() - begun, output.exit_code, sizes, printed

@@ -362,7 +362,7 @@ def _lesion_draws(prepared: PreparedData, options: TrainingOptions, progress: Pr
         groups = {table.groups[i] for i in judged} if options.split != "random" else set()
         kept = real.without(groups, {table.sha256[i] for i in judged})
         progress.say(
-            f"{len(kept)} of {count_of(len(real), 'slice')} with lesion masks to learn from; others are held out"
+            f"learning from {len(kept)} of {count_of(len(real), 'slice')} with lesion masks; the others are held out"
         )
         real = kept
     if not len(real) + len(phantoms):

@@ -27,7 +27,7 @@ _OPTIONS = (
         type=click.Choice(["none", "sources"]),
         default="none",
         show_default=True,
-        help="Draw both classes alike often, and within a class each source by the square root of its size.",
+        help="Draw both classes equally often, and within a class each source by the square root of its size.",
     ),
     click.option(
         "--main-source",

@@ -26,14 +26,14 @@ class LayerError(msgspec.Struct, frozen=True):
         name: Name of the Keras layer.
         op: Name of the TFLite operation.
         snr_db: Signal-to-noise ratio of its output in dB, with all noise from earlier operations.
-        own: Ratio of noise to signal that this operation adds to the worst of its inputs; 0 if it adds none.
+        added_noise: Ratio of noise to signal that this operation adds to the worst of its inputs; 0 if it adds none.
         bytes: Size of its weights.
     """
 
     name: str
     op: str
     snr_db: float
-    own: float
+    added_noise: float
     bytes: int
 
 
@@ -71,7 +71,7 @@ def measure_layer_errors(
                 name=layer_of(name, first.shape(name), layers),
                 op=first.outputs[name]["op_name"],
                 snr_db=min(EXACT, -10 * math.log10(ratio[name])) if ratio[name] > 0 else EXACT,
-                own=max(0.0, ratio[name] - before),
+                added_noise=max(0.0, ratio[name] - before),
                 bytes=second.weight_bytes(name),
             )
         )
@@ -157,11 +157,11 @@ class _TensorReader:
 
 def layer_error_table(errors: tuple[LayerError, ...]) -> str:
     """Format the layers that add most noise as a table, worst first."""
-    worst = sorted(errors, key=lambda error: -error.own)[:_SHOWN_LAYERS]
+    worst = sorted(errors, key=lambda error: -error.added_noise)[:_SHOWN_LAYERS]
     width = max(len(error.name) for error in worst)
     lines = [f"{'layer':<{width}}  operation          SNR, dB  noise added    bytes"]
     lines += [
-        f"{error.name:<{width}}  {error.op:<17}  {error.snr_db:7.1f}  {error.own:11.2e}  {error.bytes:7,}"
+        f"{error.name:<{width}}  {error.op:<17}  {error.snr_db:7.1f}  {error.added_noise:11.2e}  {error.bytes:7,}"
         for error in worst
     ]
     return "\n".join(lines)

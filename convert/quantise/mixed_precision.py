@@ -79,7 +79,7 @@ class MixedPrecisionSearch:
     def _rank_layers(self) -> list[str]:
         """Return the layers with weights, those that add most noise first."""
         known = set(self.builder.layer_names())
-        errors = sorted(self.builder.measure_errors(self.scored.flatbuffer), key=lambda error: -error.own)
+        errors = sorted(self.builder.measure_errors(self.scored.flatbuffer), key=lambda error: -error.added_noise)
         names = [error.name for error in errors if error.bytes and error.name not in _ALWAYS_QUANTISED]
         return [name for name in dict.fromkeys(names) if name in known]
 

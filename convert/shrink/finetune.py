@@ -90,7 +90,7 @@ class DistillationData:
     preprocess: Preprocess
 
     @classmethod
-    def of(cls, model: Any, slices: RunSlices) -> DistillationData:
+    def from_slices(cls, model: Any, slices: RunSlices) -> DistillationData:
         """Take the training and validation splits of a run, and predict the training slices.
 
         Args:

@@ -73,7 +73,7 @@ def shrink_network(model: Any, slices: RunSlices, options: ShrinkOptions) -> Shr
             f"{model.name}: quantisation-aware training does not support the layers {', '.join(left)}, so the result "
             "would not be a full-integer file: leave out --qat"
         )
-    data = DistillationData.of(model, slices)
+    data = DistillationData.from_slices(model, slices)
     account: dict[str, Any] = {}
     parameters = None
     if options.slim:

@@ -20,8 +20,7 @@ from edge_ct.engines.names import DEFAULT_ENGINE, EngineName
 from edge_ct.system import native_output
 from edge_ct.system.files import printable, write_bytes
 
-from ..judging.judge import SliceJudgement
-from ..judging.judges import SECONDS, InProcess, Judge, judge_each
+from ..judging.judge import SECONDS, InProcess, Judge, SliceJudgement, judge_each
 from ..judging.rollup import Tally
 from ..judging.sources import Source, find_sources
 
@@ -85,53 +84,6 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class Preparation:
-    """What is done with a judgement on its worker: naming, drawing, encoding.
-
-    Attributes:
-        series: Name of the series of all slices, if the user gives one.
-        heatmaps: Folder for pictures of heat maps.
-        budget: Seconds for a heat map of a network without class map.
-        maps: True if heat maps are returned as numbers.
-        record: True if results are stored in a worklist.
-        patient: Identifier of the patient of all slices, if the user gives one.
-    """
-
-    series: str | None = None
-    heatmaps: Path | None = None
-    budget: float = 2.0
-    maps: bool = False
-    record: bool = False
-    patient: str | None = None
-
-    def __call__(self, judgement: SliceJudgement, classifier: Classifier) -> Prepared:
-        result = judgement.result
-        source = printable(result.source)
-        if self.series or source is not result.source:
-            result = msgspec.structs.replace(result, source=source, series=self.series or result.series)
-            judgement = replace(judgement, result=result)
-        heat: Heat | None = None
-        if self.heatmaps or self.maps:
-            from ..heatmaps import evidence
-
-            heat = evidence.heat_of(judgement, classifier, self.budget)
-        if self.heatmaps:
-            from ..heatmaps import heatmap
-
-            heatmap.write_heatmap(judgement, heat, self.heatmaps)
-        entry = None
-        if self.record:
-            from ..worklist.records import prepare_entry
-
-            patient = self.patient or judgement.patient
-            entry = prepare_entry(
-                judgement, classifier.bundle, origin="classify", patient=patient, key=judgement.key, heat=heat
-            )
-        frame = judgement.frame and replace(judgement.frame, class_map=None, lesion_map=None)
-        return Prepared(replace(judgement, slice=None, outputs=None, frame=frame), entry, heat if self.maps else None)
-
-
-@dataclass(frozen=True)
 class ClassifyOptions:
     """What `edge-ct classify` is asked to do besides judging.
 
@@ -158,6 +110,33 @@ class ClassifyOptions:
     threads: int = 1
     workers: int | None = None
     engine: EngineName = DEFAULT_ENGINE
+
+    def prepare(self, judgement: SliceJudgement, classifier: Classifier) -> Prepared:
+        """Name, draw and encode a judgement, on the worker that judged it."""
+        result = judgement.result
+        source = printable(result.source)
+        if self.series or source is not result.source:
+            result = msgspec.structs.replace(result, source=source, series=self.series or result.series)
+            judgement = replace(judgement, result=result)
+        heat: Heat | None = None
+        if self.heatmaps or self.maps:
+            from ..heatmaps import evidence
+
+            heat = evidence.heat_of(judgement, classifier, self.budget)
+        if self.heatmaps:
+            from ..heatmaps import heatmap
+
+            heatmap.write_heatmap(judgement, heat, self.heatmaps)
+        entry = None
+        if self.record:
+            from ..worklist.records import prepare_entry
+
+            patient = self.patient or judgement.patient
+            entry = prepare_entry(
+                judgement, classifier.bundle, origin="classify", patient=patient, key=judgement.key, heat=heat
+            )
+        frame = judgement.frame and replace(judgement.frame, class_map=None, lesion_map=None)
+        return Prepared(replace(judgement, slice=None, outputs=None, frame=frame), entry, heat if self.maps else None)
 
 
 def _open_judge(bundle: Bundle, options: ClassifyOptions, single: bool) -> AbstractContextManager[Judge]:
@@ -209,16 +188,8 @@ def _results(
     worklist: Worklist | None,
     maps: Maps | None,
 ) -> Iterator[Result]:
-    preparation = Preparation(
-        series=options.series,
-        heatmaps=options.heatmaps,
-        budget=options.budget,
-        maps=maps is not None,
-        record=worklist is not None,
-        patient=options.patient,
-    )
     seconds = SECONDS + (options.budget if options.heatmaps or maps else 0)
-    for batch in judge_each(judge, sources, preparation, seconds):
+    for batch in judge_each(judge, sources, options.prepare, seconds):
         entries = [prepared.entry for prepared in batch if prepared.entry is not None]
         added = worklist.add_all(entries) if worklist else []
         for place, prepared in enumerate(batch):

@@ -85,7 +85,7 @@ class _Tally:
     judged: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     begun: float = field(default_factory=perf_counter)
-    said: float = field(default_factory=perf_counter)
+    reported: float = field(default_factory=perf_counter)
 
     def add(self, info: Any, judged: bool) -> None:
         self.files += info.files
@@ -151,8 +151,8 @@ def judge_archive(
         for block, rows in judge_blocks(ray, unfinished(), lambda: actor.remote(order), count, versions):
             info = parquet_parts.write_part(options.out, block.number, block.digest, len(block.sources), rows)
             tally.add(info, judged=True)
-            if perf_counter() - tally.said > _SAY_SECONDS:
-                tally.said = perf_counter()
+            if perf_counter() - tally.reported > _SAY_SECONDS:
+                tally.reported = perf_counter()
                 progress.say(tally.line())
         parquet_parts.remove_parts_from(options.out, blocks)
         for line in left_out:

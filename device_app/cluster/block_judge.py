@@ -22,8 +22,7 @@ from edge_ct.engines.names import EngineName, describe_engine
 from edge_ct.errors import EdgeCTError
 from edge_ct.system.files import printable
 
-from ..judging.judge import SliceJudgement
-from ..judging.judges import judge_each
+from ..judging.judge import SliceJudgement, judge_each
 from ..judging.pool import open_judge
 from ..judging.sources import Source
 from ..judging.worker import receive, send

@@ -20,7 +20,7 @@ from edge_ct.errors import EdgeCTError
 from edge_ct.reporting.counts import count_of
 
 from ..judging.dicom_frames import FrameAttributes
-from ..judging.judges import Judge
+from ..judging.judge import Judge
 from ..judging.series import JudgedFrame, SeriesResult, mean_verdict
 from ..worklist.worklist import Worklist
 from .receive.spool import Arrival, Spool

@@ -17,7 +17,7 @@ from edge_ct.errors import EdgeCTError, InputRejected
 from ..judging import series
 from ..judging.entries import rejected_entry
 from ..judging.incidents import MAX_ENDS
-from ..judging.judges import SECONDS, Judge
+from ..judging.judge import SECONDS, Judge
 from ..judging.pool import open_judge
 from ..judging.series import JudgedFrame, SeriesResult
 from ..judging.sources import Source

@@ -32,8 +32,7 @@ from edge_ct.system.host import processors
 
 from . import fork_server, worker
 from .incidents import MAX_ENDS, Content, Incidents, RecentIncidents
-from .judge import SliceJudgement, judge_source
-from .judges import SECONDS, InProcess, Job, Prepare
+from .judge import SECONDS, InProcess, Job, Prepare, SliceJudgement, judge_source
 from .sources import Source
 
 if TYPE_CHECKING:
@@ -217,55 +216,55 @@ class JudgingPool:
         """
         self.wait_until_loaded()
         with self._count:
-            own = self._free.pop() if self._free else self._start()
+            process = self._free.pop() if self._free else self._start()
             try:
-                values = self._run_on(own, job, seconds)
+                values = self._run_on(process, job, seconds)
             except BaseException as error:
                 if isinstance(error, _JobFailed):
-                    self._give_back(own)
+                    self._give_back(process)
                     raise error.error from None
-                own.channel.close()
+                process.channel.close()
                 raise
-            self._give_back(own)
+            self._give_back(process)
             return values
 
-    def _give_back(self, own: _Worker) -> None:
+    def _give_back(self, process: _Worker) -> None:
         if self._closed:
-            own.channel.close()
+            process.channel.close()
         else:
-            self._free.append(own)
+            self._free.append(process)
 
     def _start(self) -> _Worker:
         try:
-            own = _Worker(*self._server.fork())
+            process = _Worker(*self._server.fork())
         except EdgeCTError:
             self.broken = True
             raise
-        own.channel.settimeout(_PATIENCE)
+        process.channel.settimeout(_PATIENCE)
         answer = None
         with contextlib.suppress(TimeoutError):
-            answer = worker.receive(own.channel)
+            answer = worker.receive(process.channel)
         if answer is not None and answer[0] == worker.DONE:
-            return own
-        own.channel.close()
+            return process
+        process.channel.close()
         self.broken = True
         if answer is not None:  # An engine that the worker cannot use.
             raise answer[1]
         raise EdgeCTError("a worker process ends as soon as it starts; restart the command")
 
-    def _run_on(self, own: _Worker, job: Job[T], seconds: float) -> list[T]:
+    def _run_on(self, process: _Worker, job: Job[T], seconds: float) -> list[T]:
         values: list[T] = []
-        own.channel.settimeout(_PATIENCE + seconds)
+        process.channel.settimeout(_PATIENCE + seconds)
         with contextlib.suppress(ConnectionError):  # The worker has ended: the answer below is its end.
-            worker.send(own.channel, (job, seconds))
+            worker.send(process.channel, (job, seconds))
         while True:
             try:
-                answer = worker.receive(own.channel)
+                answer = worker.receive(process.channel)
             except TimeoutError:
-                os.kill(own.pid, signal.SIGKILL)
-                raise self._ended(own, late=True) from None
+                os.kill(process.pid, signal.SIGKILL)
+                raise self._ended(process, late=True) from None
             if answer is None:
-                raise self._ended(own, late=False)
+                raise self._ended(process, late=False)
             kind, value = answer
             if kind == worker.VALUE:
                 values.append(value)
@@ -274,10 +273,10 @@ class JudgingPool:
             else:
                 raise _JobFailed(value)
 
-    def _ended(self, own: _Worker, late: bool) -> WorkerEnded:
+    def _ended(self, process: _Worker, late: bool) -> WorkerEnded:
         """Collect a worker that has ended; another one starts with the next job."""
-        own.channel.close()
-        status = self._server.status(own.pid)
+        process.channel.close()
+        status = self._server.status(process.pid)
         self.ends += 1
         if late or status == -signal.SIGPROF:
             return WorkerEnded("reading it takes longer than an image may take", late=True)

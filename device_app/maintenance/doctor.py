@@ -203,7 +203,7 @@ def _check_quarantine(worklist: WorklistReader) -> Check:
         ends = count_of(sum(file.ends for file in known), "worker process")
         return Check("quarantine", "good", f"{ends} ended over {count_of(len(known), 'file')}; none is quarantined", 0)
     detail = (
-        f"{count_of(len(files), 'file')} not judged any more, having ended worker processes; see edge-ct "
+        f"{count_of(len(files), 'file')} quarantined, because worker processes ended over them; see edge-ct "
         "worklist quarantine"
     )
     return Check("quarantine", "warning", detail, len(files))

@@ -20,7 +20,7 @@ from edge_ct.errors import InputRejected, StorageFull
 from edge_ct.imaging.slice_files import list_slices
 
 from ..judging.entries import PreparedEntry, PrepareEntry
-from ..judging.judges import Judge, judge_each
+from ..judging.judge import Judge, judge_each
 from ..judging.sources import Source, listed_sources
 from ..worklist.records import Added, Entry
 from ..worklist.retention import DailyRetention
@@ -34,7 +34,7 @@ PATIENCE = 5
 _FULL_PAUSE = 30.0
 # Seconds between two listings of a folder in which no change is reported.
 _SLOW_INTERVAL = 60.0
-# A large folder is listed so seldom that listing takes at most one part in so many of the time.
+# The pause after the listing of a large folder, as a multiple of the time that the listing took.
 _REST = 4.0
 
 

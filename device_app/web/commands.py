@@ -124,6 +124,8 @@ def _announce(server: Server, as_json: bool) -> None:
 
         segno.make(urls[1], error="m").terminal(compact=True)
     click.echo(
-        f"PIN {pin}: it is shown only once; write it down" if pin else "PIN: the given one, or that of the first start"
+        f"PIN {pin}: it is shown only once; write it down"
+        if pin
+        else "PIN: the one given with --pin, or printed at the first start"
     )
     click.echo("Research use only: triage, not a diagnosis.")

@@ -19,7 +19,7 @@ from edge_ct.errors import EdgeCTError
 
 from ..heatmaps.heatmap import Heat
 from ..judging.entries import PrepareEntry
-from ..judging.judges import SECONDS, Judge
+from ..judging.judge import SECONDS, Judge
 from ..judging.pool import open_judge
 from ..judging.sources import Source
 from ..worklist.records import Entry

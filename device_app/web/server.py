@@ -18,7 +18,7 @@ from edge_ct.engines.names import DEFAULT_ENGINE, EngineName
 from edge_ct.errors import EdgeCTError
 from edge_ct.trust.opening import open_bundle
 
-from ..judging.judges import Judge
+from ..judging.judge import Judge
 from ..judging.pool import open_judge
 from ..worklist.worklist import Worklist
 from .pin import PIN_FILE, PinGate, set_up_pin

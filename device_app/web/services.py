@@ -20,7 +20,7 @@ from edge_ct.imaging.limits import MAX_BYTES
 
 from ..heatmaps.heatmap import Heat
 from ..judging.incidents import MAX_ENDS
-from ..judging.judges import Judge
+from ..judging.judge import Judge
 from ..judging.sources import Source
 from ..worklist.records import Added, Entry, Row
 from ..worklist.retention import DailyRetention

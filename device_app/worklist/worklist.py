@@ -26,8 +26,16 @@ from ..heatmaps.heatmap import Heat
 from ..paths import DEFAULT_STATE
 from ..pseudonym import FILE as KEY_FILE
 from ..pseudonym import device_key, existing_key, pseudonym
-from . import audit_trail
-from .audit_trail import Appender, first_bound_entry
+from .audit_trail import (
+    REVIEW,
+    Appender,
+    answer_digest,
+    audit_key,
+    entry_mac,
+    first_bound_entry,
+    row_digest,
+    utc_now,
+)
 from .database import MAX_BYTES, MIN_FREE, Store
 from .head_file import Head, HeadFile
 from .queue import Queue
@@ -49,7 +57,7 @@ class Worklist(WorklistReader):
         folder: Path | str = DEFAULT_STATE,
         max_bytes: int = MAX_BYTES,
         min_free: int = MIN_FREE,
-        clock: Callable[[], str] = audit_trail.utc_now,
+        clock: Callable[[], str] = utc_now,
     ) -> None:
         """Open the worklist in `folder`, or begin one.
 
@@ -67,7 +75,7 @@ class Worklist(WorklistReader):
         self._clock, self._steps = clock, StepWatch()
         try:
             self._key = self._device_key()
-            self._audit_key = audit_trail.audit_key(self._key)
+            self._audit_key = audit_key(self._key)
             self._head_file = HeadFile(path, self._audit_key)
             self._bring_up()
         except BaseException:
@@ -136,7 +144,7 @@ class Worklist(WorklistReader):
                 "review": number,
                 "verdict": verdict,
                 "label": review.label,
-                "digest": audit_trail.row_digest(connection, "reviews", audit_trail.REVIEW, number),
+                "digest": row_digest(connection, "reviews", REVIEW, number),
             }
             trail.append(reviewer, "review", result, detail, time)
             return review
@@ -217,7 +225,7 @@ class Worklist(WorklistReader):
                 f"{self.folder / KEY_FILE}: the device key is missing, and the worklist is bound to it; restore it "
                 "from a backup, or move the folder away and begin a new worklist"
             )
-        if audit_trail.entry_mac(audit_trail.audit_key(key), bound[0]) != bound[1]:
+        if entry_mac(audit_key(key), bound[0]) != bound[1]:
             raise EdgeCTError(
                 f"{self.folder / KEY_FILE}: not the key that the worklist is bound to; restore it from a backup, or "
                 "run edge-ct worklist verify to see what was changed"
@@ -256,7 +264,7 @@ def _store_entry(
         number = _insert(connection, entry, patient, time)
         detail = {
             "decision": entry.decision,
-            "digest": audit_trail.answer_digest(connection, number),
+            "digest": answer_digest(connection, number),
             "picture": entry.picture_sha256,
             "heat": entry.heat_sha256,
         }

@@ -125,7 +125,7 @@ class Structure:
             else:
                 representation = representation or _dictionary(tag)
                 if length > MAX_DICOM_VALUE and representation not in _BULK and tag != _PIXEL_DATA:
-                    raise ValueError(f"a DICOM with a value of over {MAX_DICOM_VALUE >> 10} KiB that is no bulk data")
+                    raise ValueError(f"a DICOM with a value of over {MAX_DICOM_VALUE >> 10} KiB that is not bulk data")
                 file.seek(length, 1)
 
     def _walk_items(self, implicit: bool, order: str, depth: int, length: int) -> None:

@@ -43,7 +43,7 @@ class Lungs:
     share: float
 
     @property
-    def found(self) -> bool:
+    def shows_lung(self) -> bool:
         """Whether the slice shows any lung."""
         return self.count > 0
 

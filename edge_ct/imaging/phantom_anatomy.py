@@ -71,7 +71,7 @@ class Frame:
     scale: float
 
     @classmethod
-    def of(cls, habitus: Habitus, size: int) -> Frame:
+    def for_habitus(cls, habitus: Habitus, size: int) -> Frame:
         cos, sin = np.cos(habitus.tilt), np.sin(habitus.tilt)
         zoom = np.diag(size / habitus.field)
         offset = (size - 1) / 2 + zoom @ (habitus.shift - (0.0, 6.0))

@@ -51,7 +51,7 @@ def measure_cell_centres(respond: Respond, slices: np.ndarray, seed: int = 0) ->
     edges = np.linspace(0, size, PATCHES + 1).round().astype(int)
     energy = np.zeros((half, half, cells, cells))
     for slice_ in slices:
-        own = np.asarray(respond(slice_[np.newaxis]), np.float64)
+        unchanged = np.asarray(respond(slice_[np.newaxis]), np.float64)
         for row in range(half):
             views = np.repeat(slice_[np.newaxis], half, axis=0)
             for column, view in enumerate(views):
@@ -60,7 +60,7 @@ def measure_cell_centres(respond: Respond, slices: np.ndarray, seed: int = 0) ->
                         patch = view[edges[down] : edges[down + 1], edges[across] : edges[across + 1]]
                         noise = generator.integers(-_NOISE, _NOISE + 1, patch.shape)
                         patch += noise.astype(np.uint8)  # modulo 256: black and white are not spared
-            changes = np.asarray(respond(views), np.float64) - own
+            changes = np.asarray(respond(views), np.float64) - unchanged
             energy[row] += (changes**2).reshape(half, cells, cells, -1).sum(3)
     weights = (energy / max(float(energy.max()), 1e-30)) ** _POWER
     weights /= np.maximum(weights.sum((0, 1)), 1e-300)

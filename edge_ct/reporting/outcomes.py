@@ -103,7 +103,7 @@ def scores_by_source(
         scores = score(labels[judged], p[judged])
         outcomes = None
         if decisions is not None:
-            of_source = [decision for decision, own in zip(decisions, chosen.tolist(), strict=True) if own]
+            of_source = [decision for decision, is_chosen in zip(decisions, chosen.tolist(), strict=True) if is_chosen]
             outcomes = OutcomeTable("slice", *count_outcomes(labels[chosen], of_source))
         by_source[source] = SourceScores(
             int(judged.sum()), scores.auc, scores.sensitivity, scores.specificity, outcomes

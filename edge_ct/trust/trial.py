@@ -32,6 +32,7 @@ _MEMORY, _MEMORY_A_BYTE = 256 << 20, 6
 # By the clock, for a process that waits and uses no processor time; a device may be busy.
 _PATIENCE = 6.0
 _MAX_REPORT = 4096
+_TOO_SLOW = "a trial inference takes longer than a network of this size may take"
 
 
 class TrialReport(msgspec.Struct, frozen=True):
@@ -59,12 +60,12 @@ def try_bundle(bundle: Bundle) -> None:
             printed, _ = process.communicate(bundle.content, patience)
         except subprocess.TimeoutExpired:
             process.kill()
-            raise ModelRejected(f"{source}: a trial of it takes longer than a network of its size may take") from None
+            raise ModelRejected(f"{source}: {_TOO_SLOW}") from None
         except BaseException:
             process.kill()
             raise
     if process.returncode == -_signal("SIGPROF"):
-        raise ModelRejected(f"{source}: a trial of it takes longer than a network of its size may take")
+        raise ModelRejected(f"{source}: {_TOO_SLOW}")
     try:
         report = msgspec.json.decode(printed[-_MAX_REPORT:], type=TrialReport)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -127,7 +128,7 @@ def _main() -> None:
     except EdgeCTError as error:
         problem = str(error)[: _MAX_REPORT // 8]
     except MemoryError:
-        problem = f"{source}: a trial of it takes more memory than a network of its size may take"
+        problem = f"{source}: a trial inference takes more memory than a network of this size may take"
     sys.stdout.buffer.write(msgspec.json.encode(TrialReport(problem)))
 
 

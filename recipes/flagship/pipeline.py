@@ -182,7 +182,7 @@ def _convert_to_fp32(steps: ResumableSteps, fold: Fold, name: str, student: Stud
 
 
 def _convert_to_int8(steps: ResumableSteps, fold: Fold, name: str, student: Student) -> Path:
-    """Return the bundle of the first way that passes the gate, or else that of the first way, named as failed."""
+    """Return the bundle of the first options that pass the gate, or else that of the first ones, named as failed."""
     tried = []
     for number, options in enumerate(student.int8):
         bundle = fold.folder / f"{name}-int8{f'-{number + 1}' if number else ''}.tflite"

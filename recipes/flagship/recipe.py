@@ -126,5 +126,7 @@ def read_recipe(path: Path) -> FlagshipRecipe:
     if len(set(names)) < len(names):
         raise EdgeCTError(f"{path}: two teachers or students share a name, or one is called {TEACHER}; rename it")
     if not all(student.int8 for student in recipe.students.values()):
-        raise EdgeCTError(f'{path}: a student has no way to be converted; write "int8": [[]] for plain quantisation')
+        raise EdgeCTError(
+            f'{path}: a student has no options for its conversion; write "int8": [[]] for plain quantisation'
+        )
     return recipe

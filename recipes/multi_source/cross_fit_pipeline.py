@@ -259,14 +259,14 @@ class CrossFitPipeline:
         steps.run(run, kind, title, [*words, "--resume", "--json"], files)
 
     def _convert(self, steps: ResumableSteps, kind: str, run: Path, model: ShippedModel, more: Sequence[str]) -> Path:
-        """Convert to int8 in the first way that passes the gate, or else in the first way; return the bundle."""
-        for number, way in enumerate(model.int8):
+        """Convert to int8 with the first options that pass the gate, or else with the first ones; return the bundle."""
+        for number, options in enumerate(model.int8):
             bundle, failed = _bundle_files(run, number)
-            words = ["convert", run, "--int8", *way, "--out", bundle, "--licence", self._recipe.licence]
+            words = ["convert", run, "--int8", *options, "--out", bundle, "--licence", self._recipe.licence]
             words += [*self._recipe.convert, *more, "--report-only", "--force", "--json"]
             if number:
                 steps.add_step(kind)
-            title = f"{run.relative_to(self._out)}: {' '.join(['to int8', *way])}"
+            title = f"{run.relative_to(self._out)}: {' '.join(['to int8', *options])}"
             step = steps.run(bundle, kind, title, words, [bundle, failed], accept=(GateFailed.exit_code,))
             if step.exit_code == 0:
                 return bundle
@@ -299,14 +299,14 @@ class CrossFitPipeline:
                 run = self._out / "trials" / name / fold
                 table = run.with_name(f"{fold}-int8.predictions.csv")
                 if table.exists():
-                    found = evidence_rows(fold, name, [read_predictions(table)], self._recipe.comparisons)
-                    what = " ".join([*(f"without {option}" for option in trial.leave_away), *trial.train])
-                    rows += [{**row, "varies": what} for row in found]
+                    trial_rows = evidence_rows(fold, name, [read_predictions(table)], self._recipe.comparisons)
+                    what = " ".join([*(f"without {option}" for option in trial.leave_out), *trial.train])
+                    rows += [{**row, "varies": what} for row in trial_rows]
         _write_rows(self._out / "trials.csv", rows)
 
 
 def _bundle_files(run: Path, number: int) -> tuple[Path, Path]:
-    """Return the bundle of a way to convert a run, and the name that it has where it failed the gate."""
+    """Return the bundle that a set of options makes of a run, and its name if it failed the gate."""
     bundle = run.with_name(f"{run.name}-int8{f'-{number + 1}' if number else ''}.tflite")
     return bundle, bundle.with_name(f"{bundle.stem}.gate-failed.tflite")
 

@@ -82,7 +82,9 @@ def predict_fold(table: Path, bundle: Path, dataset: Dataset, progress: Progress
                 )
             )
     if not rows:
-        raise EdgeCTError(f"{bundle}: none of the slices is in its test part")
+        raise EdgeCTError(
+            f"{bundle}: its test split holds none of the recipe's slices; make the bundle again from this recipe"
+        )
     write_text(table, to_csv(_COLUMNS, rows))
 
 

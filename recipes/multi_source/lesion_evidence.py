@@ -51,7 +51,7 @@ def measure_lesion_maps(
                     by_group.setdefault(row["group"], []).append(_compare(classifier, row))
                     on_done(1)
         if not by_group:
-            raise DataRejected(f"{lesions}: no patient with masks is in the test part of a fold")
+            raise DataRejected(f"{lesions}: no patient with masks is in the test split of a fold")
         write_text(
             table,
             to_csv(

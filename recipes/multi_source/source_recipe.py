@@ -52,12 +52,12 @@ class Trial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         model: The model that it varies.
         train: Words added to those of the model; a later option replaces an earlier one.
-        leave_away: Options of the model that are left away, with their values.
+        leave_out: Options of the model that are left out, with their values.
     """
 
     model: str
     train: tuple[str, ...] = ()
-    leave_away: tuple[str, ...] = ()
+    leave_out: tuple[str, ...] = ()
 
 
 class Comparison(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -103,7 +103,7 @@ class SourceRecipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def trial_words(self, trial: Trial) -> list[str]:
         """Return the words after `edge-ct train` of a trial."""
         words = list(self.models[trial.model].train)
-        for option in trial.leave_away:
+        for option in trial.leave_out:
             place = words.index(option)
             end = place + 1
             while end < len(words) and not words[end].startswith("--"):
@@ -126,9 +126,9 @@ def read_source_recipe(path: Path) -> SourceRecipe:
         raise EdgeCTError(f"{path}: not a valid recipe: {error}") from error
     for name, trial in recipe.trials.items():
         if trial.model not in recipe.models:
-            raise EdgeCTError(f"{path}: trial {name} varies {trial.model}, which is no model of the recipe")
-        if missing := [option for option in trial.leave_away if option not in recipe.models[trial.model].train]:
-            raise EdgeCTError(f"{path}: trial {name} leaves away {missing[0]}, which {trial.model} does not have")
+            raise EdgeCTError(f"{path}: trial {name} varies {trial.model}, which is not a model of the recipe")
+        if missing := [option for option in trial.leave_out if option not in recipe.models[trial.model].train]:
+            raise EdgeCTError(f"{path}: trial {name} leaves out {missing[0]}, which {trial.model} does not have")
     return recipe
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from edge_ct.classifier import Classifier
-from edge_ct.device_app.judging.judges import InProcess
+from edge_ct.device_app.judging.judge import InProcess
 from edge_ct.device_app.watch.hot_folder import Watch
 from edge_ct.device_app.worklist.worklist import Worklist
 from edge_ct.imaging.slice_files import is_slice_file

@@ -209,7 +209,7 @@ def measure_lung_share(maps: np.ndarray, pixels: list[np.ndarray], label: str, a
     shares, chance = [], []
     for heat, slice_pixels in zip(maps, pixels, strict=True):
         fields = lungs.segment(slice_pixels)
-        if fields.found:
+        if fields.shows_lung:
             shares.append(_share_inside(heat, fields.mask, at))
             chance.append(float(fields.mask.mean()))
     return LungShare(label, len(shares), _mean(shares), _mean(chance))

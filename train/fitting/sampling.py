@@ -12,7 +12,7 @@ from edge_ct.errors import DataRejected
 def balanced_chances(labels: np.ndarray, sources: Sequence[str] | None, main_source: str = "") -> np.ndarray:
     """Compute how often each slice is drawn.
 
-    Both classes are drawn alike often, and within a class each source as the square root of the number of its slices:
+    Both classes are drawn equally often, and within a class each source as the square root of the number of its slices:
     small sources are seen more often than their size alone would say, and large ones still most.
 
     Args:

@@ -42,7 +42,7 @@ _OPTIONS = {
     "fold": click.option(
         "--fold",
         type=click.IntRange(1, 100),
-        help="Train only this one of the --folds (from 1), as an ordinary run at --out that keeps its model.",
+        help="Train only this fold of the --folds, counted from 1, as an ordinary run at --out that keeps its model.",
     ),
     "rounds": click.option(
         "--rounds",

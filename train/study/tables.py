@@ -227,7 +227,7 @@ def _notes(table: StudyTable) -> tuple[str, ...]:
         f"Pooled: {pooling}; brackets are 95 % Wilson intervals for n slices.",
         f"paper: Garg et al. 2020 (arXiv:2012.11860v1), as far as its figures are known to us; {_OTHER}: Garg et al. "
         "2022 (doi 10.1016/j.eswa.2022.116540), on other data with three classes, COVID-19 against the rest. In the "
-        "table of the seed study, the figures of that study. Empty cells: not known to us.",
+        "table of the seed study, the figures of that study. An empty cell is a figure that we do not know.",
         "Research use only. Not a medical device.",
     )
 

@@ -132,7 +132,7 @@ def test_a_layer_kept_in_float_adds_no_noise(network: tuple[Any, RunSlices]) -> 
     for keep in ({}, {"stage1_conv1": "fp32"}, {"stage1_conv1": "int16"}):
         made = ai_edge.quantise(fp32, material.preprocess, "int8", images, keep=keep)  # type: ignore[arg-type]
         errors = measure_layer_errors(fp32, made, images, material.preprocess, names)
-        own[str(keep)] = next(error.own for error in errors if error.name.startswith("stage1_conv1"))
+        own[str(keep)] = next(error.added_noise for error in errors if error.name.startswith("stage1_conv1"))
         assert len(made) < 0.5 * len(fp32)
     plain, in_float, in_16_bits = own.values()
     assert plain > 0

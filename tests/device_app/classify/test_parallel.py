@@ -18,8 +18,7 @@ from edge_ct import cli
 from edge_ct.bundle import Bundle
 from edge_ct.classifier import Classifier, Result
 from edge_ct.device_app.judging import judge
-from edge_ct.device_app.judging.judge import SliceJudgement
-from edge_ct.device_app.judging.judges import judge_each
+from edge_ct.device_app.judging.judge import SliceJudgement, judge_each
 from edge_ct.device_app.judging.pool import JudgingPool
 from edge_ct.device_app.judging.sources import Source, find_sources
 from edge_ct.device_app.worklist.worklist import Worklist

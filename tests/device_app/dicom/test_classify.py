@@ -12,7 +12,7 @@ import pytest
 from edge_ct import cli
 from edge_ct.classifier import Classifier
 from edge_ct.device_app.dicom.received_jobs import JudgeReceived
-from edge_ct.device_app.judging.judges import InProcess
+from edge_ct.device_app.judging.judge import InProcess
 from edge_ct.device_app.watch.hot_folder import Watch
 from edge_ct.device_app.worklist.worklist import Worklist
 from edge_ct.phantom import make_slice

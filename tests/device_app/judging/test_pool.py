@@ -18,8 +18,7 @@ from edge_ct import cli
 from edge_ct.bundle import Bundle, read_bundle, write_bundle
 from edge_ct.classifier import Classifier
 from edge_ct.device_app.judging.incidents import MAX_ENDS
-from edge_ct.device_app.judging.judge import SliceJudgement
-from edge_ct.device_app.judging.judges import judge_each
+from edge_ct.device_app.judging.judge import SliceJudgement, judge_each
 from edge_ct.device_app.judging.pool import JudgingPool, WorkerEnded
 from edge_ct.device_app.judging.sources import Source, find_sources
 from edge_ct.device_app.maintenance.doctor import examine

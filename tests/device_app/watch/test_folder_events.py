@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from edge_ct import cli
-from edge_ct.device_app.judging.judges import InProcess
+from edge_ct.device_app.judging.judge import InProcess
 from edge_ct.device_app.watch import hot_folder
 from edge_ct.device_app.watch.folder_events import FolderEvents
 from edge_ct.device_app.watch.hot_folder import Watch

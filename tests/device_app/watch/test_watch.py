@@ -15,7 +15,7 @@ from PIL import Image
 
 from edge_ct import cli
 from edge_ct.classifier import Classifier
-from edge_ct.device_app.judging.judges import InProcess
+from edge_ct.device_app.judging.judge import InProcess
 from edge_ct.device_app.watch.hot_folder import Watch, file_fingerprint
 from edge_ct.device_app.worklist.worklist import Worklist
 from edge_ct.errors import StorageFull
