@@ -6,7 +6,6 @@ path,label[,group][,source][,weight]        a CSV file; paths are relative to it
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import math
 from collections import Counter
@@ -21,6 +20,7 @@ from . import slices
 from .errors import DataRejected, InputRejected
 from .imaging.slice_files import list_slices
 from .preprocess import Preprocess
+from .system.csv_text import read_table
 
 PARTS = ("train", "validation", "test")
 
@@ -175,19 +175,7 @@ def _from_folder(folder: Path, positive: str) -> Dataset:
 
 
 def _from_csv(table: Path, positive: str) -> Dataset:
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file, restval=""))
-    except OSError as error:
-        raise DataRejected(f"{table}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise DataRejected(f"{table}: not a CSV file; UTF-8 text is needed") from error
-    except csv.Error as error:
-        raise DataRejected(f"{table}: cannot be read as CSV: an open quotation mark, or a cell too long") from error
-    if not rows or not {"path", "label"} <= set(rows[0]):
-        raise DataRejected(
-            f"{table}: a CSV with the columns path,label[,group][,source][,weight] and at least one row is needed"
-        )
+    rows = read_table(table, "path,label[,group][,source][,weight]")
     for number, row in enumerate(rows, 2):
         if not row["path"] or not row["label"]:
             raise DataRejected(f"{table}: row {number} has no path or no label")

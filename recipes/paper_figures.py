@@ -20,6 +20,8 @@ from edge_ct.errors import EdgeCTError
 from edge_ct.system.child_command import run_command
 from edge_ct.system.progress import Progress
 
+from .recipe_file import read_recipe_file
+
 RECIPE = Path(__file__).with_suffix(".json")
 
 
@@ -39,10 +41,7 @@ class FiguresRecipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def read_figures_recipe(path: Path = RECIPE) -> FiguresRecipe:
     """Read the recipe; raises `EdgeCTError` if it is not valid."""
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=FiguresRecipe)
-    except (OSError, msgspec.DecodeError) as error:
-        raise EdgeCTError(f"{path}: not a valid recipe: {error}") from error
+    return read_recipe_file(path, FiguresRecipe)
 
 
 def figure_commands(

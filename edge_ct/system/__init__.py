@@ -5,7 +5,7 @@
 - `host`           processor, memory, temperature and clock of this machine
 - `malloc`         settings of the C library's allocator
 - `native_output`  silence for native libraries that write to standard error
-- `csv_text`       tables as CSV
+- `csv_text`       reading and writing tables as CSV
 - `child_command`  running an `edge-ct` command and keeping what it prints
 - `ray_cluster`    connecting to a Ray cluster
 - `cluster_command_options`  the value of `--cluster`

@@ -1,10 +1,45 @@
-"""Tables as CSV text with Unix line ends, safe to open in a spreadsheet where they hold foreign text."""
+"""CSV: reading tables, and writing them with Unix line ends, safe to open in a spreadsheet."""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from ..errors import DataRejected
+
+
+def read_table(table: Path, columns: str) -> list[dict[str, str]]:
+    """Read the rows of a CSV file that a user wrote. Cells that a row lacks are empty.
+
+    Args:
+        table: The file.
+        columns: Names of the columns as errors state them: those that the file must have, then others in brackets.
+
+    Raises:
+        DataRejected: The file cannot be read, lacks a column, or has no row.
+    """
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file, restval=""))
+    except OSError as error:
+        raise DataRejected(f"{table}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise DataRejected(f"{table}: not a CSV file; UTF-8 text is needed") from error
+    except csv.Error as error:
+        raise DataRejected(f"{table}: cannot be read as CSV: an open quotation mark, or a cell too long") from error
+    if not rows or not set(columns.split("[")[0].split(",")) <= set(rows[0]):
+        raise DataRejected(f"{table}: a CSV with the columns {columns} and at least one row is needed")
+    return rows
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV file that edge-ct wrote; none if the file does not exist."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def to_csv(header: Sequence[str], rows: Iterable[Iterable[object]]) -> str:

@@ -11,7 +11,6 @@ page shows it.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -20,6 +19,7 @@ import click
 from edge_ct.bundle import Bundle, read_bundle
 from edge_ct.cli import run_program
 from edge_ct.manifest import Estimate
+from edge_ct.system.csv_text import read_rows
 from edge_ct.system.files import write_text
 
 from .evidence import EVIDENCE
@@ -124,7 +124,7 @@ def model_card(
         failures: Text about the worst errors; empty if nobody has looked at them.
         external: End of the sentence about slices of other hospitals.
     """
-    evidence, robustness, others = (_read_csv(results / name) for name in (EVIDENCE, ROBUSTNESS, OUT_OF_DISTRIBUTION))
+    evidence, robustness, others = (read_rows(results / name) for name in (EVIDENCE, ROBUSTNESS, OUT_OF_DISTRIBUTION))
     pooled = [row for row in evidence if row["fold"] == "all"]
     manifest = bundles[0][1].manifest
     counts = manifest.data.counts
@@ -150,14 +150,6 @@ def model_card(
         failures=failures.strip() or "Nobody has looked at the errors yet.",
         external=external,
     )
-
-
-def _read_csv(path: Path) -> list[CsvRow]:
-    """Return the rows of a CSV file; none if the file does not exist."""
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def _model(name: str, bundle: Bundle) -> str:

@@ -9,6 +9,8 @@ import msgspec
 
 from edge_ct.errors import EdgeCTError
 
+from ..recipe_file import find_weights, read_recipe_file
+
 Split = Literal["random", "grouped"]
 SPLITS: tuple[Split, ...] = ("random", "grouped")
 TEACHER = "teacher"  # name of the ensemble of the teachers
@@ -50,11 +52,7 @@ class NetworkTraining(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         words = ["--epochs", str(self.epochs), "--size", str(self.size), "--alpha", f"{self.alpha:g}"]
         words += ["--seed", str(self.seed), "--augment", self.augment]
         if self.weights != "none":
-            if weights is None:
-                raise EdgeCTError(f"the recipe needs {self.weights}: name the folder that holds it with --weights")
-            if not (weights / self.weights).is_file():
-                raise EdgeCTError(f"the recipe needs {self.weights}: {weights / self.weights}: no such file")
-            words += ["--weights", str(weights / self.weights)]
+            words += ["--weights", str(find_weights(self.weights, weights))]
         return [*words, *self.also]
 
 
@@ -114,12 +112,7 @@ def read_recipe(path: Path) -> FlagshipRecipe:
     Raises:
         EdgeCTError: The file cannot be read, or is not a valid recipe.
     """
-    try:
-        recipe = msgspec.json.decode(path.read_bytes(), type=FlagshipRecipe)
-    except OSError as error:
-        raise EdgeCTError(f"{path}: cannot be read: {error.strerror}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise EdgeCTError(f"{path}: not a valid recipe: {error}") from error
+    recipe = read_recipe_file(path, FlagshipRecipe)
     if recipe.ship.fold > recipe.folds:
         raise EdgeCTError(f"{path}: the recipe ships fold {recipe.ship.fold} of {recipe.folds}")
     names = [TEACHER, *recipe.teachers, *recipe.students]

@@ -15,11 +15,11 @@ from edge_ct.imaging.lung_box import find_lung_fields
 from edge_ct.lesions import dice, lesion_probabilities, lesion_share, pointing_game
 from edge_ct.manifest import LesionEvidence
 from edge_ct.slices import read
-from edge_ct.system.csv_text import to_csv
+from edge_ct.system.csv_text import read_table, to_csv
 from edge_ct.system.files import write_text
 from edge_ct.system.progress import Progress
 
-from .source_tables import read_rows
+from .source_tables import MASK_COLUMNS
 
 _COLUMNS = ("group", "slices", "with_lesion", "dice", "pointing_game", "share", "true_share", "share_error")
 
@@ -39,7 +39,7 @@ def measure_lesion_maps(
         DataRejected: No patient of the masks is held out in any bundle, or a mask cannot be read.
     """
     if not table.exists():
-        rows = [row for row in read_rows(lesions) if row["lung_mask"]]
+        rows = [row for row in read_table(lesions, MASK_COLUMNS) if row["lung_mask"]]
         by_group: dict[str, list[tuple[np.ndarray, np.ndarray, float, float]]] = {}
         for bundle, groups in held_out.items():
             mine = [row for row in rows if row["group"] in groups and row["group"] not in by_group]

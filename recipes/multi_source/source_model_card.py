@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from edge_ct.bundle import Bundle, read_bundle
 from edge_ct.manifest import Estimate
 from edge_ct.reporting.markdown import markdown_table
 from edge_ct.reporting.outcomes import outcome_markdown
+from edge_ct.system.csv_text import read_rows
 from edge_ct.system.files import write_text
 
 from .cross_fit_pipeline import CrossFitPipeline
@@ -112,10 +112,10 @@ def write_model_card(path: Path, pipeline: CrossFitPipeline, models: Sequence[st
         models="\n".join(_model(name, bundle) for name, bundle in bundles.items()),
         data=f"{sum(manifest.data.counts.values()):,} slices (fingerprint {manifest.data.fingerprint[:16]}).",
         licence=manifest.licence,
-        evidence=_evidence_table(_read_csv(results / EVIDENCE), models),
+        evidence=_evidence_table(read_rows(results / EVIDENCE), models),
         outcomes=_by_model({name: outcome_markdown(fold_outcomes(found)) for name, found in folds.items() if found}),
         lesions="\n\n".join(_lesions(name, bundle, results) for name, bundle in bundles.items()),
-        trials=_trials_table(_read_csv(results / TRIALS)),
+        trials=_trials_table(read_rows(results / TRIALS)),
         errors=_by_model({name: worst_errors(found) for name, found in folds.items() if found}),
     )
     write_text(path, text)
@@ -124,14 +124,6 @@ def write_model_card(path: Path, pipeline: CrossFitPipeline, models: Sequence[st
 
 def _by_model(tables: dict[str, str]) -> str:
     return "\n\n".join(f"`{name}`:\n\n{table}" for name, table in tables.items()) or NOT_MEASURED
-
-
-def _read_csv(path: Path) -> list[CsvRow]:
-    """Return the rows of a CSV file; none if the file does not exist."""
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def _model(name: str, bundle: Bundle) -> str:
@@ -188,7 +180,7 @@ def _lesions(name: str, bundle: Bundle, results: Path) -> str:
         f"a lesion in {evidence.pointing_game:.1%} of the slices with one, mean error of the share of the lungs "
         f"{100 * evidence.share_error:.1f} points."
     )
-    rows = _read_csv(results / lesions_name(name))
+    rows = read_rows(results / lesions_name(name))
     header = ("patient", "slices", "Dice", "share of the lungs", "by the masks", "error of a slice")
     cells = [
         (row["group"], row["slices"], row["dice"], row["share"], row["true_share"], row["share_error"]) for row in rows

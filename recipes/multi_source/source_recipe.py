@@ -9,6 +9,8 @@ import msgspec
 
 from edge_ct.errors import EdgeCTError
 
+from ..recipe_file import find_weights, read_recipe_file
+
 SourceSplit = Literal["random", "grouped", "source"]
 SOURCE_SPLITS: tuple[SourceSplit, ...] = ("grouped", "random", "source")
 Name = Annotated[str, msgspec.Meta(pattern="^[a-z0-9][a-z0-9.-]*$")]
@@ -118,12 +120,7 @@ def read_source_recipe(path: Path) -> SourceRecipe:
     Raises:
         EdgeCTError: The file cannot be read, or is not a valid recipe.
     """
-    try:
-        recipe = msgspec.json.decode(path.read_bytes(), type=SourceRecipe)
-    except OSError as error:
-        raise EdgeCTError(f"{path}: cannot be read: {error.strerror}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise EdgeCTError(f"{path}: not a valid recipe: {error}") from error
+    recipe = read_recipe_file(path, SourceRecipe)
     for name, trial in recipe.trials.items():
         if trial.model not in recipe.models:
             raise EdgeCTError(f"{path}: trial {name} varies {trial.model}, which is not a model of the recipe")
@@ -138,14 +135,6 @@ def with_weights(words: tuple[str, ...] | list[str], weights: Path | None) -> li
     Raises:
         EdgeCTError: The folder was not named, or the file is not in it.
     """
-    found = []
-    for word in words:
-        if word.startswith(WEIGHTS):
-            if weights is None:
-                raise EdgeCTError(f"the recipe needs {word}: name the folder that holds it with --weights")
-            path = weights / word.removeprefix(WEIGHTS)
-            if not path.is_file():
-                raise EdgeCTError(f"the recipe needs {word}: {path}: no such file")
-            word = str(path)
-        found.append(word)
-    return found
+    return [
+        str(find_weights(word.removeprefix(WEIGHTS), weights)) if word.startswith(WEIGHTS) else word for word in words
+    ]

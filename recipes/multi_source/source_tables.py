@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import fnmatch
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 
 from edge_ct.dataset import Dataset, load
 from edge_ct.errors import DataRejected
-from edge_ct.system.csv_text import to_csv
+from edge_ct.system.csv_text import read_table, to_csv
 from edge_ct.system.files import write_text
 
 from .source_recipe import SourceData, SourceRecipe
@@ -68,7 +67,7 @@ def write_lesions(table: Path, recipe: SourceRecipe, data: Path, dataset: Datase
     rows = []
     source = data / recipe.lesions
     if recipe.lesions:
-        for row in read_rows(source):
+        for row in read_table(source, MASK_COLUMNS):
             masks = [str((source.parent / row[name]).resolve()) if row[name] else "" for name in _MASKS]
             group = row["group"]
             rows.append((str((source.parent / row["path"]).resolve()), *masks, _known_group(group, dataset)))
@@ -79,19 +78,8 @@ def write_lesions(table: Path, recipe: SourceRecipe, data: Path, dataset: Datase
     return len(rows)
 
 
+MASK_COLUMNS = "path,lesion_mask,lung_mask,group"
 _MASKS = ("lesion_mask", "lung_mask")
-
-
-def read_rows(table: Path) -> list[dict[str, str]]:
-    """Read a CSV of lesion masks. Raises `DataRejected` where it cannot be read."""
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file, restval=""))
-        if not rows or not {"path", "group", *_MASKS} <= set(rows[0]):
-            raise ValueError("the columns path,lesion_mask,lung_mask,group are needed")
-    except (OSError, ValueError, csv.Error) as error:
-        raise DataRejected(f"{table}: cannot be read as a table of lesion masks: {error}") from error
-    return rows
 
 
 def matches(path: Path, pattern: str) -> bool:

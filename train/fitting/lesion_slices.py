@@ -5,7 +5,6 @@ path,lesion_mask,lung_mask,group        a CSV; paths are relative to it, an empt
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from edge_ct import slices
 from edge_ct.errors import DataRejected, InputRejected
 from edge_ct.phantom import make_slice
 from edge_ct.preprocess import Preprocess
+from edge_ct.system.csv_text import read_table
 
 from ..data.augment import Augment
 from ..zoo.lesion_decoder import STRIDE
@@ -88,17 +88,7 @@ def load_lesion_slices(
     Raises:
         DataRejected: for a table, a slice or a mask that cannot be read, and for a mask of another size than its slice.
     """
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file, restval=""))
-    except OSError as error:
-        raise DataRejected(f"{table}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise DataRejected(f"{table}: not a CSV file; UTF-8 text is needed") from error
-    except csv.Error as error:
-        raise DataRejected(f"{table}: cannot be read as CSV: an open quotation mark, or a cell too long") from error
-    if not rows or not {"path", "lesion_mask", "group"} <= set(rows[0]):
-        raise DataRejected(f"{table}: a CSV with the columns path,lesion_mask,group and at least one row is needed")
+    rows = read_table(table, "path,lesion_mask,group[,lung_mask]")
     size = preprocess.size
     images, masks = np.empty((len(rows), size, size, 1), np.uint8), np.zeros((len(rows), size, size), np.uint8)
     hashes = []
