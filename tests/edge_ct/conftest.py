@@ -1,12 +1,15 @@
-"""Images, written by another library than the ones under test."""
+"""Images, written by another library than the ones under test, and folders of them."""
 
 from collections.abc import Callable
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from edge_ct.phantom import make_slice
 
 
 @pytest.fixture
@@ -31,3 +34,16 @@ def encode() -> Callable[..., bytes]:
         return buffer.getvalue()
 
     return encoded
+
+
+@pytest.fixture
+def slices_folder(tmp_path: Path) -> Path:
+    """Three files: a phantom, the same cut short, and a text with a picture's name."""
+    folder = tmp_path / "slices"
+    folder.mkdir()
+    buffer = BytesIO()
+    Image.fromarray(make_slice(5, 4, True, 96).image).save(buffer, "PNG")
+    (folder / "a-good.png").write_bytes(buffer.getvalue())
+    (folder / "b-cut.png").write_bytes(buffer.getvalue()[:-30])
+    (folder / "c-text.png").write_text("not a picture")
+    return folder

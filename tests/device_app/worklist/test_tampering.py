@@ -13,15 +13,13 @@ import pytest
 from edge_ct import cli
 from edge_ct.classifier import Classifier, Judgement
 from edge_ct.device_app.pseudonym import existing_key
-from edge_ct.device_app.worklist import upgrade
 from edge_ct.device_app.worklist.audit_trail import audit_key
 from edge_ct.device_app.worklist.reader import WorklistReader
 from edge_ct.device_app.worklist.records import prepare_entry
 from edge_ct.device_app.worklist.worklist import Worklist
 from edge_ct.errors import EdgeCTError
 
-Tampering = Callable[[sqlite3.Connection, Path], None]
-OLD = Path(__file__).parents[2] / "compatibility" / "worklist"
+from .tampering import Tampering, apply, forge, plain, sql, swap_pictures_of
 
 
 @pytest.fixture(scope="module")
@@ -54,39 +52,6 @@ def original(
     return folder
 
 
-def sql(*statements: str) -> Tampering:
-    """Return a tampering by SQL, past the triggers, which are there again afterwards."""
-
-    def tamper(connection: sqlite3.Connection, folder: Path) -> None:
-        triggers = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
-        for name, _ in triggers:
-            connection.execute(f"DROP TRIGGER {name}")
-        for statement in statements:
-            connection.execute(statement)
-        for _, statement in triggers:
-            connection.execute(statement)
-
-    return tamper
-
-
-def plain(statement: str) -> Tampering:
-    """Return a tampering by one statement, which no trigger hinders."""
-    return lambda connection, folder: [None for _ in connection.execute(statement)] and None
-
-
-def forge(actor: str, action: str, subject: int | None, detail: object, mac: str = "'00'") -> Tampering:
-    """Return a tampering that appends an entry with the right hash, as anybody can, and a wrong HMAC."""
-
-    def tamper(connection: sqlite3.Connection, folder: Path) -> None:
-        seq, before = connection.execute("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1").fetchone()
-        entry = [seq + 1, "2026-01-20T00:00:00.000Z", actor, action, subject, json.dumps(detail)]
-        entry_hash = hashlib.sha256(msgspec.json.encode([before, *entry])).hexdigest()
-        placeholders = f"?, ?, ?, ?, ?, ?, ?, {mac}" if mac else "?, ?, ?, ?, ?, ?, ?"
-        connection.execute(f"INSERT INTO audit VALUES ({placeholders})", (*entry, entry_hash))
-
-    return tamper
-
-
 def rehash(connection: sqlite3.Connection, folder: Path) -> None:
     """Change the first entry and give all entries the hashes that follow: a whole new chain, without the key."""
     sql("UPDATE audit SET actor = 'somebody' WHERE seq = 1")(connection, folder)
@@ -95,16 +60,6 @@ def rehash(connection: sqlite3.Connection, folder: Path) -> None:
         before = hashlib.sha256(msgspec.json.encode([before, *entry])).hexdigest()
         hashes.append(f"UPDATE audit SET hash = '{before}' WHERE seq = {entry[0]}")
     sql(*hashes)(connection, folder)
-
-
-def swap_pictures_of(first: int, second: int) -> Tampering:
-    def tamper(connection: sqlite3.Connection, folder: Path) -> None:
-        query = "SELECT result, png FROM pictures WHERE result IN (?, ?)"
-        pictures = dict(connection.execute(query, (first, second)).fetchall())
-        for number, other in ((first, second), (second, first)):
-            connection.execute("UPDATE pictures SET png = ? WHERE result = ?", (pictures[other], number))
-
-    return tamper
 
 
 swap_pictures = swap_pictures_of(3, 4)
@@ -344,12 +299,6 @@ def folder(original: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(original, tmp_path / "state"))
 
 
-def apply(tampering: Tampering, folder: Path) -> None:
-    connection = sqlite3.connect(folder / "worklist.sqlite", isolation_level=None)
-    tampering(connection, folder)
-    connection.close()
-
-
 @pytest.mark.parametrize(
     ("tampering", "problem"), [case[1:] for case in TAMPERINGS], ids=[case[0].replace(" ", "-") for case in TAMPERINGS]
 )
@@ -418,73 +367,6 @@ def test_key_of_the_trail_is_not_the_key_of_the_pseudonyms(folder: Path) -> None
     assert audit_key(device_key) != device_key
 
 
-@pytest.fixture
-def old(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(OLD, tmp_path / "old"))
-
-
-@pytest.mark.parametrize(
-    ("statements", "problem"),
-    [
-        (["UPDATE results SET state = 'open', review = NULL WHERE id = 1"], "result 1 was last reviewed by review 1"),
-        (["UPDATE results SET urgency = 0 WHERE id = 4"], "the urgency of result 4"),
-        (["DELETE FROM pictures WHERE result = 4"], "the picture of result 4 is missing"),
-        (["INSERT INTO pictures (result, png) VALUES (9, x'89')"], "the picture of result 9 was inserted"),
-        (["DROP TRIGGER audit_stays"], "trigger audit_stays is missing"),
-        (["UPDATE sqlite_sequence SET seq = 1"], "the number of the next row of results was changed: 1, not 5"),
-    ],
-)
-def test_tampering_with_an_old_worklist_is_found_before_and_after_it_is_brought_up(
-    statements: list[str], problem: str, old: Path
-) -> None:
-    apply(sql(*statements) if "TRIGGER" not in statements[0] else plain(statements[0]), old)
-    with WorklistReader.open(old) as reader:
-        assert str(reader.verify().problem).startswith(problem)
-        assert reader.verify().bound is None
-    with Worklist(old) as worklist:
-        entry = next(entry for entry in worklist.trail() if entry["action"] == "upgrade")
-        assert json.loads(str(entry["detail"]))["problem"].startswith(problem)
-
-
-def test_second_entry_for_a_result_of_an_old_worklist_is_found(old: Path) -> None:
-    apply(forge("classify", "add", 2, {"digest": "0" * 64, "decision": "negative"}, mac=""), old)
-    with WorklistReader.open(old) as reader:
-        assert reader.verify().problems[0] == "entry 10 adds result 2 a second time"
-
-
-def test_old_worklist_is_brought_up_once_and_says_so(old: Path) -> None:
-    with WorklistReader.open(old) as reader:
-        before = reader.check()
-    with Worklist(old) as worklist:
-        after = worklist.check(before.head)
-        assert (after.results, after.reviews, after.bound) == (before.results, before.reviews, before.entries + 1)
-        brought_up, adopted = worklist.trail(limit=2)
-        assert (brought_up["action"], adopted["action"]) == ("upgrade", "adopt")
-        detail = {"version": 2, "results": 5, "seen": {}, "problem": None}
-        assert json.loads(str(brought_up["detail"])) == detail
-        assert [known[0] for known in json.loads(str(adopted["detail"]))["pictures"]] == [1, 2, 4, 5]
-    with Worklist(old) as worklist:
-        assert worklist.check().entries == after.entries  # and not again
-    apply(swap_pictures_of(1, 2), old)
-    with WorklistReader.open(old) as reader:
-        assert reader.verify().problems[0] == "the picture of result 1 was changed after entry 11"
-
-
-def test_bringing_up_that_was_interrupted_goes_on(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upgrade, "_ADOPTED_AT_ONCE", 1)
-    adopt = upgrade.picture_digest
-    left = iter(range(2))
-    monkeypatch.setattr(upgrade, "picture_digest", lambda png: adopt(png) if next(left, None) is not None else 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        Worklist(old)
-    with WorklistReader.open(old) as reader:
-        assert reader.verify().problem is None
-    monkeypatch.setattr(upgrade, "picture_digest", adopt)
-    with Worklist(old) as worklist:
-        assert [entry["action"] for entry in worklist.trail(limit=6)] == ["export", "upgrade", *["adopt"] * 4]
-        assert worklist.verify().problem is None
-
-
 def test_swapped_pictures_through_the_command_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The case `swapped_pictures`: two patients' pictures change places, and `verify` names both results."""
     assert cli.run(["worklist", "verify", "--state", str(folder)]) == 0
@@ -500,15 +382,3 @@ def test_swapped_pictures_through_the_command_line(folder: Path, capsys: pytest.
     checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)["checks"]}
     assert checks["worklist"]["status"] == "failure"
     assert "the picture of result 3 was changed" in checks["worklist"]["detail"]
-
-
-def test_wrong_types_in_an_entry_are_a_problem_and_no_crash(old: Path) -> None:
-    for subject, detail in ((1, []), (1, {"digest": 1}), ("x", {"digest": ""}), (None, {"digest": ""})):
-        again = Path(shutil.copytree(old, old.parent / "again"))
-        apply(forge("classify", "add", subject, detail, mac=""), again)  # type: ignore[arg-type]
-        with WorklistReader.open(again) as reader:
-            assert "entry 10" in str(reader.verify().problem)
-        shutil.rmtree(again)
-    apply(forge("prune", "prune", None, {"results": [[1, 10**15]]}, mac=""), old)
-    with WorklistReader.open(old) as reader:
-        assert "entry 10 deletes results 1 to 1000000000000000, which no entry adds" in str(reader.verify().problem)
