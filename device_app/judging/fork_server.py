@@ -53,7 +53,12 @@ class ForkServer:
         self._control, other = socket.socketpair()
         sys.stdout.flush()
         sys.stderr.flush()
-        self.pid = os.fork()
+        try:
+            self.pid = os.fork()
+        except OSError:
+            self._control.close()
+            other.close()
+            raise
         if self.pid == 0:
             self._control.close()
             _run(other, load)

@@ -148,8 +148,7 @@ class JudgingPool:
     def close(self) -> None:
         """End the workers that are free; others end with their job."""
         self._closed = True
-        while self._free:
-            self._free.pop().channel.close()
+        self._end_free_workers()
         self._server.close()
 
     def wait_until_loaded(self) -> None:
@@ -164,7 +163,7 @@ class JudgingPool:
                 self._server.wait_until_loaded()
                 if self._engine != DEFAULT_ENGINE:
                     # Each worker loads the engine itself; the first one shows whether it can be used.
-                    self._free.append(self._start())
+                    self._give_back(self._start())
                 self._loaded = True
 
     def judge(self, source: Source, prepare: Prepare[T], seconds: float = SECONDS) -> list[T]:
@@ -229,10 +228,15 @@ class JudgingPool:
             return values
 
     def _give_back(self, process: _Worker) -> None:
+        # In this order: the pool may be closed at any moment, and then either side ends the worker.
+        self._free.append(process)
         if self._closed:
-            process.channel.close()
-        else:
-            self._free.append(process)
+            self._end_free_workers()
+
+    def _end_free_workers(self) -> None:
+        with contextlib.suppress(IndexError):
+            while True:
+                self._free.pop().channel.close()
 
     def _start(self) -> _Worker:
         try:
