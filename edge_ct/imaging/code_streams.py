@@ -16,6 +16,7 @@ from .limits import (
     MAX_J2K_BLOCKS,
     MAX_J2K_LAYERS,
     MAX_J2K_PRECINCTS,
+    MAX_J2K_TILE_PARTS,
     MAX_J2K_TILES,
     MAX_JPEG_COMPONENTS,
     MAX_JPEG_SCANS,
@@ -111,7 +112,7 @@ def _tables(data: bytes | memoryview) -> Iterator[tuple[int, int]]:
 
 
 def jpeg_2000(data: bytes | memoryview) -> Frame:
-    """Read the main header of a raw JPEG 2000 code stream (T.800, A.5 and A.6).
+    """Read the headers of a raw JPEG 2000 code stream and of its tile parts (T.800, A.4 to A.6).
 
     Raises:
         ValueError: The stream is damaged, or its tiles, layers, precincts or code blocks exceed the limits.
@@ -132,19 +133,44 @@ def jpeg_2000(data: bytes | memoryview) -> Frame:
     if across * down > MAX_J2K_TILES:
         raise ValueError(f"a JPEG 2000 of {across * down} tiles; at most {MAX_J2K_TILES} are read")
     sides = (min(tile_width, width), min(tile_height, height))
-    styles, position = 0, 4 + struct.unpack_from(">H", data, 4)[0]
-    while True:
-        marker, length = struct.unpack_from(">HH", data, position)
-        if marker in (0xFF90, 0xFF93, 0xFFD9):  # tile part, data, end: the main header is over
-            break
-        if marker in (0xFF52, 0xFF53):  # COD, COC
-            _check_coding_style(data, position + 4, marker, components, sides, across * down)
-            styles += marker == 0xFF52
-        position += 2 + length
+    tiles = across * down
+    styles, position = _check_coding_styles(data, 4 + struct.unpack_from(">H", data, 4)[0], components, sides, tiles)
     if not styles:
         raise ValueError("damaged JPEG 2000 (no coding style)")
+    # The header of a tile part may replace the coding style of its tile.
+    for _ in range(MAX_J2K_TILE_PARTS):
+        if position + 12 > len(data) or bytes(data[position : position + 2]) != b"\xff\x90":
+            break
+        (length,) = struct.unpack_from(">I", data, position + 6)
+        _check_coding_styles(data, position + 12, components, sides, tiles)
+        if not length:  # The last tile part reaches to the end.
+            break
+        if length < 14:
+            raise ValueError("damaged JPEG 2000 (tile part)")
+        position += length
+    else:
+        raise ValueError(f"a JPEG 2000 of over {MAX_J2K_TILE_PARTS:,} tile parts")
     bits = (parts[0][0] & 0x7F) + 1
     return Frame(width, height, components, bits)
+
+
+def _check_coding_styles(
+    data: bytes | memoryview, position: int, components: int, sides: tuple[int, int], tiles: int
+) -> tuple[int, int]:
+    """Check the coding styles of the header that begins at `position`: the main one, or that of a tile part.
+
+    Returns:
+        The number of its COD segments, and the offset of its end.
+    """
+    styles = 0
+    while True:
+        marker, length = struct.unpack_from(">HH", data, position)
+        if marker in (0xFF90, 0xFF93, 0xFFD9):  # tile part, data, end: the header is over
+            return styles, position
+        if marker in (0xFF52, 0xFF53):  # COD, COC
+            _check_coding_style(data, position + 4, marker, components, sides, tiles)
+            styles += marker == 0xFF52
+        position += 2 + length
 
 
 def _check_coding_style(

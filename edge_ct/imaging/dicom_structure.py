@@ -22,6 +22,7 @@ _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _PIXEL_DATA = 0x7FE00010
 _SYNTAX = 0x00020010
+_META, _COMMAND = 0x0002, 0x0000  # groups before the object, read one after the other
 _SHORT_LENGTH = frozenset(
     b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split()
 )  # value representations whose length has two bytes
@@ -55,7 +56,8 @@ class Structure:
             file.seek(0)
             head = file.read(132)
             file.seek(132 if has_preamble(head) else 0)
-            self._walk(False, "<", 1, None, meta=True)
+            self._walk(False, "<", 1, None, only=_META)
+            self._walk(True, "<", 1, None, only=_COMMAND)
             implicit, order = self._encoding()
             if self.syntax == _DEFLATED:
                 self._file = _inflated(file, max_inflated)
@@ -70,13 +72,32 @@ class Structure:
             self.pixel_offset = None
 
     def _encoding(self) -> tuple[bool, str]:
+        """Return whether the elements have no value representation, and the byte order."""
         if self.syntax:
             return self.syntax == _IMPLICIT, ">" if self.syntax == _BIG_ENDIAN else "<"
         head = self._file.read(6)
         self._file.seek(-len(head), 1)
-        return not head[4:6].isupper(), "<"
+        implicit = head[4:6] not in _SHORT_LENGTH | _LONG_LENGTH
+        # A group of big-endian order, read in the other order, is 0x0400 or more.
+        return implicit, ">" if not implicit and len(head) == 6 and head[1] >= 4 else "<"
 
-    def _walk(self, implicit: bool, order: str, depth: int, end: int | None, meta: bool = False) -> None:
+    def _looks_implicit(self, assumed: bool, depth: int, only: int | None) -> bool:
+        """Return whether elements have no value representation, by the first of them, whatever the syntax states.
+
+        Args:
+            assumed: What the transfer syntax, or the sequence around the elements, states.
+            depth: Number of sequences around the elements, and 1.
+            only: The group to which the walk is limited.
+        """
+        if assumed and depth > 1:
+            return True
+        head = self._file.read(6)
+        self._file.seek(-len(head), 1)
+        if len(head) < 6 or (only is not None and struct.unpack_from("<H", head)[0] != only):
+            return assumed
+        return not (0x40 < head[4] < 0x5B and 0x40 < head[5] < 0x5B)
+
+    def _walk(self, implicit: bool, order: str, depth: int, end: int | None, only: int | None = None) -> None:
         """Walk the elements up to `end`, or to the delimiter of an item of undefined length.
 
         Args:
@@ -84,9 +105,10 @@ class Structure:
             order: Byte order, as `struct` writes it.
             depth: Number of sequences around the elements, and 1.
             end: Offset of the end; None for undefined.
-            meta: Walk group 2 alone.
+            only: Walk the elements of this group, up to the first one of another group; None walks all.
         """
         file = self._file
+        implicit = self._looks_implicit(implicit, depth, only)
         unpack = struct.Struct(f"{order}HH2sH").unpack
         unpack_implicit = struct.Struct(f"{order}HHL").unpack
         unpack_length = struct.Struct(f"{order}L").unpack
@@ -95,7 +117,7 @@ class Structure:
             if len(head) < 8:
                 return
             group, element, representation, length = unpack(head)
-            if meta and group != 2:
+            if only is not None and group != only:
                 file.seek(-8, 1)
                 return
             if implicit or (representation not in _SHORT_LENGTH and not b"AA" <= representation <= b"ZZ"):
@@ -109,8 +131,8 @@ class Structure:
             self._elements += 1
             if self._elements > MAX_DICOM_ELEMENTS:
                 raise ValueError(f"a DICOM of over {MAX_DICOM_ELEMENTS:,} elements")
-            if tag == _SYNTAX and meta:
-                self.syntax = file.read(length).decode("ascii", "replace").rstrip("\0 ")
+            if tag == _SYNTAX and only == _META:
+                self.syntax = file.read(length).decode("ascii", "replace").rstrip("\0 ").strip()
                 continue
             if tag == _PIXEL_DATA and depth == 1:
                 self.pixel_offset = file.tell()

@@ -19,9 +19,11 @@ MAX_JPEG_SCANS = 100  # a progressive JPEG has about ten
 MAX_JPEG_COMPONENTS = 4
 MAX_TIFF_CHANNELS = 4
 MAX_TIFF_STRIPS = 262_144  # or tiles
+MAX_TIFF_READ = 2  # times of the size of the file: what its strips or tiles take together
 MAX_TIFF_PAGES = 4096  # of one file, thumbnails included; those behind them are not counted
 
 MAX_J2K_TILES = 4096
+MAX_J2K_TILE_PARTS = 65_536
 MAX_J2K_LAYERS = 256
 MAX_J2K_PRECINCTS = 65_536  # of all tiles and resolutions
 MAX_J2K_BLOCKS = 131_072  # code blocks of all tiles and resolutions

@@ -193,18 +193,18 @@ def other_format(head: bytes) -> str | None:
 
 
 def _walk(folder: Path, follow: bool, visited: set[tuple[int, int]]) -> Iterator[Path | LeftOut]:
-    try:
-        status = folder.stat()
-        if (status.st_dev, status.st_ino) in visited:
-            yield LeftOut(folder, "link", "links to a folder that was listed already")
-            return
-        visited.add((status.st_dev, status.st_ino))
-        with os.scandir(folder) as listing:
-            entries = sorted(listing, key=_name_in_paths)
-    except OSError as error:
-        yield LeftOut(folder, "unreadable", _unreadable(error))
+    """Walk without recursion: folders may be nested deeper than Python's calls."""
+    listed = _list_folder(folder, visited)
+    if isinstance(listed, LeftOut):
+        yield listed
         return
-    for entry in entries:
+    around = [(folder, listed)]
+    while around:
+        folder, entries = around[-1]
+        entry = next(entries, None)
+        if entry is None:
+            around.pop()
+            continue
         path = folder / entry.name
         if entry.name.startswith("."):
             yield LeftOut(path, "hidden", "hidden files or folders")
@@ -219,11 +219,28 @@ def _walk(folder: Path, follow: bool, visited: set[tuple[int, int]]) -> Iterator
             yield LeftOut(path, "link", "broken links") if broken else LeftOut(path, "unreadable", _unreadable(error))
             continue
         if stat.S_ISDIR(mode):
-            yield from _walk(path, follow, visited)
+            below = _list_folder(path, visited)
+            if isinstance(below, LeftOut):
+                yield below
+            else:
+                around.append((path, below))
         elif not stat.S_ISREG(mode):
             yield LeftOut(path, "other", "special files")
         else:
             yield _recognise(path)
+
+
+def _list_folder(folder: Path, visited: set[tuple[int, int]]) -> Iterator[os.DirEntry[str]] | LeftOut:
+    """Return the entries of a folder in the order of their paths, or why it is left out."""
+    try:
+        status = folder.stat()
+        if (status.st_dev, status.st_ino) in visited:
+            return LeftOut(folder, "link", "links to a folder that was listed already")
+        visited.add((status.st_dev, status.st_ino))
+        with os.scandir(folder) as listing:
+            return iter(sorted(listing, key=_name_in_paths))
+    except OSError as error:
+        return LeftOut(folder, "unreadable", _unreadable(error))
 
 
 def _name_in_paths(entry: os.DirEntry[str]) -> str:

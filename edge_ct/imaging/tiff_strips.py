@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from . import code_streams
-from .limits import MAX_PNG_EXCESS, MAX_SIDE
+from .limits import MAX_PNG_EXCESS, MAX_SIDE, MAX_TIFF_READ
 
 _JPEG, _PACKBITS, _DEFLATE = 7, 32773, (8, 32946)
 _DAMAGED = "damaged TIFF (compressed data)"
@@ -44,6 +44,9 @@ class Strips:
         """Raise ValueError if the compressed data of a strip or tile is damaged. data: the file."""
         view = memoryview(data)
         parts = [view[begin : begin + length] for begin, length in zip(self.begins, self.lengths, strict=False)]
+        if sum(map(len, parts)) > MAX_TIFF_READ * len(data):
+            # A decoder would read the same bytes again and again.
+            raise ValueError("damaged TIFF (its strips or tiles overlap)")
         if self.compression in _DEFLATE:
             sides = min(self.width, MAX_SIDE) * min(self.height, MAX_SIDE)
             _check_deflated(parts, max(sides * self.bits // 8, 1))

@@ -1,7 +1,9 @@
 """Small files that would take gigabytes or minutes: each is refused by its structure, before a decoder sees it."""
 
+import struct
 import time
 import tracemalloc
+import zlib
 from collections.abc import Callable
 from io import BytesIO
 from typing import Any
@@ -30,6 +32,61 @@ def unknown_items() -> bytes:
     return hostile.empty_items().replace(b"\xe1\x7f\x01\x10SQ", b"\x00\x52\x30\x92UN")
 
 
+def disguised_deflated() -> bytes:
+    """A deflated object whose transfer syntax has a space before it, which a parser strips."""
+    uid = b"1.2.840.10008.1.2.1.99"
+    return hostile.deflated_items().replace(b"UI\x16\0" + uid, b"UI\x18\0 " + uid + b"\0")
+
+
+def implicit_in_explicit() -> bytes:
+    """Elements without representations under an explicit syntax; the length of one looks like a representation."""
+    data = hostile.saved(hostile.ct(hostile.phantom(0)))
+    (length,) = struct.unpack_from("<I", data, 140)
+    items = struct.pack("<HHL", 0xFFFE, 0xE000, 0) * (0x0C5458 // 8)
+    first = struct.pack("<HHL", 0x0008, 0x0008, 0)
+    return data[: 144 + length] + first + struct.pack("<HHL", 0x0040, 0x0275, len(items)) + items
+
+
+def explicit_in_implicit() -> bytes:
+    """Explicit elements under the implicit syntax: read without representations, they are a value of 20 kB."""
+    data = hostile.saved(hostile.ct(hostile.phantom(0)))
+    (length,) = struct.unpack_from("<I", data, 140)
+    meta = data[: 144 + length].replace(b"UI\x14\x001.2.840.10008.1.2.1\0", b"UI\x12\x001.2.840.10008.1.2\0")
+    items = struct.pack("<HHL", 0xFFFE, 0xE000, 0) * 2500
+    element = struct.pack("<HH2sHL", 0x7FE1, 0x1001, b"SQ", 0, len(items)) + items
+    return meta + struct.pack("<HH2sH", 0x0008, 0x0008, b"CS", 0) + element * 40
+
+
+def big_endian_without_syntax() -> bytes:
+    items = struct.pack(">HHL", 0xFFFE, 0xE000, 0) * 100_000
+    element = struct.pack(">HH2sHL", 0x7FE1, 0x1001, b"SQ", 0, len(items))
+    return bytes(128) + b"DICM" + struct.pack(">HH2sH", 0x0008, 0x0008, b"CS", 0) + element + items
+
+
+def restyled_tile() -> bytes:
+    """A JPEG 2000 whose tile part has another coding style, of very small precincts, than its main header."""
+    style = hostile.jpeg_segment(0x52, struct.pack(">BBHB", 1, 0, 1, 0) + bytes([5, 4, 4, 0, 1]) + b"\x11" * 6)
+    stream = hostile.j2k(4096).replace(struct.pack(">HHI", 10, 0, 22), struct.pack(">HHI", 10, 0, 22 + len(style)))
+    return hostile.compressed(stream.replace(b"\xff\x93", style + b"\xff\x93"), side=4096)
+
+
+def overlapping_tiff(compression: int) -> bytes:
+    """A TIFF of 4,000 strips that are all the same megabyte, which takes long to unpack to one row, or to nothing."""
+    if compression == 8:
+        empty = b"\0\0\0\xff\xff"  # a stored block of Deflate
+        data = b"\x78\x9c" + empty * 200_000 + b"\1\0\0\xff\xff" + struct.pack(">I", zlib.adler32(b""))
+    else:
+        data = bytes([128]) * (1 << 20) + bytes([63]) + bytes(64)
+    count = 4000
+    begins, lengths = 8 + len(data), 8 + len(data) + 4 * count
+    values = {256: 64, 257: count, 258: 8, 259: compression, 262: 1, 277: 1, 278: 1}
+    entries = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in values.items()]
+    entries += [struct.pack("<HHII", 273, 4, count, begins), struct.pack("<HHII", 279, 4, count, lengths)]
+    directory = struct.pack("<H", len(entries)) + b"".join(sorted(entries, key=lambda e: e[:2][::-1])) + bytes(4)
+    offsets = struct.pack("<I", 8) * count + struct.pack("<I", len(data)) * count
+    return b"II*\0" + struct.pack("<I", 8 + len(data) + 8 * count) + data + offsets + directory
+
+
 BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
     "png-excess": (hostile.excess_rows, "far more pixel data"),
     "png-chunks": (lambda: hostile.png(hostile.png_chunk(b"eMPt", b"") * 70_000), "over 65536 chunks"),
@@ -56,6 +113,13 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
     "dicom-items-unknown": (unknown_items, "over 65,536 items"),
     "dicom-items-deflated": (hostile.deflated_items, "over 65,536 items"),
     "dicom-elements": (hostile.many_elements, "over 524,288 elements"),
+    "dicom-deflated-disguised": (disguised_deflated, "over 65,536 items"),
+    "dicom-implicit-in-explicit": (implicit_in_explicit, "over 65,536 items"),
+    "dicom-explicit-in-implicit": (explicit_in_implicit, "over 65,536 items"),
+    "dicom-big-endian": (big_endian_without_syntax, "over 65,536 items"),
+    "j2k-tile-style": (restyled_tile, "precincts"),
+    "tiff-deflate-overlap": (lambda: overlapping_tiff(8), "overlap"),
+    "tiff-packbits-overlap": (lambda: overlapping_tiff(32773), "overlap"),
     "dicom-value": (hostile.long_value, "256 KiB"),
 }
 

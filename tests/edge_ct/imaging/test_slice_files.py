@@ -170,6 +170,21 @@ def test_links_are_followed_once_and_loops_end(tmp_path: Path) -> None:
     assert "links: 3 (" in str(inside.summary())
 
 
+def test_folders_nested_deeper_than_calls_of_python_are_listed(tmp_path: Path) -> None:
+    """Up to the length that the system allows for a path; what lies below that is named, and everything else listed."""
+    (tmp_path / "last.png").touch()
+    bottom = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(2500):
+        os.mkdir("d", dir_fd=bottom)
+        below = os.open("d", os.O_RDONLY, dir_fd=bottom)
+        os.close(bottom)
+        bottom = below
+    os.close(bottom)
+    listing = list_slices(tmp_path)
+    assert listing.paths == [tmp_path / "last.png"]
+    assert [entry.reason for entry in listing.unreadable] == ["cannot be read: File name too long"]
+
+
 def test_folders_and_files_that_cannot_be_read_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "locked").mkdir()
     (tmp_path / "open").mkdir()
