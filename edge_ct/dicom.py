@@ -22,8 +22,9 @@ import numpy as np
 from .errors import EdgeCTError, InputRejected, MissingExtra
 from .imaging import code_streams
 from .imaging.dicom_structure import Structure
-from .imaging.limits import check_sides, reason_for
+from .imaging.limits import MAX_DICOM_PIXELS, check_sides, reason_for
 from .imaging.slice_files import has_preamble
+from .system.files import open_regular
 
 LUNG_CENTRE_HU = -600.0
 LUNG_WIDTH_HU = 1500.0
@@ -78,7 +79,7 @@ def window_frame(raw: np.ndarray, dataset: Any, index: int) -> np.ndarray:
 
 def open_object(data: Path | bytes) -> BinaryIO:
     """Open an object that is a file or is held in memory."""
-    return BytesIO(data) if isinstance(data, bytes) else data.open("rb")
+    return BytesIO(data) if isinstance(data, bytes) else open_regular(data)
 
 
 def read_dataset(data: bytes | BinaryIO, source: str, pixels: bool = True) -> Any:
@@ -234,6 +235,8 @@ def check_header(dataset: Any, source: str) -> None:
             raise InputRejected(f"{source}: a localiser, not an axial slice")
         check_sides(int(dataset.Columns), int(dataset.Rows), source)
         check_frame_count(dataset, source)
+        if int(dataset.Columns) * int(dataset.Rows) * frame_count(dataset) > MAX_DICOM_PIXELS:
+            raise InputRejected(f"{source}: DICOM of over {MAX_DICOM_PIXELS >> 20:,} megapixels in all its frames")
         if int(dataset.get("SamplesPerPixel") or 1) != 1:
             raise InputRejected(f"{source}: a colour DICOM; CT slices are grey")
         if not str(dataset.get("PhotometricInterpretation", "")).startswith("MONOCHROME"):

@@ -22,6 +22,7 @@ from .imaging import image_headers
 from .imaging.limits import MAX_BYTES, check_sides
 from .imaging.slice_check import colour_share
 from .imaging.slice_files import is_dicom, other_format
+from .system.files import open_regular
 from .system.native_output import captured_decoder_output
 
 if TYPE_CHECKING:
@@ -75,7 +76,8 @@ def read_bytes(path: Path, name: str | None = None) -> bytes:
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise InputRejected(f"{name}: {size / 2**20:.0f} MiB; the limit is {MAX_BYTES // 2**20} MiB")
-        return path.read_bytes()
+        with open_regular(path) as file:
+            return file.read(size)
     except (OSError, ValueError) as error:
         raise InputRejected(f"{name}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
 

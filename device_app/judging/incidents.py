@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from edge_ct.system.files import open_regular
+
 from .sources import Source
 
 # Ends of workers after which a file is not tried again.
@@ -68,7 +70,7 @@ class Content:
                     self._digest = hashlib.sha256(data).hexdigest()
                 else:
                     digest = hashlib.sha256()
-                    with data.open("rb") as file:
+                    with open_regular(data) as file:
                         while block := file.read(1 << 20):
                             digest.update(block)
                     self._digest = digest.hexdigest()

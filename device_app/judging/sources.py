@@ -57,7 +57,11 @@ def find_sources(names: Iterable[str], report: Callable[[str], None] = lambda li
         elif any(c in name for c in "*?[") and not _exists(name):
             import glob
 
-            matches = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 (absolute patterns)
+            try:
+                matches = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 (absolute patterns)
+            except RecursionError:
+                yield Source(name, reason="folders are nested too deeply for a pattern; name the folder instead")
+                continue
             for match in matches:
                 if _is_folder(match):
                     yield from _in_folder(Path(match), report)

@@ -28,6 +28,9 @@ Job = Callable[[Classifier], Iterator[Any]]
 # progressive JPEG of 4096 x 4096 px in colour or a JPEG 2000 of 16 bits, takes about 250 MiB.
 MEMORY = 288 << 20
 
+# An object of several frames may take as long as this number of single slices.
+SLICES = 128
+
 VALUE, DONE, ERROR = "value", "done", "error"
 OUT_OF_MEMORY = 77  # exit status of a worker whose memory was not enough for a job
 _LENGTH = struct.Struct("<Q")
@@ -65,11 +68,14 @@ def run(channel: socket.socket, classifier: Classifier, threads: int = 1) -> Non
         job, seconds = message
         # SIGPROF ends the process, inside a decoder too.
         allowed = seconds * threads
-        signal.setitimer(signal.ITIMER_PROF, allowed)
+        timer, left = allowed, allowed * SLICES
+        signal.setitimer(signal.ITIMER_PROF, timer)
         try:
             for value in job(classifier):
                 send(channel, (VALUE, value))
-                signal.setitimer(signal.ITIMER_PROF, allowed)
+                left -= timer - signal.getitimer(signal.ITIMER_PROF)[0]
+                timer = max(min(allowed, left), 1e-3)
+                signal.setitimer(signal.ITIMER_PROF, timer)
             answer: tuple[str, Any] = (DONE, None)
         except BrokenPipeError:
             return

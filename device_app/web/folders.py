@@ -186,6 +186,14 @@ class FolderReader:
         self._report(state)
 
     def _run(self, folder: Path) -> None:
+        try:
+            self._read(folder)
+        except Exception as error:  # The page must not wait for a reading that has ended.
+            state = self.state or FolderProgress(folder.name, 0, 0, 0, True)
+            message = f"reading ended early: {type(error).__name__}"
+            self._set(msgspec.structs.replace(state, running=False, message=message))
+
+    def _read(self, folder: Path) -> None:
         done, failed, message = 0, 0, None
         outstanding: deque[Future[Any]] = deque()
         sources, left_out = self._list_folder(folder)

@@ -1,8 +1,7 @@
 """The worklist: results on the disk, the reviews beside them, and an audit trail of both.
 
     with Worklist(folder) as worklist:
-        entry = prepare_entry(classifier.judge(path), classifier.bundle, origin="classify")
-        added = worklist.add(entry)
+        added = worklist.add(classifier.judge(path), classifier.bundle, origin="classify")
         worklist.rows(state="open")                    # most urgent first
         worklist.review(added.row.id, "Dr Lima", "override", "negative", "motion artefact")
 
@@ -18,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge_ct.errors import EdgeCTError
 from edge_ct.system.files import printable
@@ -40,11 +40,15 @@ from .database import MAX_BYTES, MIN_FREE, Store
 from .head_file import Head, HeadFile
 from .queue import Queue
 from .reader import WorklistReader, get_row
-from .records import Added, Entry, Label, Review, Verdict, answer_values, heat_digest, heat_values
+from .records import Added, Entry, Label, Review, Verdict, answer_values, heat_digest, heat_values, prepare_entry
 from .retention import MAX_KEEP_DAYS, Pruned, count_kept, plan_retention
 from .schema import VERSION, schema_version
 from .time_evidence import StepWatch, note_time
 from .upgrade import adopt_pictures, upgrade_trail
+
+if TYPE_CHECKING:
+    from edge_ct.bundle import Bundle
+    from edge_ct.classifier import Judgement
 
 _MAX_REVIEWER, _MAX_NOTE = 200, 10_000
 
@@ -85,9 +89,22 @@ class Worklist(WorklistReader):
     def __enter__(self) -> Worklist:
         return self
 
-    def add(self, entry: Entry) -> Added:
-        """Store a prepared judgement; it is on the disk when this returns. Raises `StorageFull`."""
-        return self.add_all([entry])[0]
+    def add(self, judged: Entry | Judgement, bundle: Bundle | None = None, origin: str | None = None) -> Added:
+        """Store a judgement; it is on the disk when this returns.
+
+        Args:
+            judged: A judgement that `prepare_entry` has prepared on a worker, or one that is prepared here.
+            bundle: The bundle that made the judgement; not needed for a prepared one.
+            origin: The command that made the judgement; not needed for a prepared one.
+
+        Raises:
+            StorageFull: There is no room; nothing was stored.
+        """
+        if isinstance(judged, Entry):
+            return self.add_all([judged])[0]
+        if bundle is None or origin is None:
+            raise TypeError("a judgement is stored with its bundle and its origin")
+        return self.add_all([prepare_entry(judged, bundle, origin=origin)])[0]
 
     def add_all(self, entries: Sequence[Entry]) -> list[Added]:
         """Store several prepared judgements, all or none: they share one wait for the disk. Raises `StorageFull`."""

@@ -28,6 +28,7 @@ MAX_J2K_LAYERS = 256
 MAX_J2K_PRECINCTS = 65_536  # of all tiles and resolutions
 MAX_J2K_BLOCKS = 131_072  # code blocks of all tiles and resolutions
 
+MAX_DICOM_PIXELS = 1 << 30  # of all frames: 4096 frames of 512 x 512
 MAX_DICOM_DEPTH = 32  # sequences in sequences; Enhanced CT needs five
 MAX_DICOM_ITEMS = 65_536  # an Enhanced CT object of 4096 frames has about 40,000
 MAX_DICOM_ELEMENTS = 524_288

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ..system.files import printable
+from ..system.files import open_regular, printable
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".tif", ".tiff", ".dcm"})
 _DIRECTORY_CLASS = b"1.2.840.10008.1.3.10"  # Media Storage Directory Storage, PS3.4 annex B
@@ -138,7 +138,7 @@ def is_dicom(data: Path | bytes) -> bool:
     try:
         if not data.is_file():
             return False
-        with data.open("rb") as file:
+        with open_regular(data) as file:
             head = file.read(_HEAD)
     except (OSError, ValueError):
         return False
@@ -175,7 +175,7 @@ def is_dicomdir(path: Path) -> bool:
     if _named_dicomdir(path):
         return True
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(_HEAD)
     except (OSError, ValueError):
         return False
@@ -257,7 +257,7 @@ def _recognise(path: Path) -> Path | LeftOut:
     if path.suffix.lower() in SUFFIXES:
         return path
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(_HEAD)
     except OSError as error:
         return LeftOut(path, "unreadable", _unreadable(error))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from ..errors import EdgeCTError
 
@@ -37,6 +40,23 @@ def replace_atomically(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file for reading without waiting: a pipe that has taken the place of a file has no end.
+
+    Raises:
+        OSError: The file cannot be opened, or is no regular file.
+    """
+    file = open(path, "rb", opener=_open_nonblocking)  # noqa: SIM115 (the caller closes it)
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "not a file")
+    return file
+
+
+def _open_nonblocking(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def write_bytes(path: Path, content: bytes) -> None:

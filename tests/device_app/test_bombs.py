@@ -1,4 +1,4 @@
-"""Ten bombs among 200 good slices, in a watched folder, under the memory limit of the units.
+"""Ten bombs among 200 good slices, in a watched folder and as uploads, under the memory limit of the units.
 
 The limit of a systemd unit is one of a control group, which a test may not make everywhere. What stands for it here is
 the memory of all processes of the service, with shared pages counted once (PSS), measured five times a second.
@@ -11,7 +11,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from http.client import HTTPConnection
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import cv2
 import pytest
@@ -120,3 +122,41 @@ def test_in_a_watched_folder(tiny_bundle: Path, tmp_path: Path) -> None:
     assert [row["decision"] for row in printed if "bomb" in row["source"]] == ["rejected"] * 10
     check(state, lambda name: "bomb" in name)
     assert 0 < memory.most < memory_limit(tiny_bundle, "watch")
+
+
+def test_as_uploads(tiny_bundle: Path, tmp_path: Path) -> None:
+    pytest.importorskip("flask", reason="the web extra is not installed")
+    state = tmp_path / "state"
+    options = ["--model", tiny_bundle, "--state", state, "--port", 0, "--json"]
+    command = [sys.executable, "-m", "edge_ct", "serve", *options]
+    files = [(f"{number}.png", good(number)) for number in range(GOOD)]
+    for number, content in enumerate(bombs()):
+        files.insert(20 * number, (f"bomb-{number}", content))
+    with (
+        subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process,
+        Memory(process.pid) as memory,
+    ):
+        assert process.stdout
+        where = urlsplit(json.loads(process.stdout.readline())["urls"][0])
+        connection = HTTPConnection(str(where.hostname), where.port, timeout=120)
+        try:
+            connection.request("GET", "/")
+            answer = connection.getresponse()
+            cookie = str(answer.getheader("Set-Cookie")).partition(";")[0]
+            token = re.findall(r'<meta name="csrf" content="([^"]+)">', answer.read().decode())[0]
+            headers = {"Cookie": cookie, "X-CSRF-Token": token, "Content-Type": "multipart/form-data; boundary=b"}
+            for name, content in files:
+                head = f'--b\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\n\r\n'
+                connection.request("POST", "/upload", head.encode() + content + b"\r\n--b--\r\n", headers)
+                answer = connection.getresponse()
+                answer.read()
+                assert answer.status == 303, name
+            connection.request("GET", "/ready", headers=headers)
+            answer = connection.getresponse()
+            assert (answer.status, json.loads(answer.read())["ready"]) == (200, True)
+        finally:
+            connection.close()
+            process.terminate()
+        assert process.wait(60) == 0
+    check(state, lambda name: "bomb" in name)
+    assert 0 < memory.most < memory_limit(tiny_bundle, "serve")

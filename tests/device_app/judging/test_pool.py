@@ -17,6 +17,7 @@ from PIL import Image
 from edge_ct import cli
 from edge_ct.bundle import Bundle, read_bundle, write_bundle
 from edge_ct.classifier import Classifier
+from edge_ct.device_app.judging import worker
 from edge_ct.device_app.judging.incidents import MAX_ENDS
 from edge_ct.device_app.judging.judge import SliceJudgement, judge_each
 from edge_ct.device_app.judging.pool import JudgingPool, WorkerEnded
@@ -201,6 +202,26 @@ def test_a_bundle_that_cannot_be_loaded_is_rejected(bundle: Bundle, tmp_path: Pa
     write_bundle(path, bytes(model), bundle.manifest, members)
     with JudgingPool(read_bundle(path), 1) as pool, pytest.raises((ModelRejected, EdgeCTError)):
         pool.run(Classifier.check_golden)  # type: ignore[arg-type]
+
+
+def work_without_end(classifier: Classifier) -> Iterator[int]:
+    """Yield slices that each take less than a slice may take."""
+    number = 0
+    while True:
+        end = time.process_time() + 0.1
+        while time.process_time() < end:
+            pass
+        yield number
+        number += 1
+
+
+def test_many_frames_together_have_a_deadline(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "SLICES", 2)
+    with JudgingPool(bundle, 1) as pool:
+        with pytest.raises(WorkerEnded) as caught:
+            pool.run(work_without_end, 0.5)
+        assert caught.value.late
+        assert pool.run(fork)
 
 
 class Peak:

@@ -22,7 +22,7 @@ from edge_ct.device_app.judging.pool import JudgingPool
 from edge_ct.device_app.judging.sources import Source
 from edge_ct.device_app.maintenance import health
 from edge_ct.device_app.web.events import Events
-from edge_ct.device_app.web.folders import Folders
+from edge_ct.device_app.web.folders import FolderProgress, FolderReader, Folders
 from edge_ct.device_app.web.judging_queue import Busy, JudgingQueue
 from edge_ct.device_app.web.services import Services
 from edge_ct.device_app.worklist import Worklist
@@ -212,6 +212,19 @@ class TestFolders:
         assert rows["stick/loop"] == "cannot be read: Too many levels of symbolic links"
         assert services.reader.state is not None
         assert "files that are not slices: 1 (notes.txt)" in str(services.reader.state.message)
+
+    def test_reading_that_fails_is_said_to_have_ended(self, stick: Path) -> None:
+        reports: list[FolderProgress] = []
+
+        def submit(source: Source) -> Future[Any]:
+            raise RecursionError
+
+        reader = FolderReader(Folders([stick]), submit, reports.append)
+        assert reader.start(stick / "stick")
+        reader.stop(timeout=30)
+        assert (reports[-1].running, reports[-1].message) == (False, "reading ended early: RecursionError")
+        assert reader.start(stick / "stick")
+        reader.stop(timeout=30)
 
     def test_one_folder_at_a_time(
         self, client: Home, services: Services, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

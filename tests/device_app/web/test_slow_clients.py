@@ -303,11 +303,15 @@ def test_connections_of_one_address_leave_places_for_others(front: HttpFront, mo
             assert time.monotonic() < end
             time.sleep(0.05)
         assert sum(channel.address == "127.0.0.9" for channel in _channels(front)) == len(others)
+        end = time.monotonic() + 30
         for number in range(10, 16):
             for _ in range(50):
                 stack.enter_context(connect(f"127.0.0.{number}"))
-        time.sleep(0.5)
-        assert len(_channels(front)) <= http_front.CONNECTIONS
+        # A connection that is being accepted counts for a moment before another one makes room for it.
+        while len(_channels(front)) > http_front.CONNECTIONS:
+            assert len(_channels(front)) <= http_front.CONNECTIONS + 1
+            assert time.monotonic() < end
+            time.sleep(0.01)
         with connect("127.0.0.7") as good:
             good.sendall(f"GET /ready HTTP/1.0\r\nHost: {address[0]}:{address[1]}\r\n\r\n".encode())
             assert b" 200 " in read_all(good)

@@ -53,6 +53,17 @@ def test_row_holds_the_judgement(worklist: Worklist, judged: Judged, tiny_classi
     assert worklist.pseudonym("  ") is None
 
 
+def test_judgement_is_prepared_when_it_is_added(
+    worklist: Worklist, judged: Judged, tiny_classifier: Classifier
+) -> None:
+    added = worklist.add(judged(1, "refer", 0.5), tiny_classifier.bundle, origin="watch")
+    assert (added.new, added.row.decision, added.row.origin) == (True, "refer", "watch")
+    assert not worklist.add(prepare_entry(judged(1), tiny_classifier.bundle, origin="classify")).new
+    for missing in ({}, {"bundle": tiny_classifier.bundle}, {"origin": "watch"}):
+        with pytest.raises(TypeError, match="its bundle and its origin"):
+            worklist.add(judged(2), **missing)
+
+
 def test_row_is_in_the_file_when_add_returns(worklist: Worklist, judged: Judged, tiny_classifier: Classifier) -> None:
     added = worklist.add(prepare_entry(judged(1), tiny_classifier.bundle, origin="classify"))
     with Worklist(worklist.folder) as other:

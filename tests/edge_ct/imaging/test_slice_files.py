@@ -10,6 +10,7 @@ import pytest
 
 from edge_ct import slices
 from edge_ct.errors import InputRejected
+from edge_ct.imaging import slice_files
 from edge_ct.imaging.slice_files import is_dicom, is_dicomdir, list_slices
 
 Encode = Callable[..., bytes]
@@ -58,10 +59,10 @@ def test_unreadable_file_is_refused(
     path.chmod(0)
     if os.access(path, os.R_OK):  # root reads everything
 
-        def refuse(self: Path) -> bytes:
-            raise PermissionError(13, "Permission denied", str(self))
+        def refuse(path: Path) -> None:
+            raise PermissionError(13, "Permission denied", str(path))
 
-        monkeypatch.setattr(Path, "read_bytes", refuse)
+        monkeypatch.setattr(slices, "open_regular", refuse)
     with pytest.raises(InputRejected, match="cannot be read: Permission denied"):
         slices.read(path)
 
@@ -190,20 +191,20 @@ def test_folders_and_files_that_cannot_be_read_are_named(tmp_path: Path, monkeyp
     (tmp_path / "open").mkdir()
     (tmp_path / "open" / "a.png").write_bytes(b"x")
     (tmp_path / "IM0002").write_bytes(bytes(200))
-    scandir, open_file = os.scandir, Path.open
+    scandir, open_file = os.scandir, slice_files.open_regular
 
     def refuse_folder(path: Path) -> object:
         if Path(path).name == "locked":
             raise PermissionError(13, "Permission denied", str(path))
         return scandir(path)
 
-    def refuse_file(self: Path, *arguments: object, **options: object) -> object:
-        if self.name == "IM0002":
-            raise OSError(5, "Input/output error", str(self))
-        return open_file(self, *arguments, **options)  # type: ignore[arg-type]
+    def refuse_file(path: Path) -> object:
+        if path.name == "IM0002":
+            raise OSError(5, "Input/output error", str(path))
+        return open_file(path)
 
     monkeypatch.setattr(os, "scandir", refuse_folder)
-    monkeypatch.setattr(Path, "open", refuse_file)
+    monkeypatch.setattr(slice_files, "open_regular", refuse_file)
     listing = list_slices(tmp_path)
     assert [path.name for path in listing.paths] == ["a.png"]
     assert {entry.path.name: entry.reason for entry in listing.unreadable} == {

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edge_ct.errors import EdgeCTError
-from edge_ct.system.files import refuse_existing, replace_atomically, write_bytes, write_text
+from edge_ct.system.files import open_regular, refuse_existing, replace_atomically, write_bytes, write_text
 
 
 @pytest.fixture
@@ -147,3 +147,20 @@ def test_folder_with_anything_in_it_is_refused(tmp_path: Path) -> None:
 def test_path_that_cannot_be_looked_at(tmp_path: Path) -> None:
     with pytest.raises(EdgeCTError):
         refuse_existing(tmp_path / ("n" * 300), force=False)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs on this system")
+@pytest.mark.parametrize("kind", ["pipe", "link to a pipe", "device", "folder"])
+def test_what_is_no_file_is_refused_without_waiting(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "x.png"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        pipe = path if kind == "pipe" else tmp_path / "pipe"
+        os.mkfifo(pipe)
+        if pipe != path:
+            path.symlink_to(pipe)
+    with pytest.raises(OSError, match=r"not a file|Is a directory"):
+        open_regular(path)

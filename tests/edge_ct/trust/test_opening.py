@@ -185,13 +185,18 @@ def _outliers(member: str, channels: int) -> dict:
     }
 
 
+def processor_seconds() -> float:
+    """Seconds of this process and of its ended children: on a busy machine the clock tells nothing."""
+    return sum(os.times()[:4])
+
+
 def test_resealed_mutations_end_no_parent(tiny: Bundle) -> None:
     """Each takes less than 10 s and 300 MiB, and is usable or rejected. 5,000 of them with EDGE_CT_LONG_TESTS=1."""
     usable = rejected = 0
     trial.try_bundle(tiny)  # what a trial of a sound bundle takes
     idle, own = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, resident()
     for number, content in enumerate(hostile_bundles.mutations(tiny, 5000 if LONG else 60)):
-        start = time.monotonic()
+        start = processor_seconds()
         try:
             bundle = unpack_bundle(content, f"{number}.tflite")
             trial.try_bundle(bundle)
@@ -201,7 +206,7 @@ def test_resealed_mutations_end_no_parent(tiny: Bundle) -> None:
         else:
             Classifier(bundle).check_golden()  # whatever passes its trial can be used in this process
             usable += 1
-        assert time.monotonic() - start < 10
+        assert processor_seconds() - start < 10
     assert rejected > usable
     assert usable > 0  # weights may change by a little
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss - idle < 300 * 1024
