@@ -35,8 +35,8 @@ from .translations import LANGUAGES
 # After so many seconds a browser may try again what another process kept from being stored.
 _BUSY_SECONDS = 5
 CSRF_FIELD, CSRF_HEADER = "csrf", "X-CSRF-Token"
-# Pages that lead a browser without the PIN to the page that asks for it; None stands for unknown addresses.
-_LEAD_TO_PIN = ("worklist", "slice", "series", "model", None)
+# What a page asks for by itself: without the PIN it gets an error, where a page leads to the one that asks for the PIN.
+_PARTS = ("picture", "events", "rows", "state")
 _PICTURES = "slice, thumb, layer, outline, overlay"
 # Endpoints that are served before the PIN is given; they tell nothing of patients and nothing of the device.
 _PUBLIC = frozenset({"static", "pin", "enter", "ready", "settings", "token"})
@@ -101,12 +101,9 @@ def _check_request() -> Response | None:
     g.session = services.sessions.find(token) if token else None
     session = current_session()
     if services.gate and not (session and session.signed_in) and request.endpoint not in _PUBLIC:
-        if (
-            request.method == "GET"
-            and not wants_json()
-            and request.endpoint in ("worklist", "slice", "series", "model", None)
-        ):
-            return Response(status=303, headers={"Location": url_for("pin")})
+        if request.method == "GET" and not wants_json() and request.endpoint not in _PARTS:
+            to = request.full_path.rstrip("?")
+            return Response(status=303, headers={"Location": url_for("pin", to=None if to == "/" else to)})
         raise Refusal(401, "error.pin")
     if request.method == "POST":
         site = request.headers.get("Sec-Fetch-Site")
@@ -188,7 +185,7 @@ def _answer_error(error: Exception) -> Response:
     else:
         current_app.logger.error("%s %s: %s: %s", request.method, request.path, type(error).__name__, error)
     text = words()(key, detail=detail or "", seconds=wait or 0)
-    if wants_json() or request.endpoint in ("picture", "events", "rows", "state"):
+    if wants_json() or request.endpoint in _PARTS:
         response = jsonify(error=text)
     else:
         response = Response(render_template("error.html", status=status, text=text), mimetype="text/html")

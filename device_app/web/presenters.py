@@ -121,6 +121,7 @@ class GroupCard:
         title: What it is called, shortened.
         full_title: The same in full.
         counts: How many of its slices are positive; what is wrong with a single slice that was not judged.
+        short_counts: The same in fewer words, for a line of the list.
         origin: Where it came from.
         version: A key that changes when the line is shown differently.
     """
@@ -130,6 +131,7 @@ class GroupCard:
     title: str
     full_title: str
     counts: str
+    short_counts: str
     counts_language: str
     share: str
     patient: str | None
@@ -148,17 +150,21 @@ def present_group(group: SliceGroup, words: Words) -> GroupCard:
     if group.slices > 1 and group.reviewed:
         reviewed = words("group.reviewed", k=group.reviewed, n=group.slices)
     counts = words("group.counts", k=group.positive, n=group.judged)
+    short_counts = words("list.counts", k=group.positive, n=group.judged)
     language = words.language
     if group.slices == 1:
         counts, language = (key.reason or "", key.reason_language) if group.decision == "rejected" else ("", language)
+        short_counts = counts
     elif group.judged < group.slices:
-        counts += " · " + words("group.rejected", n=group.slices - group.judged)
+        rejected = words("group.rejected", n=group.slices - group.judged)
+        counts, short_counts = f"{counts} · {rejected}", f"{short_counts}, {rejected}"
     return GroupCard(
         key=key,
         outcome=present_outcome(group.decision, group.reading, group.probability, words, several=group.slices > 1),
         title=shorten(title),
         full_title=title,
         counts=counts,
+        short_counts=short_counts,
         counts_language=language,
         share=share_text(group.lesion_share, words),
         patient=group.row.patient,
@@ -187,7 +193,9 @@ def group_title(group: SliceGroup, words: Words) -> str:
 
 def share_text(share: float | None, words: Words) -> str:
     """Return the share of the lung that shows opacities, in words; an empty text if it was not measured."""
-    return "" if share is None else words("group.share", share=words.percent(share))
+    if share is None:
+        return ""
+    return words("group.share", share="<\u00a01\u00a0%" if share < 0.01 else words.percent(share))
 
 
 def origin_text(origin: str, words: Words) -> str:

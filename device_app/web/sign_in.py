@@ -23,15 +23,16 @@ _YEAR = 365 * 86400
 
 def pin() -> Response:
     """Show the page that asks for the PIN."""
-    session = current_session()
+    session, to = current_session(), _local_path(request.args.get("to", ""))
     if current_services().gate is None or (session and session.signed_in):
-        return _redirect_to(url_for("worklist"))
-    return make_response(render_template("pin.html", problem=None))
+        return _redirect_to(to)
+    return make_response(render_template("pin.html", problem=None, to=to))
 
 
 def enter() -> Response:
-    """Check a submitted PIN."""
+    """Check a submitted PIN, and lead to the page that was asked for before it."""
     services, session = current_services(), current_session()
+    to = _local_path(request.form.get("to", ""))
     if services.gate is None:
         return _redirect_to(url_for("worklist"))
     wait = services.gate.check(request.remote_addr or "", request.form.get("pin", "").strip())
@@ -39,10 +40,10 @@ def enter() -> Response:
         if session:
             services.sessions.close(session)
         begin_session(signed_in=True)  # Under a new token, because others may know the old one.
-        return go_to(url_for("worklist"))
+        return go_to(to)
     seconds = math.ceil(wait)
     problem = words()("pin.wait", seconds=seconds) if seconds else words()("pin.wrong")
-    page = jsonify(error=problem) if wants_json() else render_template("pin.html", problem=problem)
+    page = jsonify(error=problem) if wants_json() else render_template("pin.html", problem=problem, to=to)
     response = make_response(page, 429 if seconds else 403)
     if seconds:
         response.headers["Retry-After"] = str(seconds)

@@ -114,10 +114,14 @@ const edge = {
       const form = signIn.querySelector("form"), problem = signIn.querySelector("[role=alert]");
       form.onsubmit = async event => {
         event.preventDefault();
+        await edge.alive();
         await edge.freshToken();
-        const answer = await edge.post("/enter", new FormData(form));
+        // Sent once: a wrong PIN is refused by 403, too, and each attempt counts.
+        const headers = { "X-CSRF-Token": edge.csrf, Accept: "application/json" };
+        const answer = await fetch("/enter", { method: "POST", body: new FormData(form), headers }).catch(() => null);
+        if (!answer) return;
         const said = await answer.json();
-        if (!answer.ok) { problem.hidden = false; problem.textContent = said.error; return; }
+        if (!answer.ok) { problem.hidden = false; problem.textContent = said.error; form.reset(); return; }
         form.reset(); problem.hidden = true;
         signIn.close();
         await edge.freshToken();

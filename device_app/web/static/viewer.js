@@ -124,11 +124,15 @@ function connect() {
   showValues();
 }
 
-// Shows another slice of the series: its picture at once, the rest of its page when the reader stops there.
-let turning = 0;
+// Shows another slice of the series: its picture at once, the rest of its page when the reader stops there. The focus
+// stays on the same control, so that keys go on with it.
+let turning = 0, focused = null;
 function turn(by) {
-  const next = numbers[numbers.indexOf(number) + by];
+  return show(numbers[numbers.indexOf(number) + by], by);
+}
+function show(next, by = 0) {
   if (!next) return false;
+  focused ??= focusedControl();
   number = next;
   grey = null;
   find("slice").src = `/slices/${number}/slice.png`;
@@ -141,13 +145,15 @@ function turn(by) {
 async function load() {
   const turnOf = ++loading;
   try {
-    const answer = await fetch(`/slices/${number}`, { headers: { Accept: "text/html" } });
+    // Asked for as a script does, so that a device that wants the PIN answers 401 instead of the page for it.
+    const answer = await fetch(`/slices/${number}`, { headers: { Accept: "application/json" } });
     if (answer.status === 401) { await edge.signIn(); return load(); }
     if (!answer.ok) return edge.go(`/slices/${number}`);
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
     if (turnOf !== loading || clearTimeout(turning)) return;
     // A series may mix slices with and without a map, and then the stage itself differs.
     if (fresh.querySelectorAll(".stage .heat").length !== stage.querySelectorAll(".heat").length) return edge.go(`/slices/${number}`);
+    focused ??= focusedControl();
     for (const id of ["way", "side", "strip"]) find(id)?.replaceWith(fresh.getElementById(id));
     for (const id of ["slice", "layer", "outline"]) {
       const image = find(id), other = fresh.getElementById(id);
@@ -161,8 +167,35 @@ async function load() {
     find("case").classList.remove("turning");
     edge.restoreDrafts();
     connect();
+    focusAgain();
+    edge.announce(`${document.querySelector("#way h1").textContent.trim()}: ${document.querySelector(".verdict .word").textContent.trim()}`);
   } catch { setTimeout(load, 1000); }
 }
+
+// Selectors of the focused control and of what stands for it where the next slice has no such control.
+function focusedControl() {
+  const at = document.activeElement;
+  if (!at.closest("#way, #side, #strip")) return null;
+  if (at.closest("#strip")) return ["#strip [aria-current]"];
+  if (at.rel) return [`#way a[rel=${at.rel}]`, "#way a[rel=up]"];
+  if (at.id) return [`#${at.id}`, "#next-open"];
+  return [`#side [name="${at.name}"]${at.matches("button, [type=radio]") ? `[value="${at.value}"]` : ""}`, "#agree"];
+}
+function focusAgain() {
+  const control = document.activeElement === document.body && focused?.map(one => document.querySelector(one)).find(Boolean);
+  if (control) control.focus({ preventScroll: true });
+  focused = null;
+}
+
+// Links to other slices of the series show them without a reload.
+find("case").addEventListener("click", event => {
+  const link = event.target.closest("#strip a, #way a[rel=prev], #way a[rel=next]");
+  if (!link || event.button || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  const target = Number(link.pathname.split("/").pop());
+  if (!numbers.includes(target) || !find("slice")) return;
+  event.preventDefault();
+  show(target);
+});
 
 // Pointers: one finger or button pans, changes the window or swipes through the series; two fingers zoom.
 const down = new Map();
@@ -176,7 +209,8 @@ if (find("canvas")) {
     stage.setPointerCapture(event.pointerId);
     [startX, startY] = [event.clientX, event.clientY];
     dragging = event.button === 2 || contrast ? "window" : zoom > 1 ? "pan" : "swipe";
-    pinch = 0;
+    const [a, b] = down.values();
+    pinch = down.size === 2 ? Math.hypot(a.clientX - b.clientX, a.clientY - b.clientY) : 0;
   });
   stage.addEventListener("pointermove", event => {
     const last = down.get(event.pointerId);
@@ -184,7 +218,7 @@ if (find("canvas")) {
     down.set(event.pointerId, event);
     if (down.size === 2) {
       const [a, b] = [...down.values()], span = Math.hypot(a.clientX - b.clientX, a.clientY - b.clientY);
-      if (pinch) zoomAt(span / pinch, (a.clientX + b.clientX) / 2, (a.clientY + b.clientY) / 2);
+      zoomAt(span / pinch, (a.clientX + b.clientX) / 2, (a.clientY + b.clientY) / 2);
       pinch = span;
       dragging = "pinch";
       return;

@@ -178,7 +178,7 @@ def test_from_files_to_a_signed_summary(shared: Served, open_page: OpenPage, stu
     page.wait_for_selector(".row")
     shown = page.eval_on_selector_all(".row", "rows => rows.map(row => row.classList[1])")
     assert shown == sorted(shown, key=URGENCY.index)
-    assert "of 3 slices suspicious" in page.inner_text(".row:has-text('phantom1')")
+    assert "of 3 suspicious" in page.inner_text(".row:has-text('phantom1')")
     assert "2 not judged" in page.inner_text(".row:has-text('more')")
     assert rows_in_sight(page) >= 8
 
@@ -341,6 +341,24 @@ def check_viewer(page: Any, study: Path) -> None:
     check_levels(page, cv2.imread(str(study / "phantom1" / "slice0.png"), cv2.IMREAD_GRAYSCALE), 0, 255)
     page.keyboard.press("ArrowRight")
     playwright.expect(page.locator("#way h1")).to_contain_text("2 of 3")
+
+    # The focus stays on its control, or a keyboard user would begin again at the top of the page with each slice.
+    page.keyboard.press("g")
+    page.keyboard.press("ArrowRight")
+    playwright.expect(page.locator("#way h1")).to_contain_text("3 of 3")
+    playwright.expect(page.locator("#agree")).to_be_focused()
+    page.locator("#way a[rel=prev]").focus()
+    for shown in ("2 of 3", "1 of 3"):
+        page.keyboard.press("Enter")
+        playwright.expect(page.locator("#way h1")).to_contain_text(shown)
+    playwright.expect(page.locator("#way a[rel=up]")).to_be_focused()
+    assert page.inner_text("#live") == f"{' '.join(page.inner_text('#way h1').split())}: {page.inner_text('.word')}"
+    page.set_viewport_size(DESK)
+    page.locator("#strip a").nth(0).focus()
+    page.locator("#strip a").nth(1).click()
+    playwright.expect(page.locator("#way h1")).to_contain_text("2 of 3")
+    playwright.expect(page.locator("#strip [aria-current]")).to_be_focused()
+    page.set_viewport_size(SCREEN)
     assert page.evaluate("window.stays")
     page.keyboard.press("f")
     page.wait_for_function("document.fullscreenElement?.id === 'stage'")
@@ -400,6 +418,114 @@ def test_a_phone_behind_a_pin(
     page.wait_for_selector("#canvas:not([hidden])")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     shoot(page, "serve-slice-phone")
+
+
+def test_window_of_a_dicom_slice_by_touch(
+    model: Path, tmp_path: Path, open_page: OpenPage, serve: Callable[..., Served], write_ct: Callable[..., bytes]
+) -> None:
+    served = serve(model=model)
+    grey = [make_slice(7001, 2 + index, True, 512).image for index in range(2)]
+    for index, image in enumerate(grey):
+        stored = np.rint(image * 1500.0 / 255 - 1350).astype(np.int16)
+        content = write_ct(stored, 1, 0, SOPInstanceUID=f"1.2.{index + 3}", InstanceNumber=index + 1)
+        (tmp_path / f"IM{index}").write_bytes(content)
+    page = open_page(served, viewport=PHONE, has_touch=True, is_mobile=True)
+    page.goto(served.url + "add")
+    page.set_input_files("#files", [tmp_path / "IM0", tmp_path / "IM1"])
+    page.wait_for_selector("#after:not([hidden])")
+    page.goto(served.url)
+    page.tap(".row a")
+    page.locator(".grid a").first.tap()
+    page.wait_for_selector("#canvas:not([hidden])")
+    assert page.inner_text("#values") == "L -600 W 1500 HU"
+
+    # Two fingers zoom, one finger pans, two taps return; nothing of it scrolls or zooms the page itself.
+    box = page.locator(".pane.over").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    sheet, touch = page.locator(".pane.over .sheet"), Touch(page)
+    touch([[(x - step, y), (x + step, y)] for step in (40, 50, 60, 80)])
+    assert page.inner_text("#values") == "L -600 W 1500 HU · 200 %"
+    place = "sheet => [...sheet.style.transform.matchAll(/-?[\\d.]+/g)].map(Number)"
+    before = sheet.evaluate(place)
+    touch([[(x, y)], [(x + 10, y + 10)], [(x + 30, y + 20)]])
+    assert sheet.evaluate(place) == pytest.approx([before[0] + 30, before[1] + 20, 2], abs=0.01)
+    page.wait_for_timeout(400)
+    page.touchscreen.tap(x, y)
+    page.touchscreen.tap(x, y)
+    assert sheet.evaluate("sheet => sheet.style.transform") == "translate(0px, 0px) scale(1)"
+    assert page.evaluate("[scrollY, visualViewport.scale]") == [0, 1]
+
+    # A swipe turns to the next slice; with the contrast tool the same drag changes window and level.
+    touch([[(x + 60, y)], [(x, y)], [(x - 60, y)]])
+    playwright.expect(page.locator("#way h1")).to_contain_text("2 of 2")
+    page.tap("#contrast")
+    touch([[(x, y)], [(x - 25, y - 14)], [(x - 55, y - 28)]])
+    assert page.inner_text("#values") == "L -679 W 1176 HU"
+    playwright.expect(page.locator("#way h1")).to_contain_text("2 of 2")
+    check_levels(page, grey[1], 13.5, 213.5)
+
+
+class Touch:
+    """Fingers on a page, through the protocol of Chromium's developer tools."""
+
+    def __init__(self, page: Any) -> None:
+        self._session = page.context.new_cdp_session(page)
+
+    def __call__(self, places: list[list[tuple[float, float]]]) -> None:
+        """Put fingers down at the first places, move them through the others, and lift them."""
+        for kind, fingers in (("Start", places[0]), *(("Move", moved) for moved in places[1:]), ("End", [])):
+            points = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(fingers)]
+            self._session.send("Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": points})
+
+
+def test_a_restart_asks_for_the_pin_over_the_open_page(tiny_bundle: Path, tmp_path: Path, open_page: OpenPage) -> None:
+    options, state = ("--lan", "--pin", PIN), tmp_path / "state"
+    served = start_server(tiny_bundle, state, *options)
+    (tmp_path / "few").mkdir()
+    for i in range(3):
+        (tmp_path / "few" / f"{i}.png").write_bytes(variant(i))
+    page = open_page(served)
+    page.goto(served.url + "add")
+    page.fill("input[name=pin]", PIN)
+    page.click("main button")
+    page.wait_for_url("**/add")  # The PIN leads to the page that was asked for.
+    page.set_input_files("#folder", tmp_path / "few")
+    page.wait_for_selector("#after:not([hidden])")
+    turning = page.context.new_page()
+    page.goto(served.url + "slices/1")
+    page.fill("input[name=reviewer]", "Dr Lima")
+    page.fill("input[name=note]", "typed before the restart")
+    turning.goto(served.url + "slices/2")
+    turning.wait_for_selector("#canvas:not([hidden])")
+
+    served.stop(signal.SIGKILL)
+    served.close()
+    again = start_server(tiny_bundle, state, *options, port=served.address[1])
+    try:
+        page.bring_to_front()
+        page.click("button[value=unusable]")
+        page.wait_for_selector("#sign-in[open]")
+        # A wrong PIN counts once, so that the right one is taken after it.
+        page.fill("#sign-in input[name=pin]", "000000")
+        page.click("#sign-in button")
+        playwright.expect(page.locator("#sign-in [role=alert]")).to_contain_text("This PIN is wrong")
+        page.fill("#sign-in input[name=pin]", "111111")
+        page.click("#sign-in button")
+        playwright.expect(page.locator("#sign-in input[name=pin]")).to_have_value("")
+        page.fill("#sign-in input[name=pin]", PIN)
+        page.click("#sign-in button")
+        page.wait_for_selector(".reviews")
+        assert "typed before the restart" in page.inner_text(".reviews")
+        page.context.clear_cookies()
+        turning.bring_to_front()
+        turning.keyboard.press("ArrowRight")
+        turning.wait_for_selector("#sign-in[open]")
+        turning.fill("#sign-in input[name=pin]", PIN)
+        turning.click("#sign-in button")
+        playwright.expect(turning.locator("#way h1")).to_contain_text("3 of 3")
+    finally:
+        again.stop()
+        again.close()
 
 
 SMALL = """() => [...document.querySelectorAll('a, button, summary, select, input:not([type=hidden]), textarea')]

@@ -448,10 +448,13 @@ class TestWithPin:
         return client.post("/enter", data=data, **more)
 
     def test_nothing_is_shown_before(self, services: Services, client: Home) -> None:
-        for path in ("/", "/model", "/slices/1", "/nowhere"):
-            assert client.get(path).headers["Location"] == "/pin"
-        for path in ("/rows", "/state", "/events", "/slices/1/slice.png", "/slices/1/print", "/device", "/add"):
+        assert client.get("/").headers["Location"] == "/pin"
+        for path in ("/model", "/slices/1", "/slices/1/print", "/series/1/print", "/device", "/add", "/nowhere"):
+            assert client.get(path).headers["Location"] == f"/pin?to={path}"
+            assert client.get(path, headers={"Accept": "application/json"}).status_code == 401
+        for path in ("/rows", "/state", "/events", "/slices/1/slice.png"):
             assert client.get(path).status_code == 401
+        assert client.post("/device/self-test").status_code == 401
         page = client.get("/pin").text
         assert "Research use only" in page
         assert 'href="/device"' not in page
@@ -473,6 +476,17 @@ class TestWithPin:
         name, _, value = old.partition(";")[0].partition("=")
         stranger.set_cookie(name, value, domain="127.0.0.1")
         assert stranger.get("/rows").status_code == 401
+
+    @pytest.mark.parametrize(
+        ("asked", "shown"), [("/device", "/device"), ("/?show=refer", "/?show=refer"), ("//evil.example/", "/")]
+    )
+    def test_the_pin_leads_to_what_was_asked_for(self, client: Home, asked: str, shown: str) -> None:
+        page = client.get("/pin", query_string={"to": asked}).text
+        found = re.search(r'name="to" value="([^"]*)"', page)
+        assert found and found[1] == shown
+        data = {"csrf": token_of(page), "pin": "000000", "to": asked}
+        assert f'name="to" value="{shown}"' in client.post("/enter", data=data).text
+        assert client.post("/enter", data={**data, "pin": PIN}).headers["Location"] == shown
 
     def test_guesses_are_slowed_down(self, client: Home) -> None:
         statuses = [self.enter(client, "000000").status_code for _ in range(4)]
