@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 
 from edge_ct.decision import Decision
 from edge_ct.manifest import Manifest
+from edge_ct.reporting.markdown import find_table
 
 from ..worklist.groups import Order, Shown, SliceGroup
 from ..worklist.records import Review, Row
@@ -20,6 +21,11 @@ FILTERS: tuple[Shown, ...] = ("all", "positive", "refer", "rejected", "negative"
 ORDERS: tuple[Order, ...] = ("urgency", "newest", "name")
 METRICS = ("sensitivity", "specificity", "accuracy", "precision", "f1", "auc", "brier", "ece")
 _NAME_LENGTH = 28
+# Words in the header of the card's table of the three outcomes.
+_OUTCOMES = ("positive", "refer", "negative")
+# A model in the list of a card of several models, and the line above each of its tables.
+_CARD_MODEL = re.compile(r"^- `([^`]+)`: .*?([\d,]+) parameters", re.MULTILINE)
+_CARD_NAME = re.compile(r"^`([^`]+)`:$", re.MULTILINE)
 # The folder that the script of the page gives to files that were picked one by one.
 _UPLOAD = re.compile(r"upload-(\d{4})(\d\d)(\d\d)-(\d\d)(\d\d)\d\d")
 
@@ -274,6 +280,26 @@ def metric_rows(manifest: Manifest, words: Words) -> tuple[list[str], list[Metri
             values.append((words.number(estimate.value, 3), interval))
         rows.append(MetricRow(words(f"metric.{name}"), tuple(values)))
     return variants, rows
+
+
+def outcome_table(card: str, parameters: int) -> str | None:
+    """Return the table of what a model decided from its card, as Markdown; None if the card has none.
+
+    Args:
+        card: The model card.
+        parameters: Number of parameters of the network, by which it is found in a card of several models.
+    """
+    named = dict(_CARD_MODEL.findall(card))
+    if named:
+        names = [name for name, number in named.items() if number.replace(",", "") == str(parameters)]
+        if len(names) != 1:
+            return None
+        # The tables of several models follow one another, each under the name of its model.
+        parts = _CARD_NAME.split(card)[1:]
+        tables = [part for name, part in zip(parts[::2], parts[1::2], strict=True) if name == names[0]]
+    else:
+        tables = [card]
+    return next(filter(None, (find_table(part, _OUTCOMES) for part in tables)), None)
 
 
 def retention_line(pruned: Pruned | None, t: Words) -> str | None:

@@ -7,12 +7,15 @@ from collections.abc import Mapping
 from datetime import datetime
 from functools import cache
 from importlib import resources
+from typing import Literal
 
 import msgspec
 
 LANGUAGES = {"en": "English", "pt-BR": "Português"}
 DEFAULT = "en"
 
+# What consists of numbers and signs alone needs no translation.
+_WORD = re.compile(r"[^\W\d_]{2}")
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
@@ -22,10 +25,12 @@ class Catalogue(msgspec.Struct, frozen=True):
     Attributes:
         words: Text by key and language.
         reasons: Patterns of the classifier's reasons by language; each `{name}` stands for any text.
+        card: Such patterns of what the model cards of `recipes` say.
     """
 
     words: dict[str, dict[str, str]]
     reasons: list[dict[str, str]]
+    card: list[dict[str, str]]
 
 
 @cache
@@ -36,14 +41,14 @@ def catalogue() -> Catalogue:
 
 
 @cache
-def _reason_patterns() -> list[tuple[re.Pattern[str], dict[str, str]]]:
-    """Return the English reasons as regular expressions, in which a placeholder matches as little as possible."""
+def _patterns(part: Literal["reasons", "card"]) -> list[tuple[re.Pattern[str], dict[str, str]]]:
+    """Return the English texts as regular expressions, in which a placeholder matches as little as possible."""
     patterns = []
-    for reason in catalogue().reasons:
-        parts = _PLACEHOLDER.split(reason["en"])
+    for texts in getattr(catalogue(), part):
+        parts = _PLACEHOLDER.split(texts["en"])
         # Every second part is the name of a placeholder.
         pattern = "".join(f"(?P<{part}>.+?)" if i % 2 else re.escape(part) for i, part in enumerate(parts))
-        patterns.append((re.compile(pattern, re.DOTALL), reason))
+        patterns.append((re.compile(pattern, re.DOTALL), texts))
     return patterns
 
 
@@ -74,10 +79,22 @@ class Words:
         """Translate a reason of the classifier; one that the catalogue does not know stays in English."""
         if text is None or self.language == DEFAULT:
             return text
-        for pattern, reason in _reason_patterns():
+        return self._translate("reasons", text) or text
+
+    def of_card(self, text: str) -> str | None:
+        """Translate a heading, paragraph, item or cell of a model card; None if the catalogue does not know it.
+
+        What has no space is taken for a name, if it is not in the catalogue.
+        """
+        if self.language == DEFAULT or not _WORD.search(text):
+            return text
+        return self._translate("card", text) or (None if " " in text else text)
+
+    def _translate(self, part: Literal["reasons", "card"], text: str) -> str | None:
+        for pattern, texts in _patterns(part):
             if match := pattern.fullmatch(text):
-                return reason[self.language].format_map(match.groupdict())
-        return text
+                return texts[self.language].format_map(match.groupdict())
+        return None
 
     def number(self, value: float, digits: int = 1) -> str:
         """Return a number with the decimal separator of the language."""

@@ -8,15 +8,12 @@ import msgspec
 from flask import Response, make_response, render_template, request
 
 from edge_ct.errors import ModelRejected
-from edge_ct.reporting.markdown import find_table, render_markdown
+from edge_ct.reporting.markdown import render_markdown
 
 from ..maintenance.health import Status, read_health
-from .presenters import metric_rows, probability_scale
+from .presenters import metric_rows, outcome_table, probability_scale
 from .request_checks import Refusal
 from .request_context import begin_session, current_services, current_session, local_now, words
-
-# Words in the header of the card's table of the three outcomes.
-_OUTCOMES = ("positive", "refer", "negative")
 
 
 def state() -> Response:
@@ -49,9 +46,9 @@ def token() -> Response:
 
 def model() -> Response:
     """Show the model card."""
-    bundle = current_services().bundle
-    three_ways = find_table(bundle.card, _OUTCOMES) if bundle.card else None
-    variants, metrics = metric_rows(bundle.manifest, words())
+    bundle, t = current_services().bundle, words()
+    three_ways = outcome_table(bundle.card, bundle.manifest.network.parameters) if bundle.card else None
+    variants, metrics = metric_rows(bundle.manifest, t)
     page = render_template(
         "model.html",
         manifest=bundle.manifest,
@@ -62,8 +59,10 @@ def model() -> Response:
         seal=bundle.seal,
         size=len(bundle.content),
         scale=probability_scale(bundle.manifest),
-        three_ways=render_markdown(three_ways, words()("model.measured_outcomes")) if three_ways else None,
-        card=render_markdown(bundle.card, words()("model.card"), top=3) if bundle.card else None,
+        three_ways=render_markdown(three_ways, t("model.measured_outcomes"), translate=t.of_card)
+        if three_ways
+        else None,
+        card=render_markdown(bundle.card, t("model.card"), top=3, translate=t.of_card) if bundle.card else None,
     )
     return make_response(page)
 

@@ -6,24 +6,40 @@ All text is escaped. Links are shown as their text, because the device has no ne
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from html import escape
 
 _ITEM = re.compile(r"(?:[-*]|\d+\.)\s+")
 _HEADING = re.compile(r"(#{1,6})\s+(.*)")
 _RULE = re.compile(r"\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)*\|?")
+_ROW = ' scope="row"'
+# Returns a text in another language; None if it has no translation.
+Translate = Callable[[str], str | None]
 _INLINE = re.compile(r"`([^`]+)`|\*\*(.+?)\*\*|\*(.+?)\*|!?\[([^\]]*)\]\([^)]*\)")
 
 
-def render_markdown(text: str, label: str, top: int = 2) -> str:
+def render_markdown(text: str, label: str, top: int = 2, translate: Translate = str) -> str:
     """Return the HTML of a text.
 
     Args:
         text: Markdown.
         label: Accessible name of its tables, which scroll by themselves.
         top: Level of the highest heading; a heading of the first level, the title, is left out.
+        translate: Translates each heading, paragraph, item and cell. One without a translation is marked as English.
     """
-    return "\n".join(_block(lines, label, top) for lines in _blocks(text))
+    return "\n".join(_block(lines, label, top, translate) for lines in _blocks(text))
+
+
+def texts_of(text: str) -> list[str]:
+    """Return the headings, paragraphs, items and cells of a text, as `render_markdown` translates them."""
+    texts: list[str] = []
+
+    def note(part: str) -> str:
+        texts.append(part)
+        return part
+
+    render_markdown(text, "", translate=note)
+    return texts
 
 
 def find_table(text: str, words: Sequence[str]) -> str | None:
@@ -52,17 +68,24 @@ def _blocks(text: str) -> Iterator[list[str]]:
             block.append(stripped)
 
 
-def _block(lines: list[str], label: str, top: int) -> str:
+def _block(lines: list[str], label: str, top: int, translate: Translate) -> str:
     if heading := _HEADING.match(lines[0]):
         level = min(6, len(heading[1]) + top - 2)
-        return f"<h{level}>{_inline(heading[2])}</h{level}>" if len(heading[1]) > 1 else ""
+        return _element(f"h{level}", heading[2], translate) if len(heading[1]) > 1 else ""
     if _is_list(lines):
         kind = "ol" if lines[0][0].isdigit() else "ul"
-        items = "".join(f"<li>{_inline(' '.join(item))}</li>" for item in _items(lines))
+        items = "".join(_element("li", " ".join(item), translate) for item in _items(lines))
         return f"<{kind}>{items}</{kind}>"
     if _is_table(lines):
-        return _table(lines, label)
-    return f"<p>{_inline(' '.join(lines))}</p>"
+        return _table(lines, label, translate)
+    return _element("p", " ".join(lines), translate)
+
+
+def _element(name: str, text: str, translate: Translate, attributes: str = "") -> str:
+    translated = translate(text)
+    if translated is None:
+        return f'<{name}{attributes} lang="en">{_inline(text)}</{name}>'
+    return f"<{name}{attributes}>{_inline(translated)}</{name}>"
 
 
 def _items(lines: list[str]) -> Iterator[list[str]]:
@@ -77,13 +100,13 @@ def _items(lines: list[str]) -> Iterator[list[str]]:
     yield item
 
 
-def _table(lines: list[str], label: str) -> str:
-    head = "".join(f'<th scope="col">{_inline(cell)}</th>' for cell in _cells(lines[0]))
+def _table(lines: list[str], label: str, translate: Translate) -> str:
+    head = "".join(_element("th", cell, translate, ' scope="col"') for cell in _cells(lines[0]))
     body = ""
     for line in lines[2:]:
         first, *others = _cells(line)
-        cells = "".join(f"<td>{_inline(cell)}</td>" for cell in others)
-        body += f'<tr><th scope="row">{_inline(first)}</th>{cells}</tr>'
+        cells = "".join(_element("td", cell, translate) for cell in others)
+        body += f"<tr>{_element('th', first, translate, _ROW)}{cells}</tr>"
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     return f'<div class="wide" tabindex="0" role="region" aria-label="{escape(label)}">{table}</div>'
 

@@ -8,8 +8,12 @@ from typing import Any
 
 import pytest
 
+from edge_ct.bundle import read_bundle
 from edge_ct.device_app.web import translations
+from edge_ct.device_app.web.presenters import outcome_table
 from edge_ct.device_app.web.translations import LANGUAGES, Words, catalogue
+from edge_ct.reporting.markdown import render_markdown, texts_of
+from edge_ct.shipped_models import find_bundle
 
 WEB = Path(translations.__file__).parent
 HOLE = re.compile(r"\{(\w+)\}")
@@ -165,3 +169,33 @@ def test_scripts_and_templates_hold_no_address_of_elsewhere_and_no_inline_code()
         assert "https:" not in text, path
         assert not re.search(r"\son\w+=|style=|<style|javascript:", text.replace("data-", "")), path
         assert not re.search(r"<script(?![^>]*(src=|application/json))", text), path
+
+
+@pytest.mark.parametrize("name", ["accurate", "fast"])
+def test_the_cards_of_the_shipped_models_are_translated(name: str) -> None:
+    """All but file names: a new sentence in the card's template needs a line in `strings.json`."""
+    card = read_bundle(find_bundle(name)).card
+    texts = [text for text in texts_of(card) if not re.search(r"\.(png|jpe?g)$", text)]
+    assert len(texts) > 100
+    assert [text for text in texts if Words("pt-BR").of_card(text) is None] == []
+    assert [text for text in texts if Words("en").of_card(text) != text] == []
+
+
+def test_what_the_catalogue_does_not_know_of_a_card_is_marked_as_english() -> None:
+    html = render_markdown("## Limits\n\nSomebody else's words.\n", "Card", translate=Words("pt-BR").of_card)
+    assert html == '<h2>Limites</h2>\n<p lang="en">Somebody else&#x27;s words.</p>'
+
+
+def test_the_outcomes_are_those_of_the_model_that_is_served() -> None:
+    """A card of two models holds a table of each; the bundle is one of them."""
+    table = "| cases | called positive | called refer | called negative |\n| - | - | - | - |\n| a | {n} | 0 | 0 |"
+    card = (
+        "- `large`: net, 2,000 parameters.\n- `small`: net, 500 parameters.\n\n"
+        "`large`:\n\n| patient | Dice |\n| - | - |\n\n"
+        f"`large`:\n\n{table.format(n=1)}\n\n`small`:\n\n{table.format(n=2)}\n"
+    )
+    assert outcome_table(card, 2000) == table.format(n=1)
+    assert outcome_table(card, 500) == table.format(n=2)
+    assert outcome_table(card, 501) is None
+    assert outcome_table(table.format(n=3), 501) == table.format(n=3)
+    assert outcome_table("# Card", 501) is None
