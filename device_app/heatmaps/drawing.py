@@ -5,6 +5,8 @@ The argument `png` of each function is the grey slice that the worklist stores.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -46,18 +48,27 @@ def draw_outline(png: bytes, heat: Heat) -> bytes:
     height, width = _decode(png).shape
     scale = _OUTLINE_SIDE / max(height, width)
     width, height = max(1, round(width * scale)), max(1, round(height * scale))
-    evidence = enlarge_map(np.nan_to_num(heat.evidence), height, width, heat.centres)
-    threshold = 0.0 if heat.method == "lesion map" else FULL_SCALE / 2
+    contours = _contours(heat, height, width)
     canvas = np.zeros((height, width, 4), np.uint8)
-    contours, _ = cv2.findContours((evidence > threshold).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(canvas, contours, -1, (0, 0, 0, 160), 5, cv2.LINE_AA)
     cv2.drawContours(canvas, contours, -1, _OUTLINE_COLOUR, 2, cv2.LINE_AA)
     return encode_png(canvas, "heat map")
 
 
 def draw_overlay(png: bytes, heat: Heat) -> bytes:
-    """Draw the slice with its heat map over it, for print."""
-    return encode_png(blend_heat(cv2.cvtColor(_decode(png), cv2.COLOR_GRAY2BGR), heat), "heat map")
+    """Draw the slice with its heat map and the outline over it, for print."""
+    grey = _decode(png)
+    picture = np.ascontiguousarray(blend_heat(cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR), heat))
+    thickness = max(1, round(max(grey.shape) / 256))
+    cv2.drawContours(picture, _contours(heat, *grey.shape), -1, _OUTLINE_COLOUR[:3], thickness, cv2.LINE_AA)
+    return encode_png(picture, "heat map")
+
+
+def _contours(heat: Heat, height: int, width: int) -> Sequence[np.ndarray]:
+    evidence = enlarge_map(np.nan_to_num(heat.evidence), height, width, heat.centres)
+    threshold = 0.0 if heat.method == "lesion map" else FULL_SCALE / 2
+    contours, _ = cv2.findContours((evidence > threshold).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    return contours
 
 
 def _decode(png: bytes) -> np.ndarray:

@@ -302,6 +302,11 @@ def outcome_table(card: str, parameters: int) -> str | None:
     return next(filter(None, (find_table(part, _OUTCOMES) for part in tables)), None)
 
 
+def shorten_intervals(table: str) -> str:
+    """Set the intervals of an HTML table in small print, below their values."""
+    return re.sub(r" (\[[^\]<]*\])(?=</td>)", r'<span class="small">\1</span>', table)
+
+
 def retention_line(pruned: Pruned | None, t: Words) -> str | None:
     """Return what retention did not delete, and why; None if there is nothing to say."""
     if pruned is None:

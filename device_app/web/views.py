@@ -11,7 +11,7 @@ from edge_ct.errors import ModelRejected
 from edge_ct.reporting.markdown import render_markdown
 
 from ..maintenance.health import Status, read_health
-from .presenters import metric_rows, outcome_table, probability_scale
+from .presenters import metric_rows, outcome_table, probability_scale, shorten_intervals
 from .request_checks import Refusal
 from .request_context import begin_session, current_services, current_session, local_now, words
 
@@ -48,6 +48,8 @@ def model() -> Response:
     """Show the model card."""
     bundle, t = current_services().bundle, words()
     three_ways = outcome_table(bundle.card, bundle.manifest.network.parameters) if bundle.card else None
+    if three_ways:
+        three_ways = render_markdown(three_ways, t("model.measured_outcomes"), translate=t.of_card)
     variants, metrics = metric_rows(bundle.manifest, t)
     page = render_template(
         "model.html",
@@ -59,9 +61,7 @@ def model() -> Response:
         seal=bundle.seal,
         size=len(bundle.content),
         scale=probability_scale(bundle.manifest),
-        three_ways=render_markdown(three_ways, t("model.measured_outcomes"), translate=t.of_card)
-        if three_ways
-        else None,
+        three_ways=shorten_intervals(three_ways) if three_ways else None,
         card=render_markdown(bundle.card, t("model.card"), top=3, translate=t.of_card) if bundle.card else None,
     )
     return make_response(page)

@@ -303,6 +303,16 @@ class TestDrawing:
         grey = cv2.imdecode(np.frombuffer(png(1, 2), np.uint8), cv2.IMREAD_UNCHANGED)
         assert np.array_equal(image, np.dstack([grey] * 3))
 
+    def test_print_outlines_a_lesion(self) -> None:
+        """A print in grey hardly shows the colours of the map: its outline runs where the evidence changes its sign."""
+        evidence = np.full((4, 4), -9, np.float32)
+        evidence[:, 2:] = 9
+        black = cv2.imencode(".png", np.zeros((512, 512), np.uint8))[1].tobytes()
+        drawn = drawing.draw_overlay(black, Heat(evidence, "lesion map"))
+        image = cv2.imdecode(np.frombuffer(drawn, np.uint8), cv2.IMREAD_UNCHANGED)
+        yellow = np.argwhere((image[256] == (60, 220, 255)).all(axis=1))[:, 0]
+        assert len(yellow) and abs(yellow.min() - 256) <= 3  # The other side of the outline is the frame.
+
     def test_a_damaged_picture_is_said_to_be_one(self) -> None:
         with pytest.raises(EdgeCTError, match="damaged"):
             drawing.draw_thumbnail(b"nothing")

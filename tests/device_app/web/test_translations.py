@@ -10,7 +10,7 @@ import pytest
 
 from edge_ct.bundle import read_bundle
 from edge_ct.device_app.web import translations
-from edge_ct.device_app.web.presenters import outcome_table
+from edge_ct.device_app.web.presenters import outcome_table, shorten_intervals
 from edge_ct.device_app.web.translations import LANGUAGES, Words, catalogue
 from edge_ct.reporting.markdown import render_markdown, texts_of
 from edge_ct.shipped_models import find_bundle
@@ -199,3 +199,9 @@ def test_the_outcomes_are_those_of_the_model_that_is_served() -> None:
     assert outcome_table(card, 501) is None
     assert outcome_table(table.format(n=3), 501) == table.format(n=3)
     assert outcome_table("# Card", 501) is None
+
+
+def test_intervals_stand_below_their_values() -> None:
+    html = render_markdown("| a | b [c] |\n| - | - |\n| x | 5.3 % [4.2, 6.6] |", "Table")
+    assert shorten_intervals(html) == html.replace(" [4.2, 6.6]", '<span class="small">[4.2, 6.6]</span>')
+    assert shorten_intervals(html) != html
