@@ -460,7 +460,8 @@ def test_window_of_a_dicom_slice_by_touch(
     playwright.expect(page.locator("#way h1")).to_contain_text("2 of 2")
     page.tap("#contrast")
     touch([[(x, y)], [(x - 25, y - 14)], [(x - 55, y - 28)]])
-    assert page.inner_text("#values") == "L -679 W 1176 HU"
+    # 127.5 - 28 / 2 and 255 - 55 of 255 grey levels, each of 1500 / 255 HU, from -1350 HU.
+    assert page.inner_text("#values") == "L -682 W 1176 HU"
     playwright.expect(page.locator("#way h1")).to_contain_text("2 of 2")
     check_levels(page, grey[1], 13.5, 213.5)
 
