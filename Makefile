@@ -84,6 +84,13 @@ lint: $(VENV)/installed
 docs: $(VENV)/installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
+# Takes the pictures of the page for the documentation: synthetic slices, judged by the shipped model, in Debian's Chromium.
+# For every page in every look: make page-pictures PAGE_PICTURES=folder MORE=--every
+PAGE_PICTURES := docs
+.PHONY: page-pictures
+page-pictures: $(VENV)/installed
+	$(BIN)/python scripts/page_pictures.py $(PAGE_PICTURES) $(MORE)
+
 # Makes what a release publishes: sdist, wheel, shipped bundles, list of materials, checksums. From a tagged commit:
 # make release KEY=maker.key [OUT=dist]. A dry run works from any checkout and keeps nothing: make release DRY_RUN=1
 release: $(VENV)/installed

@@ -164,7 +164,7 @@ def test_from_files_to_a_signed_summary(shared: Served, open_page: OpenPage, stu
     page.set_input_files("#folder", study)
     page.wait_for_selector("#after:not([hidden])")
     assert page.inner_text("#progress span").startswith("13 judged, 2 not;")
-    assert "1 other files of the folder are no slices" in page.inner_text("#progress span")
+    assert "1 other files of the folder are not slices" in page.inner_text("#progress span")
     assert page.locator("#results li a").count() == 15
     assert "truncated" in page.inner_text("#results li:has-text('half.png')")
     assert "colour picture" in page.inner_text("#results li:has-text('holiday.png')")
