@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from edge_ct.bundle import read_bundle
 from edge_ct.errors import EdgeCTError
+from edge_ct.system.csv_text import read_rows
 
 from .published_results import EVIDENCE, OUTCOMES, lesions_name, others_name
 from .source_recipe import read_source_recipe
@@ -61,9 +61,9 @@ def read_result_tables(checkout: Path) -> ResultTables:
     """
     folder = checkout / "benchmarks" / "results"
     tables = ResultTables(
-        _read_csv(folder / EVIDENCE),
-        _read_csv(folder / OUTCOMES),
-        {name: rows for name in MODELS if (rows := _read_csv(folder / lesions_name(name)))},
+        read_rows(folder / EVIDENCE),
+        read_rows(folder / OUTCOMES),
+        {name: rows for name in MODELS if (rows := read_rows(folder / lesions_name(name)))},
         {name: rows for name in MODELS if (rows := _rows_of_shipped_network(checkout, name))},
         read_source_recipe(checkout / _RECIPE).folds,
     )
@@ -73,16 +73,9 @@ def read_result_tables(checkout: Path) -> ResultTables:
     return tables
 
 
-def _read_csv(path: Path) -> list[CsvRow]:
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
 def _rows_of_shipped_network(checkout: Path, model: str) -> list[CsvRow]:
     bundle = checkout / "device_app" / "models" / f"{model}.tflite"
     table = checkout / "benchmarks" / "results" / others_name(model)
-    rows = [row for row in _read_csv(table) if row["expected"] == "rejected"]
+    rows = [row for row in read_rows(table) if row["expected"] == "rejected"]
     network = sha256(read_bundle(bundle).model).hexdigest() if rows else ""
     return [row for row in rows if row["model_sha256"] == network]

@@ -28,7 +28,7 @@ _TEMPLATE = """\
 {models}
 
 Each model judges one axial chest CT slice: `positive` (looks like COVID-19 pneumonia of the training sets), `negative`,
-`refer` (between the two thresholds) or `rejected` (not such a slice). A lesion map shows where the network sees
+`refer` (between the two thresholds) or `rejected` (not a lung CT slice). A lesion map shows where the network sees
 opacities, and which share of the lungs they take. It runs without a network on one core of a small computer.
 
 ## Intended use, and uses that are excluded
@@ -53,10 +53,11 @@ Apache-2.0. No picture of a patient is in the repository, the bundles or this ca
 ## How the models were made and measured
 
 `make flagship` carried out `recipes/multi_source/accurate_and_fast.json`. The shipped networks learned from every
-slice. Nothing that is said of them was measured on slices that a network learned from: networks of the same recipe were
-trained on all but a fold, converted to int8, and judged the slices of their fold. Their outputs also calibrate the
-shipped models and set the thresholds. A `random` split puts slices of one patient into training and test alike and
-flatters every network; a `grouped` split keeps likely patients together; a `source` split leaves a whole source out.
+slice, so they could not be measured on these slices. Instead, networks of the same recipe were trained on all slices
+but those of one fold, converted to int8, and judged the slices of their fold: every figure below comes from slices that
+the network had not learned from. Their outputs also calibrate the shipped models and set the thresholds. A `random`
+split puts slices of one patient into training and test alike and flatters every network; a `grouped` split keeps likely
+patients together; a `source` split leaves a whole source out.
 
 ## Results by split and source
 
@@ -87,8 +88,7 @@ sources, so that a "positive" slice may show nothing.
 
 ## Limits
 
-- Public sets of few hospitals, selected in ways that are not known. On a source that was left out, the models are much
-  worse than on sources that they know: see the rows of the `source` split.
+- The slices come from public sets of few hospitals, selected in ways that are not known. {other_sources}
 - The probability is calibrated for the share of positives of these sets; where COVID-19 is rarer, "positive" is wrong
   more often.
 - The share of the lungs comes from a coarse mask of the lungs; its error is stated wherever the share is shown.
@@ -116,6 +116,7 @@ def write_model_card(path: Path, pipeline: CrossFitPipeline, models: Sequence[st
         outcomes=_by_model({name: outcome_markdown(fold_outcomes(found)) for name, found in folds.items() if found}),
         lesions="\n\n".join(_lesions(name, bundle, results) for name, bundle in bundles.items()),
         trials=_trials_table(read_rows(results / TRIALS)),
+        other_sources=_other_sources(read_rows(results / EVIDENCE)),
         errors=_by_model({name: worst_errors(found) for name, found in folds.items() if found}),
     )
     write_text(path, text)
@@ -159,6 +160,12 @@ def _evidence_table(rows: Iterable[CsvRow], models: Sequence[str]) -> str:
         if row["model"] in models
     ]
     return markdown_table(header, cells) if cells else NOT_MEASURED
+
+
+def _other_sources(rows: Iterable[CsvRow]) -> str:
+    if any(row["split"] == "source" for row in rows):
+        return "The rows of the `source` split show the models\n  on sources that they did not learn from."
+    return "How the models do\n  on a source that they did not learn from was not measured; expect worse figures there."
 
 
 def _trials_table(rows: Iterable[CsvRow]) -> str:
