@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE, README, HEATMAP = ROOT / "docs" / "samples.md", ROOT / "README.md", ROOT / "docs" / "phantom-heatmap.png"
 BEGIN, END = "<!-- sample: begin. `make results` writes these lines. -->", "<!-- sample: end -->"
 SYNTHESISE = "edge-ct data synth phantoms --patients 10 --slices 1 --size 512 --seed 3"
-SLICE = "phantoms/COVID/phantom-0009-00.png"
+PHANTOM, SLICE = "phantoms/COVID/phantom-0009-00.png", "slice.png"
 CLASSIFY = f"edge-ct classify {SLICE}"
 SECTIONS = (
     ("A slice", CLASSIFY),
@@ -46,6 +46,7 @@ Make the synthetic slices first; this needs no extra:
 
 ```sh
 {synthesise}
+cp {phantom} {slice}
 ```
 """
 
@@ -63,6 +64,12 @@ def run(command: str, folder: Path) -> str:
     return done.stdout + re.sub(r" [\d.,]+ slices a second\.", "", done.stderr)
 
 
+def make_slice(folder: Path) -> None:
+    """Write the synthetic slices, and copy one to `slice.png`."""
+    run(SYNTHESISE, folder)
+    shutil.copy(folder / PHANTOM, folder / SLICE)
+
+
 def readme_sample(folder: Path) -> str:
     """Return the lines between the markers of README: what the first command prints, as a block of code."""
     return f"{BEGIN}\n{textwrap.indent(run(CLASSIFY, folder).strip(), '    ')}\n{END}"
@@ -74,11 +81,11 @@ def write_samples(folder: Path) -> None:
     Args:
         folder: Empty folder to run the commands in.
     """
-    run(SYNTHESISE, folder)
+    make_slice(folder)
     picture = "docs/tradeoff.png"
     (folder / "docs").mkdir()
     shutil.copy(ROOT / picture, folder / picture)
-    parts = [INTRODUCTION.format(synthesise=SYNTHESISE)]
+    parts = [INTRODUCTION.format(synthesise=SYNTHESISE, phantom=PHANTOM, slice=SLICE)]
     for title, template in SECTIONS:
         command = template.format(picture=picture)
         parts.append(f"## {title}\n\n```sh\n{command}\n```\n\n```text\n{run(command, folder).strip()}\n```\n")
