@@ -91,8 +91,9 @@ def models(names: tuple[str, ...], size: int, as_json: bool) -> None:
     "--weights",
     default="none",
     show_default=True,
-    help="Initial weights: none (random), imagenet (downloaded), or a file of Keras' three-channel weights without the "
-    "top; with several networks, {network} in the path is replaced by each name.",
+    help="Initial weights: none (random), imagenet (downloaded), a file of Keras' three-channel weights without the "
+    "top, or the folder of a finished run of the same network. With several networks, {network} in the path stands for "
+    "each name.",
 )
 @click.option(
     "--size", type=click.IntRange(1, 1024), default=224, show_default=True, help="Side of the input in pixels."

@@ -1,7 +1,7 @@
 """Make the shipped models from a recipe, or resume.
 
 python -m edge_ct.recipes.multi_source.commands RECIPE --data FOLDER --weights FOLDER --out RUNS
-    [--splits grouped,source] [--models accurate] [--stages folds,final]
+    [--splits grouped,source] [--folds 2] [--models accurate] [--stages folds,final]
     [--results benchmarks/results] [--card docs/model-card.md] [--ship device_app/models]
 """
 
@@ -47,6 +47,12 @@ def _some_of(known: tuple[str, ...]) -> Any:
     help="Splits whose folds are made, separated by commas.",
 )
 @click.option(
+    "--folds",
+    "most_folds",
+    type=click.IntRange(1),
+    help="Maximum number of folds of the grouped and of the random split to make and to use; all by default.",
+)
+@click.option(
     "--models", default="", callback=_some_of(()), help="Models to make, such as accurate,fast; all by default."
 )
 @click.option(
@@ -69,6 +75,7 @@ def command(
     results: Path | None,
     card: Path | None,
     out: Path,
+    most_folds: int | None,
     models: tuple[str, ...],
     **options: Any,
 ) -> None:
@@ -76,7 +83,7 @@ def command(
     if card and not results:
         raise click.UsageError("--card needs --results")
     content, progress = read_source_recipe(recipe), Progress()
-    pipeline = CrossFitPipeline(content, options["data"], options["weights"], out, progress)
+    pipeline = CrossFitPipeline(content, options["data"], options["weights"], out, progress, most_folds)
     pipeline.make(options["splits"], models, options["stages"])
     names, text = models or tuple(content.models), ""
     if results:

@@ -6,6 +6,7 @@ resumes after a kill; with fewer splits, models or stages it does less, and what
 
 RUNS/slices.csv, lesions.csv    the slices of all sources, and those with lesion masks
 RUNS/SPLIT-FOLD/NAME/           the run of a model in a fold; the fold of a source split is the source that is left out
+RUNS/SPLIT-FOLD/NAME-first/     the first of two trainings, where the recipe has two
 RUNS/SPLIT-FOLD/NAME-int8.*     its bundle, and what that says of the test part of the fold
 RUNS/final/NAME/, NAME-int8.*   the run on all slices, and the bundle
 RUNS/trials/NAME/SPLIT-FOLD*    the runs of trials, and their bundles
@@ -65,7 +66,15 @@ class FoldResult:
 class CrossFitPipeline:
     """A recipe, and the folder where it is carried out."""
 
-    def __init__(self, recipe: SourceRecipe, data: Path, weights: Path | None, out: Path, progress: Progress) -> None:
+    def __init__(
+        self,
+        recipe: SourceRecipe,
+        data: Path,
+        weights: Path | None,
+        out: Path,
+        progress: Progress,
+        most_folds: int | None = None,
+    ) -> None:
         """Prepare the pipeline; nothing is read yet.
 
         Args:
@@ -74,10 +83,13 @@ class CrossFitPipeline:
             weights: Folder of the weights files that the recipe names, or None.
             out: Folder of the results.
             progress: Where to show progress.
+            most_folds: Maximum number of folds of the random and of the grouped split that are made and used; None for
+                all of the recipe.
 
         Raises:
             EdgeCTError: A weights file is missing.
         """
+        self._fold_count = min(recipe.folds, most_folds or recipe.folds)
         self._recipe, self._progress = recipe, progress
         self._out, self._data = out.resolve(), data.resolve()
         self._weights = weights.resolve() if weights else None
@@ -182,7 +194,7 @@ class CrossFitPipeline:
         return table
 
     def _folds(self, dataset: Dataset) -> list[SourceFold]:
-        numbers = [str(number) for number in range(1, self._recipe.folds + 1)]
+        numbers = [str(number) for number in range(1, self._fold_count + 1)]
         folds = [SourceFold(split, number) for split in ("grouped", "random") for number in numbers]
         return [*folds, *(SourceFold("source", source) for source in dataset.two_class_sources())]
 
@@ -197,7 +209,7 @@ class CrossFitPipeline:
     ) -> None:
         for name in models:
             model, run = self._recipe.models[name], self._out / fold.name / name
-            self._train(steps, fold, f"train {name}", run, list(model.train))
+            self._train_model(steps, fold, f"train {name}", run, model)
             bundle = self._convert(steps, f"int8 {name}", run, model, [])
             predict_fold(run.with_name(f"{name}-int8.predictions.csv"), bundle, dataset, self._progress)
         self._write_evidence(folds)
@@ -209,7 +221,7 @@ class CrossFitPipeline:
         missing = [fold.name for fold, bundle in zip(grouped, bundles, strict=True) if bundle is None]
         if missing:
             raise EdgeCTError(f"the final {name} is calibrated on the grouped folds; make {missing[0]} first")
-        self._train(steps, None, f"final {name}", run, list(model.train))
+        self._train_model(steps, None, f"final {name}", run, model)
         options = [word for bundle in bundles for word in ("--cross-fit", str(bundle))]
         table = self._out / f"{name}-lesions.csv"
         if self._recipe.lesions:
@@ -235,6 +247,18 @@ class CrossFitPipeline:
             bundle = self._convert(steps, "trial int8", run, self._recipe.models[trial.model], [])
             predict_fold(run.with_name(f"{fold.name}-int8.predictions.csv"), bundle, dataset, self._progress)
             self._write_trials()
+
+    def _train_model(
+        self, steps: ResumableSteps, fold: SourceFold | None, kind: str, run: Path, model: ShippedModel
+    ) -> None:
+        """Train a model, in two trainings if the recipe says so; the first is then at NAME-first."""
+        words = list(model.train)
+        if model.train_further:
+            first = run.with_name(f"{run.name}-first")
+            steps.add_step(f"{kind}, first training")
+            self._train(steps, fold, f"{kind}, first training", first, words)
+            words += [*model.train_further, "--weights", str(first)]
+        self._train(steps, fold, kind, run, words)
 
     def _train(self, steps: ResumableSteps, fold: SourceFold | None, kind: str, run: Path, training: list[str]) -> None:
         recipe = self._recipe

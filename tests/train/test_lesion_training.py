@@ -7,6 +7,7 @@ from pathlib import Path
 
 import cv2
 import keras
+import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -166,3 +167,36 @@ def test_what_does_not_go_together_is_refused(slices: Path, tmp_path: Path) -> N
     for words in (["--split", "source"], ["--test-source", "north"], ["--main-source", "north"]):
         command = ["train", "mobilenetv2", "--data", str(slices / "slices.csv"), "--out", str(tmp_path / "x"), *words]
         assert CliRunner().invoke(edge_ct, command).exit_code == 2
+
+
+def test_a_training_starts_from_the_weights_of_a_run(run: Run, slices: Path, tmp_path: Path) -> None:
+    table, loader = slices / "slices.csv", partial(keras.saving.load_model, compile=False)
+    options = options_for(slices, weights=str(run.folder), epochs=1, learning_rate=1e-9, ema=0.0)
+    further = train(table, tmp_path / "further", options, resume=False, force=False)
+    before, after = run.load_model(loader, lesion_map=True), further.load_model(loader, lesion_map=True)
+    values = {variable.path: variable.numpy() for variable in before.trainable_variables}
+    assert len(values) == len(after.trainable_variables)
+    for variable in after.trainable_variables:
+        np.testing.assert_allclose(variable.numpy(), values[variable.path], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"split_seed": 5}, "has already learned from .* that this training would be tested on"),
+        ({"alpha": 0.5}, "weights do not fit"),
+        ({"lesions": "", "lesion_phantoms": 0}, None),
+        ({"crop": "none"}, "another size or crop"),
+        ({"network": "customcnn", "lesions": "", "lesion_phantoms": 0}, "is not a run of customcnn"),
+    ],
+)
+def test_a_run_whose_weights_do_not_fit_is_refused(
+    run: Run, slices: Path, tmp_path: Path, changes: dict[str, object], reason: str | None
+) -> None:
+    options = msgspec.structs.replace(options_for(slices, weights=str(run.folder), epochs=1), **changes)
+    if reason is None:  # the lesion map is left away: the rest of the network fits
+        assert train(slices / "slices.csv", tmp_path / "run", options, resume=False, force=False).info.finished
+        return
+    with pytest.raises(DataRejected, match=reason):
+        train(slices / "slices.csv", tmp_path / "run", options, resume=False, force=False)
+    assert not (tmp_path / "run").exists()

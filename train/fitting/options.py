@@ -27,7 +27,7 @@ class TrainingOptions(msgspec.Struct, frozen=True):
         network: Name of an architecture.
         size: Side of the input in pixels.
         alpha: Width multiplier of MobileNetV2.
-        weights: "none", "imagenet" or a weights file.
+        weights: "none", "imagenet", a weights file, or the folder of a finished run of the same network.
         split: How slices are assigned to training, validation and test.
         seed: Seed of everything that is drawn at random.
         validation: Fraction of slices used for validation.
