@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -22,6 +22,11 @@ from edge_ct.system.files import write_bytes
 from edge_ct.system.progress import Progress
 
 RECORD_SUFFIX = ".step.json"
+
+
+def is_up_to_date(path: Path, sources: Iterable[Path]) -> bool:
+    """Tell whether a file exists and is at least as new as every file that it was made from."""
+    return path.is_file() and all(source.stat().st_mtime_ns <= path.stat().st_mtime_ns for source in sources)
 
 
 class StepRecord(msgspec.Struct, frozen=True):

@@ -16,6 +16,8 @@ from edge_ct.system.csv_text import to_csv
 from edge_ct.system.files import write_text
 from edge_ct.system.progress import Progress
 
+from ..resumable import is_up_to_date
+
 _COLUMNS = ("path", "sha256", "label", "group", "source", "decision", "probability", "lesion_share")
 
 
@@ -50,12 +52,12 @@ def predict_fold(table: Path, bundle: Path, dataset: Dataset, progress: Progress
     """Judge the slices that are in the test part of the bundle's split, and write the CSV `table`.
 
     Args:
-        table: The CSV to write; if it exists, nothing is done.
+        table: The CSV to write; if it is newer than the bundle, nothing is done.
         bundle: The bundle, whose member `split.csv` says which slices it was tested on.
         dataset: All slices.
         progress: Where to show progress.
     """
-    if table.exists():
+    if is_up_to_date(table, [bundle]):
         return
     classifier = Classifier(bundle)
     text = classifier.bundle.member("split.csv").decode()

@@ -19,6 +19,7 @@ from edge_ct.system.csv_text import read_table, to_csv
 from edge_ct.system.files import write_text
 from edge_ct.system.progress import Progress
 
+from ..resumable import is_up_to_date
 from .source_tables import MASK_COLUMNS
 
 _COLUMNS = ("group", "slices", "with_lesion", "dice", "pointing_game", "share", "true_share", "share_error")
@@ -32,13 +33,13 @@ def measure_lesion_maps(
     Args:
         lesions: CSV of slices with lesion masks; slices without a lung mask do not take part.
         held_out: Bundle -> the patients that it was tested on.
-        table: The CSV to write, one row for each patient; if it exists, it is read.
+        table: The CSV to write, one row for each patient; if it is newer than the bundles, it is read.
         progress: Where to show progress.
 
     Raises:
         DataRejected: No patient of the masks is held out in any bundle, or a mask cannot be read.
     """
-    if not table.exists():
+    if not is_up_to_date(table, held_out):
         rows = [row for row in read_table(lesions, MASK_COLUMNS) if row["lung_mask"]]
         by_group: dict[str, list[tuple[np.ndarray, np.ndarray, float, float]]] = {}
         for bundle, groups in held_out.items():
