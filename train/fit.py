@@ -10,7 +10,6 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,16 +22,7 @@ from edge_ct.errors import DataRejected, EdgeCTError
 from edge_ct.manifest import Data, Network
 from edge_ct.preprocess import Preprocess
 from edge_ct.reporting.counts import count_of
-from edge_ct.run import (
-    Run,
-    RunInfo,
-    SplitTable,
-    load_finished_run,
-    load_run,
-    save_run_info,
-    write_seen_slices,
-    write_split,
-)
+from edge_ct.run import Run, RunInfo, SplitTable, load_run, save_run_info, write_seen_slices, write_split
 from edge_ct.splits import folds, split
 from edge_ct.system import malloc, native_output
 from edge_ct.system.files import fresh_folder, refuse_existing
@@ -41,6 +31,7 @@ from edge_ct.system.progress import QUIET, Progress
 from .data import grouping
 from .fitting.batches import Batches, TargetFunction
 from .fitting.checkpoint import Checkpoint, explain_new_start, replace_with_saved
+from .fitting.initial_network import build_network, slices_seen_by_run
 from .fitting.lesion_slices import LesionDraws, load_lesion_slices, phantom_lesion_slices
 from .fitting.optimise import balanced_weights, compile_model, convert_precision, soft_targets
 from .fitting.options import TrainingOptions
@@ -49,8 +40,6 @@ from .fitting.teacher import Teacher
 from .score.predict import predict_images
 from .score.run_scores import write_run_scores
 from .zoo.architectures import find
-from .zoo.builder import build
-from .zoo.lesion_decoder import add_lesion_map
 
 with native_output.captured_native_stderr():
     import keras
@@ -101,8 +90,11 @@ def train(
     if resume:
         explain_new_start(out, force, progress)
     refuse_existing(out, force)
-    _build_network(options)  # to detect a wrong weights file before the slices are read
-    prepared = _remember_first_run(prepare_data(data, options, progress), options)
+    build_network(options)  # to detect a wrong weights file before the slices are read
+    prepared = prepare_data(data, options, progress)
+    if Path(options.weights).is_dir():
+        seen = slices_seen_by_run(Path(options.weights), prepared.dataset.classes, prepared.table.part_of())
+        return train_prepared(replace(prepared, seen=seen), out, options, progress, anew=True)
     return train_prepared(prepared, out, options, progress, anew=True)
 
 
@@ -184,7 +176,7 @@ def train_prepared(
     malloc.keep_freed_memory()
     with native_output.captured_native_stderr():  # Keras imports TensorFlow here, whatever the backend is
         keras.utils.set_random_seed(options.seed)
-    model = _fit(run, prepared, options, progress, start or (lambda: _build_network(options)), teacher)
+    model = _fit(run, prepared, options, progress, start or (lambda: build_network(options)), teacher)
     return finish_run(run, model, prepared, progress)
 
 
@@ -220,50 +212,6 @@ def _finished_run(out: Path, options: TrainingOptions, progress: Progress) -> Ru
         progress.say(f"{out}: this run is already finished")
         return run
     return None
-
-
-def _build_network(options: TrainingOptions) -> Any:
-    first = Path(options.weights) if Path(options.weights).is_dir() else None
-    weights = None if first or options.weights == "none" else options.weights
-    network = build(keras, options.network, options.size, options.alpha, weights, options.dropout)
-    network = add_lesion_map(keras, network) if options.lesion_map else network
-    if first:
-        _copy_weights_of_run(load_finished_run(first), network, options)
-    return network
-
-
-def _copy_weights_of_run(first: Run, network: Any, options: TrainingOptions) -> None:
-    """Give a network the weights of a finished run, or raise `DataRejected` if they do not fit."""
-    if first.info.kind != "network" or first.info.network.architecture != options.network:
-        raise DataRejected(f"{first.folder}: is not a run of {options.network}, so its weights do not fit")
-    if first.info.preprocess != options.preprocess:
-        raise DataRejected(f"{first.folder}: its network sees slices of another size or crop than this training")
-    trained = first.load_model(partial(keras.saving.load_model, compile=False), lesion_map=options.lesion_map)
-    values = {variable.path: variable for variable in trained.weights}
-    if {path: variable.shape for path, variable in values.items()} != {w.path: w.shape for w in network.weights}:
-        raise DataRejected(
-            f"{first.folder}: its weights do not fit; use the same --alpha and --size, and --lesions only if that run "
-            "has a lesion map"
-        )
-    for variable in network.weights:
-        variable.assign(values[variable.path])
-
-
-def _remember_first_run(prepared: PreparedData, options: TrainingOptions) -> PreparedData:
-    """Refuse to start from a run that learned from slices to be tested on; remember the other slices that it saw."""
-    if not Path(options.weights).is_dir():
-        return prepared
-    first, here = load_finished_run(Path(options.weights)), prepared.table.part_of()
-    if first.info.classes != prepared.dataset.classes:
-        raise DataRejected(f"{first.folder}: its classes are {' and '.join(first.info.classes)}")
-    known = first.known()
-    learned = sum(part == "test" and known.get(sha256, "test") != "test" for sha256, part in here.items())
-    if learned:
-        raise DataRejected(
-            f"{first.folder}: has already learned from {count_of(learned, 'slice')} that this training would be tested "
-            "on; split both in the same way"
-        )
-    return replace(prepared, seen={sha256: part for sha256, part in known.items() if sha256 not in here})
 
 
 def reload_data(run: Run, data: Path, progress: Progress) -> PreparedData:
