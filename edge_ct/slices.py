@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 _DAMAGE = re.compile(
     "TIFF_Error|Corrupt JPEG|Premature end of JPEG|Inconsistent progression|Invalid SOS|Unknown Adobe|unknown JFIF"
 )
-# Steps of a 16-bit sample that twelve bits can take.
-_TWELVE_BITS = 4096
+# Most steps of a 16-bit sample between the darkest and the brightest percent of scanner values, which are Hounsfield
+# units that may be multiplied by up to 10. In a lung window both are about 40,000 apart.
+_NO_WINDOW = 16_384
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,10 +107,12 @@ def decode(data: bytes, source: str) -> Slice:
     try:
         header = image_headers.parse(data)
     except ValueError as error:
-        name = other_format(data)
-        reason = f"a {name} file, which is not read; save it as PNG" if name else error
+        other = other_format(data)
+        reason = f"{other.article} {other.name} file, which is not read; {other.advice}" if other else error
         raise InputRejected(f"{source}: {reason}") from error
     check_sides(header.width, header.height, source)
+    if header.other_colours:
+        raise InputRejected(f"{source}: TIFF in CMYK or Lab colours; save it as grey")
     if header.format == "TIFF" and header.channels == 4:
         raise InputRejected(
             f"{source}: TIFF with alpha, which libtiff multiplies into the grey values; save it without alpha"
@@ -177,14 +180,16 @@ def _to_uint8(image: np.ndarray, source: str) -> np.ndarray:
         return image
     if image.dtype != np.uint16:
         raise InputRejected(f"{source}: {image.dtype} pixels; 8 or 16 bit unsigned are read")
-    if _is_twelve_bit(image):
+    if _has_no_window(image):
         # Scanner values in a 16-bit container would come out as almost one grey and would be judged like that.
-        raise InputRejected(f"{source}: 12-bit values without a window; export the slice in a lung window, or as DICOM")
+        raise InputRejected(
+            f"{source}: 16-bit scanner values without a window; export the slice in a lung window, or as DICOM"
+        )
     return (image >> 8).astype(np.uint8)
 
 
-def _is_twelve_bit(image: np.ndarray) -> bool:
-    """Return True if a 16-bit image holds scanner values of twelve bits and not the greys of a window.
+def _has_no_window(image: np.ndarray) -> bool:
+    """Return True if a 16-bit image holds scanner values, mostly of twelve bits, and not the greys of a window.
 
     Most pixels decide: a few hot pixels, an offset, negative values stored without a sign (two's complement), and one
     value for padding at either end do not hide such values. An image in a window fills its 16 bits.
@@ -192,7 +197,7 @@ def _is_twelve_bit(image: np.ndarray) -> bool:
     Args:
         image: uint16 [h, w].
     """
-    if image.max() < _TWELVE_BITS:
+    if image.max() < _NO_WINDOW:
         return True
     for values in (image, image.view(np.int16)):
         # The ends of the range are where padding lies, and where a window cuts off.
@@ -201,6 +206,6 @@ def _is_twelve_bit(image: np.ndarray) -> bool:
             continue
         first, last = int(inner.size * 0.01), int(inner.size * 0.99)
         low, high = np.partition(inner, (first, last))[[first, last]].tolist()
-        if high - low < _TWELVE_BITS:
+        if high - low < _NO_WINDOW:
             return True
     return False

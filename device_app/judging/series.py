@@ -34,6 +34,8 @@ from .dicom_frames import FrameAttributes, acquisition_order, reason_to_skip
 LEAST_LUNG = 0.07
 # Median grey level of a lung field: gas in the trachea, the stomach or the bowel is darker than the emptiest lung.
 _GAS = int(lung_window(np.array([-960.0]))[0])
+# Fat and soft tissue are brighter than the fullest lung: in slices of eight sources the median is at most -460 HU.
+_NO_LUNG = int(lung_window(np.array([-400.0]))[0])
 
 
 class FrameRow(msgspec.Struct, frozen=True):
@@ -172,8 +174,11 @@ def reason_without_lung(pixels: np.ndarray, lung_fields: lungs.Lungs) -> str | N
     """Return why a slice has too little lung to vote; None if it has enough."""
     if lung_fields.share < LEAST_LUNG:
         return "too little lung in it"
-    if np.median(pixels[lung_fields.mask]) < _GAS:
+    median = np.median(pixels[lung_fields.mask])
+    if median < _GAS:
         return "gas in it, and no lung"
+    if median > _NO_LUNG:
+        return "no lung in it: its darker parts are denser than lung"
     return None
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .huffman_zeros import ZeroRuns
 from .limits import (
@@ -35,12 +35,21 @@ _NEXT_SEGMENT_LS = re.compile(rb"\xff[\x80-\xcf\xd8-\xfe]")
 
 @dataclass(frozen=True)
 class Frame:
-    """What a code stream states about its image. bits: sample precision."""
+    """What a code stream states about its image.
+
+    Attributes:
+        width: In pixels.
+        height: In pixels.
+        components: Number of components.
+        bits: Precision of a sample.
+        end: Offset behind the end marker of a JPEG; 0 for other streams.
+    """
 
     width: int
     height: int
     components: int
     bits: int
+    end: int = 0
 
 
 def jpeg(data: bytes | memoryview, dicom: bool = False, tables: bytes | memoryview | None = None) -> Frame:
@@ -70,7 +79,7 @@ def jpeg(data: bytes | memoryview, dicom: bool = False, tables: bytes | memoryvi
         if marker == 0xD9:
             if frame is None or not scans:
                 raise ValueError("truncated JPEG")
-            return frame
+            return replace(frame, end=position + 2)
         if marker in _STANDALONE:
             position += 2
             continue
@@ -99,6 +108,25 @@ def jpeg(data: bytes | memoryview, dicom: bool = False, tables: bytes | memoryvi
                 raise ValueError("truncated JPEG")
             zero_runs.check_scan(data, segment, position, following.start(), process)
             position = following.start()
+
+
+def count_jpegs(data: bytes, first: Frame) -> int:
+    """Return how many pictures of the size of the first one a JPEG file holds, as those of stereo cameras do.
+
+    Args:
+        data: The file.
+        first: What `jpeg` found at its beginning.
+    """
+    count, end = 1, first.end
+    while (begin := data.find(b"\xff\xd8\xff", end)) >= 0:
+        try:
+            following = jpeg(memoryview(data)[begin:])
+        except (ValueError, struct.error, IndexError):
+            break
+        # A smaller one is a preview, or a map of the light that a phone has stored.
+        count += (following.width, following.height) == (first.width, first.height)
+        end = begin + following.end
+    return count
 
 
 def _tables(data: bytes | memoryview) -> Iterator[tuple[int, int]]:

@@ -21,6 +21,8 @@ _MAX_DEFLATE_RATIO = 1040
 _TIFF_TYPES = {1: "B", 3: "H", 4: "I"}
 # None, CCITT, LZW, JPEG, Deflate (two codes), PackBits.
 _TIFF_COMPRESSIONS = frozenset({1, 2, 3, 4, 5, 7, 8, 32773, 32946})
+# Separated inks (CMYK), CIE Lab, ICC Lab, ITU Lab.
+_TIFF_OTHER_COLOURS = frozenset({5, 8, 9, 10})
 
 # Offsets and lengths of strips, then of tiles.
 _TIFF_SPANS = frozenset({273, 279, 324, 325})
@@ -36,6 +38,7 @@ class Header:
         white_is_zero: True for a TIFF in which the value 0 is white.
         planes: True for a TIFF that stores its channels in separate planes.
         palette: True if the pixels are indices into a palette.
+        other_colours: True for a TIFF in CMYK or Lab colours.
     """
 
     format: str
@@ -46,6 +49,7 @@ class Header:
     white_is_zero: bool = False
     palette: bool = False
     planes: bool = False
+    other_colours: bool = False
 
 
 def parse(data: bytes) -> Header:
@@ -64,6 +68,8 @@ def parse(data: bytes) -> Header:
             from . import code_streams  # late: a cold `classify` of a PNG does not need it
 
             frame = code_streams.jpeg(data)
+            if (pictures := code_streams.count_jpegs(data, frame)) > 1:
+                raise ValueError(f"a JPEG of {pictures} pictures; save each as a file")
             return Header("JPEG", frame.width, frame.height, frame.components, frame.bits)
         if data[:4] in (b"II*\x00", b"MM\x00*"):
             return _tiff(data)
@@ -118,6 +124,8 @@ def _png(data: bytes) -> Header:
             row_bytes = ((width * samples * bits + 7) // 8 + 1) * height + 16 * (width + height)
         if name == b"IDAT":
             pixels.append((position + 8, end))
+        if name == b"acTL" and (frames := struct.unpack_from(">I", data, position + 8)[0]) > 1:
+            raise ValueError(f"an animated PNG of {frames} frames; save each as a file")
         if name == b"IEND":
             _check_inflated(view, pixels, row_bytes)
             return header
@@ -197,7 +205,17 @@ def _tiff(data: bytes) -> Header:
         jpeg_tables=spans_of_bytes.get(347),
     )
     strips.check(data)
-    return Header("TIFF", tags[256], tags[257], channels, bits, photometric == 0, photometric == 3, planes)
+    return Header(
+        "TIFF",
+        tags[256],
+        tags[257],
+        channels,
+        bits,
+        white_is_zero=photometric == 0,
+        palette=photometric == 3,
+        planes=planes,
+        other_colours=photometric in _TIFF_OTHER_COLOURS,
+    )
 
 
 def _count_tiff_pages(data: bytes, order: str, directory: int) -> int:

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ..system.files import open_regular, printable
 
@@ -18,13 +18,49 @@ _HEAD = 512  # bytes that are read to recognise a file
 _SHORT_VALUES = frozenset({b"UL", b"UI", b"CS", b"DA", b"TM", b"SH", b"LO"})  # representations in groups 2 and 8
 _LONG_VALUES = frozenset({b"OB", b"SQ", b"UN", b"UT"})
 _NAMED = 3  # files of a kind that a summary names
+
+
+class OtherFormat(NamedTuple):
+    """A file format that is not read. advice: what to do with one file of it, and with several."""
+
+    name: str
+    advice: str = "save it as PNG"
+    advice_for_several: str = "save them as PNG"
+    article: str = "a"
+
+
+def _archive(name: str) -> OtherFormat:
+    return OtherFormat(name, "unpack it", "unpack them")
+
+
+def _volume(name: str, article: str = "a") -> OtherFormat:
+    advice = "as DICOM, or as PNG in a lung window"
+    return OtherFormat(name, f"export its slices {advice}", f"export their slices {advice}", article)
+
+
+# First bytes, their offset, and the format that they tell.
 _OTHER_FORMATS = (
-    (b"BM", 0, "BMP"),
-    (b"GIF8", 0, "GIF"),
-    (b"WEBP", 8, "WebP"),
-    (b"\x00\x00\x00\x0cjP  ", 0, "JPEG 2000"),
-    (b"\xff\x4f\xff\x51", 0, "JPEG 2000"),
-    (b"%PDF", 0, "PDF"),
+    (b"BM", 0, OtherFormat("BMP")),
+    (b"GIF8", 0, OtherFormat("GIF")),
+    (b"WEBP", 8, OtherFormat("WebP")),
+    (b"\x00\x00\x00\x0cjP  ", 0, OtherFormat("JPEG 2000")),
+    (b"\xff\x4f\xff\x51", 0, OtherFormat("JPEG 2000")),
+    (b"%PDF", 0, OtherFormat("PDF")),
+    (b"ftypavif", 4, OtherFormat("AVIF", article="an")),
+    (b"ftypheic", 4, OtherFormat("HEIC")),
+    (b"ftypmif1", 4, OtherFormat("HEIC")),
+    (b"\x00\x00\x00\x0cJXL ", 0, OtherFormat("JPEG XL")),
+    (b"P5", 0, OtherFormat("PGM")),
+    (b"P6", 0, OtherFormat("PPM")),
+    (b"II+\x00", 0, OtherFormat("BigTIFF")),
+    (b"MM\x00+", 0, OtherFormat("BigTIFF")),
+    (b"\x93NUMPY", 0, _volume("NumPy")),
+    (b"NRRD", 0, _volume("NRRD", "an")),
+    (b"n+1\x00", 344, _volume("NIfTI")),
+    (b"PK\x03\x04", 0, _archive("ZIP")),
+    (b"\x1f\x8b", 0, _archive("gzip")),
+    (b"7z\xbc\xaf\x27\x1c", 0, _archive("7z")),
+    (b"Rar!", 0, _archive("RAR")),
 )
 Kind = Literal["unreadable", "hidden", "link", "directory of a disc", "other"]
 
@@ -187,9 +223,9 @@ def is_slice_file(path: Path) -> bool:
     return isinstance(_recognise(path), Path)
 
 
-def other_format(head: bytes) -> str | None:
-    """Return the name of an image or document format that edge-ct does not read, from the first bytes of a file."""
-    return next((name for mark, at, name in _OTHER_FORMATS if head[at : at + len(mark)] == mark), None)
+def other_format(head: bytes) -> OtherFormat | None:
+    """Return the format of a file if it is known and not read, from its first bytes; None for others."""
+    return next((format_ for mark, at, format_ in _OTHER_FORMATS if head[at : at + len(mark)] == mark), None)
 
 
 def _walk(folder: Path, follow: bool, visited: set[tuple[int, int]]) -> Iterator[Path | LeftOut]:
@@ -265,9 +301,8 @@ def _recognise(path: Path) -> Path | LeftOut:
         return LeftOut(path, "directory of a disc", "directories of a disc")
     if is_dicom(head) or head.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*")):
         return path
-    name = other_format(head)
-    if name is not None:
-        return LeftOut(path, "other", f"{name} files, which are not read (save them as PNG)")
+    if other := other_format(head):
+        return LeftOut(path, "other", f"{other.name} files, which are not read ({other.advice_for_several})")
     return LeftOut(path, "other", "files that are not slices")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from edge_ct.phantom import make_slice
 
@@ -123,6 +123,7 @@ def _dicom() -> Iterator[tuple[str, bytes]]:
         "chest, lossy": ct(ImageType=["DERIVED", "PRIMARY", "AXIAL"], LossyImageCompression="01"),
         "chest, of the body": ct(BodyPartExamined="CHEST_TO_PELVIS"),
         "no lung": ct(grey=np.where(x**2 + y**2 < 45**2, 235, 0).astype(np.uint8)),
+        "lungs full of fluid": ct(grey=np.maximum(make_slice(2, 3, True, SIDE).image, 200)),
         "abdomen": ct(BodyPartExamined="ABDOMEN"),
         "head": ct(BodyPartExamined="HEAD"),
         "derived": ct(ImageType=["DERIVED", "SECONDARY", "AXIAL"]),
@@ -232,6 +233,21 @@ def _pictures() -> Iterator[tuple[str, bytes]]:
         140 + 60 * np.sin(x * 3.1) - 50 * np.exp(-(((x - 0.3) / 0.12) ** 2)) - 50 * np.exp(-(((x - 0.7) / 0.12) ** 2))
     )
     yield "X-ray.png", encoded("PNG", np.clip(ribs + 20 * np.sin(y * 40), 0, 255).astype(np.uint8))
+    typed = Image.new("L", (SIDE, SIDE), 255)
+    for top in range(0, SIDE, 16):
+        ImageDraw.Draw(typed).text((4, top), f"Findings {top}: none", 0, ImageFont.load_default(12))
+    yield "typed.png", encoded("PNG", np.asarray(typed))
+    noise = np.random.default_rng(4).normal(0, 10, mask.shape)
+    yield "mask with noise.png", encoded("PNG", np.clip(220 - 0.7 * mask + noise, 0, 255).astype(np.uint8))
+    yield "two slices.png", encoded("PNG", np.hstack([numbers.grey(), numbers.grey()]))
+    buffer = BytesIO()
+    Image.fromarray(numbers.grey()).save(buffer, "PNG", save_all=True, append_images=[typed])
+    yield "animated.png", buffer.getvalue()
+    buffer = BytesIO()
+    Image.fromarray(numbers.grey()).save(buffer, "MPO", save_all=True, append_images=[typed])
+    yield "stereo.jpg", buffer.getvalue()
+    yield "inks.tif", encoded("TIFF", np.asarray(Image.fromarray(np.dstack([numbers.grey()] * 3)).convert("CMYK")))
+    yield "values of 14 bits.png", encoded("PNG", numbers.grey().astype(np.uint16) * 64)
     yield "flat.png", encoded("PNG", np.full((SIDE, SIDE), 77, np.uint8))
     yield "tiny.png", encoded("PNG", numbers.grey()[:16, :16])
     yield "cut.png", encoded("PNG")[:-900]

@@ -109,6 +109,14 @@ def test_the_objects_are_of_many_kinds(classified: Answers, objects: dict[str, b
     assert None not in reasons
 
 
+def test_every_reason_is_translated(classified: Answers) -> None:
+    from edge_ct.device_app.web.translations import Words
+
+    portuguese = Words("pt-BR")
+    reasons = {answer[2] for answer in classified.values() if answer[2]}
+    assert sorted(reason for reason in reasons if portuguese.reason(reason) == reason) == []
+
+
 def test_watch(in_folder: Answers, study: Path, judge: InProcess) -> None:
     now, said = 0.0, []
     with Worklist(study.parent / "watch", min_free=0) as worklist:

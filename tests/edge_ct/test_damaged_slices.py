@@ -223,6 +223,24 @@ def test_tiff_of_several_pages_is_refused_with_their_number(count: int) -> None:
         slices.decode(buffer.getvalue(), "pages")
 
 
+def test_animated_png_and_stereo_jpeg_are_refused_with_their_number() -> None:
+    first, second = Image.fromarray(GREY), Image.fromarray(GREY[::-1].copy())
+    animated, stereo = BytesIO(), BytesIO()
+    first.save(animated, "PNG", save_all=True, append_images=[second, second])
+    with pytest.raises(InputRejected, match="an animated PNG of 3 frames; save each as a file"):
+        slices.decode(animated.getvalue(), "x")
+    first.save(stereo, "MPO", save_all=True, append_images=[second])
+    with pytest.raises(InputRejected, match="a JPEG of 2 pictures; save each as a file"):
+        slices.decode(stereo.getvalue(), "x")
+
+
+def test_jpeg_with_a_preview_or_other_bytes_behind_it_is_one_picture() -> None:
+    whole = encoded("baseline")
+    pixels = slices.decode(whole, "x").pixels
+    for more in (encoded("baseline", GREY[::4, ::4].copy()), bytes(100), b"\xff\xd8\xff", whole[:50]):
+        assert np.array_equal(slices.decode(whole + more, "x").pixels, pixels)
+
+
 def test_thumbnail_is_no_page_and_a_circle_of_pages_is_damage(encode: Callable[..., bytes]) -> None:
     thumbnail = struct.pack("<HHHIIHHIII", 2, 254, 4, 1, 1, 256, 4, 1, 8, 0)
     whole = encode(GREY, "TIFF")

@@ -115,8 +115,16 @@ def test_twelve_bit_values_in_sixteen_are_refused(
         y, x = np.ogrid[-1:1:96j, -1:1:96j]
         values[y**2 + x**2 > 1] = 0
     values.flat[4000 : 4000 + hot] = 65_535 - np.arange(hot) * 9
-    with pytest.raises(InputRejected, match="12-bit"):
+    with pytest.raises(InputRejected, match="without a window"):
         pixels_of(encode(values.astype(np.uint16), kind))
+
+
+@pytest.mark.parametrize("factor", [1, 2, 4, 10])
+def test_scanner_values_that_were_multiplied_are_refused(encode: Encode, factor: int) -> None:
+    """As 13 and 14 bits, and with a decimal."""
+    values = np.clip(hounsfield().astype(int) + 1400, 0, 4095) * factor
+    with pytest.raises(InputRejected, match="scanner values without a window"):
+        pixels_of(encode(values.astype(np.uint16), "PNG"))
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
@@ -260,6 +268,19 @@ def test_tiff_whose_zero_is_white_is_not_read_as_a_negative(grey: np.ndarray, bi
     except InputRejected:
         return
     assert np.array_equal(read, 255 - grey)
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "LAB"])
+def test_tiff_of_other_colours_is_refused_by_its_name(grey: np.ndarray, mode: str) -> None:
+    buffer = BytesIO()
+    if mode == "LAB":
+        zeros = Image.fromarray(np.zeros_like(grey))
+        picture = Image.merge("LAB", [Image.fromarray(grey), zeros, zeros])
+    else:
+        picture = Image.fromarray(np.dstack([grey] * 3)).convert(mode)
+    picture.save(buffer, "TIFF")
+    with pytest.raises(InputRejected, match="TIFF in CMYK or Lab colours; save it as grey"):
+        slices.decode(buffer.getvalue(), "x")
 
 
 def test_own_tiff_writer_agrees_with_pillow(grey: np.ndarray) -> None:

@@ -113,6 +113,22 @@ def test_gas_is_no_lung() -> None:
     assert series.reason_without_lung(picture, lungs.segment(picture)) is None
 
 
+def test_lung_has_the_density_of_lung() -> None:
+    """The outline of a chest whose lungs are filled with fat or fluid: the darkest parts of it are no lung."""
+    from edge_ct.imaging import lungs
+    from edge_ct.phantom import make_slice
+
+    reasons = set()
+    for patient in range(4):
+        chest = make_slice(patient, 3, True, 256).image
+        for filling in (80, 150, 170, 200):
+            filled = np.where(chest < 150, filling, chest).astype(np.uint8)
+            reason = series.reason_without_lung(filled, lungs.segment(filled))
+            assert (reason is None) == (filling <= 150), (patient, filling)
+            reasons.add(reason)
+    assert "no lung in it: its darker parts are denser than lung" in reasons
+
+
 def test_a_series_without_lung_is_rejected_with_a_reason(
     classifier: Classifier, make_ct: MakeCT, tmp_path: Path
 ) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from edge_ct import slices
 from edge_ct.classifier import Classifier
@@ -107,6 +107,58 @@ def test_curves_boxes_and_text_are_no_slices() -> None:
         assert check_slice(drawn).reason
 
 
+def page(size: int, paper: int, ink: int) -> np.ndarray:
+    """Lines of text, as a screenshot of a report has them."""
+    picture = Image.new("L", (256, 256), paper)
+    for top in range(0, 256, size + 4):
+        ImageDraw.Draw(picture).text((4, top), f"Findings {top}: no consolidation", ink, ImageFont.load_default(size))
+    return np.asarray(picture)
+
+
+def worn(picture: np.ndarray) -> list[np.ndarray]:
+    """A picture as it is, compressed, blurred and noisy: the two last have many greys."""
+    noise = np.random.default_rng(1).normal(0, 10, picture.shape)
+    compressed = cv2.imdecode(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 60])[1], cv2.IMREAD_GRAYSCALE)
+    return [
+        picture,
+        compressed,
+        cv2.GaussianBlur(picture, (0, 0), 2),
+        np.clip(picture + noise, 0, 255).astype(np.uint8),
+    ]
+
+
+@pytest.mark.parametrize("size", [10, 16, 24])
+@pytest.mark.parametrize(("paper", "ink"), [(255, 0), (0, 255), (128, 255), (230, 60)])
+def test_text_is_no_slice_on_any_paper(size: int, paper: int, ink: int) -> None:
+    for number, picture in enumerate(worn(page(size, paper, ink))):
+        assert check_slice(picture).reason, (number, size, paper)
+
+
+def test_masks_and_drawings_with_noise_are_no_slices() -> None:
+    """The lungs of a phantom, an outline of a chest, and the steps of a few greys."""
+    from edge_ct.imaging import lungs
+
+    phantom = make_slice(1, 4, True, 256).image
+    mask = lungs.segment(phantom).mask
+    chest = np.zeros((256, 256), np.uint8)
+    cv2.ellipse(chest, (128, 128), (118, 98), 0, 0, 360, 200, -1)
+    for centre in (78, 178):
+        cv2.ellipse(chest, (centre, 130), (38, 70), 0, 0, 360, 40, -1)
+    for drawn in (np.where(mask, 230, 30), np.where(mask, 30, 230), chest):
+        for number, picture in enumerate(worn(np.clip(drawn, 0, 255).astype(np.uint8))[:-1]):
+            assert check_slice(picture).reason, number
+    for drawn in (np.where(mask, 230, 30), np.where(mask, 30, 230), chest):
+        assert "texture" in str(check_slice(worn(drawn.astype(np.uint8))[-1]).reason)
+    for greys in (2, 3, 4, 6, 8):
+        steps = (phantom.astype(int) * greys // 256 * (255 // (greys - 1))).astype(np.uint8)
+        assert "few greys" in str(check_slice(steps).reason), greys
+
+
+def test_two_slices_side_by_side_are_no_slice() -> None:
+    phantom = make_slice(1, 4, True, 256).image
+    assert "wider than high" in str(check_slice(np.hstack([phantom, phantom])).reason)
+
+
 def test_a_strip_is_no_axial_slice() -> None:
     strip = cv2.resize(make_slice(3, 4, False, 512).image, (600, 200), interpolation=cv2.INTER_AREA)
     assert "wider than high" in str(check_slice(strip).reason)
@@ -169,7 +221,7 @@ def test_any_picture_gets_an_answer(pixels: np.ndarray, colour: float) -> None:
 def test_the_classifier_rejects_before_it_judges(tiny_bundle: Path) -> None:
     classifier = Classifier(tiny_bundle)
     photograph = np.dstack([GRADIENT, np.fliplr(GRADIENT), 255 - GRADIENT])
-    for content, word in ((encoded(photograph, ".jpg"), "colour"), (encoded(GRADIENT), "lung CT slice")):
+    for content, word in ((encoded(photograph, ".jpg"), "colour"), (encoded(GRADIENT), "no texture")):
         judgement = classifier.judge(content, "upload")
         assert (judgement.result.decision, judgement.result.probability) == ("rejected", None)
         assert word in str(judgement.result.reason)

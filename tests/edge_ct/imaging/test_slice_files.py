@@ -153,6 +153,27 @@ def test_formats_that_are_not_read_are_refused_by_name(
         slices.decode(encode(grey, kind), "x")
 
 
+@pytest.mark.parametrize(
+    ("head", "reason"),
+    [
+        (b"\0\0\0\x1cftypavif", "an AVIF file, which is not read; save it as PNG"),
+        (b"\0\0\0\x18ftypheic", "a HEIC file, which is not read; save it as PNG"),
+        (b"II+\0", "a BigTIFF file, which is not read; save it as PNG"),
+        (b"P5 4 4 255\n", "a PGM file, which is not read; save it as PNG"),
+        (b"PK\x03\x04", "a ZIP file, which is not read; unpack it"),
+        (b"\x1f\x8b", "a gzip file, which is not read; unpack it"),
+        (b"NRRD0004\n", "an NRRD file, which is not read; export its slices as DICOM, or as PNG in a lung window"),
+        (bytes(344) + b"n+1\0", "a NIfTI file, which is not read; export its slices as DICOM, or as PNG in a lung"),
+    ],
+)
+def test_other_files_are_told_what_to_do_with(head: bytes, reason: str, tmp_path: Path) -> None:
+    with pytest.raises(InputRejected, match=f"^x: {reason}"):
+        slices.decode(head + bytes(300), "x")
+    (tmp_path / "brought").write_bytes(head + bytes(300))
+    assert reason.split()[1] in str(list_slices(tmp_path).summary())
+    assert "files that are not slices" not in str(list_slices(tmp_path).summary())
+
+
 def test_links_are_followed_once_and_loops_end(tmp_path: Path) -> None:
     (tmp_path / "data" / "a").mkdir(parents=True)
     (tmp_path / "elsewhere").mkdir()
