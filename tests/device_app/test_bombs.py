@@ -38,7 +38,7 @@ def bombs() -> list[bytes]:
         hostile.deflated_items(),
         hostile.empty_items(),
         hostile.many_elements(),
-        hostile.tiff(width=60_000, height=60_000),
+        hostile.tiff(t256=60_000, t257=60_000),
         hostile.compressed(hostile.j2k(4096, tile=1), side=4096),
     ]
 
@@ -131,6 +131,7 @@ def test_as_uploads(tiny_bundle: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "edge_ct", "serve", *options]
     files = [(f"{number}.png", good(number)) for number in range(GOOD)]
     for number, content in enumerate(bombs()):
+        assert len(content) < 16 << 20
         files.insert(20 * number, (f"bomb-{number}", content))
     with (
         subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process,
