@@ -303,8 +303,9 @@ def outcome_table(card: str, parameters: int) -> str | None:
 
 
 def shorten_intervals(table: str) -> str:
-    """Set the intervals of an HTML table in small print, below their values."""
-    return re.sub(r" (\[[^\]<]*\])(?=</td>)", r'<span class="small">\1</span>', table)
+    """Set the intervals of an HTML table in small print, below their values, which keep their unit."""
+    table = re.sub(r" (\[[^\]<]*\])(?=</td>)", r'<span class="small">\1</span>', table)
+    return re.sub(r"(?<=\d) %", "\u00a0%", table)
 
 
 def retention_line(pruned: Pruned | None, t: Words) -> str | None:

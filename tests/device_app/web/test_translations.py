@@ -203,5 +203,5 @@ def test_the_outcomes_are_those_of_the_model_that_is_served() -> None:
 
 def test_intervals_stand_below_their_values() -> None:
     html = render_markdown("| a | b [c] |\n| - | - |\n| x | 5.3 % [4.2, 6.6] |", "Table")
-    assert shorten_intervals(html) == html.replace(" [4.2, 6.6]", '<span class="small">[4.2, 6.6]</span>')
+    assert shorten_intervals(html) == html.replace(" % [4.2, 6.6]", '\u00a0%<span class="small">[4.2, 6.6]</span>')
     assert shorten_intervals(html) != html
