@@ -524,7 +524,7 @@ def test_a_restart_asks_for_the_pin_over_the_open_page(tiny_bundle: Path, tmp_pa
         turning.wait_for_selector("#sign-in[open]")
         turning.fill("#sign-in input[name=pin]", PIN)
         turning.click("#sign-in button")
-        playwright.expect(turning.locator("#way h1")).to_contain_text("2 of 3")
+        playwright.expect(turning.locator("#way h1")).to_contain_text("2 of 3", timeout=30_000)
     finally:
         again.stop()
         again.close()
