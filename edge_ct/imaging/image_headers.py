@@ -13,8 +13,9 @@ from .limits import MAX_PNG_CHUNKS, MAX_PNG_EXCESS, MAX_SIDE, MAX_TIFF_CHANNELS,
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-# Ancillary chunks that can change the pixels of a decoded image; all of them are small.
-_PNG_KEPT = frozenset({b"tRNS", b"eXIf", b"gAMA", b"cHRM", b"sRGB", b"sBIT"})
+# Ancillary chunks that belong to the pixels of an image; all of them are small. Those that state colours and gamma are
+# dropped: with them OpenCV's decoder weighs red, green and blue by other numbers than Rec. 601.
+_PNG_KEPT = frozenset({b"tRNS", b"eXIf", b"sBIT"})
 _MAX_KEPT_CHUNK = 65_536
 # Deflate expands by less than this factor (zlib: 1032).
 _MAX_DEFLATE_RATIO = 1040
