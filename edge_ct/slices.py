@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from .errors import InputRejected
-from .imaging import image_headers
+from .imaging import image_headers, png_pixels
 from .imaging.limits import MAX_BYTES, check_sides
 from .imaging.slice_check import colour_share
 from .imaging.slice_files import is_dicom, other_format
@@ -139,6 +139,10 @@ def _decode_pixels(data: bytes, header: image_headers.Header, source: str) -> tu
     # A PNG has checksums; its decoder need not be listened to, and several threads can decode at once.
     output: AbstractContextManager[list[str]] = nullcontext([]) if header.format == "PNG" else _decoder_output()
     image, colour = None, 0.0
+    prepared = png_pixels.prepare(data, header) if header.format == "PNG" else data
+    if isinstance(prepared, np.ndarray):
+        return prepared, 0.0
+    data = prepared
     try:
         with output as messages:
             image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)

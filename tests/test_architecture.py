@@ -14,7 +14,9 @@ WINGS = ("train", "convert", "device_app", "benchmarks", "recipes")
 ROOMS = ("edge_ct", *WINGS)
 HEAVY = frozenset({"tensorflow", "keras", "tf_keras", "sklearn", "pandas", "matplotlib", "statsmodels", "scipy"})
 # The base dependencies by their import names, the device's own alternative of them, and DICOM where there is some.
-DEVICE = frozenset({"numpy", "cv2", "click", "msgspec", "ai_edge_litert", "tflite_runtime", "pydicom", "cryptography"})
+DEVICE = frozenset(
+    {"numpy", "cv2", "click", "isal", "msgspec", "ai_edge_litert", "tflite_runtime", "pydicom", "cryptography"}
+)
 NEWER_PYTHON = frozenset({"_sha2"})  # modules of the standard library since Python 3.12
 WEB = frozenset({"flask", "waitress", "segno", "werkzeug"})  # the web page's, and nobody else's
 DICOM = frozenset({"pynetdicom", "highdicom", "dicomweb_client", "dicomanonymizer", "requests"})  # the node's alone

@@ -2,6 +2,7 @@
 
 - `limits`             largest and smallest images that are decoded
 - `image_headers`      format and size of an image, read before any pixel is decoded
+- `png_pixels`         inflating a PNG faster than its decoder does
 - `code_streams`       limits on JPEG, JPEG-LS, JPEG 2000 and RLE, read from their headers
 - `dicom_structure`    limits on the elements and items of a DICOM object
 - `slice_files`        the slice files of a folder, recognised by content, and what else the folder holds

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from .limits import MAX_PNG_CHUNKS, MAX_PNG_EXCESS, MAX_SIDE, MAX_TIFF_CHANNELS, MAX_TIFF_PAGES, MAX_TIFF_STRIPS
 
-_PNG = b"\x89PNG\r\n\x1a\n"
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 # Ancillary chunks that belong to the pixels of an image; all of them are small. Those that state colours and gamma are
 # dropped: with them OpenCV's decoder weighs red, green and blue by other numbers than Rec. 601.
@@ -63,7 +63,7 @@ def parse(data: bytes) -> Header:
     if not data:
         raise ValueError("empty file")
     try:
-        if data.startswith(_PNG):
+        if data.startswith(PNG_SIGNATURE):
             return _png(data)
         if data.startswith(b"\xff\xd8\xff"):
             from . import code_streams  # late: a cold `classify` of a PNG does not need it
@@ -85,10 +85,10 @@ def without_ancillary_chunks(data: bytes) -> bytes:
     Args:
         data: A PNG that `parse` has accepted, or a file of another format, which is returned unchanged.
     """
-    if not data.startswith(_PNG):
+    if not data.startswith(PNG_SIGNATURE):
         return data
-    spans: list[tuple[int, int]] = [(0, len(_PNG))]
-    position, name, end = len(_PNG), b"", len(data)
+    spans: list[tuple[int, int]] = [(0, len(PNG_SIGNATURE))]
+    position, name, end = len(PNG_SIGNATURE), b"", len(data)
     while name != b"IEND":
         length, name = struct.unpack_from(">I4s", data, position)
         after = position + 12 + length
@@ -106,7 +106,7 @@ def without_ancillary_chunks(data: bytes) -> bytes:
 
 def _png(data: bytes) -> Header:
     """Walk the chunks to IEND; a decoder would fill what is missing with grey without a warning."""
-    header, position, view = None, len(_PNG), memoryview(data)
+    header, position, view = None, len(PNG_SIGNATURE), memoryview(data)
     pixels: list[tuple[int, int]] = []
     row_bytes = 0
     for _ in range(MAX_PNG_CHUNKS):
