@@ -104,7 +104,7 @@ def judge_blocks(
         actor, block = running.pop(done)
         try:
             answer = _result(ray, done)
-        except ray.exceptions.RayActorError as error:
+        except ray.exceptions.RayError as error:  # An actor, or its node, was lost, or Ray ended it to free memory.
             number = -1 if block is None else block.number
             losses[number] = losses.get(number, 0) + 1
             if losses[number] > RETRIES:
