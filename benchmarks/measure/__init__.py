@@ -5,6 +5,7 @@
 - `timing`           one query repeated: distribution, drift, and the cost of the timer
 - `throughput`       a folder judged by several workers
 - `operator_times`   the operators of a graph: multiply-accumulates and time
+- `tflite_graph`     graphs cut into parts, or without one of their outputs
 - `processes`        whole processes: wall time and peak memory
 - `machine`          the machine that was measured: processor, temperature, clock, load
 - `mlperf_loadgen`   the SingleStream and Offline scenarios of MLPerf

@@ -16,10 +16,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from edge_ct.errors import EdgeCTError
 from edge_ct.system.native_output import captured_native_stderr
 from edge_ct.system.progress import QUIET, Progress
 
+from .tflite_graph import read_graph, write_graph
 from .timing import Clock
 
 REPEATS = 30
@@ -102,23 +102,13 @@ def profile(model: bytes, threads: int = 1, progress: Progress = QUIET, clock: C
 
 def _pieces(model: bytes) -> Iterator[bytes]:
     """Yield the graph cut after each operator, whose outputs become the outputs of the piece."""
-    try:
-        import flatbuffers
-        from ai_edge_litert import schema_py_generated as schema
-    except ImportError as error:
-        raise EdgeCTError(
-            "operators cannot be timed here: this TFLite runtime includes no flatbuffer writer; install ai-edge-litert"
-        ) from error
-    graph = schema.ModelT.InitFromPackedBuf(model, 0)
-    graph.signatureDefs = []
+    graph = read_graph(model)
     body = graph.subgraphs[0]
     operators = body.operators
     for count in range(1, len(operators) + 1):
         body.operators = operators[:count]
         body.outputs = operators[count - 1].outputs
-        builder = flatbuffers.Builder(len(model) + 4096)
-        builder.Finish(graph.Pack(builder), b"TFL3")
-        yield bytes(builder.Output())
+        yield write_graph(graph)
 
 
 def _shortest_ms(model: bytes, threads: int, clock: Clock) -> float:
