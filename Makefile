@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 UV_COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --no-header pyproject.toml
 
-.PHONY: demo results docs deb test-deb release flagship flagship-one-source test test-long test-arm64 test-tflite-runtime \
-	wheelhouse-arm64 lint figures bench bench-cold bench-peers lock clean
+.PHONY: demo results docs deb test-deb release flagship flagship-one-source fast-study test test-long test-arm64 \
+	test-tflite-runtime wheelhouse-arm64 lint figures bench bench-cold bench-around bench-peers lock clean
 
 demo: $(VENV)/installed
 	$(BIN)/edge-ct demo --out edge-ct-demo --force
@@ -36,6 +36,15 @@ results: $(VENV)/installed
 		--out benchmarks/results/multi-source-out-of-distribution-$$name.csv || exit 1; done
 	$(BIN)/python -m edge_ct.recipes.multi_source.results_pages
 	$(BIN)/python scripts/sample_outputs.py
+
+# Trains six variations of width and size in hours, and writes their accuracy beside their time; the same command resumes.
+# make fast-study DATA=folder WEIGHTS=folder [OUT=runs/fast-study]
+STUDY_OUT := $(if $(filter command line,$(origin OUT)),$(OUT),runs/fast-study)
+STUDY := recipes/multi_source/fast_study.json
+fast-study: $(VENV)/installed
+	$(BIN)/python -m edge_ct.recipes.multi_source.commands $(STUDY) --data $(DATA) $(if $(WEIGHTS),--weights $(WEIGHTS)) \
+		--out $(STUDY_OUT) --stages trials
+	$(BIN)/python -m edge_ct.recipes.multi_source.speed_study $(STUDY) $(STUDY_OUT) benchmarks/results/fast-study.csv
 
 # Tests run on all processors, up to four: make test [TESTS=tests/edge_ct] [WORKERS=1]
 WORKERS ?= auto
@@ -115,6 +124,12 @@ bench: $(VENV)/installed
 # make bench-cold BUNDLE=model.tflite
 bench-cold: .venv-device/installed
 	.venv-device/bin/python -m edge_ct.benchmarks.experiments.cold_start $(BUNDLE)
+
+# Measures what surrounds the models on an idle machine: file to answer, folder, lesion map and engines, as ratios.
+# make bench-around [BUNDLES="device_app/models/accurate.tflite device_app/models/fast.tflite"]
+BUNDLES := device_app/models/accurate.tflite device_app/models/fast.tflite
+bench-around: $(VENV)/installed
+	$(BIN)/python -m edge_ct.benchmarks.experiments.around_the_model $(BUNDLES) --out benchmarks/results/around-the-model.csv
 
 # Measures the same network in LiteRT, tflite-runtime, ONNX Runtime, OpenVINO and Keras, in turns and unattended.
 # make bench-peers BUNDLE=model.tflite [RUN=runs/mobilenetv2] [OUT=benchmarks/results/peers.csv]

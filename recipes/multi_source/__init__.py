@@ -11,5 +11,6 @@
 - `results_pages`       README's table and the page of results, from those tables
 - `source_model_card`   the model card
 - `bundle_shipping`     copying the bundles to where wheels take them from
+- `speed_study`         how accurate and how fast the trials are: the search for the fast model
 - `commands`            the command line
 """
