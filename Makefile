@@ -121,9 +121,10 @@ bench: $(VENV)/installed
 	$(BIN)/python -m pytest benchmarks/suites $(if $(BUNDLE),--bundle $(BUNDLE)) --benchmark-columns=median,min,max,rounds
 
 # Compares a cold start of `edge-ct classify` with a bare script; only the base dependencies are installed.
-# make bench-cold BUNDLE=model.tflite
+# make bench-cold [BUNDLE=model.tflite]
 bench-cold: .venv-device/installed
-	.venv-device/bin/python -m edge_ct.benchmarks.experiments.cold_start $(BUNDLE)
+	.venv-device/bin/python -m edge_ct.benchmarks.experiments.cold_start \
+		$(or $(BUNDLE),device_app/models/accurate.tflite) --out benchmarks/results/cold-start.json
 
 # Measures what surrounds the models on an idle machine: file to answer, folder, lesion map and engines, as ratios.
 # make bench-around [BUNDLES="device_app/models/accurate.tflite device_app/models/fast.tflite"]
