@@ -101,15 +101,16 @@ def _search(copy: np.ndarray) -> LungFields | None:
         return None
     dark = np.asarray(copy <= threshold, np.uint8)
     opened = cv2.morphologyEx(dark & ~_air_around_body(dark), cv2.MORPH_OPEN, _DISC)
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(opened, connectivity=4)
-    areas = stats[1:, cv2.CC_STAT_AREA]
+    # Counting afterwards takes less than OpenCV's statistics.
+    labels = cv2.connectedComponents(opened, connectivity=4)[1]
+    areas = np.bincount(labels.ravel())[1:]
     largest = int(areas.max(initial=0))
     if largest * _LARGEST < _SIDE * _SIDE:
         return None
     lungs = np.append(False, (areas * _SPECK >= _SIDE * _SIDE) & (areas * _SMALLER >= largest))
-    left, top, width, height, _ = stats[lungs].T
-    box = Box(int(top.min()), int((top + height).max()), int(left.min()), int((left + width).max()))
-    return LungFields(box, lungs.astype(np.uint8)[labels])
+    mask = lungs.astype(np.uint8)[labels]
+    left, top, width, height = cv2.boundingRect(mask)
+    return LungFields(Box(top, top + height, left, left + width), mask)
 
 
 def _live_rows(copy: np.ndarray) -> tuple[int, int]:
@@ -140,17 +141,18 @@ def _lung_threshold(copy: np.ndarray) -> int | None:
 
 def _air_around_body(dark: np.ndarray) -> np.ndarray:
     """Return the mask, uint8 [h, w], of the dark regions at the frame that are no lung cut by it."""
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(
-        cv2.morphologyEx(dark, cv2.MORPH_OPEN, _DISC), connectivity=4
-    )
+    count, labels = cv2.connectedComponents(cv2.morphologyEx(dark, cv2.MORPH_OPEN, _DISC), connectivity=4)
     edges = (labels[0], labels[-1], labels[:, 0], labels[:, -1])
     sides = np.stack([np.bincount(edge, minlength=count) for edge in edges])
-    length, area = sides.sum(0), stats[:, cv2.CC_STAT_AREA]
+    length, area = sides.sum(0), np.bincount(labels.ravel(), minlength=count)
     air = (100 * area < _SHALLOW * length * length) & (100 * area < _THIN * _SIDE * length)
     # Air between patient and table reaches from side to side. So may both lungs in one piece, but in the middle.
-    top, height = stats[:, cv2.CC_STAT_TOP], stats[:, cv2.CC_STAT_HEIGHT]
+    # A connected region reaches over the middle if it has a pixel above it or there, and one there or below.
     middle = dark.shape[0] // 2
-    air |= (sides[2] > 0) & (sides[3] > 0) & ~((top <= middle) & (top + height > middle))
+    across = (sides[2] > 0) & (sides[3] > 0)
+    if across[1:].any():
+        upper, lower = (np.bincount(half.ravel(), minlength=count) for half in (labels[: middle + 1], labels[middle:]))
+        air |= across & ~((upper > 0) & (lower > 0))
     air[0] = False
     if not air.any():
         return np.zeros_like(dark)

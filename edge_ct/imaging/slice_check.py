@@ -235,7 +235,8 @@ def measure(copy: np.ndarray) -> Measurements | None:
     energy = across * across + down * down
     dark = (copy < level).astype(np.uint8)
     border = cv2.morphologyEx(dark, cv2.MORPH_GRADIENT, _SQUARE)
-    _, _, bright_pieces, _ = cv2.connectedComponentsWithStats(1 - dark, connectivity=4)
+    # Counting afterwards takes less than OpenCV's statistics.
+    bright_pieces = np.bincount(cv2.connectedComponents(1 - dark, connectivity=4)[1].ravel())
     pieces, _ = cv2.connectedComponents(dark, connectivity=4)
     # Share of dark pixels in 8 x 8 fields, averaged over the left and the mirrored right half.
     fields = dark.reshape(8, SIDE // 8, 8, SIDE // 8).mean((1, 3))
@@ -248,7 +249,7 @@ def measure(copy: np.ndarray) -> Measurements | None:
         between=counts[middle].sum() / counts.sum(),
         slopes=float(((energy > 0.03**2) & (energy < 0.12**2)).mean()),
         edges=float(energy[border > 0].sum() / max(float(energy.sum()), 1e-12)),
-        whole=bright_pieces[1:, cv2.CC_STAT_AREA].max() / (1 - dark).sum(),
+        whole=bright_pieces[1:].max() / (1 - dark).sum(),
         pieces=math.log(pieces - 1),
         beside=folded[2:6, 1:3].mean() - folded[2:6, 3].mean(),
         spine=folded[6, 3],
@@ -267,7 +268,9 @@ def _cut(copy: np.ndarray, box: tuple[tuple[int, int], tuple[int, int]]) -> np.n
     if bottom - top < 3 or right - left < 3:
         return None
     inner = cv2.resize(copy[top:bottom, left:right], (SIDE, SIDE), interpolation=cv2.INTER_LINEAR_EXACT)
-    return cv2.medianBlur(inner, 3)
+    # OpenCV takes twenty times as long for up to 65 px. Its filter repeats the last row and column at the edge, too.
+    wider = cv2.copyMakeBorder(inner, 0, 2, 0, 2, cv2.BORDER_REPLICATE)
+    return np.ascontiguousarray(cv2.medianBlur(wider, 3)[:SIDE, :SIDE])
 
 
 def _live_box(copy: np.ndarray) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -278,15 +281,19 @@ def _live_box(copy: np.ndarray) -> tuple[tuple[int, int], tuple[int, int]]:
 def _live(copy: np.ndarray) -> tuple[int, int]:
     """Return the first row and the last row + 1 that are not frame; (0, 0) if all rows are."""
     size = len(copy)
-    like_first, like_last = (
-        (cv2.absdiff(copy, np.repeat(copy[:, [end]], size, 1)) <= _FLAT).sum(1) for end in (0, size - 1)
-    )
+    like_first, like_last = (_count_like(copy, copy[:, [end]]) for end in (0, size - 1))
     live = np.flatnonzero(np.maximum(like_first, like_last) < (1 - _TEXT) * size)
     if not live.size:
         return 0, 0
     # The row next to a frame is half frame after resizing.
     first, last = min(int(live[0]), int(_MOST_FRAME * size)), max(int(live[-1]) + 1, size - int(_MOST_FRAME * size))
     return first + (first > 0), last - (last < size)
+
+
+def _count_like(copy: np.ndarray, greys: np.ndarray) -> np.ndarray:
+    """Count the pixels of each row, uint8 [h, w], that differ by at most `_FLAT` from its grey, uint8 [h, 1]."""
+    like = np.maximum(copy, greys) - np.minimum(copy, greys) <= _FLAT
+    return np.asarray(cv2.reduce(like.view(np.uint8), 1, cv2.REDUCE_SUM, dtype=cv2.CV_32S)[:, 0])
 
 
 def thumbnail(pixels: np.ndarray) -> np.ndarray:
