@@ -62,7 +62,7 @@ def time_bundles(bundles: Mapping[str, Path], rounds: int) -> dict[str, np.ndarr
 
 def trial_bundles(recipe: SourceRecipe, runs: Path) -> dict[str, Path]:
     """Return the bundle of each trial that has been made, in the first of its folds."""
-    found = {}
+    found: dict[str, Path] = {}
     for name in recipe.trials:
         for fold in recipe.trial_folds:
             made = sorted((runs / "trials" / name).glob(f"{fold}-int8*.tflite"))
