@@ -193,7 +193,7 @@ def test_the_committed_recipe_is_one() -> None:
         ({"teachers": {}}, "not a valid recipe"),
         ({"teachers": {"accurate": {**NETWORK, "epochs": 1}}}, "share a name"),
         ({"teachers": {"Teacher/..": {**NETWORK, "epochs": 1}}}, "not a valid recipe"),
-        ({"students": {"accurate": {"training": {**NETWORK, "epochs": 1}, "int8": []}}}, "has no options for its conversion"),
+        ({"students": {"accurate": {"training": {**NETWORK, "epochs": 1}, "int8": []}}}, "no options for its conver"),
         ({"unknown": 1}, "unknown"),
     ],
 )
