@@ -45,8 +45,9 @@ _NOISE, _TWO_NOISY, _THREE_NOISY, _TEXTURE, _SMOOTH = 10, 0.94, 0.86, 0.0045, 0.
 # Text and line drawings consist of thin strokes: little of the dark or of the bright outlasts an opening by 5 x 5 px.
 _STROKES = 0.2
 
-# A sum below `REJECT` is rejected; a sum below `DOUBT` is rejected if the outlier detector agrees.
-REJECT, DOUBT = -0.5, 1.5
+# A sum below `REJECT` is rejected; a sum below `DOUBT` is rejected if the outlier detector agrees. An inverted picture is
+# called one where its negative has a sum above `_SURE`.
+REJECT, DOUBT, _SURE = -0.5, 0.9, 1.5
 UNLIKE = (
     "does not look like a lung CT slice (an X-ray, a photograph, another part of the body?): "
     "give axial chest CT slices in a lung window (level -600, width 1500)"
@@ -307,7 +308,7 @@ def thumbnail(pixels: np.ndarray) -> np.ndarray:
 
 def _reason(copy: np.ndarray) -> str:
     inverted = measure(255 - copy)
-    if inverted and weighted_sum(inverted) > DOUBT:
+    if inverted and weighted_sum(inverted) > _SURE:
         return "the picture is inverted, its air is white: export the slice with black air"
     dark = copy[copy <= cv2.threshold(copy, 0, 255, cv2.THRESH_OTSU)[0]]
     if (dark <= int(dark.min()) + 3).mean() > _CRUSHED:
