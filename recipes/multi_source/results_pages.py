@@ -256,10 +256,16 @@ def _picture(folder: str) -> str:
 
 
 def _not_measured_sentence(tables: ResultTables) -> str:
-    missing = [title for split, title in _SPLITS.items() if not tables.metrics("accurate", split)]
-    left = tables.folds - int(tables.metrics("accurate")["all"]["folds"])
-    if left:
-        missing.append("the remaining fold" if left == 1 else f"the remaining {left} folds")
+    missing = []
+    for split in ("grouped", "random"):
+        rows = {name: tables.metrics(name, split).get("all") for name in MODELS}
+        left = {name: tables.folds - (int(row["folds"]) if row else 0) for name, row in rows.items()}
+        for count in sorted({count for count in left.values() if count}):
+            names = [f"`{name}`" for name in MODELS if left[name] == count]
+            by_whom = "" if len(names) == len(MODELS) else f" by {' and '.join(names)}"
+            missing.append(f"{count} of {tables.folds} folds of the {split} split{by_whom}")
+    if not any(tables.metrics(name, "source") for name in MODELS):
+        missing.append(_SPLITS["source"])
     return f"Not measured: {', '.join(missing)}." if missing else ""
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edge_ct.bundle import Bundle, read_bundle
 from edge_ct.manifest import Estimate
+from edge_ct.reporting.counts import count_of
 from edge_ct.reporting.markdown import markdown_table
 from edge_ct.reporting.outcomes import outcome_markdown
 from edge_ct.system.csv_text import read_rows
@@ -147,7 +148,7 @@ def _evidence_table(rows: Iterable[CsvRow], models: Sequence[str]) -> str:
     header = ("split", "model", "slices", "by", "n", "AUC", "sensitivity", "specificity", "rejected")
     cells = [
         (
-            f"{row['split']} ({row['folds']} folds)",
+            f"{row['split']} ({count_of(int(row['folds']), 'fold')})",
             row["model"],
             row["slices"],
             row["by"],
