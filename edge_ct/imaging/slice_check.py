@@ -45,8 +45,8 @@ _NOISE, _TWO_NOISY, _THREE_NOISY, _TEXTURE, _SMOOTH = 10, 0.94, 0.86, 0.0045, 0.
 # Text and line drawings consist of thin strokes: little of the dark or of the bright outlasts an opening by 5 x 5 px.
 _STROKES = 0.2
 
-# A sum below `REJECT` is rejected; a sum below `DOUBT` is rejected if the outlier detector agrees. An inverted picture is
-# called one where its negative has a sum above `_SURE`.
+# A sum below `REJECT` is rejected; a sum below `DOUBT` is rejected if the outlier detector agrees. A picture is called
+# inverted where its negative has a sum above `_SURE`.
 REJECT, DOUBT, _SURE = -0.5, 0.9, 1.5
 UNLIKE = (
     "does not look like a lung CT slice (an X-ray, a photograph, another part of the body?): "
