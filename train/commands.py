@@ -132,6 +132,13 @@ def models(names: tuple[str, ...], size: int, as_json: bool) -> None:
     help="Weights that the run keeps: those of the epoch with the lowest validation loss, or of the last epoch.",
 )
 @click.option(
+    "--average-start",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.0,
+    show_default=True,
+    help="With --weights RUN: keep the mean of the trained weights and those of RUN, which count with this weight.",
+)
+@click.option(
     "--patience",
     type=click.IntRange(1),
     default=8,

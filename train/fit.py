@@ -31,7 +31,7 @@ from edge_ct.system.progress import QUIET, Progress
 from .data import grouping
 from .fitting.batches import Batches, TargetFunction
 from .fitting.checkpoint import Checkpoint, explain_new_start, replace_with_saved
-from .fitting.initial_network import build_network, slices_seen_by_run
+from .fitting.initial_network import average_with_start, build_network, slices_seen_by_run
 from .fitting.lesion_slices import LesionDraws, load_lesion_slices, phantom_lesion_slices
 from .fitting.optimise import balanced_weights, compile_model, convert_precision, soft_targets
 from .fitting.options import TrainingOptions
@@ -284,7 +284,10 @@ def _fit(
             shuffle=False,  # `Batches` shuffles reproducibly; Keras would shuffle the batches again
             verbose=0,
         )
-    return convert_precision(checkpoint.kept(), "float32")
+    model = convert_precision(checkpoint.kept(), "float32")
+    if options.average_start:
+        average_with_start(model, options)
+    return model
 
 
 def _make_batches(

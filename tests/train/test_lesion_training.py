@@ -200,3 +200,23 @@ def test_a_run_whose_weights_do_not_fit_is_refused(
     with pytest.raises(DataRejected, match=reason):
         train(slices / "slices.csv", tmp_path / "run", options, resume=False, force=False)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_mean_with_the_starting_weights_is_kept(run: Run, slices: Path, tmp_path: Path) -> None:
+    table, loader = slices / "slices.csv", partial(keras.saving.load_model, compile=False)
+    options = options_for(slices, weights=str(run.folder), epochs=1, learning_rate=1e-2, ema=0.0)
+    trained = train(table, tmp_path / "trained", options, resume=False, force=False)
+    averaging = msgspec.structs.replace(options, average_start=0.25)
+    averaged = train(table, tmp_path / "averaged", averaging, resume=False, force=False)
+    first, second, mean = (
+        {variable.path: variable.numpy() for variable in of.load_model(loader, lesion_map=True).weights}
+        for of in (run, trained, averaged)
+    )
+    assert max(float(np.abs(first[path] - second[path]).max()) for path in first) > 0.01
+    for path, values in mean.items():
+        np.testing.assert_allclose(values, 0.25 * first[path] + 0.75 * second[path], atol=2e-4, err_msg=path)
+
+
+def test_averaging_needs_a_run_to_start_from(slices: Path) -> None:
+    with pytest.raises(EdgeCTError, match="--average-start needs --weights RUN"):
+        options_for(slices, average_start=0.5).check()

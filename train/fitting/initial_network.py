@@ -75,3 +75,19 @@ def slices_seen_by_run(folder: Path, classes: tuple[str, str], parts: Mapping[st
             "split both in the same way"
         )
     return {sha256: part for sha256, part in known.items() if sha256 not in parts}
+
+
+def average_with_start(model: Any, options: TrainingOptions) -> None:
+    """Replace the weights of a trained network by their mean with those that the training started from.
+
+    Both lie in one basin, as one was trained from the other, and their mean often does better on data of other sources
+    than either (Wortsman et al. 2022, Robust fine-tuning of zero-shot models, section 3).
+
+    Args:
+        model: Trained Keras model in float32, built from `options`.
+        options: Options of the training; `average_start` is the weight of the starting weights.
+    """
+    start = {variable.path: variable for variable in build_network(options).weights}
+    for variable in model.weights:
+        mean = options.average_start * start[variable.path] + (1 - options.average_start) * variable
+        variable.assign(mean)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -38,6 +39,8 @@ class TrainingOptions(msgspec.Struct, frozen=True):
         patience: Epochs without a lower validation loss before training stops.
         keep: Which weights the run keeps: those of the epoch with the lowest validation loss, or those of the last
             epoch. With "last" no epoch is chosen by validation slices, and training does not stop early.
+        average_start: Weight of the starting weights in the mean that the run keeps in the end; 0 keeps what was
+            trained. The weights that it starts from must be those of a run. See `initial_network.average_with_start`.
         dropout: Dropout rate in the head.
         augment: Name of an augmentation policy, or the .json file that `policy` was read from.
         policy: Augmentation policy read from a file; None if `augment` is a name.
@@ -109,11 +112,14 @@ class TrainingOptions(msgspec.Struct, frozen=True):
     lesion_slices: int = 8
     lesion_weight: float = 1.0
     keep: Keep = "best"
+    average_start: float = 0.0
 
     def check(self) -> None:
         """Raise `EdgeCTError` for an unknown network or policy, too small a size or an impossible fold."""
         if self.fold > self.folds:
             raise EdgeCTError(f"fold {self.fold} does not exist: there are {self.folds} folds")
+        if self.average_start and not Path(self.weights).is_dir():
+            raise EdgeCTError("--average-start needs --weights RUN, the folder of a finished run")
         check_size(find(self.network), self.size)
         if self.lesion_map:
             check_network(self.network, self.size)
