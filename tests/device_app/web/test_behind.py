@@ -221,6 +221,9 @@ class TestFolders:
 
         reader = FolderReader(Folders([stick]), submit, reports.append)
         assert reader.start(stick / "stick")
+        deadline = time.monotonic() + 30  # to stop it could keep it from the first slice
+        while reports[-1].running and time.monotonic() < deadline:
+            time.sleep(0.01)
         reader.stop(timeout=30)
         assert (reports[-1].running, reports[-1].message) == (False, "reading ended early: RecursionError")
         assert reader.start(stick / "stick")

@@ -313,7 +313,7 @@ def check_viewer(page: Any, study: Path) -> None:
     page.keyboard.down("Control")
     page.mouse.wheel(0, -300)
     page.keyboard.up("Control")
-    page.wait_for_function("document.querySelector('#stage').classList.contains('zoomed')")
+    page.wait_for_selector("#stage.zoomed")
     page.keyboard.press("0")
 
     # Window and level by a drag: a drag to the right widens the window, one upwards lowers its level.
@@ -361,9 +361,9 @@ def check_viewer(page: Any, study: Path) -> None:
     page.set_viewport_size(SCREEN)
     assert page.evaluate("window.stays")
     page.keyboard.press("f")
-    page.wait_for_function("document.fullscreenElement?.id === 'stage'")
+    page.wait_for_selector("#stage:fullscreen")
     page.keyboard.press("f")
-    page.wait_for_function("document.fullscreenElement === null")
+    page.wait_for_selector("#stage:not(:fullscreen)")
 
 
 def drag(page: Any, x: float, y: float, dx: float, dy: float) -> None:
@@ -459,6 +459,7 @@ def test_window_of_a_dicom_slice_by_touch(
     touch([[(x + 60, y)], [(x, y)], [(x - 60, y)]])
     playwright.expect(page.locator("#way h1")).to_contain_text("2 of 2")
     page.tap("#contrast")
+    page.wait_for_selector("#contrast[aria-pressed=true]")
     touch([[(x, y)], [(x - 25, y - 14)], [(x - 55, y - 28)]])
     # 127.5 - 28 / 2 and 255 - 55 of 255 grey levels, each of 1500 / 255 HU, from -1350 HU.
     assert page.inner_text("#values") == "L -682 W 1176 HU"

@@ -38,7 +38,7 @@ def test_the_phantoms_own_lungs(size: int) -> None:
     for patient in range(24):
         phantom = make_slice(patient, patient % 8, patient % 2 == 0, size, seed=11)
         found = lungs.segment(phantom.image)
-        assert found.found
+        assert found.shows_lung
         scores.append(dice(found.mask, phantom.lungs))
     assert np.median(scores) >= 0.97
     assert np.mean(scores) >= 0.95
@@ -115,7 +115,7 @@ def test_air_under_the_patient_is_not_lung() -> None:
     drawn = np.full((256, 256), 200, np.uint8)
     drawn[:60] = 60
     drawn[190:235] = 60
-    assert not lungs.segment(drawn).found
+    assert not lungs.segment(drawn).shows_lung
     cv2.ellipse(drawn, (90, 125), (28, 40), 0, 0, 360, 60, -1)
     found = lungs.segment(drawn)
     assert found.count == 1
@@ -136,7 +136,7 @@ def test_air_under_the_patient_is_not_lung() -> None:
 )
 def test_no_lungs(pixels: np.ndarray) -> None:
     found = lungs.segment(pixels)
-    assert (found.count, found.found, found.share) == (0, False, 0)
+    assert (found.count, found.shows_lung, found.share) == (0, False, 0)
     assert found.mask.shape == pixels.shape
     assert not found.mask.any()
 
@@ -145,7 +145,7 @@ def test_no_lungs(pixels: np.ndarray) -> None:
 def test_any_picture_gives_a_mask(pixels: np.ndarray) -> None:
     found = lungs.segment(pixels)
     assert (found.mask.shape, found.mask.dtype) == (pixels.shape, bool)
-    assert found.found == (found.count > 0)
+    assert found.shows_lung == (found.count > 0)
     assert found.count > 0 or not found.mask.any()
     assert 0 <= found.share <= 1
 
@@ -170,7 +170,7 @@ def test_it_takes_milliseconds() -> None:
 def test_real_slices(real_data: Path) -> None:
     """Every thirtieth slice has lungs; a whole series in its order: none at the neck, ever more below."""
     paths = sorted((real_data / "sars-cov-2-ct").glob("*/*.png"))[::30]
-    assert all(lungs.segment(slices.read(path).pixels).found for path in paths)
+    assert all(lungs.segment(slices.read(path).pixels).shows_lung for path in paths)
     series = sorted((real_data / "dicom" / "thorax-ct-series").glob("*.dcm"))
     shares = [lungs.segment(slices.read(path).pixels).share for path in series]
     assert not any(shares[:4])

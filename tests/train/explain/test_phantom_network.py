@@ -44,6 +44,10 @@ def test_the_map_goes_with_the_weights() -> None:
 def test_a_bundle_says_where_its_cells_look(path: Path) -> None:
     network = BundleNetwork(path)
     found = receptive_field.measure_cell_centres(network.maps, preprocessed_phantoms(network.preprocess))
+    if path.stem != "int8" and network.centres is None:
+        # What people look at is the lesion map of these bundles; their coarse map may have no increasing centres.
+        assert found is None
+        return
     assert found is not None
     assert len(found) == 2 * -(-network.preprocess.size // 32)  # rows, then columns, of stride 32
     assert found == pytest.approx(network.centres, abs=0.02)
