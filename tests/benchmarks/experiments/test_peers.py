@@ -52,6 +52,7 @@ def test_engines_take_turns_and_agree(tiny_bundle: Path, tmp_path: Path) -> None
         assert all(1 <= len(turn) <= 5 for own in (ours, theirs) for turn in own.times["model"])
         assert len(peers.peer_rows([ours, theirs], "tiny")) == 4
         ours.process.kill()
+        ours.process.wait()
         with pytest.raises(EdgeCTError, match="ended with exit code"):
             ours.run_turn("model", 0.05, 5)
 
