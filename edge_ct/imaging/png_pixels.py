@@ -58,7 +58,7 @@ def prepare(data: bytes, header: Header) -> np.ndarray | bytes:
     pixels = None if isal is None else _inflate(isal, data, header)
     if pixels is None:
         return data
-    # Any other chunk, such as a gamma or an orientation, may change the pixels.
+    # Any other chunk, such as transparency or an orientation, may change the pixels.
     plain = pixels.begin == _HEADER_END and data[pixels.end + 4 : pixels.end + 8] == b"IEND"
     if plain and (header.channels, header.bits, header.palette) == (1, 8, False):
         rows = np.frombuffer(pixels.rows, np.uint8).reshape(header.height, header.width + 1)
