@@ -50,22 +50,19 @@ class Content:
 
     def __init__(self, source: Source) -> None:
         self._source, self._digest = source, ""
-        data = source.data
-        if isinstance(data, bytes):
-            self.size = len(data)
-            return
-        try:
-            self.size = data.stat().st_size if source.reason is None else 0
-        except (OSError, ValueError):
-            self.size = 0
+        self.size = 0
+        with contextlib.suppress(OSError, ValueError), source.opened() as data:
+            if isinstance(data, bytes):
+                self.size = len(data)
+            elif source.reason is None:
+                self.size = data.stat().st_size
 
     def digest(self) -> str:
         """SHA-256 of the content, in hexadecimal digits; "" if the file cannot be read."""
         if not self._digest:
             import hashlib  # late: a cold `classify` of one file does not need it
 
-            with contextlib.suppress(OSError, ValueError):
-                data = self._source.data
+            with contextlib.suppress(OSError, ValueError), self._source.opened() as data:
                 if isinstance(data, bytes):
                     self._digest = hashlib.sha256(data).hexdigest()
                 else:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
@@ -94,14 +95,21 @@ def judge_source(classifier: Classifier, source: Source) -> Iterator[SliceJudgem
 
 
 def _judge_source(classifier: Classifier, source: Source) -> Iterator[SliceJudgement]:
-    data = source.data
     if source.reason is not None:
         yield reject_source(classifier, source, source.reason)
-    elif is_dicom(data):
-        yield from _judge_dicom(classifier, source, data)
-    else:
-        judgement = classifier.judge(data, source.name)
-        yield _with_source(judgement, source, readable=judgement.slice is not None)
+        return
+    with ExitStack() as stack:
+        try:
+            data = stack.enter_context(source.opened())
+        except OSError as error:
+            reason = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
+            yield reject_source(classifier, source, reason)
+            return
+        if is_dicom(data):
+            yield from _judge_dicom(classifier, source, data)
+        else:
+            judgement = classifier.judge(data, source.name)
+            yield _with_source(judgement, source, readable=judgement.slice is not None)
 
 
 def _with_source(

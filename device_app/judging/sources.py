@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge_ct.errors import InputRejected
 from edge_ct.imaging.limits import MAX_BYTES
 from edge_ct.imaging.slice_files import LeftOutSummary, Listing, is_dicomdir, walk_slices
+from edge_ct.system.files import file_within
 
 STANDARD_INPUT = "-"
 
@@ -23,17 +25,24 @@ class Source:
         content: The bytes of the file if they are held in memory.
         path: The path of the file, if it is neither held in memory nor called by its path.
         reason: Why there is nothing to judge under this name; None if there is.
+        within: Folders in one of which the file must lie; links that lead out of them are not followed. Empty for any.
     """
 
     name: str
     content: bytes | None = None
     reason: str | None = None
     path: Path | None = None
+    within: tuple[Path, ...] = ()
 
-    @property
-    def data(self) -> Path | bytes:
-        """The content of the file, or its path."""
-        return (self.path or Path(self.name)) if self.content is None else self.content
+    @contextmanager
+    def opened(self) -> Iterator[Path | bytes]:
+        """Yield the content of the file, or a path that leads to it. Raises `OSError` if it lies outside `within`."""
+        path = self.path or Path(self.name)
+        if self.content is not None or not self.within:
+            yield path if self.content is None else self.content
+            return
+        with file_within(path, self.within) as pinned:
+            yield pinned
 
 
 def find_sources(names: Iterable[str], report: Callable[[str], None] = lambda line: None) -> Iterator[Source]:
@@ -86,9 +95,14 @@ def _in_dicomdir(name: str) -> Iterator[Source]:
         yield Source(name, reason="this DICOMDIR lists no image")
 
 
-def listed_sources(listing: Listing) -> list[Source]:
-    """Return the sources of a folder in the order of their paths: its slice files, and what cannot be read."""
-    sources = [Source(str(path)) for path in listing.paths]
+def listed_sources(listing: Listing, within: tuple[Path, ...]) -> list[Source]:
+    """Return the sources of a folder in the order of their paths: its slice files, and what cannot be read.
+
+    Args:
+        listing: The content of the folder.
+        within: The folders that no link may lead out of when a file is read.
+    """
+    sources = [Source(str(path), within=within) for path in listing.paths]
     sources += [Source(str(entry.path), reason=entry.reason) for entry in listing.unreadable]
     return sorted(sources, key=lambda source: source.name)
 

@@ -10,6 +10,8 @@ before it becomes a rejected row. The folder may disappear and come back.
 from __future__ import annotations
 
 import hashlib
+import os
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -203,9 +205,8 @@ class Watch:
 
     def _is_complete(self, path: Path, now: float) -> bool:
         """Return True if a file is new and complete; track it otherwise, if it is new."""
-        try:
-            status = path.stat()
-        except OSError:
+        status = _status(path)
+        if status is None:
             self._tracked.pop(path, None)
             self._known.pop(path, None)
             return False
@@ -242,15 +243,14 @@ class Watch:
             self._say(left_out)
         self._left_out = left_out
         self._unread.update(str(entry.path) for entry in listing.unreadable)
-        return listed_sources(listing)
+        return listed_sources(listing, (self.folder,))
 
     def _check(self, judged: PreparedEntry) -> _Prepared:
         """Return what is stored of a judgement, if its file is still the one that was judged."""
         path = Path(judged.file)
         tracked = self._tracked[path]
-        try:
-            status = path.stat()
-        except OSError:
+        status = _status(path)
+        if status is None:
             return _Prepared(path, b"", None)
         size, modified_ns = status.st_size, status.st_mtime_ns
         fingerprint = file_fingerprint(str(path), size, modified_ns)
@@ -258,6 +258,15 @@ class Watch:
         if changed or (not judged.readable and self._clock() - tracked.since < PATIENCE * self.settle):
             return _Prepared(path, fingerprint, None)
         return _Prepared(path, fingerprint, replace(judged.entry, fingerprint=fingerprint), not judged.readable)
+
+
+def _status(path: Path) -> os.stat_result | None:
+    """Return the status of a file; None if there is none, or if a link has taken its place since it was listed."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return None
+    return None if stat.S_ISLNK(status.st_mode) else status
 
 
 def file_fingerprint(path: str, size: int, modified_ns: int) -> bytes:

@@ -10,7 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,12 @@ import msgspec
 
 from edge_ct.errors import EdgeCTError
 from edge_ct.imaging.slice_files import is_slice_file, list_slices
-from edge_ct.reporting.counts import count_of
 
 from ..judging.sources import Source, listed_sources
 
 _MAX_SHOWN = 200
 _MAX_OUTSTANDING = 8
+_LINKS = "links out of the folders that this page may read"
 
 
 @dataclass(frozen=True)
@@ -91,11 +91,23 @@ class Folders:
 
     def contains(self, path: Path) -> bool:
         """Return whether a path exists and, with links followed, lies below a root."""
-        try:
-            real = path.resolve(strict=True)
-        except OSError:
-            return False
-        return any(real.is_relative_to(root) for root in self._roots)
+        real = _resolve(path)
+        return real is not None and any(real.is_relative_to(root) for root in self._roots)
+
+    def list_slices(self, folder: Path) -> tuple[list[Source], str | None]:
+        """List a folder without following links out of the roots.
+
+        Returns:
+            The sources, named by their paths below the folder's parent, and what was left out of it.
+        """
+        listing = list_slices(folder, lambda link: _resolve(link) is None or self.contains(link))
+        left_out = [replace(entry, reason=_LINKS) if entry.reason == "links" else entry for entry in listing.left_out]
+        start = len(str(folder.parent).rstrip("/")) + 1
+        sources = [
+            replace(source, name=source.name[start:], path=Path(source.name))
+            for source in listed_sources(listing, tuple(self._roots))
+        ]
+        return sources, replace(listing, left_out=tuple(left_out)).summary()
 
     def breadcrumbs(self, token: str) -> list[Folder]:
         """Return the folders from the root to the folder of a token."""
@@ -113,6 +125,14 @@ class Folders:
             self._shown[token] = path
         name = path.name.encode(errors="replace").decode() or str(path)
         return Folder(token, name, _count_slices(path), root)
+
+
+def _resolve(path: Path) -> Path | None:
+    """Return where a path leads; None if it leads nowhere."""
+    try:
+        return path.resolve(strict=True)
+    except (OSError, RuntimeError):  # RuntimeError: links in a circle, before Python 3.13
+        return None
 
 
 def _count_slices(path: Path) -> int:
@@ -196,7 +216,7 @@ class FolderReader:
     def _read(self, folder: Path) -> None:
         done, failed, message = 0, 0, None
         outstanding: deque[Future[Any]] = deque()
-        sources, left_out = self._list_folder(folder)
+        sources, left_out = self._folders.list_slices(folder)
         total = len(sources)
         for source in sources:
             if self._stop.is_set() or message:
@@ -214,19 +234,6 @@ class FolderReader:
             problem = _failure(outstanding.popleft())
             done, failed, message = done + (problem is None), failed + (problem is not None), message or problem
         self._set(FolderProgress(folder.name, total, done, failed, False, message or left_out))
-
-    def _list_folder(self, folder: Path) -> tuple[list[Source], str | None]:
-        """Return the sources of a folder, named by their paths below its parent, and what was left out of it."""
-        listing = list_slices(folder)
-        listed = listed_sources(listing)
-        sources = [source for source in listed if source.reason or self._folders.contains(Path(source.name))]
-        left_out = [line] if (line := listing.summary()) else []
-        if len(sources) < len(listed):
-            links = count_of(len(listed) - len(sources), "link")
-            left_out.append(f"left out: {links} out of the folders that this page may read")
-        start = len(str(folder.parent).rstrip("/")) + 1
-        named = [Source(each.name[start:], reason=each.reason, path=Path(each.name)) for each in sources]
-        return named, "; ".join(left_out) or None
 
 
 def _failure(future: Future[Any]) -> str | None:

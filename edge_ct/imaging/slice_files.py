@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -140,14 +140,15 @@ class LeftOutSummary:
         return f"left out of {printable(str(self._folder))}: {'; '.join(parts)}"
 
 
-def list_slices(folder: Path, follow_links: bool = True) -> Listing:
+def list_slices(folder: Path, follow_links: bool | Callable[[Path], bool] = True) -> Listing:
     """List the slice files below a folder.
 
     A file with a usual suffix is a slice file; any other file is one if it begins as a PNG, JPEG, TIFF or DICOM file.
 
     Args:
         folder: The folder.
-        follow_links: Whether to follow links to files and folders. A folder is visited once, so loops end.
+        follow_links: Whether to follow links to files and folders, or a function that says so for the path of a link.
+            A folder is visited once, so loops end.
     """
     paths: list[Path] = []
     left_out: list[LeftOut] = []
@@ -159,12 +160,13 @@ def list_slices(folder: Path, follow_links: bool = True) -> Listing:
     return Listing(folder, sorted(paths), tuple(sorted(left_out, key=lambda entry: entry.path)))
 
 
-def walk_slices(folder: Path, follow_links: bool = True) -> Iterator[Path | LeftOut]:
+def walk_slices(folder: Path, follow_links: bool | Callable[[Path], bool] = True) -> Iterator[Path | LeftOut]:
     """Yield the slice files below a folder as `list_slices` lists them, and what is left out.
 
     Only one folder at a time is held in memory. The order is that of the paths as text.
     """
-    return _walk(folder, follow_links, set())
+    follows = follow_links if callable(follow_links) else lambda link: bool(follow_links)
+    return _walk(folder, follows, set())
 
 
 def is_dicom(data: Path | bytes) -> bool:
@@ -228,7 +230,7 @@ def other_format(head: bytes) -> OtherFormat | None:
     return next((format_ for mark, at, format_ in _OTHER_FORMATS if head[at : at + len(mark)] == mark), None)
 
 
-def _walk(folder: Path, follow: bool, visited: set[tuple[int, int]]) -> Iterator[Path | LeftOut]:
+def _walk(folder: Path, follows: Callable[[Path], bool], visited: set[tuple[int, int]]) -> Iterator[Path | LeftOut]:
     """Walk without recursion: folders may be nested deeper than Python's calls."""
     listed = _list_folder(folder, visited)
     if isinstance(listed, LeftOut):
@@ -246,7 +248,7 @@ def _walk(folder: Path, follow: bool, visited: set[tuple[int, int]]) -> Iterator
             yield LeftOut(path, "hidden", "hidden files or folders")
             continue
         try:
-            if entry.is_symlink() and not follow:
+            if entry.is_symlink() and not follows(path):
                 yield LeftOut(path, "link", "links")
                 continue
             mode = entry.stat().st_mode

@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -57,6 +57,39 @@ def open_regular(path: Path) -> BinaryIO:
 
 def _open_nonblocking(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+@contextmanager
+def file_within(path: Path, folders: Sequence[Path]) -> Iterator[Path]:
+    """Find a file that must lie in one of some folders, whatever others put in its place between listing and reading.
+
+    Args:
+        path: The file; links in the path are followed.
+        folders: The folders.
+
+    Yields:
+        A path that leads to this file until the end of the context, also when `path` no longer does.
+
+    Raises:
+        OSError: There is no such file, or links lead out of the folders.
+    """
+    if not hasattr(os, "O_PATH"):  # Elsewhere than on Linux, nothing keeps the path from changing after this check.
+        _check_within(path.resolve(strict=True), folders)
+        yield path
+        return
+    # This opens nothing: what lies outside the folders, a device for example, does not notice.
+    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        pinned = Path(f"/proc/self/fd/{descriptor}")
+        _check_within(pinned.readlink(), folders)
+        yield pinned
+    finally:
+        os.close(descriptor)
+
+
+def _check_within(real: Path, folders: Sequence[Path]) -> None:
+    if not any(real.is_relative_to(folder.resolve()) for folder in folders):
+        raise OSError(errno.EXDEV, "a link leads out of the folder")
 
 
 def write_bytes(path: Path, content: bytes) -> None:

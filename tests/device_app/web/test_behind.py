@@ -198,7 +198,7 @@ class TestFolders:
         assert "stick/study/3.png" in sources
         page = client.get("/add").text
         assert "13 of 13" in page
-        assert "left out: 1 link out of the folders that this page may read" in page
+        assert "links out of the folders that this page may read: 1 (outside.png)" in page
 
     def test_what_cannot_be_read_on_a_stick_is_a_row(self, services: Services, tmp_path: Path) -> None:
         stick = tmp_path / "stick"
