@@ -7,7 +7,7 @@ from flask import Response, make_response, render_template, request, url_for
 from edge_ct.dicom import LUNG_CENTRE_HU, LUNG_WIDTH_HU
 from edge_ct.errors import EdgeCTError
 
-from ..heatmaps import drawing
+from ..heatmaps.slice_pictures import draw_layer, draw_outline, draw_overlay, draw_thumbnail
 from ..worklist.records import Label, Row, Verdict
 from .presenters import present_group, present_row, probability_scale, time_text
 from .request_checks import Refusal
@@ -73,13 +73,11 @@ def _draw(number: int, kind: str) -> bytes | None:
     if png is None or kind == "slice":
         return png
     if kind == "thumb":
-        return drawing.draw_thumbnail(png)
+        return draw_thumbnail(png)
     heat = services.heat(stored_row(number), png)
     if heat is None:
         return None
-    return {"layer": drawing.draw_layer, "outline": drawing.draw_outline, "overlay": drawing.draw_overlay}[kind](
-        png, heat
-    )
+    return {"layer": draw_layer, "outline": draw_outline, "overlay": draw_overlay}[kind](png, heat)
 
 
 _REVIEW_BUTTONS: dict[str, tuple[Verdict, Label | None]] = {

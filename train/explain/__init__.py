@@ -12,7 +12,7 @@
 - `map_comparison`  overlap and rank correlation of maps
 - `nearest`         training groups most similar to a slice, and a classifier that uses nothing but them
 - `paper_figures`   several runs on the same slices, as in figures 4 to 7 of Garg et al. 2020
-- `output`          the output folder of a command; `gallery` its HTML page; `text` what is printed
+- `output`          the output folder of a command; `gallery` its HTML page; `reports` what is printed
 
 The figures are drawn in `train/plots/`.
 """

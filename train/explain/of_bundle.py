@@ -21,6 +21,7 @@ from .bundle_maps import METHODS, BundleNetwork, measure_agreement
 from .grad_cam import compute_maps
 from .network import RunNetwork, accepted_slices, load_network, read_slices
 from .output import find_slices, format_cell, pack_arrays, spread_indices, start_folder, write_page_if
+from .reports import CheckReport, WrittenFiles
 from .rise import rise_map
 from .sanity_checks import (
     SEED,
@@ -30,7 +31,6 @@ from .sanity_checks import (
     play_pointing_game,
     scramble_weights,
 )
-from .text import CheckReport, WrittenFiles
 
 _PHANTOM_SIZE = 256  # pixels
 _SCRAMBLED_SLICES = 16

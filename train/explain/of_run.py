@@ -33,7 +33,7 @@ from .paper_figures import (
     pair_with_modified,
     phantom_slices,
 )
-from .text import NearestReport, WrittenFiles
+from .reports import NearestReport, WrittenFiles
 
 _MAX_DRAWN = 6  # slices per class in the figures of the attended region
 

@@ -26,8 +26,8 @@ from .admission import (
     ObjectRefused,
     admit,
 )
+from .connection_limits import ConnectionLimits, receive_within_limits, server_class
 from .limits import MAX_PDU, InFlight
-from .places import Places, receive_within_limits, server_class
 from .spool import Arrival, InstanceConflict, Spool
 
 LOG = logging.getLogger("edge_ct.listen")
@@ -36,7 +36,7 @@ _VERIFICATION = "1.2.840.10008.1.1"
 _PERMANENT, _SERVICE_USER = 0x01, 0x01
 _NO_REASON, _CALLING_TITLE_UNKNOWN, _CALLED_TITLE_UNKNOWN = 0x01, 0x03, 0x07
 _TRANSIENT, _PRESENTATION, _LOCAL_LIMIT_EXCEEDED = 0x02, 0x03, 0x02
-_UNLIMITED = 1 << 16  # `Places` keeps the limit
+_UNLIMITED = 1 << 16  # `ConnectionLimits` keeps the limit
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Listener:
         self._spool, self._arrived, self._options = spool, arrived, options
         self._networks = parse_networks(options.addresses)
         self._in_flight = InFlight(options.max_object, options.max_memory)
-        self._places = Places(options.associations, options.timeout)
+        self._limits = ConnectionLimits(options.associations, options.timeout)
         entity = AE(ae_title=options.title)
         entity.maximum_associations = _UNLIMITED
         entity.maximum_pdu_size = MAX_PDU
@@ -113,12 +113,12 @@ class Listener:
         try:
             server: Any = entity.make_server(
                 address,
-                server_class=server_class(self._places),
+                server_class=server_class(self._limits),
                 evt_handlers=handlers,
                 ssl_context=options.context,
             )
         except OSError as error:
-            self._places.stop()
+            self._limits.stop()
             raise EdgeCTError(
                 f"cannot listen on {options.host}:{options.port}: {error.strerror or error}; name another --port"
             ) from error
@@ -136,7 +136,7 @@ class Listener:
     def stop(self) -> None:
         """End all associations and release the port."""
         self._entity.shutdown()
-        self._places.stop()
+        self._limits.stop()
 
     def _check_caller(self, event: Any) -> None:
         """Reject an association whose caller is not allowed."""
@@ -154,30 +154,30 @@ class Listener:
             LOG.warning("association from %s (%s) refused: %s", _printable_title(title), address, rejection[0])
             event.assoc.acse.send_reject(_PERMANENT, _SERVICE_USER, rejection[1])
             event.assoc.kill()
-        elif not self._places.claim(_connection(event)):
+        elif not self._limits.claim(_connection(event)):
             LOG.warning("association from %s (%s) refused: too many associations", _printable_title(title), address)
             event.assoc.acse.send_reject(_TRANSIENT, _PRESENTATION, _LOCAL_LIMIT_EXCEEDED)
             event.assoc.kill()
 
     def _limit_association(self, event: Any) -> None:
-        receive_within_limits(event.assoc, self._places, MAX_PDU + 64)
+        receive_within_limits(event.assoc, self._limits, MAX_PDU + 64)
 
     def _count_pdu(self, event: Any) -> None:
         if not self._in_flight.count_pdu(event):
             LOG.warning("association from %s ended: a command is too long", _describe_peer(event))
-            self._places.abort(_connection(event))
+            self._limits.abort(_connection(event))
 
     def _begin_answer(self, event: Any) -> None:
         self._in_flight.end_command(event.assoc)
-        self._places.received(_connection(event))
+        self._limits.received(_connection(event))
 
     def _end_answer(self, event: Any) -> None:
-        self._places.accepted(_connection(event))
+        self._limits.accepted(_connection(event))
 
     def _log_accepted(self, event: Any) -> None:
         refused = sorted({_printable_uid(str(context.abstract_syntax)) for context in event.assoc.rejected_contexts})
         LOG.info("association from %s", _describe_peer(event))
-        self._places.accepted(_connection(event))
+        self._limits.accepted(_connection(event))
         if refused:
             shown = ", ".join(refused[:3]) + (f" and {len(refused) - 3} more" if len(refused) > 3 else "")
             LOG.warning("%s offers unsupported SOP classes: %s", _describe_peer(event), shown)
@@ -185,7 +185,7 @@ class Listener:
     def _end_association(self, event: Any) -> None:
         self._in_flight.complete(event.assoc)
         self._in_flight.end_command(event.assoc)
-        self._places.disconnect(_connection(event))
+        self._limits.disconnect(_connection(event))
 
     def _store(self, event: Any) -> Any:
         """Handle a C-STORE request; return its status."""

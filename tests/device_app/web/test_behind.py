@@ -1,4 +1,4 @@
-"""Behind the page: judging queue, folders, events, drawings, health of the device."""
+"""Behind the page: judging queue, folders, events, pictures, health of the device."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from edge_ct.bundle import Bundle, read_bundle, write_bundle
-from edge_ct.device_app.heatmaps import drawing
+from edge_ct.device_app.heatmaps import slice_pictures
 from edge_ct.device_app.heatmaps.heatmap import Heat
 from edge_ct.device_app.judging.pool import JudgingPool
 from edge_ct.device_app.judging.sources import Source
@@ -286,7 +286,7 @@ class TestEvents:
 class TestDrawing:
     def test_a_layer_is_clear_where_there_is_no_evidence(self) -> None:
         heat = Heat(np.array([[-4, -4], [-4, 6]], np.float32), "class map")
-        image = cv2.imdecode(np.frombuffer(drawing.draw_layer(png(1, 2), heat), np.uint8), cv2.IMREAD_UNCHANGED)
+        image = cv2.imdecode(np.frombuffer(slice_pictures.draw_layer(png(1, 2), heat), np.uint8), cv2.IMREAD_UNCHANGED)
         assert image.shape == (96, 96, 4)
         assert image[0, 0, 3] == 0
         assert image[-1, -1, 3] == 255
@@ -297,12 +297,14 @@ class TestDrawing:
     def test_a_layer_keeps_the_slices_proportions(self) -> None:
         tall = cv2.imencode(".png", np.zeros((1024, 512), np.uint8))[1].tobytes()
         heat = Heat(np.zeros((3, 3), np.float32), "class map")
-        image = cv2.imdecode(np.frombuffer(drawing.draw_layer(tall, heat), np.uint8), cv2.IMREAD_UNCHANGED)
+        image = cv2.imdecode(np.frombuffer(slice_pictures.draw_layer(tall, heat), np.uint8), cv2.IMREAD_UNCHANGED)
         assert image.shape == (512, 256, 4)
 
     def test_without_evidence_an_overlay_is_the_slice(self) -> None:
         heat = Heat(np.full((3, 3), -2, np.float32), "class map")
-        image = cv2.imdecode(np.frombuffer(drawing.draw_overlay(png(1, 2), heat), np.uint8), cv2.IMREAD_UNCHANGED)
+        image = cv2.imdecode(
+            np.frombuffer(slice_pictures.draw_overlay(png(1, 2), heat), np.uint8), cv2.IMREAD_UNCHANGED
+        )
         grey = cv2.imdecode(np.frombuffer(png(1, 2), np.uint8), cv2.IMREAD_UNCHANGED)
         assert np.array_equal(image, np.dstack([grey] * 3))
 
@@ -311,14 +313,14 @@ class TestDrawing:
         evidence = np.full((4, 4), -9, np.float32)
         evidence[:, 2:] = 9
         black = cv2.imencode(".png", np.zeros((512, 512), np.uint8))[1].tobytes()
-        drawn = drawing.draw_overlay(black, Heat(evidence, "lesion map"))
+        drawn = slice_pictures.draw_overlay(black, Heat(evidence, "lesion map"))
         image = cv2.imdecode(np.frombuffer(drawn, np.uint8), cv2.IMREAD_UNCHANGED)
         yellow = np.argwhere((image[256] == (60, 220, 255)).all(axis=1))[:, 0]
         assert len(yellow) and abs(yellow.min() - 256) <= 3  # The other side of the outline is the frame.
 
     def test_a_damaged_picture_is_said_to_be_one(self) -> None:
         with pytest.raises(EdgeCTError, match="damaged"):
-            drawing.draw_thumbnail(b"nothing")
+            slice_pictures.draw_thumbnail(b"nothing")
 
 
 class TestHealth:

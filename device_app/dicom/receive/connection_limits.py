@@ -1,4 +1,4 @@
-"""Places for connections and associations, so that no peer and no address can hold all of them.
+"""Limits and deadlines of connections, so that no peer and no address can hold all associations.
 
 A connection is in one of these phases; each but `handling` has a deadline:
 
@@ -7,8 +7,8 @@ A connection is in one of these phases; each but `handling` has a deadline:
     message   a message is arriving, at 64 KiB a second or more
     handling  a message is complete and not answered yet
 
-When all places are taken, an association that is idle, or whose message arrives more slowly, is ended for a newcomer.
-One more place is kept for an address that has none.
+When the maximum number of associations is reached, one that is idle, or whose message arrives more slowly, is ended for
+a newcomer. One more association is kept for an address that has none.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PENDING, _PENDING_AT_ADDRESS = 32, 16
 _RATE = 64 << 10  # bytes a second
 _REQUEST_SECONDS = 10.0
 _MESSAGE_SECONDS = 30.0  # beside what the bytes of the message take at this rate
-# An association loses its place once it has been idle, or behind the rate, for so long; a newcomer waits for that.
+# An association that has been idle, or behind the rate, for so long is ended for a newcomer, which waits for that.
 _EVICT_SECONDS = 0.5
 _WAIT_SECONDS = 1.5
 # Complete messages that wait to be handled, of one association; then nothing more is received.
@@ -38,7 +38,7 @@ _ABORT = bytes((7, 0, 0, 0, 0, 4, 0, 0, 2, 0))
 
 
 @dataclass(eq=False)
-class _Place:
+class _ConnectionState:
     """One connection: its phase, since when, and the bytes that it has received in this phase."""
 
     socket: Any
@@ -68,8 +68,8 @@ class _Place:
             self.socket.shutdown(socket.SHUT_RDWR)
 
 
-class Places:
-    """The connections of one server."""
+class ConnectionLimits:
+    """The connections of one server, and the limits that they keep."""
 
     def __init__(self, associations: int, idle_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         """Begin without connections.
@@ -80,7 +80,7 @@ class Places:
             clock: Returns seconds.
         """
         self._associations, self._idle_seconds, self._clock = associations, idle_seconds, clock
-        self._places: dict[Any, _Place] = {}
+        self._connections: dict[Any, _ConnectionState] = {}
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         threading.Thread(target=self._end_late, name="associations", daemon=True).start()
@@ -93,23 +93,23 @@ class Places:
         """Take a new connection; of those without an association, the slowest is ended if there are too many."""
         now = self._clock()
         with self._lock:
-            pending = [place for place in self._places.values() if not place.claimed]
-            same = [place for place in pending if place.address == address]
-            self._places[connection] = _Place(connection, address, now)
+            pending = [state for state in self._connections.values() if not state.claimed]
+            same = [state for state in pending if state.address == address]
+            self._connections[connection] = _ConnectionState(connection, address, now)
         full = same if len(same) >= _PENDING_AT_ADDRESS else pending if len(pending) >= _PENDING else []
         if full:
-            self._end(max(full, key=lambda place: place.slowness(now)))
+            self._end(max(full, key=lambda state: state.slowness(now)))
 
     def disconnect(self, connection: Any) -> None:
         """Forget a connection that is closed."""
         with self._lock:
-            self._places.pop(connection, None)
+            self._connections.pop(connection, None)
 
     def claim(self, connection: Any) -> bool:
-        """Take a place for an association, waiting a moment for one if all are taken; False if there is none."""
+        """Count an association in, waiting a moment if the maximum is reached; False if it stays reached."""
         end = self._clock() + _WAIT_SECONDS
-        while (place := self._places.get(connection)) is not None:
-            if self._claim_now(place):
+        while (state := self._connections.get(connection)) is not None:
+            if self._claim_now(state):
                 return True
             if self._clock() > end:
                 return False
@@ -127,67 +127,67 @@ class Places:
     def abort(self, connection: Any) -> None:
         """Abort the association of a connection."""
         with self._lock:
-            place = self._places.get(connection)
-        if place is not None:
-            self._end(place)
+            state = self._connections.get(connection)
+        if state is not None:
+            self._end(state)
 
     def count(self, connection: Any, size: int) -> bool:
-        """Note that bytes have arrived; False if the connection has no place any more."""
-        place = self._places.get(connection)
-        if place is None:
+        """Note that bytes have arrived; False if the connection was ended."""
+        state = self._connections.get(connection)
+        if state is None:
             return False
-        if place.phase == "idle":
-            place.enter("message", self._clock())
-        place.bytes += size
+        if state.phase == "idle":
+            state.enter("message", self._clock())
+        state.bytes += size
         return True
 
-    def _claim_now(self, place: _Place) -> bool:
+    def _claim_now(self, state: _ConnectionState) -> bool:
         now = self._clock()
         with self._lock:
-            others = [other for other in self._places.values() if other.claimed and other.socket.fileno() >= 0]
-            same = [other for other in others if other.address == place.address]
-            # The place beyond the limit is for an address that has none.
+            others = [other for other in self._connections.values() if other.claimed and other.socket.fileno() >= 0]
+            same = [other for other in others if other.address == state.address]
+            # The association beyond the limit is for an address that has none.
             if len(others) < self._associations + (not same):
-                place.claimed = True
+                state.claimed = True
                 return True
             victim = max(same or others, key=lambda other: other.slowness(now))
             if victim.slowness(now) < _EVICT_SECONDS:
                 return False
-            self._places.pop(victim.socket, None)
-            place.claimed = True
-        LOG.warning("association from %s ended for one from %s: all places are taken", victim.address, place.address)
+            self._connections.pop(victim.socket, None)
+            state.claimed = True
+        LOG.warning("association from %s ended for one from %s: all places are taken", victim.address, state.address)
         victim.end()
         return True
 
     def _enter(self, connection: Any, phase: str) -> None:
-        place = self._places.get(connection)
-        if place is not None:
-            place.enter(phase, self._clock())
+        state = self._connections.get(connection)
+        if state is not None:
+            state.enter(phase, self._clock())
 
-    def _end(self, place: _Place) -> None:
-        self.disconnect(place.socket)
-        place.end()
+    def _end(self, state: _ConnectionState) -> None:
+        self.disconnect(state.socket)
+        state.end()
 
     def _end_late(self) -> None:
         """End connections whose deadline has passed, and forget those that are closed."""
         while not self._stopped.wait(0.5):
             now = self._clock()
             with self._lock:
-                places = list(self._places.values())
-            for place in places:
-                if place.is_late(now, self._idle_seconds):
-                    LOG.warning("connection from %s ended: its %s takes too long", place.address, place.phase)
-                    self._end(place)
-                elif place.socket.fileno() < 0:
-                    self.disconnect(place.socket)
+                states = list(self._connections.values())
+            for state in states:
+                if state.is_late(now, self._idle_seconds):
+                    LOG.warning("connection from %s ended: its %s takes too long", state.address, state.phase)
+                    self._end(state)
+                elif state.socket.fileno() < 0:
+                    self.disconnect(state.socket)
 
 
-def receive_within_limits(association: Any, places: Places, max_size: int) -> None:
+def receive_within_limits(association: Any, limits: ConnectionLimits, max_size: int) -> None:
     """Count what an association receives, let it receive no more than can be handled, and end it on malformed messages.
 
     Args:
         association: An association that was just connected.
-        places: The places of its server.
+        limits: The limits of its server.
         max_size: Maximum size in bytes of what the peer may announce at once.
     """
     transport = association.dul.socket
@@ -203,7 +203,7 @@ def receive_within_limits(association: Any, places: Places, max_size: int) -> No
         while position < size:
             count = connection.recv_into(view[position:])
             # What a peer goes on to send after its end is not read, and its connection is closed.
-            if not count or not places.count(connection, count):
+            if not count or not limits.count(connection, count):
                 return content[:position]
             position += count
         return content
@@ -219,7 +219,7 @@ def receive_within_limits(association: Any, places: Places, max_size: int) -> No
             # pynetdicom would end the thread that receives, and leave association and connection as they are. It ends
             # both in this way where reading a PDU fails.
             LOG.warning("association ended: malformed message (%s)", type(error).__name__)
-            places.abort(connection)
+            limits.abort(connection)
             association.is_aborted, association.is_established = True, False
             association._kill = association.dul._kill_thread = True
             connection.close()
@@ -227,8 +227,8 @@ def receive_within_limits(association: Any, places: Places, max_size: int) -> No
     machine.do_action = act_or_end
 
 
-def server_class(places: Places) -> type:
-    """Return the class of a server whose connections take these places."""
+def server_class(limits: ConnectionLimits) -> type:
+    """Return the class of a server whose connections keep these limits."""
     from pynetdicom.transport import ThreadedAssociationServer
 
     class Server(ThreadedAssociationServer):
@@ -244,7 +244,7 @@ def server_class(places: Places) -> type:
             return connection, address
 
         def verify_request(self, connection: Any, address: Any) -> bool:
-            places.connect(connection, str(address[0]))
+            limits.connect(connection, str(address[0]))
             return True
 
         def finish_request(self, connection: Any, address: Any) -> None:
@@ -258,7 +258,7 @@ def server_class(places: Places) -> type:
             super().finish_request(connection, address)
 
         def shutdown_request(self, connection: Any) -> None:
-            places.disconnect(connection)
+            limits.disconnect(connection)
             super().shutdown_request(connection)
 
         def handle_error(self, connection: Any, address: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from edge_ct.device_app.dicom.receive import places
+from edge_ct.device_app.dicom.receive import connection_limits
 from edge_ct.device_app.dicom.receive.listener import Listener
 
 from .conftest import store
@@ -155,7 +155,7 @@ def test_every_phase_of_a_connection_has_a_deadline(
     start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in ("_REQUEST_SECONDS", "_MESSAGE_SECONDS"):
-        monkeypatch.setattr(places, name, 1.0)
+        monkeypatch.setattr(connection_limits, name, 1.0)
     own = start(timeout=1.0)
     with socket.create_connection(("127.0.0.1", own.port)) as connection:
         connection.sendall(b"\x01\x00\x00\x00\x01")
