@@ -8,7 +8,8 @@
     sbom.json                                                   what a device installs, with hashes (CycloneDX 1.5)
     SHA256SUMS                                                  of all files
 
-A release comes from a commit that carries a tag and has no changes beside it; a dry run comes from any checkout.
+A release comes from a commit that carries a tag and has no changes beside it. CHANGELOG.md must have a heading of its
+version, and pyproject.toml the addresses that a package index shows. A dry run comes from any checkout.
 """
 
 from __future__ import annotations
@@ -102,11 +103,33 @@ def bill_of_materials(version: str, pins: Iterable[Pin]) -> dict[str, Any]:
 
 
 def check_commit() -> None:
-    """Exit unless the checkout is a tagged commit without changes."""
+    """Exit unless the checkout is a tagged commit without changes that describes its release."""
     if _run(["git", "status", "--porcelain"], ROOT):
         sys.exit("release: the checkout has changes; commit them, or make a --dry-run")
-    if not re.search(r"^v\d", _run(["git", "tag", "--points-at", "HEAD"], ROOT), re.MULTILINE):
+    tag = re.search(r"^v(\d\S*)", _run(["git", "tag", "--points-at", "HEAD"], ROOT), re.MULTILINE)
+    if tag is None:
         sys.exit("release: this commit has no tag vMAJOR.MINOR.PATCH; tag it, or make a --dry-run")
+    problem = find_undescribed(
+        tag[1], *((ROOT / name).read_text("utf-8") for name in ("CHANGELOG.md", "pyproject.toml"))
+    )
+    if problem:
+        sys.exit(f"release: {problem}")
+
+
+def find_undescribed(version: str, changelog: str, pyproject: str) -> str | None:
+    """Return what a release lacks beside its files, or None.
+
+    Args:
+        version: Version of the tag, without `v`.
+        changelog: Text of CHANGELOG.md.
+        pyproject: Text of pyproject.toml.
+    """
+    heading = re.search(rf"^## \[{re.escape(version)}\] - (.*)$", changelog, re.MULTILINE)
+    if heading is None or not re.fullmatch(r"\d{4}-\d\d-\d\d", heading[1]):
+        return f"CHANGELOG.md: no heading '## [{version}] - YYYY-MM-DD'; move the entries under Unreleased below it"
+    if not re.search(r'^Repository = "https://', pyproject, re.MULTILINE):
+        return 'pyproject.toml: no [project.urls] with Repository = "https://..."; add the address of the repository'
+    return None
 
 
 def edge_ct(*words: object) -> None:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -45,12 +46,41 @@ def test_only_a_tagged_commit_is_released(release: ModuleType, tmp_path: Path) -
         with pytest.raises(SystemExit, match="no tag"):
             release.check_commit()
         subprocess.run([*git, "tag", "v1.0.0"], check=True)
+        (tmp_path / "CHANGELOG.md").write_text("## [1.0.0] - 2026-12-01\n")
+        (tmp_path / "pyproject.toml").write_text('[project.urls]\nRepository = "https://example.org/edge-ct"\n')
+        with pytest.raises(SystemExit, match="has changes"):
+            release.check_commit()
+        subprocess.run([*git, "add", "."], check=True)
+        subprocess.run([*git, "commit", "--quiet", "-m", "second"], check=True)
+        with pytest.raises(SystemExit, match="no tag"):
+            release.check_commit()
+        subprocess.run([*git, "tag", "--force", "v1.0.0"], check=True, capture_output=True)
         release.check_commit()
+        subprocess.run([*git, "tag", "--delete", "v1.0.0"], check=True, capture_output=True)
+        subprocess.run([*git, "tag", "v1.0.1"], check=True)
+        with pytest.raises(SystemExit, match=r"CHANGELOG\.md: no heading '## \[1\.0\.1\]"):
+            release.check_commit()
         (tmp_path / "new").touch()
         with pytest.raises(SystemExit, match="has changes"):
             release.check_commit()
     finally:
         release.ROOT = root
+
+
+def test_a_release_is_described(release: ModuleType) -> None:
+    urls = '[project.urls]\nRepository = "https://example.org/edge-ct"\n'
+    assert release.find_undescribed("1.2.3", "## [1.2.3] - 2026-12-01", urls) is None
+    assert "CHANGELOG" in release.find_undescribed("1.2.3", "## [1.2.3] - not tagged", urls)
+    assert "CHANGELOG" in release.find_undescribed("1.2.3", "## [11.2.3] - 2026-12-01", urls)
+    assert "[project.urls]" in release.find_undescribed("1.2.3", "## [1.2.3] - 2026-12-01", "[project]")
+
+
+def test_a_copy_without_its_repository_has_the_newest_version_of_the_changelog() -> None:
+    versions = re.findall(r"^## \[(\d[\d.]*)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    fallback = re.search(r'^fallback_version = "(.*?)"', (ROOT / "pyproject.toml").read_text("utf-8"), re.MULTILINE)
+    assert fallback is not None
+    assert fallback[1] == versions[0]
+    assert versions == sorted(versions, key=lambda version: tuple(map(int, version.split("."))), reverse=True)
 
 
 def test_a_wheel_without_its_parts_is_refused(release: ModuleType, tmp_path: Path) -> None:
