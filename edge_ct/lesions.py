@@ -131,8 +131,10 @@ def lung_cells(lungs: LungFields, region: Box, shape: tuple[int, ...], cells: tu
             (region.left, region.right, cells[1], lungs.mask.shape[1], shape[1]),
         )
     )
-    points = lungs.mask[np.ix_(rows.astype(int), columns.astype(int))]
-    return np.asarray(points.reshape(cells[0], _POINTS, cells[1], _POINTS).mean((1, 3)))
+    # Sums of bytes over the rows first: a mean over both directions at once takes three times as long.
+    by_row = lungs.mask.take(rows.astype(int), 0).reshape(cells[0], _POINTS, -1).sum(1, dtype=np.uint8)
+    points = by_row.take(columns.astype(int), 1).reshape(cells[0], cells[1], _POINTS)
+    return np.asarray(points.sum(2, dtype=np.uint8) / _POINTS**2)
 
 
 def dice(p: np.ndarray, truth: np.ndarray) -> float:

@@ -102,13 +102,13 @@ def _search(copy: np.ndarray) -> LungFields | None:
     dark = np.asarray(copy <= threshold, np.uint8)
     opened = cv2.morphologyEx(dark & ~_air_around_body(dark), cv2.MORPH_OPEN, _DISC)
     # Counting afterwards takes less than OpenCV's statistics.
-    labels = cv2.connectedComponents(opened, connectivity=4)[1]
+    labels = cv2.connectedComponents(opened, connectivity=4, ltype=cv2.CV_16U)[1]
     areas = np.bincount(labels.ravel())[1:]
     largest = int(areas.max(initial=0))
     if largest * _LARGEST < _SIDE * _SIDE:
         return None
     lungs = np.append(False, (areas * _SPECK >= _SIDE * _SIDE) & (areas * _SMALLER >= largest))
-    mask = lungs.astype(np.uint8)[labels]
+    mask = lungs.astype(np.uint8).take(labels)
     left, top, width, height = cv2.boundingRect(mask)
     return LungFields(Box(top, top + height, left, left + width), mask)
 
@@ -125,7 +125,7 @@ def _live_rows(copy: np.ndarray) -> tuple[int, int]:
 
 def _lung_threshold(copy: np.ndarray) -> int | None:
     """Return the brightest grey that is still lung; None for a copy of one grey."""
-    counts = np.bincount(copy.ravel(), minlength=256)
+    counts = cv2.calcHist([copy], [0], None, [256], [0, 256]).ravel().astype(np.int64)
     below, sum_below = np.cumsum(counts), np.cumsum(counts * _GREYS)
     count, total = int(below[-1]), int(sum_below[-1])
     above = count - below
@@ -141,7 +141,8 @@ def _lung_threshold(copy: np.ndarray) -> int | None:
 
 def _air_around_body(dark: np.ndarray) -> np.ndarray:
     """Return the mask, uint8 [h, w], of the dark regions at the frame that are no lung cut by it."""
-    count, labels = cv2.connectedComponents(cv2.morphologyEx(dark, cv2.MORPH_OPEN, _DISC), connectivity=4)
+    opened = cv2.morphologyEx(dark, cv2.MORPH_OPEN, _DISC)
+    count, labels = cv2.connectedComponents(opened, connectivity=4, ltype=cv2.CV_16U)
     edges = (labels[0], labels[-1], labels[:, 0], labels[:, -1])
     sides = np.stack([np.bincount(edge, minlength=count) for edge in edges])
     length, area = sides.sum(0), np.bincount(labels.ravel(), minlength=count)
@@ -156,4 +157,4 @@ def _air_around_body(dark: np.ndarray) -> np.ndarray:
     air[0] = False
     if not air.any():
         return np.zeros_like(dark)
-    return np.asarray(cv2.dilate(air.astype(np.uint8)[labels], _DISC))
+    return np.asarray(cv2.dilate(air.astype(np.uint8).take(labels), _DISC))

@@ -12,8 +12,10 @@ so is everything where `isal` is not installed.
 from __future__ import annotations
 
 import struct
+from itertools import pairwise
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 
 from .image_headers import PNG_SIGNATURE, Header
@@ -24,6 +26,7 @@ _MAX_BYTES = 8 << 20
 _STORED_BLOCK = 65_535  # bytes of an uncompressed block, RFC 1951, section 3.2.4
 _HEADER_END = len(PNG_SIGNATURE) + 25
 _INTERLACE = _HEADER_END - 5  # offset of the interlace method
+_BLOCK = 16  # columns that are added up together
 _LEFT = 1  # filter type `Sub`: each byte is stored as its difference from the byte one pixel to the left
 
 
@@ -63,21 +66,28 @@ def prepare(data: bytes, header: Header) -> np.ndarray | bytes:
     if plain and (header.channels, header.bits, header.palette) == (1, 8, False):
         rows = np.frombuffer(pixels.rows, np.uint8).reshape(header.height, header.width + 1)
         if (rows[:, 0] == _LEFT).all():
-            return _running_sums(rows[:, 1:].copy())
+            return _running_sums(rows[:, 1:])
     return _stored(isal, data, pixels)
 
 
 def _running_sums(rows: np.ndarray) -> np.ndarray:
-    """Add up each row from the left, in place: uint8 [h, w], modulo 256.
+    """Add up each row from the left, modulo 256: uint8 [h, w] -> uint8 [h, w].
 
-    Each step adds sums over 1, 2, 4, ... pixels to those further right, which NumPy does many bytes at a time;
-    `np.cumsum` adds byte by byte and takes half as long again.
+    Whole columns are added, which become rows for this purpose: NumPy adds many bytes of a row at a time. Blocks of
+    columns are added up first, all blocks at once, and then the last sums of the blocks before. `np.cumsum`, which adds
+    byte by byte, takes five times as long.
     """
-    step = 1
-    while step < rows.shape[1]:
-        rows[:, step:] += rows[:, :-step]
-        step *= 2
-    return rows
+    columns = cv2.transpose(rows)
+    width, height = columns.shape
+    whole = width - width % _BLOCK
+    blocks = columns[:whole].reshape(-1, _BLOCK, height)
+    for place in range(1, _BLOCK):
+        blocks[:, place] += blocks[:, place - 1]
+    for before, block in pairwise(blocks):
+        block += before[-1]
+    for column in range(max(whole, 1), width):
+        columns[column] += columns[column - 1]
+    return cv2.transpose(columns)
 
 
 def _isal() -> Any:
