@@ -102,7 +102,7 @@ def _search(copy: np.ndarray) -> LungFields | None:
     dark = np.asarray(copy <= threshold, np.uint8)
     opened = cv2.morphologyEx(dark & ~_air_around_body(dark), cv2.MORPH_OPEN, _DISC)
     # Counting afterwards takes less than OpenCV's statistics.
-    labels = cv2.connectedComponents(opened, connectivity=4, ltype=cv2.CV_16U)[1]
+    labels: np.ndarray = cv2.connectedComponents(opened, connectivity=4, ltype=cv2.CV_16U)[1]
     areas = np.bincount(labels.ravel())[1:]
     largest = int(areas.max(initial=0))
     if largest * _LARGEST < _SIDE * _SIDE:

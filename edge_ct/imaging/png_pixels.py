@@ -77,7 +77,7 @@ def _running_sums(rows: np.ndarray) -> np.ndarray:
     columns are added up first, all blocks at once, and then the last sums of the blocks before. `np.cumsum`, which adds
     byte by byte, takes five times as long.
     """
-    columns = cv2.transpose(rows)
+    columns: np.ndarray = cv2.transpose(rows)
     width, height = columns.shape
     whole = width - width % _BLOCK
     blocks = columns[:whole].reshape(-1, _BLOCK, height)
