@@ -6,7 +6,7 @@ resumes after a kill; with fewer splits, models or stages it does less, and what
 
 RUNS/slices.csv, lesions.csv    the slices of all sources, and those with lesion masks
 RUNS/SPLIT-FOLD/NAME/           the run of a model in a fold; the fold of a source split is the source that is left out
-RUNS/SPLIT-FOLD/NAME-first/     the first of two trainings, where the recipe has two
+RUNS/SPLIT-FOLD/NAME-training-1/  the first training, where the recipe has several
 RUNS/SPLIT-FOLD/NAME-int8.*     its bundle, and what that says of the test part of the fold
 RUNS/final/NAME/, NAME-int8.*   the run on all slices, and the bundle
 RUNS/trials/NAME/SPLIT-FOLD*    the runs of trials, and their bundles
@@ -251,13 +251,13 @@ class CrossFitPipeline:
     def _train_model(
         self, steps: ResumableSteps, fold: SourceFold | None, kind: str, run: Path, model: ShippedModel
     ) -> None:
-        """Train a model, in two trainings if the recipe says so; the first is then at NAME-first."""
+        """Train a model, in several trainings if the recipe says so; those before the last are at NAME-training-N."""
         words = list(model.train)
-        if model.train_further:
-            first = run.with_name(f"{run.name}-first")
-            steps.add_step(f"{kind}, first training")
-            self._train(steps, fold, f"{kind}, first training", first, words)
-            words += [*model.train_further, "--weights", str(first)]
+        for number, further in enumerate(model.train_further, 1):
+            earlier = run.with_name(f"{run.name}-training-{number}")
+            steps.add_step(f"{kind}, training {number}")
+            self._train(steps, fold, f"{kind}, training {number}", earlier, words)
+            words = [*model.train, *further, "--weights", str(earlier)]
         self._train(steps, fold, kind, run, words)
 
     def _train(self, steps: ResumableSteps, fold: SourceFold | None, kind: str, run: Path, training: list[str]) -> None:

@@ -39,14 +39,14 @@ class ShippedModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         train: Words after `edge-ct train`, the network first.
-        train_further: Words added to those of `train` for a second training, which starts from the weights of the
-            first; a later option replaces an earlier one. Empty for no second training.
+        train_further: For each further training, which starts from the weights of the one before, the words added to
+            those of `train`; a later option replaces an earlier one. Empty for a single training.
         int8: Ways to convert the network, in options of `edge-ct convert`; the first that passes the gate is taken.
         most_bytes: Maximum size of the bundle in bytes; 0 means no limit.
     """
 
     train: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
-    train_further: tuple[str, ...] = ()
+    train_further: tuple[tuple[str, ...], ...] = ()
     int8: Annotated[tuple[tuple[str, ...], ...], msgspec.Meta(min_length=1)] = ((),)
     most_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
 

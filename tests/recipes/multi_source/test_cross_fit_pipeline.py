@@ -38,7 +38,7 @@ RECIPE: dict[str, Any] = {
                 "customcnn", "--size", "48", "--epochs", "6", "--learning-rate", "5e-3", "--batch", "16",
                 "--augment", "flips", "--balance", "sources", "--keep", "last", "--seed", "1",
             ],
-            "train_further": ["--epochs", "3", "--learning-rate", "1e-3"],
+            "train_further": [["--epochs", "3", "--learning-rate", "1e-3"]],
             "most_bytes": 1_000_000,
         }
     },
@@ -75,17 +75,17 @@ def test_a_killed_recipe_resumes_and_ends_with_results_a_card_and_a_bundle(
     command = [sys.executable, "-m", "edge_ct.recipes.multi_source.commands", recipe, "--data", slices, "--out", out]
     command += ["--splits", "grouped,source", "--stages", "folds,final"]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    while not (out / "grouped-1" / "tiny-first" / "history.csv").exists():
+    while not (out / "grouped-1" / "tiny-training-1" / "history.csv").exists():
         assert process.poll() is None, "ended before an epoch"
         time.sleep(0.2)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert not (out / "grouped-1" / "tiny-first.step.json").exists()
+    assert not (out / "grouped-1" / "tiny-training-1.step.json").exists()
 
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
     for fold in ("grouped-1", "grouped-2", "source-north", "source-south"):
-        first, run = load_finished_run(out / fold / "tiny-first"), load_finished_run(out / fold / "tiny")
-        assert run.info.options["weights"] == str(out / fold / "tiny-first")
+        first, run = load_finished_run(out / fold / "tiny-training-1"), load_finished_run(out / fold / "tiny")
+        assert run.info.options["weights"] == str(out / fold / "tiny-training-1")
         assert first.split().parts == run.split().parts
         with (out / fold / "tiny-int8.predictions.csv").open(newline="") as file:
             tested = {row["group"] for row in csv.DictReader(file)}
