@@ -10,6 +10,7 @@ RUNS/SPLIT-FOLD/NAME-training-1/  the first training, where the recipe has sever
 RUNS/SPLIT-FOLD/NAME-int8.*     its bundle, and what that says of the test part of the fold
 RUNS/final/NAME/, NAME-int8.*   the run on all slices, and the bundle
 RUNS/trials/NAME/SPLIT-FOLD*    the runs of trials, and their bundles
+RUNS/final/NAME-external.*      what the bundle says of sources that were left out of every training
 RUNS/evidence.csv, trials.csv   results by split, model and source
 RUNS/NAME-lesions.csv           the lesion map against masks, by patient
 """
@@ -32,11 +33,20 @@ from edge_ct.system.files import exclusive_lock, write_text
 from edge_ct.system.progress import Progress
 
 from ..resumable import ResumableSteps
-from .fold_predictions import TestPredictions, predict_fold, read_predictions
+from .fold_predictions import TestPredictions, predict_unseen, read_predictions
 from .lesion_evidence import measure_lesion_maps
 from .source_evidence import evidence_rows
-from .source_recipe import SOURCE_SPLITS, ShippedModel, SourceData, SourceRecipe, SourceSplit, with_weights
-from .source_tables import LESIONS, SLICES, write_lesions, write_slices
+from .source_recipe import (
+    EVIDENCE_SPLITS,
+    SOURCE_SPLITS,
+    EvidenceSplit,
+    ShippedModel,
+    SourceData,
+    SourceRecipe,
+    SourceSplit,
+    with_weights,
+)
+from .source_tables import EXTERNAL, LESIONS, SLICES, write_lesions, write_slices
 
 Stage = Literal["folds", "final", "trials"]
 STAGES: tuple[Stage, ...] = ("folds", "final", "trials")
@@ -135,6 +145,8 @@ class CrossFitPipeline:
                 self._make_fold(steps, fold, chosen, dataset, folds)
             for name in finals:
                 self._make_final(steps, name, folds)
+                self._judge_external(name)
+                self._write_evidence(folds)
             for fold in (fold for fold in wanted if fold.split != "grouped"):
                 self._make_fold(steps, fold, chosen, dataset, folds)
             for fold in trial_folds:
@@ -154,8 +166,12 @@ class CrossFitPipeline:
         """Folder of the results."""
         return self._out
 
-    def fold_results(self, split: SourceSplit, name: str) -> list[FoldResult]:
-        """Return the results of a model in the folds of a split that have been made."""
+    def fold_results(self, split: EvidenceSplit, name: str) -> list[FoldResult]:
+        """Return the results of a model in the folds of a split, or of its final bundle, that have been made."""
+        if split == "external":
+            table = self._external_predictions(name)
+            made = table.exists()
+            return [FoldResult(read_predictions(table), _decision_rule(self.bundle(name)))] if made else []
         dataset = load(self._out / SLICES, self._recipe.positive)
         steps = ResumableSteps(self._out, self._folders, self._progress)
         results = []
@@ -164,8 +180,7 @@ class CrossFitPipeline:
             bundle = self._made_bundle(steps, run, self._recipe.models[name])
             table = run.with_name(f"{name}-int8.predictions.csv")
             if fold.split == split and bundle is not None and table.exists():
-                rule = read_bundle(bundle).manifest.decision_rule
-                results.append(FoldResult(read_predictions(table), rule))
+                results.append(FoldResult(read_predictions(table), _decision_rule(bundle)))
         return results
 
     def _prepare(self) -> Dataset:
@@ -211,7 +226,7 @@ class CrossFitPipeline:
             model, run = self._recipe.models[name], self._out / fold.name / name
             self._train_model(steps, fold, f"train {name}", run, model)
             bundle = self._convert(steps, f"int8 {name}", run, model, [])
-            predict_fold(run.with_name(f"{name}-int8.predictions.csv"), bundle, dataset, self._progress)
+            predict_unseen(run.with_name(f"{name}-int8.predictions.csv"), bundle, dataset, self._progress)
         self._write_evidence(folds)
 
     def _make_final(self, steps: ResumableSteps, name: str, folds: list[SourceFold]) -> None:
@@ -240,12 +255,25 @@ class CrossFitPipeline:
         if model.most_bytes and bundle.stat().st_size > model.most_bytes:
             raise GateFailed(f"{bundle}: {bundle.stat().st_size:,} bytes, over the limit of {model.most_bytes:,}")
 
+    def _judge_external(self, name: str) -> None:
+        """Judge the sources that were left out of every training with the final bundle of a model."""
+        if any(entry.leave_out for entry in self._recipe.sources):
+            table = self._out / EXTERNAL
+            if not table.exists():
+                parts = [(entry, self._grouped(entry)) for entry in self._recipe.sources]
+                write_slices(table, parts, self._recipe.positive, left_out=True)
+            dataset = load(table, self._recipe.positive)
+            predict_unseen(self._external_predictions(name), self.bundle(name), dataset, self._progress, part=None)
+
+    def _external_predictions(self, name: str) -> Path:
+        return self._out / "final" / f"{name}-external.predictions.csv"
+
     def _make_trials(self, steps: ResumableSteps, fold: SourceFold, dataset: Dataset) -> None:
         for name, trial in self._recipe.trials.items():
             run = self._out / "trials" / name / fold.name
             self._train(steps, fold, "trial train", run, self._recipe.trial_words(trial))
             bundle = self._convert(steps, "trial int8", run, self._recipe.models[trial.model], [])
-            predict_fold(run.with_name(f"{fold.name}-int8.predictions.csv"), bundle, dataset, self._progress)
+            predict_unseen(run.with_name(f"{fold.name}-int8.predictions.csv"), bundle, dataset, self._progress)
             self._write_trials()
 
     def _train_model(
@@ -306,11 +334,12 @@ class CrossFitPipeline:
 
     def _write_evidence(self, folds: Sequence[SourceFold]) -> None:
         rows: list[dict[str, object]] = []
-        for split in SOURCE_SPLITS:
+        for split in EVIDENCE_SPLITS:
             for name in self._recipe.models:
                 tables = [
                     self._out / fold.name / f"{name}-int8.predictions.csv" for fold in folds if fold.split == split
                 ]
+                tables += [self._external_predictions(name)] if split == "external" else []
                 made = [read_predictions(table) for table in tables if table.exists()]
                 if made:
                     rows += evidence_rows(split, name, made, self._recipe.comparisons)
@@ -327,6 +356,10 @@ class CrossFitPipeline:
                     what = " ".join([*(f"without {option}" for option in trial.leave_out), *trial.train])
                     rows += [{**row, "varies": what} for row in trial_rows]
         _write_rows(self._out / "trials.csv", rows)
+
+
+def _decision_rule(bundle: Path) -> DecisionRule:
+    return read_bundle(bundle).manifest.decision_rule
 
 
 def _bundle_files(run: Path, number: int) -> tuple[Path, Path]:

@@ -1,4 +1,4 @@
-"""What a bundle says of the slices in the test part of its fold: probability, decision and lesion share of each."""
+"""What a bundle says of slices that it did not learn from: probability, decision and lesion share of each."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _COLUMNS = ("path", "sha256", "label", "group", "source", "decision", "probabili
 
 @dataclass(frozen=True, eq=False)
 class TestPredictions:
-    """One bundle on the test part of its fold.
+    """One bundle on the test part of its fold, or on a source that was left out of every training.
 
     Attributes:
         paths: n files.
@@ -48,14 +48,18 @@ class TestPredictions:
     shares: np.ndarray
 
 
-def predict_fold(table: Path, bundle: Path, dataset: Dataset, progress: Progress) -> None:
-    """Judge the slices that are in the test part of the bundle's split, and write the CSV `table`.
+def predict_unseen(table: Path, bundle: Path, dataset: Dataset, progress: Progress, part: str | None = "test") -> None:
+    """Judge slices that a bundle did not learn from, and write the CSV `table`.
 
     Args:
         table: The CSV to write; if it is newer than the bundle, nothing is done.
-        bundle: The bundle, whose member `split.csv` says which slices it was tested on.
+        bundle: The bundle, whose member `split.csv` says in which part of its split each slice was.
         dataset: All slices.
         progress: Where to show progress.
+        part: Part of the slices to judge; None for the slices that are in no part.
+
+    Raises:
+        EdgeCTError: No slice is in that part.
     """
     if is_up_to_date(table, [bundle]):
         return
@@ -64,11 +68,11 @@ def predict_fold(table: Path, bundle: Path, dataset: Dataset, progress: Progress
     parts = {row["sha256"]: row["part"] for row in csv.DictReader(text.splitlines())}
     rows = []
     sources = dataset.sources or ("",) * len(dataset)
-    with progress.bar(f"judging the test part of {bundle.name}", len(dataset)) as on_done:
+    with progress.bar(f"judging unseen slices with {bundle.name}", len(dataset)) as on_done:
         for index, path in enumerate(dataset.paths):
             slice_ = read(path)
             on_done(1)
-            if parts.get(slice_.sha256[:16]) != "test":
+            if parts.get(slice_.sha256[:16]) != part:
                 continue
             result = classifier.judge_slice(slice_).result
             rows.append(
@@ -85,13 +89,14 @@ def predict_fold(table: Path, bundle: Path, dataset: Dataset, progress: Progress
             )
     if not rows:
         raise EdgeCTError(
-            f"{bundle}: its test split holds none of the recipe's slices; make the bundle again from this recipe"
+            f"{bundle}: has learned from all of these slices, or its test split holds none of them; make the bundle "
+            "again from this recipe"
         )
     write_text(table, to_csv(_COLUMNS, rows))
 
 
 def read_predictions(table: Path) -> TestPredictions:
-    """Read what `predict_fold` wrote. Raises `EdgeCTError` where the file is damaged."""
+    """Read what `predict_unseen` wrote. Raises `EdgeCTError` where the file is damaged."""
     try:
         with table.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))

@@ -23,7 +23,7 @@ from edge_ct.system.files import write_text
 from edge_ct.system.progress import Progress
 
 from .cross_fit_pipeline import CrossFitPipeline, FoldResult
-from .source_recipe import SOURCE_SPLITS
+from .source_recipe import EVIDENCE_SPLITS
 
 PREFIX = "multi-source"
 EVIDENCE, OUTCOMES, TRIALS, ERRORS = (
@@ -51,7 +51,7 @@ def publish_results(pipeline: CrossFitPipeline, models: Sequence[str], into: Pat
             write_text(into / name, (pipeline.out / source).read_text(encoding="utf-8"))
     rows: list[dict[str, object]] = []
     errors = []
-    for split in SOURCE_SPLITS:
+    for split in EVIDENCE_SPLITS:
         for name in models:
             results = pipeline.fold_results(split, name)
             if not results:

@@ -58,7 +58,8 @@ slice, so they could not be measured on these slices. Instead, networks of the s
 but those of one fold, converted to int8, and judged the slices of their fold: every figure below comes from slices that
 the network had not learned from. Their outputs also calibrate the shipped models and set the thresholds. A `random`
 split puts slices of one patient into training and test alike and flatters every network; a `grouped` split keeps likely
-patients together; a `source` split leaves a whole source out.
+patients together; a `source` split leaves a whole source out. The `external` rows show the shipped models themselves,
+on a source that was left out of every training.
 
 ## Results by split and source
 
@@ -148,7 +149,7 @@ def _evidence_table(rows: Iterable[CsvRow], models: Sequence[str]) -> str:
     header = ("split", "model", "slices", "by", "n", "AUC", "sensitivity", "specificity", "rejected")
     cells = [
         (
-            f"{row['split']} ({count_of(int(row['folds']), 'fold')})",
+            row["split"] if row["split"] == "external" else f"{row['split']} ({count_of(int(row['folds']), 'fold')})",
             row["model"],
             row["slices"],
             row["by"],
@@ -163,9 +164,10 @@ def _evidence_table(rows: Iterable[CsvRow], models: Sequence[str]) -> str:
     return markdown_table(header, cells) if cells else NOT_MEASURED
 
 
-def _other_sources(rows: Iterable[CsvRow]) -> str:
-    if any(row["split"] == "source" for row in rows):
-        return "The rows of the `source` split show the models\n  on sources that they did not learn from."
+def _other_sources(rows: Sequence[CsvRow]) -> str:
+    names = [f"`{split}`" for split in ("source", "external") if any(row["split"] == split for row in rows)]
+    if names:
+        return f"The {' and '.join(names)} rows show the models\n  on sources that they did not learn from."
     return "How the models do\n  on a source that they did not learn from was not measured; expect worse figures there."
 
 

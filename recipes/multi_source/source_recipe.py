@@ -13,6 +13,10 @@ from ..recipe_file import find_weights, read_recipe_file
 
 SourceSplit = Literal["random", "grouped", "source"]
 SOURCE_SPLITS: tuple[SourceSplit, ...] = ("grouped", "random", "source")
+# How slices were kept from the network that judged them: by the fold of a split, or, for `external`, because the recipe
+# leaves their source out of every training.
+EvidenceSplit = Literal["random", "grouped", "source", "external"]
+EVIDENCE_SPLITS: tuple[EvidenceSplit, ...] = (*SOURCE_SPLITS, "external")
 Name = Annotated[str, msgspec.Meta(pattern="^[a-z0-9][a-z0-9.-]*$")]
 # In the words of a command, this stands for the folder of weights files.
 WEIGHTS = "WEIGHTS/"
@@ -24,7 +28,7 @@ class SourceData(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         data: Path of the folder or CSV file, relative to the data folder.
         source: Name of the source; "" where the CSV has a source column.
-        leave_out: Names of sources in the CSV that are not used.
+        leave_out: Names of sources in the CSV that no network learns from; the final bundles are measured on them.
         weights: Pattern of paths (as `Path.match` takes it) -> weight of the labels, for labels that are often wrong.
     """
 

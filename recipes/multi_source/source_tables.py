@@ -15,16 +15,19 @@ from edge_ct.system.files import write_text
 
 from .source_recipe import SourceData, SourceRecipe
 
-SLICES, LESIONS = "slices.csv", "lesions.csv"
+SLICES, LESIONS, EXTERNAL = "slices.csv", "lesions.csv", "external.csv"
 
 
-def write_slices(table: Path, parts: Sequence[tuple[SourceData, Path]], positive: str) -> Dataset:
+def write_slices(
+    table: Path, parts: Sequence[tuple[SourceData, Path]], positive: str, left_out: bool = False
+) -> Dataset:
     """Write the table of all labelled slices, and read it again.
 
     Args:
         table: The CSV to write, `path,label,group,source,weight`; paths are absolute.
         parts: Each entry of the recipe, and the folder or CSV of its slices.
         positive: Name of the positive class.
+        left_out: Write the slices of the sources that the recipe leaves out, instead of the others.
 
     Raises:
         DataRejected: Slices have no group or no source.
@@ -41,7 +44,7 @@ def write_slices(table: Path, parts: Sequence[tuple[SourceData, Path]], positive
         for file, label, group, source, weight in zip(
             dataset.paths, dataset.labels.tolist(), dataset.groups, sources, weights.tolist(), strict=True
         ):
-            if source in entry.leave_out:
+            if (source in entry.leave_out) != left_out:
                 continue
             for pattern, factor in entry.weights.items():
                 if matches(file, pattern):

@@ -16,11 +16,15 @@ import cv2
 import pytest
 
 from edge_ct.bundle import CARD, read_bundle
+from edge_ct.classifier import Classifier
+from edge_ct.dataset import load
 from edge_ct.errors import EdgeCTError
 from edge_ct.phantom import make_patients
 from edge_ct.recipes import resumable
 from edge_ct.recipes.multi_source.cross_fit_pipeline import CrossFitPipeline
-from edge_ct.recipes.multi_source.source_recipe import read_source_recipe
+from edge_ct.recipes.multi_source.fold_predictions import predict_unseen, read_predictions
+from edge_ct.recipes.multi_source.source_recipe import SourceData, read_source_recipe
+from edge_ct.recipes.multi_source.source_tables import write_slices
 from edge_ct.run import load_finished_run
 from edge_ct.system.csv_text import to_csv
 from edge_ct.system.progress import QUIET
@@ -29,7 +33,7 @@ from ...conftest import LONG
 
 COMMITTED = Path(__file__).resolve().parents[3] / "recipes" / "multi_source" / "accurate_and_fast.json"
 RECIPE: dict[str, Any] = {
-    "sources": [{"data": "slices.csv"}],
+    "sources": [{"data": "slices.csv", "leave_out": ["east"]}],
     "folds": 2,
     "validation": 0.2,
     "models": {
@@ -49,10 +53,10 @@ RECIPE: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def slices(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with slices.csv: 240 phantoms of two sources."""
+    """A folder with slices.csv: 240 phantoms of two sources, and 24 of a third one."""
     folder = tmp_path_factory.mktemp("phantoms")
     rows = []
-    for source, patients in (("north", 80), ("south", 40)):
+    for source, patients in (("north", 80), ("south", 40), ("east", 12)):
         for phantom in make_patients(patients, 2, 96, seed=patients):
             name, group = f"{source}-{phantom.patient}-{phantom.index}.png", f"{source}-{phantom.patient}"
             cv2.imwrite(str(folder / name), phantom.image)
@@ -115,9 +119,30 @@ def test_a_killed_recipe_resumes_and_ends_with_results_a_card_and_a_bundle(
     subprocess.run([*command[:-2], *more], check=True, stderr=subprocess.DEVNULL)
     with (results / "multi-source-evidence.csv").open(newline="") as file:
         rows = {(row["split"], row["slices"]): row for row in csv.DictReader(file)}
-    assert {split for split, _ in rows} == {"grouped", "source"}
+    assert {split for split, _ in rows} == {"grouped", "source", "external"}
+    external = rows["external", "east"]
+    assert int(external["n"]) + int(external["said_rejected"]) == 24
     assert int(rows["grouped", "north"]["n"]) + int(rows["grouped", "south"]["n"]) == int(rows["grouped", "all"]["n"])
     assert read_bundle(shipped / "tiny.tflite").member(CARD) == (tmp_path / "card.md").read_bytes()
+
+
+def test_a_source_that_is_left_out_is_in_a_table_of_its_own(slices: Path, tmp_path: Path) -> None:
+    entry = (SourceData(data="slices.csv", leave_out=("east",)), slices / "slices.csv")
+    learned = write_slices(tmp_path / "slices.csv", [entry], "COVID")
+    external = write_slices(tmp_path / "external.csv", [entry], "COVID", left_out=True)
+    assert (set(learned.sources or ()), len(learned)) == ({"north", "south"}, 240)
+    assert (set(external.sources or ()), len(external)) == ({"east"}, 24)
+
+
+def test_a_shipped_bundle_judges_slices_that_it_never_saw(slices: Path, tmp_path: Path) -> None:
+    dataset = load(slices / "slices.csv", "COVID").take(range(6))
+    bundle = COMMITTED.parents[2] / "device_app" / "models" / "fast.tflite"
+    predict_unseen(tmp_path / "predictions.csv", bundle, dataset, QUIET, part=None)
+    found = read_predictions(tmp_path / "predictions.csv")
+    classifier = Classifier(bundle)
+    assert list(found.decisions) == [classifier.classify(path).decision for path in dataset.paths]
+    with pytest.raises(EdgeCTError, match="its test split holds none"):
+        predict_unseen(tmp_path / "other.csv", bundle, dataset, QUIET)
 
 
 def test_the_committed_recipe_can_be_read() -> None:

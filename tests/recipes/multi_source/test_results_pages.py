@@ -75,6 +75,16 @@ def test_a_source_that_was_left_out_is_shown_once_it_is_measured(checkout: Path,
     )
     assert "`accurate`, sources that the models did not learn from:" in page_block(read_result_tables(checkout))
     assert "sources that the models" not in readme_block(read_result_tables(checkout))
+    change(
+        "evidence",
+        "(?m)^(grouped,accurate,3,mosmed,probability,)(.*)$",
+        r"\1\2\nexternal,accurate,1,sfax,probability,\2",
+    )
+    block = words(readme_block(read_result_tables(checkout)))
+    assert re.search(
+        r"On a source that it did not learn from, its AUC is .*\(MosMed.* slices\), .*\(Sfax \(Tunisia\), ", block
+    )
+    assert "a source that no network learned from" in page_block(read_result_tables(checkout))
 
 
 def test_pneumonia_is_told_apart_only_if_the_interval_says_so(checkout: Path, change: Change) -> None:
