@@ -112,8 +112,8 @@ def test_a_killed_recipe_resumes_and_ends_with_results_a_card_and_a_bundle(
     calibration, judged = read_bundle(pipeline.bundle("tiny")).manifest.calibration, 0
     for fold in ("grouped-1", "grouped-2"):
         with (out / fold / "tiny-int8.predictions.csv").open(newline="") as file:
-            judged += sum(row["probability"] != "" for row in csv.DictReader(file))
-    assert calibration.split == "grouped folds" and judged > 200
+            judged += sum(1 for _ in csv.DictReader(file))
+    assert calibration.split == "grouped folds" and judged == 240
     assert calibration.positives + calibration.negatives == judged
     more = ["--stages", "", "--results", results, "--card", tmp_path / "card.md", "--ship", shipped]
     subprocess.run([*command[:-2], *more], check=True, stderr=subprocess.DEVNULL)
