@@ -21,8 +21,19 @@ FILTERS: tuple[Shown, ...] = ("all", "positive", "refer", "rejected", "negative"
 ORDERS: tuple[Order, ...] = ("urgency", "newest", "name")
 METRICS = ("sensitivity", "specificity", "accuracy", "precision", "f1", "auc", "brier", "ece")
 _NAME_LENGTH = 28
-# Words in the header of the card's table of the three outcomes.
+_PERCENT = ("sensitivity", "specificity", "accuracy", "precision")
+# Words in the header of the card's table of the three outcomes, and what its cells are called on this page.
 _OUTCOMES = ("positive", "refer", "negative")
+_OUTCOME_CELLS = {
+    "called positive": "filter.positive",
+    "called refer": "filter.refer",
+    "called negative": "filter.negative",
+    "rejected": "filter.rejected",
+    "positives by slice": "model.cases.positive_slices",
+    "negatives by slice": "model.cases.negative_slices",
+    "positives by likely patient": "model.cases.positive_patients",
+    "negatives by likely patient": "model.cases.negative_patients",
+}
 # A model in the list of a card of several models, and the line above each of its tables.
 _CARD_MODEL = re.compile(r"^- `([^`]+)`: .*?([\d,]+) parameters", re.MULTILINE)
 _CARD_NAME = re.compile(r"^`([^`]+)`:$", re.MULTILINE)
@@ -274,10 +285,12 @@ def metric_rows(manifest: Manifest, words: Words) -> tuple[list[str], list[Metri
             if estimate is None or estimate.value is None:
                 values.append(("–", ""))
                 continue
+            scale, digits, unit = (100, 1, "\u00a0%") if name in _PERCENT else (1, 3, "")
             interval = ""
             if estimate.low is not None and estimate.high is not None:
-                interval = f"[{words.number(estimate.low, 3)}; {words.number(estimate.high, 3)}]"
-            values.append((words.number(estimate.value, 3), interval))
+                low, high = (words.number(scale * end, digits) for end in (estimate.low, estimate.high))
+                interval = f"[{low}; {high}]"
+            values.append((words.number(scale * estimate.value, digits) + unit, interval))
         rows.append(MetricRow(words(f"metric.{name}"), tuple(values)))
     return variants, rows
 
@@ -300,6 +313,20 @@ def outcome_table(card: str, parameters: int) -> str | None:
     else:
         tables = [card]
     return next(filter(None, (find_table(part, _OUTCOMES) for part in tables)), None)
+
+
+def outcome_cell(cell: str, words: Words) -> str | None:
+    """Return a cell of the table of the three outcomes in the words of this page; None if it has no translation."""
+    key = _OUTCOME_CELLS.get(cell)
+    return words(key) if key else words.of_card(cell)
+
+
+def measured_how(manifest: Manifest, words: Words) -> list[str]:
+    """Return in sentences which slices the figures of a model come from."""
+    sentences = [words(f"split.{manifest.data.split}.says")]
+    if manifest.data.split in ("random", "grouped") and not manifest.data.counts.get("test"):
+        sentences.append(words("split.none.says"))
+    return sentences
 
 
 def shorten_intervals(table: str) -> str:

@@ -17,6 +17,12 @@ DEFAULT = "en"
 # What consists of numbers and signs alone needs no translation.
 _WORD = re.compile(r"[^\W\d_]{2}")
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
+# A number with thousands or decimals in an English text, and the two ends of an interval in brackets.
+_NUMBER = re.compile(r"(?<![\w.,])-?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+\.\d+)(?!\w|[.,]\d)")
+_INTERVAL = re.compile(r"(?<=\[)([^\[\],]+), ([^\[\],]+)(?=\])")
+_SEPARATORS = str.maketrans(",.", ".,")
+# Placeholders whose text stays as it is: a number in it is part of a name, such as the version of a licence.
+_NAMES = ("licence", "other_licence", "recipe", "fingerprint", "name")
 
 
 class Catalogue(msgspec.Struct, frozen=True):
@@ -86,15 +92,27 @@ class Words:
 
         What has no space is taken for a name, if it is not in the catalogue.
         """
-        if self.language == DEFAULT or not _WORD.search(text):
+        if self.language == DEFAULT:
             return text
+        if not _WORD.search(text):
+            return self._with_numbers_of_language(text)
         return self._translate("card", text) or (None if " " in text else text)
 
     def _translate(self, part: Literal["reasons", "card"], text: str) -> str | None:
         for pattern, texts in _patterns(part):
             if match := pattern.fullmatch(text):
-                return texts[self.language].format_map(match.groupdict())
+                values = match.groupdict()
+                for name in values.keys() - set(_NAMES):
+                    values[name] = self._with_numbers_of_language(values[name])
+                return texts[self.language].format_map(values)
         return None
+
+    def _with_numbers_of_language(self, text: str) -> str:
+        """Return a text with its English numbers written as the language writes them: `3,750` becomes `3.750`."""
+        if self.language != "pt-BR":
+            return text
+        text = _INTERVAL.sub(r"\1; \2", text)
+        return _NUMBER.sub(lambda match: match[0].translate(_SEPARATORS), text)
 
     def number(self, value: float, digits: int = 1) -> str:
         """Return a number with the decimal separator of the language."""

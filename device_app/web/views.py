@@ -11,7 +11,15 @@ from edge_ct.errors import ModelRejected
 from edge_ct.reporting.markdown import render_markdown
 
 from ..maintenance.health import Status, read_health
-from .presenters import metric_rows, outcome_table, probability_scale, shorten_intervals
+from .presenters import (
+    measured_how,
+    metric_rows,
+    moment,
+    outcome_cell,
+    outcome_table,
+    probability_scale,
+    shorten_intervals,
+)
 from .request_checks import Refusal
 from .request_context import begin_session, current_services, current_session, local_now, words
 
@@ -49,7 +57,8 @@ def model() -> Response:
     bundle, t = current_services().bundle, words()
     three_ways = outcome_table(bundle.card, bundle.manifest.network.parameters) if bundle.card else None
     if three_ways:
-        three_ways = render_markdown(three_ways, t("model.measured_outcomes"), translate=t.of_card)
+        label = t("model.measured_outcomes")
+        three_ways = render_markdown(three_ways, label, translate=lambda cell: outcome_cell(cell, t))
     variants, metrics = metric_rows(bundle.manifest, t)
     page = render_template(
         "model.html",
@@ -60,6 +69,10 @@ def model() -> Response:
         metrics=metrics,
         seal=bundle.seal,
         size=len(bundle.content),
+        created=t.time(moment(bundle.manifest.created)),
+        intended_use=t.of_card(bundle.manifest.intended_use),
+        licence=t.of_card(bundle.manifest.licence),
+        measured_how=measured_how(bundle.manifest, t),
         scale=probability_scale(bundle.manifest),
         three_ways=shorten_intervals(three_ways) if three_ways else None,
         card=render_markdown(bundle.card, t("model.card"), top=3, translate=t.of_card) if bundle.card else None,

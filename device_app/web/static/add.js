@@ -153,6 +153,7 @@ folder.addEventListener("change", () => { enqueue([...folder.files], false); fol
 // A phone has photos to choose; it has no folders and nothing can be dropped on it.
 const phone = matchMedia("(pointer: coarse) and (max-width: 48rem)").matches;
 document.getElementById("pick-photos").hidden = !phone;
+document.getElementById("pick-files").classList.toggle("primary", !phone);
 document.getElementById("pick-folder").hidden = phone || !("webkitdirectory" in folder);
 for (const hint of document.querySelectorAll("[data-device]")) hint.hidden = (hint.dataset.device === "phone") !== phone;
 

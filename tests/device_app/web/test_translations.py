@@ -22,7 +22,7 @@ WORDS = catalogue().words
 MADE = (
     "nav.", "menu.", "decision.", "advice.", "short.", "filter.", "keys.", "window.", "review.agree.",
     "review.override.", "review.overridden.", "metric.", "split.", "part.", "device.", "js.",
-    "slice.prev", "slice.next", "read.",
+    "slice.prev", "slice.next", "read.", "list.read.",
     "group_advice.", "origin.", "sort.", "model.limit.", "series.rule.", "tool.", "heat.",
 )  # fmt: skip
 
@@ -76,6 +76,38 @@ def test_numbers_and_times_are_written_as_the_language_writes_them() -> None:
     assert Words("en").percent(None) == "–"
     assert Words("en").time(moment) == f"{moment:%Y-%m-%d %H:%M}"
     assert Words("pt-BR").time(moment) == f"{moment:%d/%m/%Y %H:%M}"
+
+
+@pytest.mark.parametrize(
+    ("said", "translated"),
+    [
+        ("68.1 % [65.6, 70.4]", "68,1 % [65,6; 70,4]"),
+        ("0.842 [0.824, 0.857]", "0,842 [0,824; 0,857]"),
+        ("3,750 slices (fingerprint 90b491fd.1).", "3.750 cortes (impressão digital 90b491fd.1)."),
+        ("v5_z053.jpg", "v5_z053.jpg"),
+        (
+            "`fast`: mobilenetv2, alpha 0.35, int8, 192 px, 2,327,011 parameters, model file of 0.66 MB. "
+            "Negative below P = 0.097, positive from 0.602.",
+            "`fast`: mobilenetv2, alpha 0,35, int8, 192 px, 2.327.011 parâmetros, arquivo de 0,66 MB. "
+            "Negativo abaixo de P = 0,097, positivo a partir de 0,602.",
+        ),
+        (
+            "CC BY-NC-ND 3.0 and CC BY-NC-SA 4.0, as the sets it learned from: research use, not commercial",
+            "CC BY-NC-ND 3.0 e CC BY-NC-SA 4.0, como os conjuntos com que aprendeu: uso em pesquisa, não comercial",
+        ),
+    ],
+)
+def test_numbers_of_a_model_card_are_written_as_the_language_writes_them(said: str, translated: str) -> None:
+    assert Words("pt-BR").of_card(said) == translated
+    assert Words("en").of_card(said) == said
+
+
+@pytest.mark.parametrize("name", ["accurate", "fast"])
+def test_no_decimal_point_is_left_in_the_translated_card(name: str) -> None:
+    """Outside code, and but for the versions in the names of licences."""
+    html = render_markdown(read_bundle(find_bundle(name)).card, "Card", translate=Words("pt-BR").of_card)
+    text = re.sub(r"<code>.*?</code>|Apache-2\.0|CC BY\S* \d\.\d", "", html)
+    assert re.findall(r"\d+\.\d+(?!\d*\.?\d{3})", re.sub(r"\d{1,3}(\.\d{3})+(?!\d)", "", text)) == []
 
 
 def test_an_unknown_language_is_english() -> None:
