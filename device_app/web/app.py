@@ -25,7 +25,6 @@ from .request_context import (
     current_services,
     current_session,
     http_status,
-    render_commands,
     wants_json,
     words,
 )
@@ -52,7 +51,6 @@ def create_app(services: Services) -> Flask:
         MAX_FORM_MEMORY_SIZE=512 << 10,  # Werkzeug counts its read buffer, too.
         MAX_FORM_PARTS=services.limits.files + 4,
     )
-    app.jinja_env.filters["commands"] = render_commands
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.before_request(_check_request)
     app.after_request(_finish_response)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime, timezone
 from typing import Any
 
 from flask import Response, current_app, g, jsonify, make_response, redirect, request, url_for
-from markupsafe import Markup, escape
 
 from edge_ct.errors import EdgeCTError, InputRejected, MissingExtra, StorageFull, WorklistBusy
 
@@ -68,11 +66,6 @@ def list_url() -> str:
     session = current_session()
     query: dict[str, Any] = {**session.list_query} if session else {}
     return str(url_for("worklist", **query))
-
-
-def render_commands(text: str) -> Markup:
-    """Return a text as HTML in which commands, between backticks, are set as code."""
-    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def local_now() -> str:
