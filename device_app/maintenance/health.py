@@ -36,8 +36,8 @@ TEMPERATURE = Limits(78, 85)
 DISK = Limits(4 * MIN_FREE, MIN_FREE)
 # Available bytes, lower limits.
 MEMORY = Limits(192 * MIB, 64 * MIB)
-# Running processes for each processor, upper limits: above them, slices are judged late.
-LOAD = Limits(2, 8)
+# Running processes for each processor: above it slices are judged late, but not wrongly, so that it is no failure.
+LOAD_WARNING = 2
 # A clock may be this much behind the latest known moment, and this much ahead of it without a warning.
 CLOCK_BEHIND, CLOCK_AHEAD = timedelta(minutes=5), timedelta(days=3650)
 
@@ -73,10 +73,7 @@ def memory_status(available: int | None) -> Status:
 
 def load_status(load: float, processors: int) -> Status:
     """Judge the average number of running processes in the last minute."""
-    share = load / max(1, processors)
-    if share < LOAD.warning:
-        return "good"
-    return "warning" if share < LOAD.failure else "failure"
+    return "good" if load / max(1, processors) < LOAD_WARNING else "warning"
 
 
 def clock_status(now: datetime, known: Sequence[KnownMoment]) -> Status:
