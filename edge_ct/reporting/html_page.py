@@ -10,6 +10,7 @@ from ..manifest import Estimate
 from ..system.files import write_text
 
 STYLE = """
+:root { color-scheme: light }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; padding: 1.5rem;
   color: #111; background: #fff }
 h1 { font-size: 1.6rem; margin: 0 0 .2rem }

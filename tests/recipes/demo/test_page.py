@@ -43,6 +43,7 @@ def story(trained_run: Path, phantom_table: Path, tmp_path_factory: pytest.TempP
         runs={"CustomCNN": trained_run},
         commands=["edge-ct convert <run>"],
         seconds=1.0,
+        processor_seconds=90.0,
     )
 
 
@@ -79,6 +80,7 @@ def test_the_page_says_what_was_measured_and_what_not(story: page.DemoResults, t
     assert f"n = {int8['n']}, grouped" in text
     assert f"{story.latency['MobileNetV2 int8']['model_only']['p50_ms']:.2f} ms" in text
     assert "Not a medical device" in text
+    assert "With 1.5 minutes of processor time" in text
     assert "Not measured: the ensemble's latency" in text
     assert "edge-ct convert &lt;run&gt;" in text
 
