@@ -26,6 +26,8 @@ MAX_BYTES = 8 << 30
 # A reader waits only for another process that opens, closes or vacuums the file.
 _READER_SECONDS = 10.0
 MIN_FREE = 256 << 20
+# A disk with less free space than SQLite takes for the index of its log is full.
+_FULL = 64 << 10
 # SQLite's integers have 64 bits and a sign.
 LARGEST_NUMBER = (1 << 63) - 1
 
@@ -224,12 +226,12 @@ class Store:
             raise EdgeCTError(f"{self.path}: not a worklist of edge-ct")
 
     def _open_reader(self) -> sqlite3.Connection:
-        """Open a connection for queries, on a read-only disk as well."""
+        """Open a connection for queries, on a read-only or full disk as well."""
         try:
             return self._connect_reader(self.path, "mode=ro")
         except sqlite3.OperationalError:
             log = self.path.with_name(f"{FILE}-wal")
-            if os.access(self.folder, os.W_OK):
+            if os.access(self.folder, os.W_OK) and not self._is_disk_full():
                 raise
             if not log.exists() or log.stat().st_size == 0:
                 return self._connect_reader(self.path, "immutable=1")
@@ -242,8 +244,8 @@ class Store:
                     shutil.copy(part, self._copy)
             except OSError as error:
                 raise EdgeCTError(
-                    f"{self.path}: on a read-only disk, with changes in its log that only a copy can show, and it "
-                    f"cannot be copied: {error.strerror or error}"
+                    f"{self.path}: on a read-only or full disk, with changes in its log that only a copy can show, and "
+                    f"it cannot be copied: {error.strerror or error}"
                 ) from error
             return self._connect_reader(self._copy / FILE, "mode=ro")
 
@@ -262,6 +264,12 @@ class Store:
             raise
         return connection
 
+    def _is_disk_full(self) -> bool:
+        """Return whether the disk is full: SQLite reports an I/O error where it cannot make room for its index."""
+        with suppress(OSError):
+            return shutil.disk_usage(self.folder).free < _FULL
+        return False
+
     def _busy(self, seconds: float) -> WorklistBusy:
         return WorklistBusy(f"{self.path}: locked for {seconds:.0f} s by another process; stop it, or try again")
 
@@ -272,8 +280,10 @@ class Store:
             yield
         except sqlite3.Error as error:
             text = str(error)
-            if "full" in text:
-                raise StorageFull(f"{self.folder}: the disk is full: {text}; nothing was stored") from error
+            if "full" in text or ("disk I/O error" in text and self._is_disk_full()):
+                raise StorageFull(
+                    f"{self.folder}: the disk is full: {text}; nothing was stored; delete files on it"
+                ) from error
             if "locked" in text:
                 raise self._busy(seconds) from error
             if "readonly" in text:
