@@ -5,7 +5,7 @@ A connection is in one of these phases; each but `handling` has a deadline:
     request   connected, and no association was accepted yet
     idle      an association without a message
     message   a message is arriving, at 64 KiB a second or more
-    handling  a message is complete and not answered yet
+    handling  a message is complete, and this device works on its answer
 
 When the maximum number of associations is reached, one that is idle, or whose message arrives more slowly, is ended for
 a newcomer. One more association is kept for an address that has none.
@@ -117,11 +117,11 @@ class ConnectionLimits:
         return False
 
     def accepted(self, connection: Any) -> None:
-        """Note that an association was accepted, or that a message was answered."""
+        """Note that an association was accepted, or that a message was handled; not every message has an answer."""
         self._enter(connection, "idle")
 
     def received(self, connection: Any) -> None:
-        """Note that a message is complete."""
+        """Note that a complete message is being handled."""
         self._enter(connection, "handling")
 
     def abort(self, connection: Any) -> None:
@@ -209,22 +209,43 @@ def receive_within_limits(association: Any, limits: ConnectionLimits, max_size: 
         return content
 
     transport.recv = receive
-    machine = association.dul.state_machine
-    act = machine.do_action
 
-    def act_or_end(event: str) -> None:
+    def end_on_error(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            try:
+                return function(*arguments)
+            except Exception as error:
+                # pynetdicom would end this thread, and leave association, connection and the other thread as they are.
+                # It ends them in this way where reading a PDU fails.
+                LOG.warning("association ended: malformed message (%s)", type(error).__name__)
+                limits.abort(connection)
+                association.is_aborted, association.is_established = True, False
+                association._kill = association.dul._kill_thread = True
+                connection.close()
+                stop_waiting_for_request(association)
+
+        return call
+
+    serve_request = association._serve_request
+
+    def serve(*arguments: Any) -> None:
+        limits.received(connection)
         try:
-            act(event)
-        except Exception as error:
-            # pynetdicom would end the thread that receives, and leave association and connection as they are. It ends
-            # both in this way where reading a PDU fails.
-            LOG.warning("association ended: malformed message (%s)", type(error).__name__)
-            limits.abort(connection)
-            association.is_aborted, association.is_established = True, False
-            association._kill = association.dul._kill_thread = True
-            connection.close()
+            serve_request(*arguments)
+        finally:
+            limits.accepted(connection)
 
-    machine.do_action = act_or_end
+    # The first is called by the thread that receives, the others by that of the association.
+    machine, negotiation = association.dul.state_machine, association.acse
+    machine.do_action = end_on_error(machine.do_action)
+    negotiation.negotiate_association = end_on_error(negotiation.negotiate_association)
+    association._serve_request = end_on_error(serve)
+
+
+def stop_waiting_for_request(association: Any) -> None:
+    """End the thread of an association whose connection has ended; pynetdicom lets it wait on for a request."""
+    if association.requestor.primitive is None:
+        association.dul.to_user_queue.put(None)
 
 
 def server_class(limits: ConnectionLimits) -> type:

@@ -26,7 +26,7 @@ from .admission import (
     ObjectRefused,
     admit,
 )
-from .connection_limits import ConnectionLimits, receive_within_limits, server_class
+from .connection_limits import ConnectionLimits, receive_within_limits, server_class, stop_waiting_for_request
 from .limits import MAX_PDU, InFlight
 from .spool import Arrival, InstanceConflict, Spool
 
@@ -104,8 +104,7 @@ class Listener:
             (evt.EVT_ABORTED, self._end_association),
             (evt.EVT_CONN_CLOSE, self._end_association),
             (evt.EVT_PDU_RECV, self._count_pdu),
-            (evt.EVT_DIMSE_RECV, self._begin_answer),
-            (evt.EVT_DIMSE_SENT, self._end_answer),
+            (evt.EVT_DIMSE_RECV, self._end_command),
             (evt.EVT_C_STORE, self._store),
             (evt.EVT_C_ECHO, lambda event: SUCCESS),
         ]
@@ -167,12 +166,8 @@ class Listener:
             LOG.warning("association from %s ended: a command is too long", _describe_peer(event))
             self._limits.abort(_connection(event))
 
-    def _begin_answer(self, event: Any) -> None:
+    def _end_command(self, event: Any) -> None:
         self._in_flight.end_command(event.assoc)
-        self._limits.received(_connection(event))
-
-    def _end_answer(self, event: Any) -> None:
-        self._limits.accepted(_connection(event))
 
     def _log_accepted(self, event: Any) -> None:
         refused = sorted({_printable_uid(str(context.abstract_syntax)) for context in event.assoc.rejected_contexts})
@@ -186,6 +181,7 @@ class Listener:
         self._in_flight.complete(event.assoc)
         self._in_flight.end_command(event.assoc)
         self._limits.disconnect(_connection(event))
+        stop_waiting_for_request(event.assoc)
 
     def _store(self, event: Any) -> Any:
         """Handle a C-STORE request; return its status."""

@@ -188,3 +188,89 @@ def test_associations_of_one_address_are_ended_for_their_own_newcomers(start: St
     assert sum(one.is_established for one in (*others, *greedy)) <= 4
     for one in (*others, *greedy):
         one.abort()
+
+
+def _request(*, syntaxes: tuple[bytes, ...] = (b"1.2.840.10008.1.2",), title: bytes = b"SCANNER") -> bytes:
+    """An A-ASSOCIATE-RQ (PS3.8, 9.3.2) of a context for Verification."""
+
+    def item(kind: int, content: bytes) -> bytes:
+        return struct.pack(">BBH", kind, 0, len(content)) + content
+
+    context = bytes(3) + item(0x30, b"1.2.840.10008.1.1") + b"".join(item(0x40, syntax) for syntax in syntaxes)
+    user = item(0x51, struct.pack(">L", 16384)) + item(0x52, b"1.2.3")
+    content = struct.pack(">HH", 1, 0) + b"EDGECT".ljust(16) + title.ljust(16) + bytes(32)
+    content += item(0x10, b"1.2.840.10008.3.1.1.1") + item(0x20, b"\1" + context) + item(0x50, user)
+    return struct.pack(">BBL", 1, 0, len(content)) + content
+
+
+def _command(field: int, *elements: tuple[int, bytes]) -> bytes:
+    """A command set (PS3.7, 6.3) in a PDU, without an answer that its peer could expect in every case."""
+    known = [(0x100, struct.pack("<H", field)), (0x110, struct.pack("<H", 1)), (0x800, struct.pack("<H", 0x101))]
+    content = b"".join(struct.pack("<HHL", 0, tag, len(value)) + value for tag, value in sorted((*known, *elements)))
+    return data_pdu(struct.pack("<HHLL", 0, 0, 4, len(content)) + content, command=True, last=True)
+
+
+MALFORMED = {
+    "no transfer syntax": (_request(syntaxes=()),),
+    "no calling title": (_request(title=b""),),
+    "no AE title at all": (_request(title=b"\0"),),
+    "a command of no kind": (_request(), _command(0x7777)),
+    "a command without a kind": (_request(), data_pdu(struct.pack("<HHLL", 0, 0, 4, 0), command=True, last=True)),
+    "an action of no class": (_request(), _command(0x130, (0x3, b"1.2.3.4\0"), (0x1001, b"1.2\0"), (0x1008, b"\1\0"))),
+    "half a request": (_request()[:90],),
+}
+
+
+@pytest.mark.parametrize("messages", MALFORMED.values(), ids=MALFORMED)
+def test_a_malformed_message_leaves_neither_threads_nor_places(
+    start: Start, make_ct: MakeCT, messages: tuple[bytes, ...]
+) -> None:
+    own = start(associations=2)
+    assert store(own.port, [make_ct()]) == [0]
+    before = threading.active_count()
+    for _ in range(5):
+        with socket.create_connection(("127.0.0.1", own.port), timeout=30) as connection:
+            for message in messages:
+                connection.sendall(message)
+                if message is not messages[-1]:
+                    assert connection.recv(1000)[:1] == b"\x02"
+            if messages[-1] in (MALFORMED["half a request"][0],):
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                continue  # its connection is reset
+            with suppress(ConnectionError):
+                while connection.recv(1000):
+                    pass
+    end = time.monotonic() + 30
+    while threading.active_count() > before and time.monotonic() < end:
+        time.sleep(0.1)
+    assert threading.active_count() <= before
+    assert store(own.port, [make_ct()]) == [0]
+
+
+UNANSWERED = {
+    "C-STORE without a UID": _command(1, (0x2, b"1.2.840.10008.1.1\0"), (0x700, b"\0\0")),
+    "C-CANCEL": _command(0xFFF, (0x120, b"\1\0")),
+    "an answer": _command(0x8030, (0x120, b"\1\0"), (0x900, b"\0\0")),
+}
+
+
+@pytest.mark.parametrize("message", UNANSWERED.values(), ids=UNANSWERED)
+def test_associations_whose_message_has_no_answer_keep_nobody_waiting(
+    start: Start, make_ct: MakeCT, message: bytes
+) -> None:
+    own = start(associations=3)
+    held = []
+    try:
+        for _ in range(6):
+            connection = socket.create_connection(("127.0.0.1", own.port), timeout=30)
+            held.append(connection)
+            connection.sendall(_request())
+            assert connection.recv(1000)[:1] == b"\x02"
+            connection.sendall(message)
+        time.sleep(connection_limits._EVICT_SECONDS)
+        begun = time.monotonic()
+        assert store(own.port, [make_ct()]) == [0]
+        assert time.monotonic() - begun < 10  # a thread may wait for a processor
+    finally:
+        for connection in held:
+            connection.close()
