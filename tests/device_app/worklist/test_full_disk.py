@@ -1,11 +1,15 @@
 """A disk that is really full: nothing acknowledged is lost, and work goes on when there is room."""
 
+import json
+import re
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -146,6 +150,54 @@ def test_a_watched_folder_goes_on_when_there_is_room(disk: Path, tiny_bundle: Pa
                 process.kill()
     with Worklist(state, min_free=0) as worklist:
         assert sorted(Path(row.source).stem for row in worklist.rows()) == sorted(map(str, range(11)))
+        assert worklist.verify().problem is None
+
+
+def test_an_upload_to_a_full_disk_is_refused_and_taken_when_there_is_room(disk: Path, tiny_bundle: Path) -> None:
+    pytest.importorskip("flask", reason="the web extra is not installed")
+    state = disk / "state"
+    with Worklist(state, min_free=0):
+        pass
+    options = ["--model", str(tiny_bundle), "--state", str(state), "--port", "0", "--json"]
+    with subprocess.Popen(
+        [sys.executable, "-c", WITHOUT_CHECK, "serve", *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            where = urlsplit(json.loads(process.stdout.readline())["urls"][0])
+            connection = HTTPConnection(str(where.hostname), where.port, timeout=120)
+            connection.request("GET", "/")
+            answer = connection.getresponse()
+            cookie = str(answer.getheader("Set-Cookie")).partition(";")[0]
+            token = re.findall(r'<meta name="csrf" content="([^"]+)">', answer.read().decode())[0]
+            headers = {"Cookie": cookie, "X-CSRF-Token": token, "Content-Type": "multipart/form-data; boundary=b"}
+
+            def upload(number: int) -> int:
+                content = hostile.saved(hostile.ct(hostile.phantom(number, 128), SOPInstanceUID=f"1.2.3.3.{number}"))
+                head = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.dcm"\r\n\r\n'
+                connection.request("POST", "/upload", head + content + b"\r\n--b--\r\n", headers)
+                answer = connection.getresponse()
+                answer.read()
+                return answer.status
+
+            assert upload(1) == 303
+            ballast = fill(disk)
+            statuses = {upload(number) for number in range(2, 12)}
+            assert 507 in statuses
+            assert statuses <= {303, 507}
+            ballast.unlink()
+            assert upload(20) == 303
+            connection.close()
+            process.terminate()
+            assert "Traceback" not in process.communicate(timeout=60)[1]
+            assert process.returncode == 0
+        finally:
+            process.kill()
+    with Worklist(state, min_free=0) as worklist:
+        assert len(worklist.rows()) >= 2
         assert worklist.verify().problem is None
 
 
