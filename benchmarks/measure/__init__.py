@@ -7,6 +7,7 @@
 - `operator_times`   the operators of a graph: multiply-accumulates and time
 - `tflite_graph`     graphs cut into parts, or without one of their outputs
 - `processes`        whole processes: wall time and peak memory
+- `training_epochs`  the epochs of Keras trainings
 - `machine`          the machine that was measured: processor, temperature, clock, load
 - `mlperf_loadgen`   the SingleStream and Offline scenarios of MLPerf
 - `compare`          two measurements: differences beyond noise

@@ -9,18 +9,15 @@ train` the checkpoint too. First epochs, which build the graph, do not count.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
-from time import perf_counter
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 
 from edge_ct import cli
+from edge_ct.benchmarks.measure.training_epochs import flip_and_rotate, timed_epochs
 from edge_ct.dataset import Images, load, load_images
 from edge_ct.preprocess import Preprocess
 from edge_ct.run import SplitTable, read_split
@@ -29,33 +26,6 @@ SIZE, BATCH, EPOCHS, ROUNDS = 96, 32, 5, 3
 # MobileNetV2 at a third of its width: the faster the network, the more everything else weighs.
 TRAINING = ("--alpha", "0.35", "--size", str(SIZE), "--batch", str(BATCH), "--augment", "flips", "--patience", "99")
 TARGET = 0.95
-
-
-@contextmanager
-def timed_epochs() -> Iterator[list[float]]:
-    """Yield a list to which every Keras `fit` in this context adds the seconds of its epochs, except the first."""
-    import keras
-
-    seconds: list[float] = []
-    fit = keras.Model.fit
-
-    class Timer(keras.callbacks.Callback):  # type: ignore[misc]
-        ended: float | None = None
-
-        def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-            now = perf_counter()
-            if self.ended is not None:
-                seconds.append(now - self.ended)
-            self.ended = now
-
-    def timed(self: Any, *arguments: Any, callbacks: Any = (), **options: Any) -> Any:
-        return fit(self, *arguments, callbacks=[*callbacks, Timer()], **options)
-
-    keras.Model.fit = timed
-    try:
-        yield seconds
-    finally:
-        keras.Model.fit = fit
 
 
 def bare_fit(model: Any, images: np.ndarray, labels: np.ndarray, table: SplitTable) -> None:
@@ -74,7 +44,8 @@ def bare_fit(model: Any, images: np.ndarray, labels: np.ndarray, table: SplitTab
 
         def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
             batch = self.chosen[index * BATCH : (index + 1) * BATCH]
-            return np.stack([augment(images[i], generator) for i in batch])[..., None] / 127.5 - 1, labels[batch]
+            views = np.stack([flip_and_rotate(images[i], generator) for i in batch])
+            return views[..., None] / 127.5 - 1, labels[batch]
 
     validation = table.where("validation")
     model.compile(
@@ -89,16 +60,6 @@ def bare_fit(model: Any, images: np.ndarray, labels: np.ndarray, table: SplitTab
         epochs=EPOCHS,
         verbose=0,
     )
-
-
-def augment(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Flip an image at random and rotate it by up to 15 degrees; returns float32 [s, s]."""
-    turn = cv2.getRotationMatrix2D((SIZE / 2 - 0.5,) * 2, generator.uniform(-15, 15), 1)
-    image = cv2.warpAffine(image[:, :, 0], turn, (SIZE, SIZE), borderMode=cv2.BORDER_REPLICATE)
-    for axis in (0, 1):
-        if generator.random() < 0.5:
-            image = cv2.flip(image, axis)
-    return image
 
 
 def load_slices(data: Path) -> tuple[Images, np.ndarray]:
@@ -122,11 +83,11 @@ def compare(folder: Path) -> dict[str, list[float]]:
         command = ["train", "mobilenetv2", "--data", str(data / "slices.csv"), *TRAINING, "--out", str(run)]
         with timed_epochs() as found:
             assert cli.run([*command, "--epochs", str(EPOCHS)]) == 0
-        seconds["edge-ct train"] += found
+        seconds["edge-ct train"] += [epoch.wall for epoch in found]
         model = keras.saving.load_model(run / "model.keras", compile=False)
         with timed_epochs() as found:
             bare_fit(keras.Model.from_config(model.get_config()), floats, labels, read_split(run / "split.csv"))
-        seconds["bare fit"] += found
+        seconds["bare fit"] += [epoch.wall for epoch in found]
     return seconds
 
 
