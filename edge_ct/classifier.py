@@ -8,6 +8,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, TypeAlias
 
+import cv2
 import msgspec
 import numpy as np
 
@@ -88,6 +89,9 @@ class Classifier:
     def __init__(self, bundle: Bundle | Path | str, threads: int = 1, engine: EngineName = DEFAULT_ENGINE) -> None:
         """Open and check a bundle.
 
+        OpenCV uses a single thread in this process from now on: its work on one slice takes less time than to wake
+        further threads, which then wait for more on another core.
+
         Args:
             bundle: An open bundle, the path of one, or the name of a shipped one.
             threads: Number of threads of one inference.
@@ -99,6 +103,7 @@ class Classifier:
                 outputs than LiteRT.
             MissingExtra: The engine is not installed.
         """
+        cv2.setNumThreads(1)
         self.bundle = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
         self.manifest = self.bundle.manifest
         self.identity = self.bundle.identity

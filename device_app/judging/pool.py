@@ -273,7 +273,7 @@ class JudgingPool:
             if kind == worker.VALUE:
                 values.append(value)
             elif kind == worker.DONE:
-                return values
+                return values + value
             else:
                 raise _JobFailed(value)
 

@@ -1,7 +1,7 @@
 """A worker process: runs jobs on foreign files, within limits of memory and processor time.
 
-A job is a picklable function of the classifier that yields values. A value, the end of the job or an error is one
-message: 8 bytes of length, then a pickle.
+A job is a picklable function of the classifier that yields values. A value, the end of the job with its last value, or
+an error is one message: 8 bytes of length, then a pickle.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import signal
 import socket
 import struct
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from typing import Any
 
 from edge_ct.bundle import Bundle
@@ -70,30 +71,40 @@ def run(channel: socket.socket, classifier: Classifier, threads: int = 1) -> Non
         allowed = seconds * threads
         timer, left = allowed, allowed * SLICES
         signal.setitimer(signal.ITIMER_PROF, timer)
+        last: list[Any] = []
+        failure: Exception | None = None
         try:
             for value in job(classifier):
-                send(channel, (VALUE, value))
+                if last:
+                    send(channel, (VALUE, last.pop()))
+                # The last value travels with the end of the job: most jobs have one value, and so one message.
+                last.append(value)
                 left -= timer - signal.getitimer(signal.ITIMER_PROF)[0]
                 timer = max(min(allowed, left), 1e-3)
                 signal.setitimer(signal.ITIMER_PROF, timer)
-            answer: tuple[str, Any] = (DONE, None)
+            send(channel, (DONE, last))
         except BrokenPipeError:
             return
         except MemoryError:
             os._exit(OUT_OF_MEMORY)  # A process that is short of memory is of no more use.
         except Exception as error:
-            answer = (ERROR, error)
+            failure = error
         signal.setitimer(signal.ITIMER_PROF, 0)
+        if failure is None:
+            continue
         try:
-            send(channel, answer)
+            send(channel, (ERROR, failure))
         except (pickle.PicklingError, TypeError, AttributeError):
-            send(channel, (ERROR, EdgeCTError(f"a worker failed: {answer[1]!r}"[:500])))
+            send(channel, (ERROR, EdgeCTError(f"a worker failed: {failure!r}"[:500])))
 
 
 def send(channel: socket.socket, value: object) -> None:
     """Send one value."""
-    content = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
-    channel.sendall(_LENGTH.pack(len(content)))
+    message = BytesIO()
+    message.write(_LENGTH.pack(0))
+    pickle.dump(value, message, pickle.HIGHEST_PROTOCOL)
+    content = message.getbuffer()
+    _LENGTH.pack_into(content, 0, len(content) - _LENGTH.size)
     channel.sendall(content)
 
 
