@@ -37,8 +37,8 @@ SIZE, BATCH, LESION_SLICES, LESION_PATIENTS = 96, 32, 8, 40
 CELL = 8  # px of the input that a cell of the lesion map stands for, in each direction
 # MobileNetV2 at a third of its width: the faster the network, the more everything else weighs.
 NETWORK = ("mobilenetv2", "--alpha", "0.35", "--size", str(SIZE), "--batch", str(BATCH), "--patience", "99")
-METHOD = ("--augment", "flips", "--balance", "sources", "--lesion-phantoms", str(LESION_PATIENTS))
-METHOD += ("--lesion-slices", str(LESION_SLICES))
+_LESIONS = ("--lesion-phantoms", str(LESION_PATIENTS), "--lesion-slices", str(LESION_SLICES))
+METHOD = ("--augment", "flips", "--balance", "sources", *_LESIONS)
 
 
 class TrainingRatio(msgspec.Struct, frozen=True):

@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 
 from edge_ct import cli
-from edge_ct.benchmarks.measure.training_epochs import flip_and_rotate, timed_epochs
 from edge_ct.dataset import Images, load, load_images
 from edge_ct.preprocess import Preprocess
 from edge_ct.run import SplitTable, read_split
+
+from ..measure.training_epochs import flip_and_rotate, timed_epochs
 
 SIZE, BATCH, EPOCHS, ROUNDS = 96, 32, 5, 3
 # MobileNetV2 at a third of its width: the faster the network, the more everything else weighs.

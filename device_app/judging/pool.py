@@ -273,7 +273,8 @@ class JudgingPool:
             if kind == worker.VALUE:
                 values.append(value)
             elif kind == worker.DONE:
-                return values + value
+                values += value
+                return values
             else:
                 raise _JobFailed(value)
 
