@@ -5,11 +5,16 @@ BIN := $(VENV)/bin
 UV_COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --no-header pyproject.toml
 
-.PHONY: demo results docs deb test-deb release flagship flagship-one-source fast-study test test-long test-arm64 \
+.PHONY: demo example-report results docs deb test-deb release flagship flagship-one-source fast-study test test-long test-arm64 \
 	test-tflite-runtime wheelhouse-arm64 lint figures bench bench-cold bench-around bench-peers lock clean
 
 demo: $(VENV)/installed
 	$(BIN)/edge-ct demo --out edge-ct-demo --force
+
+# Makes the example report of the documentation: the report of a demo, as it was written.
+example-report: $(VENV)/installed
+	folder=$$(mktemp -d) && (cd $$folder && $(CURDIR)/$(BIN)/edge-ct demo --out demo) \
+		&& cp $$folder/demo/report.html docs/demo-report.html && rm -r $$folder
 
 # Makes the shipped models from slices of several sources, with a lesion map, in the steps of
 # recipes/multi_source/accurate_and_fast.json. This takes hours; the same command resumes after a kill.
@@ -79,10 +84,13 @@ deb: $(VENV)/installed
 	for architecture in $(ARCHITECTURES); do $(BIN)/python scripts/debian_package.py dist --python $(DEVICE_PYTHON) \
 		--architecture $$architecture || exit 1; done
 
-# Installs, upgrades, removes and purges a package in a Debian root, which is changed; run it as root.
-# make test-deb DEB=dist/edge-ct_1.0_amd64.deb ROOT=folder
+# Installs, upgrades, removes and purges a package in a Debian root, which is made if it is missing; run it as root.
+# make test-deb DEB=dist/edge-ct_1.0_amd64.deb ROOT=folder; a package for arm64 is tested in an emulator.
+EMULATED := $(if $(filter %_arm64.deb,$(DEB)),sh scripts/with_arm64.sh .arm64)
 test-deb: $(VENV)/installed
-	sh scripts/test_deb.sh $(BIN)/python $(DEB) $(ROOT)
+	$(if $(EMULATED),sh scripts/arm64_root.sh .arm64)
+	[ -e $(ROOT)/usr/bin/python3 ] || $(EMULATED) sh scripts/debian_root.sh $(ROOT) $(if $(EMULATED),arm64)
+	$(EMULATED) sh scripts/test_deb.sh $(BIN)/python $(DEB) $(ROOT)
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import html.parser
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from edge_ct import cli
 from edge_ct.recipes.demo import page
 
+EXAMPLE = Path(__file__).resolve().parents[3] / "docs" / "demo-report.html"
 pytestmark = pytest.mark.slow
 
 
@@ -93,3 +95,12 @@ def test_a_rejected_slice_is_shown_without_a_map(story: page.DemoResults, tmp_pa
     text = (tmp_path / "report.html").read_text()
     assert "called <strong>rejected</strong> (too &lt;dark&gt;).<" in text
     assert base64.b64encode(Path(rejected["source"]).read_bytes()).decode() in text
+
+
+def test_the_example_report_of_the_documentation_has_the_same_parts(story: page.DemoResults, tmp_path: Path) -> None:
+    """Fails after the page has other parts: `make example-report` makes the example again."""
+    page.write_demo_page(tmp_path / "report.html", story)
+    text, example = (tmp_path / "report.html").read_text(), EXAMPLE.read_text(encoding="utf-8")
+    assert re.findall("<h2>.*?</h2>", example) == re.findall("<h2>.*?</h2>", text)
+    assert "edge-ct data synth demo/phantoms" in example
+    assert not re.search(r"\B/(tmp|home|root|work)/", re.sub(r"base64,[^\"']*", "", example))
