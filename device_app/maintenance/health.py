@@ -78,9 +78,9 @@ def load_status(load: float, processors: int) -> Status:
 
 def clock_status(now: datetime, known: Sequence[KnownMoment]) -> Status:
     """Judge the clock. A machine without a battery starts in the past, and its results would have wrong times."""
-    if any(now < moment.time - CLOCK_BEHIND for moment in known):
+    if any(moment.time - now > CLOCK_BEHIND for moment in known):
         return "failure"
-    return "warning" if known and now > max(moment.time for moment in known) + CLOCK_AHEAD else "good"
+    return "warning" if known and now - max(moment.time for moment in known) > CLOCK_AHEAD else "good"
 
 
 def known_moments(manifest: Manifest | None, worklist: WorklistReader | None) -> list[KnownMoment]:

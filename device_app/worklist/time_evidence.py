@@ -71,7 +71,7 @@ def compare_clock(connection: sqlite3.Connection, now: datetime) -> ClockState:
     )
     (text,) = connection.execute(query, (msgspec.json.encode(_TRUSTED).decode(),)).fetchone()
     latest = parse_time(text) if text else None
-    if latest is None or latest - BEHIND <= now <= latest + LONGEST_GAP:
+    if latest is None or -BEHIND <= now - latest <= LONGEST_GAP:
         return ClockState("good", now, latest)
     return ClockState("behind" if now < latest else "ahead", now, latest)
 

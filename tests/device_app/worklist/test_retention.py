@@ -13,6 +13,7 @@ import pytest
 
 from edge_ct import cli
 from edge_ct.classifier import Classifier, Judgement
+from edge_ct.device_app.maintenance.health import KnownMoment, clock_status
 from edge_ct.device_app.worklist import time_evidence
 from edge_ct.device_app.worklist.records import prepare_entry
 from edge_ct.device_app.worklist.retention import DailyRetention, Pruned
@@ -127,6 +128,22 @@ def test_clock_of_the_far_future_stops_nothing_for_ever(device: Device) -> None:
     assert device.left == [1, 2, 3]
     assert device.pass_days(1)[0].deleted == 1  # the first, by its date, which was confirmed
     assert device.pass_days(1)[0].deleted == 2
+
+
+def test_clock_at_the_end_of_the_calendar(device: Device) -> None:
+    """Dates after the year 9999 cannot be computed, and nothing needs them."""
+    right = device.now
+    device.judge()
+    device.now = datetime(9999, 12, 31, 23, 59, 59, tzinfo=timezone.utc)
+    device.judge()
+    for _ in range(2):
+        assert device.worklist.prune(90).deleted == 0
+    moments = [KnownMoment(device.now, "the last result")]
+    assert clock_status(device.now, moments) == "good"
+    device.now = right
+    assert device.worklist.prune(90).clock.status == "behind"
+    assert clock_status(device.now, moments) == "failure"
+    assert device.left == [1, 2]
 
 
 def test_clock_that_somebody_confirms(device: Device) -> None:
