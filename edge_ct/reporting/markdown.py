@@ -23,11 +23,14 @@ def render_markdown(text: str, label: str, top: int = 2, translate: Translate = 
 
     Args:
         text: Markdown.
-        label: Accessible name of its tables, which scroll by themselves.
+        label: Accessible name of its tables, which scroll by themselves; a number tells several tables apart.
         top: Level of the highest heading; a heading of the first level, the title, is left out.
         translate: Translates each heading, paragraph, item and cell. One without a translation is marked as English.
     """
-    return "\n".join(_block(lines, label, top, translate) for lines in _blocks(text))
+    blocks = list(_blocks(text))
+    tables = [place for place, lines in enumerate(blocks) if _is_table(lines)]
+    labels = {place: f"{label} {number}" for number, place in enumerate(tables, 1)} if len(tables) > 1 else {}
+    return "\n".join(_block(lines, labels.get(place, label), top, translate) for place, lines in enumerate(blocks))
 
 
 def texts_of(text: str) -> list[str]:
@@ -101,7 +104,10 @@ def _items(lines: list[str]) -> Iterator[list[str]]:
 
 
 def _table(lines: list[str], label: str, translate: Translate) -> str:
-    head = "".join(_element("th", cell, translate, ' scope="col"') for cell in _cells(lines[0]))
+    # A heading without text is no heading: screen readers would announce it for each cell of its column.
+    head = "".join(
+        _element("th", cell, translate, ' scope="col"') if cell else "<td></td>" for cell in _cells(lines[0])
+    )
     body = ""
     for line in lines[2:]:
         first, *others = _cells(line)
