@@ -16,7 +16,9 @@ import cv2
 import numpy as np
 import pytest
 
+from edge_ct.bundle import CARD, add_members, read_bundle
 from edge_ct.phantom import make_slice
+from edge_ct.shipped_models import find_bundle
 
 from ..conftest import Served
 from .pages import CHROMIUM, PATIENTS, SCREEN, SLICES, OpenPage, playwright
@@ -37,8 +39,14 @@ def chromium() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="package")
-def model(tiny_bundle: Path) -> Path:
-    return Path(MODEL) if MODEL else tiny_bundle
+def model(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The untrained bundle with the card of the shipped models, as the page of the model shows all of a card."""
+    if MODEL:
+        return Path(MODEL)
+    card = read_bundle(find_bundle("accurate")).member(CARD)
+    path = tmp_path_factory.mktemp("model") / "with-card.tflite"
+    path.write_bytes(add_members(read_bundle(tiny_bundle), {CARD: card}))
+    return path
 
 
 @pytest.fixture
