@@ -274,7 +274,7 @@ def _not_measured_sentence(tables: ResultTables) -> str:
             by_whom = "" if len(names) == len(MODELS) else f" by {' and '.join(names)}"
             missing.append(f"{count} of {tables.folds} folds of the {split} split{by_whom}")
     if not any(tables.metrics(name, "source") for name in MODELS):
-        missing.append(_SPLITS["source"])
+        missing.append("the split by source")
     return f"Not measured: {', '.join(missing)}." if missing else ""
 
 
