@@ -2,7 +2,9 @@
 
     python scripts/fit_slice_check.py OTHERS_FOLDER SLICES [SLICES ...]
 
-prints the weights as that module contains them, and how weights perform on a source that they were fitted without. It
+prints the weights as that module contains them, and how weights perform on a source that they were fitted without. Then
+it prints those of `edge_ct.imaging.field_check`, fitted on what passes the first check: the other pictures should be
+many and include drawn ones (portraits, objects, text, curves, clouds, heads, screenshots, charts) of 48 to 1024 px. It
 is run once for the project; training does not run it.
 """
 
@@ -19,7 +21,8 @@ from sklearn.preprocessing import StandardScaler
 from edge_ct import slices
 from edge_ct.dataset import load
 from edge_ct.imaging.exact_resize import resize_exact
-from edge_ct.imaging.slice_check import Measurements, measure, thumbnail, without_frame
+from edge_ct.imaging.field_check import NO_FIELDS, measure_fields, terms
+from edge_ct.imaging.slice_check import REJECT, Measurements, measure, thumbnail, weighted_sum, without_frame
 from edge_ct.imaging.slice_files import list_slices
 from edge_ct.phantom import make_slice
 from edge_ct.train.data.augment import Augment
@@ -102,6 +105,45 @@ def collect(
     return np.array(rows), np.array(labels), np.array(weights) * len(rows) / sum(weights)
 
 
+def fit_fields(
+    sources: Mapping[str, Sequence[np.ndarray]], others: Sequence[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Fit the weights of `field_check` on the pictures whose sum the first check accepts, and their small versions.
+
+    Args:
+        sources: Slices by their source, uint8 [h, w] each; every source has the same weight in total.
+        others: Pictures that are no slices; together they weigh as much as all sources.
+
+    Returns:
+        Mean and standard deviation of each measurement, [m], and the weights of `terms`.
+    """
+    generator = np.random.default_rng(5)
+    rows: list[list[float]] = []
+    labels: list[bool] = []
+    weights: list[float] = []
+    for pictures, is_slice in (*((found, True) for found in sources.values()), (others, False)):
+        before = len(rows)
+        for pixels in pictures:
+            side = int(generator.integers(48, 160))
+            for version in (pixels, resize_exact(pixels, side, side)):
+                copy = without_frame(thumbnail(version))
+                measured = None if copy is None else measure(copy)
+                if measured is not None and weighted_sum(measured) >= REJECT:
+                    rows.append([*measured, *(measure_fields(version) or NO_FIELDS)])
+        labels += [is_slice] * (len(rows) - before)
+        weights += [1 / max(len(rows) - before, 1) / (len(sources) if is_slice else 1)] * (len(rows) - before)
+    measurements, shares = np.array(rows), np.array(weights)
+    means = np.average(measurements, 0, shares)
+    scales = np.sqrt(np.average((measurements - means) ** 2, 0, shares))
+    products = terms((measurements - means) / scales)[:, 1:]
+    spreads = np.maximum(products.std(0), 1e-9)
+    model = LogisticRegression(C=0.1, max_iter=400)
+    model.fit(products / spreads, labels, shares * len(rows) / shares.sum())
+    # The odds of a slice are higher than here, where half of the weight is on other pictures.
+    bias = model.intercept_[0] + 0.5
+    return means, scales, np.concatenate([[bias], model.coef_[0] / spreads])
+
+
 def read_sources(tables: Sequence[str]) -> dict[str, list[np.ndarray]]:
     """Read at most `MOST` slices of each source of the data sets, chosen at random."""
     generator = np.random.default_rng(0)
@@ -146,6 +188,9 @@ def main(folder: str, *tables: str) -> None:
     for name, value in zip(Measurements._fields, weights, strict=True):
         print(f"    {name}={value:.4g},")
     print(f"_BIAS = {bias:.4g}")
+    fitted_fields = fit_fields({**sources, "phantoms": phantoms}, others)
+    for name, numbers in zip(("_MEANS", "_SCALES", "_WEIGHTS"), fitted_fields, strict=True):
+        print(f"{name}:", *(f"{number:.4g}" for number in numbers))
 
 
 if __name__ == "__main__":

@@ -170,7 +170,7 @@ def classify(
         patients = tally.all_patients(bundle)
         _print_rolled(patients, "patient", as_json, as_csv, lungs)
         _say_if_none(patients, by)
-    if lungs and not (as_json or as_csv):
+    if lungs and tally.has_judged and not (as_json or as_csv):
         remark(describe_share_column(bundle.manifest.lesions))
     for line in tally.left_out:
         remark(line)

@@ -126,6 +126,11 @@ class Tally:
     _frames: dict[_Group, list[JudgedFrame]] = field(default_factory=dict)
     _counted: set[tuple[_Group, str, str | None]] = field(default_factory=set)
 
+    @property
+    def has_judged(self) -> bool:
+        """Whether any slice was judged, and not all of them rejected."""
+        return any(probability is not None for probability in self._probabilities)
+
     def add(self, judgement: SliceJudgement) -> None:
         """Count a judgement."""
         self.counts[judgement.result.decision] += 1

@@ -4,7 +4,7 @@ A CT slice in a lung window has two greys, lung and soft tissue, with sharp bord
 chest X-rays and photographs have gradual transitions. Eleven measurements of this and of where the dark areas lie, on a
 copy of 64 x 64 px without its frame, are added up with fixed weights. `scripts/fit_slice_check.py` fitted them, on
 slices in other windows, crops, borders and exports, against X-rays and photographs: a positive sum is accepted as
-a slice.
+a slice. Of what is accepted, `field_check` measures the dark areas that would be taken for lungs.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+
+from .field_check import NO_FIELDS, measure_fields, score_fields
 
 SIDE = 64  # px, side of the copy that is measured
 _FRAMED = 128  # px, side of the copy before its frame is cut off
@@ -176,7 +178,8 @@ def check_slice(pixels: np.ndarray, colour: float = 0.0, lung_found: bool = Fals
     if width > _WIDE * height or (right - left) * width > _WIDE * (bottom - top) * height:
         return SliceCheck(-math.inf, "the picture is much wider than high, unlike an axial slice: give the whole slice")
     allowed = _SMALL * math.log2(max(_FRAMED / min(pixels.shape), 1))
-    total = weighted_sum(_measure(parts)) + allowed - _COLOUR_PRICE * colour
+    measured = _measure(parts)
+    total = weighted_sum(measured) + allowed - _COLOUR_PRICE * colour
     if total < REJECT:
         return SliceCheck(total, _reason(parts), allowed)
     if (right - left) * width < _NARROW * (bottom - top) * height:
@@ -184,6 +187,8 @@ def check_slice(pixels: np.ndarray, colour: float = 0.0, lung_found: bool = Fals
             -math.inf,
             "the picture is higher than wide, unlike an axial slice: turn it upright, or give the whole slice",
         )
+    if score_fields((*measured, *(measure_fields(pixels) or NO_FIELDS))) < 0:
+        return SliceCheck(-math.inf, UNLIKE)
     return SliceCheck(total, None, allowed)
 
 

@@ -107,8 +107,7 @@ def test_pictures_of_other_packages_get_no_answer(shipped: Classifier) -> None:
     for path in pictures():
         total += 1
         (row,) = judge_source(shipped, Source(str(path)))
-        # Smaller icons show too little to be told from a slice: one of 48 px is answered.
-        if row.result.decision != "rejected" and row.slice is not None and min(row.slice.pixels.shape) >= 64:
+        if row.result.decision != "rejected":
             answered.append(str(path))
     assert total >= 10
     assert answered == []

@@ -154,6 +154,47 @@ def test_masks_and_drawings_with_noise_are_no_slices() -> None:
         assert "few greys" in str(check_slice(steps).reason), greys
 
 
+def ellipse(picture: np.ndarray, x: float, y: float, width: float, height: float, grey: float) -> None:
+    side = len(picture)
+    axes = (int(width * side), int(height * side))
+    cv2.ellipse(picture, (int(x * side), int(y * side)), axes, 0, 0, 360, grey, -1)
+
+
+def portrait(side: int, noise: np.ndarray) -> np.ndarray:
+    """A bright face over dark shoulders, before a grey wall."""
+    picture = np.full((side, side), 120.0)
+    ellipse(picture, 0.5, 1.05, 0.45, 0.5, 40)
+    ellipse(picture, 0.5, 0.33, 0.14, 0.19, 200)
+    return picture + 6 * noise
+
+
+def tools(side: int, noise: np.ndarray) -> np.ndarray:
+    """Dark objects on a bright table."""
+    picture = np.full((side, side), 235.0)
+    for x, y, width, height in ((0.3, 0.25, 0.2, 0.1), (0.7, 0.6, 0.12, 0.3), (0.25, 0.75, 0.15, 0.12)):
+        ellipse(picture, x, y, width, height, 40)
+    return picture + 4 * noise
+
+
+def head(side: int, noise: np.ndarray) -> np.ndarray:
+    """A slice of a head, as MRI shows it: a bright rim and two dark ventricles."""
+    picture = np.full((side, side), 5.0)
+    for scale, grey in ((1, 190), (0.93, 25), (0.88, 95)):
+        ellipse(picture, 0.5, 0.5, 0.36 * scale, 0.45 * scale, grey)
+    for x in (0.43, 0.57):
+        ellipse(picture, x, 0.48, 0.04, 0.12, 25)
+    return picture + 5 * noise
+
+
+@pytest.mark.parametrize("side", [64, 96, 128, 256, 512])
+@pytest.mark.parametrize("draw", [portrait, tools, head])
+def test_dark_areas_that_are_no_lungs_make_no_slice(draw: object, side: int) -> None:
+    """With 1100 pictures of twenty such kinds, 340 were accepted before their fields were measured, and 12 since."""
+    noise = np.random.default_rng(side).normal(size=(side, side))
+    picture = cv2.GaussianBlur(draw(side, noise), (0, 0), max(side / 300, 0.4))  # type: ignore[operator]
+    assert check_slice(np.clip(picture, 0, 255).astype(np.uint8)).reason
+
+
 def test_two_slices_side_by_side_are_no_slice() -> None:
     phantom = make_slice(1, 4, True, 256).image
     assert "wider than high" in str(check_slice(np.hstack([phantom, phantom])).reason)
@@ -271,7 +312,7 @@ def test_a_real_series_is_accepted_in_every_lung_window(real_data: Path) -> None
 
 
 @pytest.mark.real
-@pytest.mark.parametrize(("kind", "most"), [("xray", 0), ("natural", 2)])
+@pytest.mark.parametrize(("kind", "most"), [("xray", 0), ("natural", 0)])
 def test_x_rays_and_photographs_are_rejected(real_data: Path, kind: str, most: int) -> None:
     """The weights were fitted on them. Fitted on every second one, they accept 4 % of the others and their versions."""
     kept = []
