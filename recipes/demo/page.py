@@ -137,7 +137,7 @@ def _pictures(results: DemoResults) -> str:
             f"{html.escape(source.parent.name)}; called <strong>{called}</strong>{reason}{p}.</figcaption></figure>"
         )
     return (
-        "<h2>Three slices, judged by the int8 bundle</h2><p>The outline encloses what the network takes for a lesion. "
+        "<h2>Three slices, judged by the int8 bundle</h2><p>The colours mark what the network takes for a lesion. "
         "Its lesion map comes from the same inference as the decision, and has learned from phantoms whose lesions are "
         "known.</p>" + "".join(figures)
     )
