@@ -22,7 +22,7 @@ _NUMBER = re.compile(r"(?<![\w.,])-?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+\.\d+)(?!
 _INTERVAL = re.compile(r"(?<=\[)([^\[\],]+), ([^\[\],]+)(?=\])")
 _SEPARATORS = str.maketrans(",.", ".,")
 # Placeholders whose text stays as it is: a number in it is part of a name, such as the version of a licence.
-_NAMES = ("licence", "other_licence", "recipe", "fingerprint", "name")
+_NAMES = ("licence", "other_licence", "recipe", "fingerprint", "name", "other_name", "third_name")
 
 
 class Catalogue(msgspec.Struct, frozen=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from .published_results import EVIDENCE, TRIALS, fold_outcomes, lesions_name, wo
 
 CsvRow = dict[str, str]
 NOT_MEASURED = "Not measured."
+_LEFT_OUT = re.compile(r"without (--\S+)")
 
 _TEMPLATE = """\
 # Model card: {names}
@@ -173,11 +175,21 @@ def _other_sources(rows: Sequence[CsvRow]) -> str:
 
 def _trials_table(rows: Iterable[CsvRow]) -> str:
     cells = [
-        (row["model"], row["varies"], row["split"], row["n"], _estimate(row, "auc", percent=False))
+        (row["model"], _varied(row["varies"]), row["split"], row["n"], _estimate(row, "auc", percent=False))
         for row in rows
         if row["slices"] == "all" and row["by"] == "probability"
     ]
-    return markdown_table(("trial", "what it varies", "fold", "n", "AUC"), cells) if cells else NOT_MEASURED
+    if not cells:
+        return NOT_MEASURED
+    table = markdown_table(("trial", "what it varies", "fold", "n", "AUC"), cells)
+    return f"Each row is one short training of a variation, judged on the slices of its fold.\n\n{table}"
+
+
+def _varied(options: str) -> str:
+    """Write the options of a trial as code, those that it leaves out after the others."""
+    left_out = _LEFT_OUT.findall(options)
+    without = f", without {' and '.join(f'`{option}`' for option in left_out)}" if left_out else ""
+    return f"`{_LEFT_OUT.sub('', options).strip()}`{without}"
 
 
 def _lesions(name: str, bundle: Bundle, results: Path) -> str:

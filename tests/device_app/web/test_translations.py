@@ -95,6 +95,8 @@ def test_numbers_and_times_are_written_as_the_language_writes_them() -> None:
             "CC BY-NC-ND 3.0 and CC BY-NC-SA 4.0, as the sets it learned from: research use, not commercial",
             "CC BY-NC-ND 3.0 e CC BY-NC-SA 4.0, como os conjuntos com que aprendeu: uso em pesquisa, não comercial",
         ),
+        ("`--size 128 --lr 0.35`, without `--ema`", "`--size 128 --lr 0.35`, sem `--ema`"),
+        ("`--size 128`, without `--ema` and `--balance`", "`--size 128`, sem `--ema` e `--balance`"),
     ],
 )
 def test_numbers_of_a_model_card_are_written_as_the_language_writes_them(said: str, translated: str) -> None:

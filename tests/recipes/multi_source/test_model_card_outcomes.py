@@ -1,4 +1,4 @@
-"""The table of outcomes in the model card shows the committed results."""
+"""The tables of outcomes and of trials in the model card show the committed results."""
 
 import csv
 import re
@@ -23,3 +23,19 @@ def test_the_card_shows_the_outcomes_of_the_grouped_split(model: str) -> None:
         assert (cases, count) == (f"{row['label']}s by {row['unit']}", row["n"])
         numbers = [float(number) for number in re.findall(r"[\d.]+", shares)]
         assert numbers == pytest.approx([100 * float(row[column]) for column in COLUMNS], abs=0.0501)
+
+
+def test_the_card_shows_the_trials_with_their_options_as_code() -> None:
+    card = (ROOT / "docs" / "model-card.md").read_text(encoding="utf-8")
+    with (ROOT / "benchmarks" / "results" / "multi-source-trials.csv").open(newline="", encoding="utf-8") as file:
+        rows = {
+            row["model"]: row for row in csv.DictReader(file) if row["slices"] == "all" and row["by"] == "probability"
+        }
+    shown = card.partition("## What was tried")[2].partition("## The worst errors")[0]
+    assert len(rows) >= 4
+    for name, row in rows.items():
+        line = re.search(rf"^\| {name} \| .* \| {row['split']} \| {row['n']} \| (.*) \|$", shown, re.MULTILINE)
+        assert line is not None, name
+        numbers = [float(number) for number in re.findall(r"[\d.]+", line[1])]
+        assert numbers == pytest.approx([float(row[column]) for column in ("auc", "auc_low", "auc_high")], abs=0.000501)
+    assert "`, without `--balance` and `--main-source` | " in shown
