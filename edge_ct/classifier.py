@@ -177,7 +177,7 @@ class Classifier:
             return rejected(check.reason, Milliseconds(decode_ms, 1000 * (perf_counter() - start)))
         preprocess = self.manifest.preprocess
         needs_lungs = preprocess.crop == "lungs" or self.manifest.tensors.lesion_map is not None
-        lungs = find_lung_fields(slice_.pixels) if needs_lungs else None
+        lungs = (check.lungs or find_lung_fields(slice_.pixels)) if needs_lungs else None
         region = preprocess.region_around(lungs, *slice_.pixels.shape)
         image = preprocess.resized(slice_.pixels, region)
         prepared = perf_counter()

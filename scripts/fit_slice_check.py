@@ -21,7 +21,8 @@ from sklearn.preprocessing import StandardScaler
 from edge_ct import slices
 from edge_ct.dataset import load
 from edge_ct.imaging.exact_resize import resize_exact
-from edge_ct.imaging.field_check import NO_FIELDS, measure_fields, terms
+from edge_ct.imaging.field_check import measure_fields, terms
+from edge_ct.imaging.lung_box import find_lung_fields
 from edge_ct.imaging.slice_check import REJECT, Measurements, measure, thumbnail, weighted_sum, without_frame
 from edge_ct.imaging.slice_files import list_slices
 from edge_ct.phantom import make_slice
@@ -129,7 +130,7 @@ def fit_fields(
                 copy = without_frame(thumbnail(version))
                 measured = None if copy is None else measure(copy)
                 if measured is not None and weighted_sum(measured) >= REJECT:
-                    rows.append([*measured, *(measure_fields(version) or NO_FIELDS)])
+                    rows.append([*measured, *measure_fields(version, find_lung_fields(version))])
         labels += [is_slice] * (len(rows) - before)
         weights += [1 / max(len(rows) - before, 1) / (len(sources) if is_slice else 1)] * (len(rows) - before)
     measurements, shares = np.array(rows), np.array(weights)

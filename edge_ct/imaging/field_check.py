@@ -3,7 +3,7 @@
 The first part adds up measurements, and so accepts a picture that has dark areas with sharp borders, whatever they are:
 a portrait, a logo, dark objects on a table. This part measures the areas that would be taken for lungs, and weighs
 products of two measurements as well, because what they have in common tells a slice: lungs that are large reach the
-sides, and noise in the lungs goes with noise in the tissue. `scripts/fit_slice_check.py` fitted the weights.
+sides, and noise in the lungs goes with noise in the tissue.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 from .exact_resize import resize_exact
 from .field_weights import MEANS, SCALES, WEIGHTS
-from .lung_box import LungFields, find_lung_fields
+from .lung_box import LungFields
 
 _LIMIT = 4.0  # standard deviations: what is further off counts as much as this, so that no single value decides
 _CREASE = np.ones((3, 3), np.uint8)
@@ -47,15 +47,15 @@ class FieldMeasurements(NamedTuple):
 NO_FIELDS = FieldMeasurements(*[0.0] * len(FieldMeasurements._fields))
 
 
-def measure_fields(pixels: np.ndarray) -> FieldMeasurements | None:
-    """Measure what would be taken for lungs; return None where nothing would be.
+def measure_fields(pixels: np.ndarray, fields: LungFields | None) -> FieldMeasurements:
+    """Measure what would be taken for lungs.
 
     Args:
         pixels: uint8 [h, w].
+        fields: What `find_lung_fields` finds in the picture.
     """
-    fields = find_lung_fields(pixels)
     if fields is None:
-        return None
+        return NO_FIELDS
     mask = fields.mask
     side, area = len(mask), int(mask.sum())
     areas = np.sort(np.bincount(cv2.connectedComponents(mask, connectivity=4)[1].ravel())[1:])[::-1]
@@ -109,6 +109,9 @@ def terms(measured: np.ndarray) -> np.ndarray:
 
 
 def score_fields(measured: Sequence[float]) -> float:
-    """Return the weighted sum of the measurements of `slice_check`, followed by those of the fields: 0 decides."""
+    """Return the weighted sum of the measurements of `slice_check`, followed by those of the fields.
+
+    Above 0 a picture is more likely a slice than one of the pictures that the weights were fitted on.
+    """
     standard = (np.asarray(measured, float) - MEANS) / SCALES
     return float(terms(standard[np.newaxis])[0] @ WEIGHTS)

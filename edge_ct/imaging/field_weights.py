@@ -1,4 +1,10 @@
-"""Weights of `field_check`, as `scripts/fit_slice_check.py` fits them: of 25 measurements and of their products."""
+"""Weights of `field_check`: of 25 measurements and of their products.
+
+They were fitted by the method of `fit_fields` in `scripts/fit_slice_check.py`, on slices of ten sources, phantoms,
+X-rays, photographs, the test pictures of Pillow and 1,100 drawn pictures of twenty kinds, which are not in this
+repository. Fitted without the slices of one source, such weights reject 3.7 % of SARS-CoV-2 CT and 3.5 % of Sfax at 0,
+and about 2 % and 0.7 % at -2; of the other sources at most 0.4 %.
+"""
 
 from __future__ import annotations
 

@@ -16,7 +16,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from .field_check import NO_FIELDS, measure_fields, score_fields
+from .field_check import measure_fields, score_fields
+from .lung_box import LungFields, find_lung_fields
 
 SIDE = 64  # px, side of the copy that is measured
 _FRAMED = 128  # px, side of the copy before its frame is cut off
@@ -50,6 +51,9 @@ _STROKES = 0.2
 # A sum below `REJECT` is rejected; a sum below `DOUBT` is rejected if the outlier detector agrees. A picture is called
 # inverted where its negative has a sum above `_SURE`.
 REJECT, DOUBT, _SURE = -0.5, 0.9, 1.5
+# The sum of `field_check` below which a picture is rejected. It is low, because a hospital that the weights were fitted
+# without has slices below 0 (`field_weights`), and a slice that is not judged costs more than a drawing that is.
+_REJECT_FIELDS = -2.0
 UNLIKE = (
     "does not look like a lung CT slice (an X-ray, a photograph, another part of the body?): "
     "give axial chest CT slices in a lung window (level -600, width 1500)"
@@ -134,11 +138,13 @@ class SliceCheck:
         total: The weighted sum; higher is more like a slice.
         reason: Why the picture is rejected; None for an accepted one.
         allowed: The part of the sum that was added because the picture is small.
+        lungs: The lung fields, if they were looked for and found.
     """
 
     total: float
     reason: str | None = None
     allowed: float = 0.0
+    lungs: LungFields | None = None
 
     @property
     def doubtful(self) -> bool:
@@ -187,9 +193,10 @@ def check_slice(pixels: np.ndarray, colour: float = 0.0, lung_found: bool = Fals
             -math.inf,
             "the picture is higher than wide, unlike an axial slice: turn it upright, or give the whole slice",
         )
-    if score_fields((*measured, *(measure_fields(pixels) or NO_FIELDS))) < 0:
+    lungs = find_lung_fields(pixels)
+    if score_fields((*measured, *measure_fields(pixels, lungs))) < _REJECT_FIELDS:
         return SliceCheck(-math.inf, UNLIKE)
-    return SliceCheck(total, None, allowed)
+    return SliceCheck(total, None, allowed, lungs)
 
 
 def _has_few_greys(pixels: np.ndarray, counts: np.ndarray) -> bool:
