@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from edge_ct.bundle import CARD, add_members, unpack_bundle
+from edge_ct.bundle import CARD, add_members, read_bundle, unpack_bundle
 from edge_ct.device_app.web.services import Services
 
 from ..conftest import Home, token_of
 from .conftest import PAGES
+
+ROOT = Path(__file__).resolve().parents[4]
 
 
 @pytest.mark.parametrize("language", ["en", "pt-BR"])
@@ -66,6 +69,28 @@ def test_the_card_that_a_bundle_carries_is_shown(
     assert "<p>&lt;b&gt;Not&lt;/b&gt; for <strong>any</strong> diagnosis.</p>" in page
     assert "<h3>Use</h3>" in page
     assert page.count('<tr><th scope="row">a</th><td>1</td><td>2</td><td>3</td></tr>') == 2  # on top, and in its place
+
+
+@pytest.mark.parametrize("name", ["accurate", "fast"])
+def test_the_measured_decisions_are_those_of_the_card(
+    name: str, client: Home, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page of a shipped model shows the figures of the card, which a test compares with the committed results."""
+    card = (ROOT / "docs" / "model-card.md").read_text(encoding="utf-8")
+    lines = card.partition(f"`{name}`:\n\n| cases |")[2].partition("\n\n")[0].splitlines()[2:]
+    figures = [[cell.strip() for cell in line.strip("|").split("|")][1:] for line in lines]
+    assert len(figures) == 4
+    monkeypatch.setattr(services, "bundle", read_bundle(name))
+    page = client.get("/model").text
+    table = page.partition('<section class="card measured">')[2].partition("</table>")[0]
+    shown = [
+        [
+            re.sub(r"<[^>]+>", " ", cell).replace("\u00a0", " ").replace("  ", " ").strip()
+            for cell in re.findall(r"<td[^>]*>(.*?)</td>", row)
+        ]
+        for row in re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)[1:]
+    ]
+    assert shown == figures
 
 
 def test_a_failed_self_test_is_shown(
