@@ -162,15 +162,14 @@ def classify(
         _print_results(results, by == "slice", as_json, as_csv, lungs)
     # JSON and CSV hold one kind of row; the table shows slices, series and patients.
     whole = by == "slice" and not (as_json or as_csv)
-    if whole or by == "series":
-        summaries = tally.all_series(bundle)
-        _print_rolled(summaries, "series", as_json, as_csv, lungs)
-        _say_if_none(summaries, by)
-    if whole or by == "patient":
-        patients = tally.all_patients(bundle)
-        _print_rolled(patients, "patient", as_json, as_csv, lungs)
-        _say_if_none(patients, by)
-    if lungs and tally.has_judged and not (as_json or as_csv):
+    shows_shares = by == "slice" and tally.has_judged
+    for kind, summarise in (("series", tally.all_series), ("patient", tally.all_patients)):
+        if whole or by == kind:
+            summaries = summarise(bundle)
+            _print_rolled(summaries, kind, as_json, as_csv, lungs)
+            _say_if_none(summaries, by)
+            shows_shares |= any(summary.lesion_share is not None for summary in summaries)
+    if lungs and shows_shares and not (as_json or as_csv):
         remark(describe_share_column(bundle.manifest.lesions))
     for line in tally.left_out:
         remark(line)
