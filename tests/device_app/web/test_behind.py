@@ -341,11 +341,11 @@ class TestHealth:
         assert bad == {
             "disk": "failure",
             "temperature": "failure",
-            "load": "failure",
+            "load": "warning",
             "clock": "warning",
             "memory": "warning",
         }
-        assert list(bad.values()) == ["failure"] * 3 + ["warning"] * 2
+        assert list(bad.values()) == ["failure"] * 2 + ["warning"] * 3
         good = health.Health(None, 1 << 33, 1 << 34, None, 1 << 30, 3.9, 2, "good").statuses()
         assert set(good.values()) == {"good"}
         assert health.Health(None, 1 << 33, 1 << 34, None, 1 << 30, 4.0, 2, "good").statuses()["load"] == "warning"
