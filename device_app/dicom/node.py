@@ -28,7 +28,7 @@ from .received_jobs import ORIGIN
 from .reply.answers import build_answers, encode_dataset, preload_libraries
 from .reply.structured_report import READINGS
 from .send.outbox import Courier, Outbox, Parcel, Target
-from .series_clock import OpenSeries, SeriesClock
+from .series_clock import DueSeries, SeriesClock
 from .series_judge import SeriesJudge
 
 LOG = logging.getLogger("edge_ct.listen")
@@ -119,32 +119,33 @@ class Node:
     def _conclude_due(self) -> None:
         last_deletion = time.monotonic()
         while (due := self.clock.wait_for_due()) is not None:
-            for open_series in due:
-                self._conclude(open_series)
+            for series in due:
+                self._conclude(series)
             if time.monotonic() - last_deletion > _DELETE_EVERY_SECONDS:
                 last_deletion = time.monotonic()
                 self._spool.delete_old(self._options.keep_seconds)
 
-    def _conclude(self, open_series: OpenSeries) -> None:
-        """Make the result of a series: answers, rows, an entry in the audit trail, a log line."""
-        arrivals, judged = list(open_series.arrivals.values()), list(open_series.judged)
+    def _conclude(self, due: DueSeries) -> None:
+        """Make the result of a series: rows, answers, an entry in the audit trail, a log line."""
+        uid, arrivals, judged = due.series.uid, due.arrivals, due.judged
         try:
+            # The rows come first, so that an object has one whatever becomes of the result of its series.
+            self._worklist.add_all(due.entries)
             if judged:
                 result = self._judge.conclude(judged)
                 self._answer(arrivals, judged, result)
-                self._judge.store(open_series, open_series.entries)
                 patient = self._patient_so_far(judged[0].attributes)
                 self._worklist.note(ORIGIN, "series", summarise(result, patient))
                 log_result(result, patient)
             self._spool.finish(arrivals)
         except EdgeCTError as error:  # The disk is full, for example.
-            LOG.error("series %s has no result yet: %s", open_series.uid, error)
-            self.clock.postpone(open_series)
+            LOG.error("series %s has no result yet: %s", uid, error)
+            self.clock.postpone(due.series)
             return
         except Exception as error:
-            LOG.error("series %s cannot be answered: %s", open_series.uid, type(error).__name__)
+            LOG.error("series %s cannot be answered: %s", uid, type(error).__name__)
             self._spool.finish(arrivals)
-        self.clock.conclude(open_series, len(arrivals))
+        self.clock.conclude(due)
 
     def _patient_so_far(self, attributes: FrameAttributes) -> SeriesVerdict | None:
         """Return the verdict over all series of a patient in this study that are in the worklist.

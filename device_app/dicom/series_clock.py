@@ -51,6 +51,23 @@ class OpenSeries:
         return (0 < expected <= len(self.arrivals)) or now - self.last >= quiet
 
 
+@dataclass(frozen=True)
+class DueSeries:
+    """A series whose result can be made, as it was when it became due: objects may arrive while the result is made.
+
+    Attributes:
+        series: The series, which stays open until `SeriesClock.conclude`.
+        arrivals: The objects that the result rests on.
+        judged: Their judged frames.
+        entries: Those of their rows that are not in the worklist yet.
+    """
+
+    series: OpenSeries
+    arrivals: tuple[Arrival, ...]
+    judged: tuple[JudgedFrame, ...]
+    entries: tuple[Entry, ...]
+
+
 class SeriesClock:
     """All open series. Every method may be called from any thread."""
 
@@ -102,6 +119,11 @@ class SeriesClock:
             ready, series.entries = series.entries, []
             return ready
 
+    def keep_rows(self, series: OpenSeries, entries: Sequence[Entry]) -> None:
+        """Give back rows that could not be stored."""
+        with self._changed:
+            series.entries[:0] = entries
+
     def finish_object(self, series: OpenSeries) -> None:
         """Record that one object of a series has been judged."""
         with self._changed:
@@ -109,7 +131,7 @@ class SeriesClock:
             if not series.pending:
                 self._changed.notify_all()
 
-    def wait_for_due(self) -> list[OpenSeries] | None:
+    def wait_for_due(self) -> list[DueSeries] | None:
         """Wait for a short time; return the series that are due and reserve them, or None after `stop`."""
         with self._changed:
             now = time.monotonic()
@@ -120,19 +142,23 @@ class SeriesClock:
                 if self._stopping:
                     return None
                 self._changed.wait(min(0.5, self._quiet))
-            return due
+            return [
+                DueSeries(series, tuple(series.arrivals.values()), tuple(series.judged), tuple(series.entries))
+                for series in due
+            ]
 
     def postpone(self, series: OpenSeries) -> None:
         """Give a series back whose result could not be stored: it is due again when it has been quiet once more."""
         with self._changed:
             series.concluding, series.last = False, time.monotonic() + self._quiet
 
-    def conclude(self, series: OpenSeries, arrivals: int) -> None:
-        """Close a series whose result rests on `arrivals` objects; it stays open if others have come since."""
+    def conclude(self, due: DueSeries) -> None:
+        """Close a series whose result was made; it stays open, with their rows, if objects have arrived since."""
+        series, stored = due.series, {id(entry) for entry in due.entries}
         with self._changed:
             series.concluding = False
-            series.entries.clear()
-            if len(series.arrivals) == arrivals and not series.pending:
+            series.entries = [entry for entry in series.entries if id(entry) not in stored]
+            if len(series.arrivals) == len(due.arrivals) and not series.pending:
                 del self._open[series.topic]
             self._changed.notify_all()
 

@@ -97,13 +97,6 @@ class SeriesJudge:
             raise InputRejected(f"capture: {reason}")
         return values[0]
 
-    def store(self, open_series: OpenSeries, entries: Sequence[Entry]) -> None:
-        """Store rows; a failure is logged, and the objects of the series stay in the spool."""
-        try:
-            self._worklist.add_all(entries)
-        except EdgeCTError as error:
-            LOG.error("%s: %d rows could not be stored in the worklist: %s", open_series.uid, len(entries), error)
-
     def _work(self) -> None:
         while (task := self._tasks.get()) is not None:
             open_series, arrival = task
@@ -115,8 +108,16 @@ class SeriesJudge:
                 LOG.error("%s: %s while it was judged", arrival.instance, type(error).__name__)
             ready = self._clock.add_judged(open_series, frames, entries, _BATCH)
             if ready:
-                self.store(open_series, ready)
+                self._store(open_series, ready)
             self._clock.finish_object(open_series)
+
+    def _store(self, open_series: OpenSeries, rows: Sequence[Entry]) -> None:
+        """Store rows of a series; those that cannot be stored now are stored with its next ones or its result."""
+        try:
+            self._worklist.add_all(rows)
+        except EdgeCTError as error:  # The disk is full, for example.
+            LOG.error("%s: %d rows are not stored in the worklist yet: %s", open_series.uid, len(rows), error)
+            self._clock.keep_rows(open_series, rows)
 
     def _judge_arrival(self, arrival: Arrival) -> tuple[list[JudgedFrame], list[Entry]]:
         """Judge an object on a worker; return its frames and its rows. If it cannot be read, it is a rejected row."""

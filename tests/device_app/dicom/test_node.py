@@ -125,6 +125,48 @@ def test_a_series_is_judged_when_it_is_quiet(device: Device, receiver: Receiver,
     assert device.worklist.verify().problem is None
 
 
+def test_an_object_that_comes_while_its_series_gets_its_result_has_a_row(
+    device: Device, make_ct: MakeCT, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is judged after the rows were stored and before the series is closed: the series has a second result."""
+    device.start()
+    noted, late = device.worklist.note, [make_ct(2)]
+
+    def note(origin: str, action: str, detail: Any) -> None:
+        if action == "series" and late:
+            arrival = device.take(late.pop())
+            assert arrival is not None
+            (open_series,) = device.node.clock._open.values()
+            end = time.monotonic() + 60
+            while open_series.pending:
+                assert time.monotonic() < end
+                time.sleep(0.01)
+        noted(origin, action, detail)
+
+    monkeypatch.setattr(device.worklist, "note", note)
+    device.take(make_ct(1))
+    device.wait()
+    assert not late
+    assert {row.instance for row in device.worklist.rows()} == {f"{ROOT}.1.2.3.{index}" for index in (1, 2)}
+    told = [json.loads(str(one["detail"])) for one in device.worklist.trail() if one["action"] == "series"]
+    assert [one["slices"] for one in told] == [1, 2]
+    assert device.spool.queue.counts() == {"waiting": 0, "done": 2, "failed": 0}
+
+
+def test_objects_whose_result_fails_have_rows(
+    device: Device, make_ct: MakeCT, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(judged: Any) -> Any:
+        raise ZeroDivisionError
+
+    device.start()
+    monkeypatch.setattr(device.node._judge, "conclude", fail)
+    device.take_all([make_ct(index) for index in range(1, 3)])
+    device.wait()
+    assert "cannot be answered: ZeroDivisionError" in caplog.text
+    assert len(device.worklist.rows()) == 2
+
+
 def test_the_log_and_the_trail_have_the_patient_so_far(
     device: Device, make_ct: MakeCT, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -224,6 +266,31 @@ def test_a_series_without_lung_gets_a_report_that_says_so(device: Device, receiv
     (report,) = receiver.objects
     assert b"2 x too little lung in it" in to_bytes(report)
     assert [(row.decision, row.reason) for row in device.worklist.rows()] == [("rejected", "too little lung in it")] * 2
+
+
+@pytest.mark.parametrize("objects", [1, 17])
+def test_rows_that_find_the_disk_full_are_stored_later(
+    device: Device,
+    make_ct: MakeCT,
+    objects: int,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Those of a series that is being received, which are stored in batches, and those that come with its result."""
+    device.start()
+    real, failures = device.worklist.add_all, [StorageFull("no room")]
+
+    def add_all(entries: Any) -> Any:
+        if entries and failures:
+            raise failures.pop()
+        return real(entries)
+
+    monkeypatch.setattr(device.worklist, "add_all", add_all)
+    device.take_all([make_ct(index) for index in range(objects)])
+    device.wait()
+    assert "no room" in caplog.text
+    assert len(device.worklist.rows(limit=100)) == objects
+    assert device.spool.queue.counts() == {"waiting": 0, "done": objects, "failed": 0}
 
 
 def test_a_full_disk_delays_a_result_and_loses_none(
