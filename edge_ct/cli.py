@@ -7,6 +7,7 @@ import gc
 import importlib
 import os
 import sys
+import warnings
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -184,6 +185,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
         code = shell_complete(edge_ct, {}, "edge-ct", _COMPLETE, instruction)
     else:
+        # The warnings of pydicom quote values of objects, among them names of patients.
+        warnings.filterwarnings("ignore", module="pydicom")
         code = run(sys.argv[1:] if arguments is None else arguments)
     with contextlib.suppress(OSError):
         sys.stdout.flush()

@@ -174,8 +174,9 @@ def attribute(dataset: Any, index: int, group: str, name: str, default: Any = No
         default: Returned if the object does not state the attribute.
     """
     for functional in (dataset.get("PerFrameFunctionalGroupsSequence"), dataset.get("SharedFunctionalGroupsSequence")):
-        if functional:
-            item = functional[index if len(functional) > 1 else 0]
+        place = index if functional and len(functional) > 1 else 0
+        if functional and place < len(functional):  # Objects may state more frames than they describe.
+            item = functional[place]
             if item.get(group) and name in item[group][0]:
                 return item[group][0].get(name)
     return dataset.get(name, default)

@@ -1,5 +1,7 @@
 """Files -> series: who votes, in which order, what comes out, and a DICOMDIR."""
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
@@ -311,6 +313,33 @@ def test_enhanced_ct_whose_frames_end_early(classifier: Classifier, make_ct: Mak
     ((_, result),) = found.results
     assert [row.decision for row in result.rows] == [None, None, "rejected"]
     assert [one.readable for one in found.found] == [True, True, False]
+
+
+def test_enhanced_ct_that_states_more_frames_than_it_has(
+    classifier: Classifier, make_ct: MakeCT, tmp_path: Path
+) -> None:
+    """Frames that it neither describes nor holds are rejected; the others are read."""
+    dataset = edited(enhanced([neck()] * 2, make_ct))
+    dataset.NumberOfFrames = 4
+    (path,) = write(tmp_path, {"a": to_bytes(dataset)})
+    found = judge(classifier, [path])
+    assert [one.readable for one in found.found] == [True, True, False, False]
+    assert {one.result.reason for one in found.found[2:]} == {"DICOM without rescale to Hounsfield units"}
+
+
+def test_warnings_of_libraries_reach_no_user(make_ct: MakeCT, tmp_path: Path) -> None:
+    """pydicom warns of this object; its warnings quote values, among them names of patients."""
+    for label, index in (("COVID", 0), ("non-COVID", 1)):
+        dataset = edited(make_ct(index))
+        dataset.NumberOfFrames = 0
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "a.dcm").write_bytes(to_bytes(dataset))
+    command = [sys.executable, "-m", "edge_ct", "data", "check", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "formats: 2 DICOM" in done.stdout
+    assert "Warning" not in done.stderr
+    assert "site-packages" not in done.stderr
 
 
 def test_one_slice_a_file_elsewhere(make_ct: MakeCT) -> None:
