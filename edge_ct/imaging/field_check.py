@@ -88,7 +88,8 @@ def _greys(pixels: np.ndarray, fields: LungFields) -> dict[str, float]:
     side = len(fields.mask)
     copy = resize_exact(pixels, side, side)
     differences = cv2.absdiff(copy, cv2.blur(copy, (3, 3)))
-    tissue = (copy > np.percentile(copy, 60)).astype(np.uint8)
+    rank = 3 * (copy.size - 1) // 5
+    tissue = (copy > np.partition(copy, rank, axis=None)[rank]).astype(np.uint8)
     lung = copy[fields.mask > 0]
     bright = copy[tissue > 0]
     gap = max(float(bright.mean() - lung.mean()), 1.0) if bright.size else 1.0
