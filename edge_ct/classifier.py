@@ -8,7 +8,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, TypeAlias
 
-import cv2
 import msgspec
 import numpy as np
 
@@ -16,6 +15,7 @@ from .bundle import Bundle, read_bundle, reject_on_error
 from .decision import Decision, decide, probability
 from .engines.names import DEFAULT_ENGINE, EngineName
 from .errors import InputRejected, ModelRejected
+from .imaging.exact_resize import use_single_thread
 from .imaging.limits import check_sides
 from .imaging.lung_box import Box, find_lung_fields
 from .imaging.slice_check import UNLIKE, check_slice
@@ -103,7 +103,7 @@ class Classifier:
                 outputs than LiteRT.
             MissingExtra: The engine is not installed.
         """
-        cv2.setNumThreads(1)
+        use_single_thread()
         self.bundle = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
         self.manifest = self.bundle.manifest
         self.identity = self.bundle.identity

@@ -76,3 +76,8 @@ def _factor(side: int, size: int) -> int:
     while side >= 2 * factor * size:
         factor *= 2
     return factor
+
+
+def use_single_thread() -> None:
+    """Let OpenCV work in the calling thread alone, in this process from now on."""
+    cv2.setNumThreads(1)
