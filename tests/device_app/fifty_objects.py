@@ -188,6 +188,27 @@ def _dicom() -> Iterator[tuple[str, bytes]]:
         bare.save_as(buffer, implicit_vr=implicit, little_endian=True, enforce_file_format=False)
         yield f"{name}.dcm", buffer.getvalue()
     yield "noise.dcm", whole[:140] + bytes(np.random.default_rng(1).integers(0, 256, 900, np.uint8))
+    yield "answer of a server.png", b"HTTP/1.1 200 OK\r\n\r\n" + hostile.saved(ct())
+    numbers.last += 10
+    others = {
+        "slope below zero": ct(RescaleSlope=-1),
+        "intercept beyond all units": ct(RescaleIntercept=1e300),
+        "one row more than there are pixels": ct(Rows=SIDE + 1),
+        "topogram": ct(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER", "CT_SOM5 TOP"]),
+        "reformatted": ct(ImageType=["DERIVED", "PRIMARY", "MPR"]),
+        "tilted gantry": ct(ImageOrientationPatient=[1, 0, 0, 0, 0.9, 0.43]),
+        "turned in its plane": ct(ImageOrientationPatient=[0.7071, 0.7071, 0, -0.7071, 0.7071, 0]),
+        "no spacing": ct(PixelSpacing=[0, 0]),
+        "all air": ct(grey=np.zeros((SIDE, SIDE), np.uint8)),
+        "all bone": ct(grey=np.full((SIDE, SIDE), 255, np.uint8)),
+        "inverted values": ct(grey=255 - numbers.grey()),
+        "feet first": ct(grey=np.flipud(numbers.grey()).copy()),
+    }
+    greys = [numbers.grey(), numbers.grey()]
+    others["more frames than it describes"] = _enhanced(numbers.last + 5, greys)
+    others["more frames than it describes"].NumberOfFrames = 5
+    for name, dataset in others.items():
+        yield f"{name}.dcm", hostile.saved(dataset)
 
 
 def _pictures() -> Iterator[tuple[str, bytes]]:
@@ -261,6 +282,27 @@ def _pictures() -> Iterator[tuple[str, bytes]]:
     pages[0].save(buffer, "TIFF", save_all=True, append_images=pages[1:])
     yield "three pages.tif", buffer.getvalue()
     yield "planes of 16 bits.tif", _planar(numbers.grey().astype("<u2") * 257)
+    numbers.last += 10
+    yield "inverted.png", encoded("PNG", 255 - numbers.grey())
+    grey = numbers.grey()
+    yield "sepia.jpg", encoded("JPEG", np.dstack([grey, grey * 0.8, grey * 0.6]).astype(np.uint8), quality=95)
+    yield "fractions.tif", encoded("TIFF", numbers.grey().astype(np.float32) / 255)
+    yield "whole numbers.tif", encoded("TIFF", numbers.grey().astype(np.int32) * 100)
+    yield "black and white.png", encoded("PNG", np.asarray(Image.fromarray(numbers.grey()).convert("1")))
+    yield (
+        "four views.png",
+        encoded("PNG", np.vstack([np.hstack([numbers.grey()] * 2), np.hstack([numbers.grey()] * 2)])),
+    )
+    screen = cv2.copyMakeBorder(numbers.grey(), 30, 10, 100, 100, cv2.BORDER_CONSTANT, value=240)
+    yield "screen.png", encoded("PNG", screen)
+    hot = numbers.grey().astype(np.uint16) * 8
+    hot[3, 3], hot[90, 4] = 65535, 60000
+    yield "hot pixels.png", encoded("PNG", hot)
+    yield "offset.png", encoded("PNG", numbers.grey().astype(np.uint16) * 4 + 31744)
+    whole = encoded("PNG")
+    yield "flipped bit.png", whole[:900] + bytes([whole[900] ^ 1]) + whole[901:]
+    yield "JPEG inside.tif", encoded("TIFF", compression="jpeg")
+    yield "login.png", b"<!doctype html><html>Sign in</html>" * 20
     yield "empty.png", b""
     yield "letter.jpg", b"Dear colleague,\n"
     yield "document.png", b"%PDF-1.7\n" + bytes(400)
