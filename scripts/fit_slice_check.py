@@ -71,10 +71,15 @@ def measure_versions(
     """Yield the measurements of a picture and of `times` augmented versions, without those that are blank."""
     square = resize_exact(pixels, 224, 224)[:, :, np.newaxis]
     for version in (pixels, *(augment(square, generator)[:, :, 0] for _ in range(times))):
-        copy = without_frame(thumbnail(version))
-        measured = None if copy is None else measure(copy)
+        measured = measure_picture(version)
         if measured is not None:
             yield measured
+
+
+def measure_picture(pixels: np.ndarray) -> Measurements | None:
+    """Return what `slice_check` measures of a picture, uint8 [h, w]; None if the picture is blank."""
+    copy = without_frame(thumbnail(pixels))
+    return None if copy is None else measure(copy)
 
 
 def collect(
@@ -127,8 +132,7 @@ def fit_fields(
         for pixels in pictures:
             side = int(generator.integers(48, 160))
             for version in (pixels, resize_exact(pixels, side, side)):
-                copy = without_frame(thumbnail(version))
-                measured = None if copy is None else measure(copy)
+                measured = measure_picture(version)
                 if measured is not None and weighted_sum(measured) >= REJECT:
                     rows.append([*measured, *measure_fields(version, find_lung_fields(version))])
         labels += [is_slice] * (len(rows) - before)
