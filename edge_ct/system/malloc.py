@@ -1,4 +1,4 @@
-"""Settings of the C library's allocator that make training on a processor faster."""
+"""Settings of the C library's allocator that make training on a processor, and judging slices, faster."""
 
 from __future__ import annotations
 
@@ -7,6 +7,19 @@ import ctypes
 # glibc's numbers for mallopt(3).
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
 _NEVER = -1
+# Larger than any array that the decoding of a slice of 1,024 x 1,024 px needs.
+_REUSED_BYTES = 8 << 20
+
+
+def reuse_freed_arrays() -> None:
+    """Make this process reuse the memory of freed arrays of up to 8 MiB.
+
+    By default glibc returns freed arrays to the kernel, and a slice of 512 x 512 px requests its memory again page by
+    page, which takes an eighth of the processor time from file to result. When a large block is freed, glibc expects
+    further ones of that size and keeps up to twice as much for them; see M_MMAP_THRESHOLD in mallopt(3). The kernel
+    maps this block without giving it memory.
+    """
+    bytes(_REUSED_BYTES)
 
 
 def keep_freed_memory() -> bool:

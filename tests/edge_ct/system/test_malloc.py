@@ -4,10 +4,13 @@ import ctypes
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
+import cv2
 import pytest
 
 from edge_ct import cli
+from edge_ct.phantom import make_slice
 from edge_ct.system import malloc
 
 ROUNDS, BYTES = 20, 48 << 20
@@ -28,6 +31,29 @@ for _ in range({ROUNDS}):
     libc.free(block)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
+
+
+# Page faults of 20 further slices after the first two.
+SLICE_FAULTS = """
+import resource, sys
+from edge_ct.classifier import Classifier
+
+classifier = Classifier(sys.argv[1])
+content = open(sys.argv[2], "rb").read()
+for turn in range(22):
+    if turn == 2:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    classifier.classify(content)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries do as they like")
+def test_further_slices_are_decoded_into_the_memory_of_the_first(tiny_bundle: Path, tmp_path: Path) -> None:
+    file = tmp_path / "slice.png"
+    file.write_bytes(cv2.imencode(".png", make_slice(0, 2, True, 512, seed=11).image)[1].tobytes())
+    command = [sys.executable, "-c", SLICE_FAULTS, str(tiny_bundle), str(file)]
+    assert int(subprocess.run(command, capture_output=True, check=True).stdout) < 20 * 16
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
