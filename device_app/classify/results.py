@@ -20,7 +20,7 @@ from edge_ct.engines.names import DEFAULT_ENGINE, EngineName
 from edge_ct.system import native_output
 from edge_ct.system.files import printable, write_bytes
 
-from ..judging.judge import SECONDS, InProcess, Judge, SliceJudgement, judge_each
+from ..judging.judge import SECONDS, InProcess, Judge, SliceJudgement
 from ..judging.rollup import Tally
 from ..judging.sources import Source, find_sources
 
@@ -189,7 +189,7 @@ def _results(
     maps: Maps | None,
 ) -> Iterator[Result]:
     seconds = SECONDS + (options.budget if options.heatmaps or maps else 0)
-    for batch in judge_each(judge, sources, options.prepare, seconds):
+    for batch in judge.judge_each(sources, options.prepare, seconds):
         entries = [prepared.entry for prepared in batch if prepared.entry is not None]
         added = worklist.add_all(entries) if worklist else []
         for place, prepared in enumerate(batch):

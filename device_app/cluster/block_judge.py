@@ -22,7 +22,7 @@ from edge_ct.engines.names import EngineName, describe_engine
 from edge_ct.errors import EdgeCTError
 from edge_ct.system.files import printable
 
-from ..judging.judge import SliceJudgement, judge_each
+from ..judging.judge import SliceJudgement
 from ..judging.pool import open_judge
 from ..judging.sources import Source
 from ..judging.worker import receive, send
@@ -87,7 +87,7 @@ def main(descriptor: int) -> None:
             if block is None:
                 return
             try:
-                answer: object = [row for batch in judge_each(judge, block, prepare_slice) for row in batch]
+                answer: object = [row for batch in judge.judge_each(block, prepare_slice) for row in batch]
             except EdgeCTError as error:
                 answer = error
             send(channel, answer)

@@ -3,6 +3,7 @@
 - `sources`        names on a command line -> sources
 - `judge`          source -> judgements of its slices
 - `pool`           sources -> judgements, on worker processes that may end over a file
+- `pipeline`       sources -> judgements in order, with work waiting for each worker of a pool
 - `worker`         a worker process and its limits
 - `fork_server`    the process that loads a bundle and forks workers
 - `incidents`      files over which workers have ended

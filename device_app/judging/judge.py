@@ -1,7 +1,7 @@
 """Sources -> judgements, one for each slice. A file that cannot be read is a rejected slice.
 
-`judge_source` judges one source; `judge_each` has many judged by a `Judge`: a single classifier in the process of the
-command, or a pool of worker processes. A cold `edge-ct classify` of one file imports this module and not the pool.
+`judge_source` judges one source; a `Judge` judges many: a single classifier in the process of the command, or a pool of
+worker processes. A cold `edge-ct classify` of one file imports this module and not the pool.
 
 DICOM objects are judged like those that arrive over the network: a slice without lung, or one that is not an original
 acquisition, is rejected, and an object of several frames gives several slices.
@@ -9,7 +9,6 @@ acquisition, is rejected, and an object of several frames gives several slices.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
@@ -27,16 +26,12 @@ from .incidents import Incidents, RecentIncidents
 from .sources import Source, find_sources
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
     from .series import JudgedFrame
 
 # A DICOM file on disk may hold many frames; they are read one by one.
 _MAX_MULTIFRAME_BYTES = 8 * MAX_BYTES
 # Processor time for one slice: twenty times what the largest image takes on a Raspberry Pi 4.
 SECONDS = 8.0
-# Sources in flight for each worker: enough that none waits for a slow neighbour, few enough that memory stays flat.
-_AHEAD = 4
 T = TypeVar("T")
 
 
@@ -159,6 +154,19 @@ class Judge(Protocol):
     def judge(self, source: Source, prepare: Prepare[T], seconds: float = ...) -> list[T]:
         """Judge a source and return what `prepare` makes of each of its judgements."""
 
+    def judge_each(self, sources: Iterable[Source], prepare: Prepare[T], seconds: float = ...) -> Iterator[list[T]]:
+        """Judge sources, on all workers.
+
+        Args:
+            sources: What to judge. Only a few sources are taken ahead of the reader.
+            prepare: A picklable function; called on the worker with each judgement and its classifier.
+            seconds: Processor time in seconds for one slice.
+
+        Yields:
+            What `prepare` returned, in input order, in lists of those that are ready: at least one value, and all
+            frames of an object together.
+        """
+
     def run_contained(self, job: Job[T], source: Source, seconds: float, values: list[T]) -> str | None:
         """Run a job over a foreign file; its values go to `values`. Returns why there are none, or None."""
 
@@ -185,6 +193,10 @@ class InProcess:
         """See `Judge`; the time is not limited."""
         return [prepare(judgement, self._classifier) for judgement in judge_source(self._classifier, source)]
 
+    def judge_each(self, sources: Iterable[Source], prepare: Prepare[T], seconds: float = SECONDS) -> Iterator[list[T]]:
+        """See `Judge`; the time is not limited."""
+        return (self.judge(source, prepare, seconds) for source in sources)
+
     def run_contained(self, job: Job[T], source: Source, seconds: float, values: list[T]) -> str | None:
         """See `Judge`."""
         values.extend(job(self._classifier))
@@ -202,46 +214,3 @@ class InProcess:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Nothing is held."""
-
-
-def judge_each(
-    judge: Judge, sources: Iterable[Source], prepare: Prepare[T], seconds: float = SECONDS
-) -> Iterator[list[T]]:
-    """Judge sources on all workers.
-
-    Args:
-        judge: The workers.
-        sources: What to judge. Only a few sources are taken ahead of the reader.
-        prepare: A picklable function; called on the worker with each judgement and its classifier.
-        seconds: Processor time in seconds for one slice.
-
-    Yields:
-        What `prepare` returned, in input order, in lists of those that are ready: at least one value, and all frames of
-        an object together.
-    """
-    if judge.workers == 1:
-        yield from (judge.judge(source, prepare, seconds) for source in sources)
-        return
-    from concurrent.futures import ThreadPoolExecutor
-
-    waiting: deque[Future[list[T]]] = deque()
-    # These threads wait for the worker processes.
-    threads = ThreadPoolExecutor(judge.workers, "judge")
-    try:
-        for source in sources:
-            waiting.append(threads.submit(judge.judge, source, prepare, seconds))
-            if len(waiting) == _AHEAD * judge.workers:
-                yield _take_ready(waiting)
-        while waiting:
-            yield _take_ready(waiting)
-    finally:
-        # Not waited for: a user who interrupts has waited long enough.
-        threads.shutdown(wait=False, cancel_futures=True)
-
-
-def _take_ready(waiting: deque[Future[list[T]]]) -> list[T]:
-    """Wait for the first results; take those behind them that are finished already."""
-    values = waiting.popleft().result()
-    while waiting and waiting[0].done():
-        values.extend(waiting.popleft().result())
-    return values

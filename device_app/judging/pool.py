@@ -1,7 +1,7 @@
 """Judging on several workers: processes that may end over a file, and whose parent does not.
 
     with JudgingPool(bundle, workers=2) as pool:
-        for batch in judge_each(pool, sources, prepare):
+        for batch in pool.judge_each(sources, prepare):
             ...
 
 The parent reads no image: a worker opens, decodes and judges a source and sends back what `prepare` makes of it. If a
@@ -17,10 +17,10 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import cv2
 
@@ -32,17 +32,15 @@ from edge_ct.system.host import processors
 
 from . import fork_server, worker
 from .incidents import MAX_ENDS, Content, Incidents, RecentIncidents
-from .judge import SECONDS, InProcess, Job, Prepare, SliceJudgement, judge_source
+from .judge import SECONDS, InProcess, Job, Prepare
+from .pipeline import PATIENCE, JudgeSource, Pipeline
 from .sources import Source
 
 if TYPE_CHECKING:
     import socket
 
 LOG = logging.getLogger("edge_ct.judging")
-# Seconds for one slice by the clock, where a worker waits and uses no processor time.
-_PATIENCE = 60.0
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
 
 
 class WorkerEnded(EdgeCTError):
@@ -80,19 +78,10 @@ def open_judge(
     return pool
 
 
-@dataclass(frozen=True)
-class JudgeSource(Generic[T_co]):
-    """The job of judging one source."""
-
-    source: Source
-    prepare: Callable[[SliceJudgement, Classifier], T_co]
-
-    def __call__(self, classifier: Classifier) -> Iterator[T_co]:
-        return (self.prepare(judgement, classifier) for judgement in judge_source(classifier, self.source))
-
-
 @dataclass(eq=False)
-class _Worker:
+class Worker:
+    """A worker process and the connection to it."""
+
     pid: int
     channel: socket.socket
 
@@ -136,7 +125,7 @@ class JudgingPool:
         cv2.setNumThreads(opencv_threads)
         self._loaded, self._loading = False, threading.Lock()
         self._count = threading.Semaphore(workers)
-        self._free: deque[_Worker] = deque()
+        self._free: deque[Worker] = deque()
         self._closed = False
 
     def __enter__(self) -> JudgingPool:
@@ -193,19 +182,31 @@ class JudgingPool:
             None, or in plain words why the file could not be judged.
         """
         content = Content(source)
-        reason = self.incidents.quarantined(content.size, content.digest) if content.size else None
+        reason = self.quarantined(content)
         while reason is None:
             values.clear()
             try:
                 values.extend(self.run(job, seconds))
                 return None
             except WorkerEnded as end:
-                ends = self.incidents.record(content.digest(), content.size, source.name, str(end))
-                LOG.error("a worker ended over %r (%d of %d): %s", source.name, ends, MAX_ENDS, end)
-                if end.late or ends >= MAX_ENDS:
-                    reason = str(end)
+                reason = self.record_end(content, source.name, end)
         values.clear()
         return reason
+
+    def quarantined(self, content: Content) -> str | None:
+        """Return why a file is not judged any more; None if it may be judged."""
+        return self.incidents.quarantined(content.size, content.digest) if content.size else None
+
+    def record_end(self, content: Content, name: str, end: WorkerEnded) -> str | None:
+        """Remember that a worker ended over a file. Returns why the file must not be tried again; None if it may be."""
+        ends = self.incidents.record(content.digest(), content.size, name, str(end))
+        LOG.error("a worker ended over %r (%d of %d): %s", name, ends, MAX_ENDS, end)
+        return str(end) if end.late or ends >= MAX_ENDS else None
+
+    def judge_each(self, sources: Iterable[Source], prepare: Prepare[T], seconds: float = SECONDS) -> Iterator[list[T]]:
+        """See `Judge`. A reader that closes the iterator ends the workers that still judge."""
+        self.wait_until_loaded()
+        yield from Pipeline(self, prepare, seconds).judge(sources)
 
     def run(self, job: Job[T], seconds: float = SECONDS) -> list[T]:
         """Run a job on a free worker and return what it yields.
@@ -214,20 +215,57 @@ class JudgingPool:
             WorkerEnded: The worker ended; another one has taken its place.
         """
         self.wait_until_loaded()
-        with self._count:
-            process = self._free.pop() if self._free else self._start()
-            try:
-                values = self._run_on(process, job, seconds)
-            except BaseException as error:
-                if isinstance(error, _JobFailed):
-                    self._give_back(process)
-                    raise error.error from None
-                process.channel.close()
-                raise
-            self._give_back(process)
-            return values
+        process = self.take_worker()
+        assert process is not None
+        try:
+            values = self._run_on(process, job, seconds)
+        except _JobFailed as failure:
+            self.return_worker(process)
+            raise failure.error from None
+        except BaseException:
+            self.close_worker(process)
+            raise
+        self.return_worker(process)
+        return values
 
-    def _give_back(self, process: _Worker) -> None:
+    def take_worker(self, wait: bool = True) -> Worker | None:
+        """Take a worker; it must be returned, closed or collected.
+
+        Args:
+            wait: Whether to wait for a worker if all are taken.
+
+        Returns:
+            The worker; None if all are taken and `wait` is false.
+
+        Raises:
+            EdgeCTError: No worker can be started.
+        """
+        if not self._count.acquire(blocking=wait):
+            return None
+        try:
+            with contextlib.suppress(IndexError):
+                return self._free.pop()
+            return self._start()
+        except BaseException:
+            self._count.release()
+            raise
+
+    def return_worker(self, process: Worker) -> None:
+        """Take back a worker that has finished its jobs."""
+        self._give_back(process)
+        self._count.release()
+
+    def close_worker(self, process: Worker) -> None:
+        """Have a worker end with its job."""
+        process.channel.close()
+        self._count.release()
+
+    def collect_worker(self, process: Worker, late: bool) -> WorkerEnded:
+        """Collect a worker that has ended over a job. Returns how; `late` says that it was ended."""
+        self._count.release()
+        return self._ended(process, late)
+
+    def _give_back(self, process: Worker) -> None:
         # In this order: the pool may be closed at any moment, and then either side ends the worker.
         self._free.append(process)
         if self._closed:
@@ -238,13 +276,13 @@ class JudgingPool:
             while True:
                 self._free.pop().channel.close()
 
-    def _start(self) -> _Worker:
+    def _start(self) -> Worker:
         try:
-            process = _Worker(*self._server.fork())
+            process = Worker(*self._server.fork())
         except EdgeCTError:
             self.broken = True
             raise
-        process.channel.settimeout(_PATIENCE)
+        process.channel.settimeout(PATIENCE)
         answer = None
         with contextlib.suppress(TimeoutError):
             answer = worker.receive(process.channel)
@@ -256,9 +294,9 @@ class JudgingPool:
             raise answer[1]
         raise EdgeCTError("a worker process ends as soon as it starts; restart the command")
 
-    def _run_on(self, process: _Worker, job: Job[T], seconds: float) -> list[T]:
+    def _run_on(self, process: Worker, job: Job[T], seconds: float) -> list[T]:
         values: list[T] = []
-        process.channel.settimeout(_PATIENCE + seconds)
+        process.channel.settimeout(PATIENCE + seconds)
         with contextlib.suppress(ConnectionError):  # The worker has ended: the answer below is its end.
             worker.send(process.channel, (job, seconds))
         while True:
@@ -278,7 +316,7 @@ class JudgingPool:
             else:
                 raise _JobFailed(value)
 
-    def _ended(self, process: _Worker, late: bool) -> WorkerEnded:
+    def _ended(self, process: Worker, late: bool) -> WorkerEnded:
         """Collect a worker that has ended; another one starts with the next job."""
         process.channel.close()
         status = self._server.status(process.pid)

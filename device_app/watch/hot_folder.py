@@ -22,7 +22,7 @@ from edge_ct.errors import InputRejected, StorageFull
 from edge_ct.imaging.slice_files import list_slices
 
 from ..judging.entries import PreparedEntry, PrepareEntry
-from ..judging.judge import Judge, judge_each
+from ..judging.judge import Judge
 from ..judging.sources import Source, listed_sources
 from ..worklist.records import Added, Entry
 from ..worklist.retention import DailyRetention
@@ -116,7 +116,7 @@ class Watch:
         complete = self._complete_files()
         if not complete:
             return
-        for batch in judge_each(self._judge, complete, PrepareEntry("watch")):
+        for batch in self._judge.judge_each(complete, PrepareEntry("watch")):
             checked = [self._check(prepared) for prepared in batch]
             # The frames of one object are stored together: none of them if one is not ready.
             postponed = {prepared.path for prepared in checked if prepared.entry is None}

@@ -18,7 +18,7 @@ from edge_ct import cli
 from edge_ct.bundle import Bundle
 from edge_ct.classifier import Classifier, Result
 from edge_ct.device_app.judging import judge
-from edge_ct.device_app.judging.judge import SliceJudgement, judge_each
+from edge_ct.device_app.judging.judge import SliceJudgement
 from edge_ct.device_app.judging.pool import JudgingPool
 from edge_ct.device_app.judging.sources import Source, find_sources
 from edge_ct.device_app.worklist.worklist import Worklist
@@ -51,7 +51,7 @@ def divide_by_zero(judgement: SliceJudgement, classifier: Classifier) -> None:
 def test_three_workers_answer_as_one(study: Path, tiny_classifier: Classifier) -> None:
     expected = [own.result for own in judge.judge_paths(tiny_classifier, [str(study)])]
     with JudgingPool(tiny_classifier.bundle, 3) as pool:
-        batches = list(judge_each(pool, find_sources([str(study)]), result_and_process))
+        batches = list(pool.judge_each(find_sources([str(study)]), result_and_process))
     found = [own for batch in batches for own, _ in batch]
     assert [own.source for own in found] == [own.source for own in expected]
     assert [own.probability for own in found] == [own.probability for own in expected]
@@ -71,7 +71,7 @@ def test_few_slices_are_ahead_of_the_reader(study: Path, tiny_classifier: Classi
             yield Source(str(study / "00.png"))
 
     with JudgingPool(tiny_classifier.bundle, 2) as pool:
-        batches = judge_each(pool, endless(), result_and_process)
+        batches = pool.judge_each(endless(), result_and_process)
         read = 0
         while read < 30:
             read += len(next(batches))
@@ -81,7 +81,7 @@ def test_few_slices_are_ahead_of_the_reader(study: Path, tiny_classifier: Classi
 
 def test_error_on_a_worker_reaches_the_reader(study: Path, tiny_classifier: Classifier) -> None:
     with JudgingPool(tiny_classifier.bundle, 2) as pool, pytest.raises(ZeroDivisionError):
-        list(judge_each(pool, find_sources([str(study)]), divide_by_zero))
+        list(pool.judge_each(find_sources([str(study)]), divide_by_zero))
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from edge_ct.bundle import Bundle, read_bundle, write_bundle
 from edge_ct.classifier import Classifier
 from edge_ct.device_app.judging import worker
 from edge_ct.device_app.judging.incidents import MAX_ENDS
-from edge_ct.device_app.judging.judge import SliceJudgement, judge_each
+from edge_ct.device_app.judging.judge import SliceJudgement
 from edge_ct.device_app.judging.pool import JudgingPool, WorkerEnded
 from edge_ct.device_app.judging.sources import Source, find_sources
 from edge_ct.device_app.maintenance.doctor import examine
@@ -99,7 +99,7 @@ def add(folder: Path, name: str) -> Path:
 
 
 def judged(pool: JudgingPool, folder: Path) -> dict[str, tuple[str, str | None]]:
-    batches = judge_each(pool, find_sources([str(folder)]), end_over_bad)
+    batches = pool.judge_each(find_sources([str(folder)]), end_over_bad)
     return {name: (decision, reason) for batch in batches for name, decision, reason in batch}
 
 
@@ -267,7 +267,7 @@ def test_mutated_inputs_end_no_parent_and_take_no_long_time(bundle: Bundle, coun
     longest = 0.0
     with JudgingPool(bundle, 2) as pool, Peak(pool) as peak:
         begun, seen = time.monotonic(), 0
-        for batch in judge_each(pool, sources, row):
+        for batch in pool.judge_each(sources, row):
             longest, begun = max(longest, time.monotonic() - begun), time.monotonic()
             for name, decision, reason in batch:
                 seen += 1
@@ -288,7 +288,7 @@ def test_flipped_run_lengths_among_good_ones(bundle: Bundle) -> None:
     sources = [Source(f"flipped-{number}", content) for number, content in enumerate(damaged)]
     good = [Source(f"good-{number}", hostile.rle_object(number, 256)) for number in range(6)]
     with JudgingPool(bundle, 2) as pool:
-        rows = [own for batch in judge_each(pool, [*sources, *good], row) for own in batch]
+        rows = [own for batch in pool.judge_each([*sources, *good], row) for own in batch]
     assert [name for name, _, _ in rows] == [source.name for source in (*sources, *good)]
     unreadable = [reason for name, _, reason in rows if name.startswith("flipped") and "DICOM" in str(reason)]
     assert len(unreadable) >= 2
