@@ -62,16 +62,22 @@ class LungFields(NamedTuple):
     mask: np.ndarray
 
 
-def find_lung_fields(pixels: np.ndarray) -> LungFields | None:
+def small_copy(pixels: np.ndarray) -> np.ndarray:
+    """Return the copy of a slice that is searched for lungs: uint8 [h, w] -> uint8 [96, 96]."""
+    return resize_exact(pixels, _SIDE, _SIDE)
+
+
+def find_lung_fields(pixels: np.ndarray, copy: np.ndarray | None = None) -> LungFields | None:
     """Find both lungs and the rectangle around them.
 
     Args:
         pixels: uint8 [h, w], a slice in a lung window, air dark; it may be cropped or have a frame of any grey.
+        copy: The `small_copy` of the slice, where it is there already.
 
     Returns:
         The lungs, or None where no lungs are found.
     """
-    copy = cv2.medianBlur(resize_exact(pixels, _SIDE, _SIDE), 3)
+    copy = cv2.medianBlur(small_copy(pixels) if copy is None else copy, 3)
     top, bottom = _live_rows(copy)
     left, right = _live_rows(copy[top:bottom].T)
     lungs = _search(copy[top:bottom, left:right])

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from .field_check import measure_fields, score_fields
-from .lung_box import LungFields, find_lung_fields
+from .lung_box import LungFields, find_lung_fields, small_copy
 
 SIDE = 64  # px, side of the copy that is measured
 _FRAMED = 128  # px, side of the copy before its frame is cut off
@@ -193,8 +193,9 @@ def check_slice(pixels: np.ndarray, colour: float = 0.0, lung_found: bool = Fals
             -math.inf,
             "the picture is higher than wide, unlike an axial slice: turn it upright, or give the whole slice",
         )
-    lungs = find_lung_fields(pixels)
-    if score_fields((*measured, *measure_fields(pixels, lungs))) < _REJECT_FIELDS:
+    small = small_copy(pixels)
+    lungs = find_lung_fields(pixels, small)
+    if score_fields((*measured, *measure_fields(pixels, lungs, small))) < _REJECT_FIELDS:
         return SliceCheck(-math.inf, UNLIKE)
     return SliceCheck(total, None, allowed, lungs)
 

@@ -12,6 +12,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from edge_ct import slices
 from edge_ct.classifier import Classifier
+from edge_ct.imaging.field_check import score_fields, terms
+from edge_ct.imaging.field_weights import MEANS, SCALES, WEIGHTS
 from edge_ct.imaging.slice_check import DOUBT, REJECT, check_slice, colour_share
 from edge_ct.imaging.slice_files import list_slices
 from edge_ct.phantom import make_slice
@@ -333,3 +335,8 @@ def test_lung_in_hounsfield_units_outweighs_how_a_picture_looks() -> None:
     mask = np.where(make_slice(1, 3, True, 256).image > 110, 255, 0).astype(np.uint8)
     assert "few greys" in str(check_slice(mask, lung_found=True).reason)
     assert "blank" in str(check_slice(np.zeros((99, 99), np.uint8), lung_found=True).reason)
+
+
+def test_score_of_the_fields_is_the_weighted_sum_of_the_terms() -> None:
+    for standard in np.random.default_rng(3).normal(0, 3, (20, len(MEANS))):
+        assert score_fields(MEANS + SCALES * standard) == pytest.approx(float(terms(standard[None])[0] @ WEIGHTS))
