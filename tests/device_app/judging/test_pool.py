@@ -129,6 +129,32 @@ def test_a_file_that_takes_too_long_is_stopped(bundle: Bundle, folder: Path, mon
         assert pool.judge(Source(str(folder / "good-1.png")), end_over_bad, 5)[0][1] != "rejected"
 
 
+def test_a_file_that_takes_too_long_delays_no_other(bundle: Bundle, folder: Path) -> None:
+    """Workers that judge quick files have the next ones already when they end."""
+    add(folder, "endless.png")
+    for number in range(6, 30):
+        add(folder, f"good-{number}.png")
+    sources = list(find_sources([str(folder)]))
+    sources.insert(20, sources.pop(next(i for i, source in enumerate(sources) if "endless" in source.name)))
+    with JudgingPool(bundle, 2) as pool:
+        rows = [row_ for batch in pool.judge_each(sources, end_over_bad, 0.5) for row_ in batch]
+        assert [name for name, _, _ in rows] == [Path(source.name).name for source in sources]
+        late = "reading it takes longer than an image may take"
+        assert [(name, reason) for name, decision, reason in rows if decision == "rejected"] == [("endless.png", late)]
+        assert pool.ends == 1
+
+
+def test_a_reader_that_leaves_ends_what_it_asked_for(bundle: Bundle, folder: Path) -> None:
+    sources = list(find_sources([str(folder)]))
+    with JudgingPool(bundle, 2) as pool:
+        batches = pool.judge_each(sources * 20, row)
+        next(batches)
+        batches.close()  # type: ignore[attr-defined]
+        rows = [row_ for batch in pool.judge_each(sources, row) for row_ in batch]
+        assert [name for name, _, _ in rows] == [Path(source.name).name for source in sources]
+        assert pool.ends == 0
+
+
 def test_a_worker_is_limited_in_memory_and_its_parent_is_not(tiny_bundle: Path) -> None:
     subprocess.run([sys.executable, "-c", FILL_MEMORY, str(tiny_bundle)], check=True)
 
