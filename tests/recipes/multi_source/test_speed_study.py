@@ -32,8 +32,11 @@ def test_the_study_varies_models_that_the_shipped_recipe_has() -> None:
     assert study.models == shipped.models
     assert study.sources == shipped.sources
     assert "accurate" in study.trials
-    sizes = {words[words.index("--size") + 1] for trial in study.trials.values() if (words := trial.train)}
+    sizes = {words[words.index("--size") + 1] for trial in study.trials.values() if "--size" in (words := trial.train)}
     assert sizes == {"96", "128", "160", "224"}
+    assert {trial.train[: trial.train.index("--epochs") + 2] for trial in study.trials.values()} == {
+        ("--augment", "standard", "--epochs", "6")
+    }
 
 
 def test_a_row_for_each_trial_that_was_made(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
