@@ -1,8 +1,9 @@
 """One engine of `peers`, in a process and an environment of its own; only the engine `edge-ct` imports edge-ct.
 
-python peer_worker.py ENGINE MODEL SLICE.png SIZE THREADS
+python peer_worker.py ENGINE MODEL SLICE.png INPUT.png THREADS
 
-The first line of output is JSON with the engine's version and the stored logits. Each line of input is
+INPUT.png holds what the network of the bundle sees of the slice, so that the model alone computes the same in every
+engine. The first line of output is JSON with the engine's version and the stored logits. Each line of input is
 `model SECONDS QUERIES` or `end SECONDS QUERIES`; a turn ends when one of the two limits is reached, and the worker
 answers with a line of JSON: the milliseconds of every query.
 """
@@ -30,13 +31,11 @@ class Engine(NamedTuple):
     Attributes:
         package: Name of the engine's Python package.
         infer: Image, uint8 [1, size, size, 1] -> logits.
-        preprocess: Bytes of a file -> image; None takes `preprocess_plainly`.
-        classify: Bytes of a file -> result; None preprocesses and infers.
+        classify: Bytes of a file -> result; None decodes, resizes and infers, as a plain script does.
     """
 
     package: str
     infer: Callable[[Any], Any]
-    preprocess: Callable[[bytes], Any] | None = None
     classify: Callable[[bytes], Any] | None = None
 
 
@@ -48,18 +47,10 @@ def preprocess_plainly(content: bytes, size: int) -> Any:
 
 def edge_ct(model: str, threads: int) -> Engine:
     """Load the engine that ships, with its own path from bytes to a result."""
-    from edge_ct import slices
     from edge_ct.classifier import Classifier
 
     classifier = Classifier(model, threads)
-
-    def preprocess(content: bytes) -> Any:
-        return classifier.manifest.preprocess(slices.decode(content, "slice").pixels)
-
-    def infer(image: Any) -> Any:
-        return classifier.infer(image)[1].stored
-
-    return Engine("edge-ct", infer, preprocess, classifier.classify)
+    return Engine("edge-ct", lambda image: classifier.infer(image[0])[1].stored, classifier.classify)
 
 
 def tflite(model: str, threads: int) -> Engine:
@@ -135,16 +126,16 @@ ENGINES = {
 }
 
 
-def main(name: str, model: str, path: str, side: str, threads: str) -> None:
+def main(name: str, model: str, path: str, network_input: str, threads: str) -> None:
     """Answer lines of input until there are no more."""
     # Native libraries may print to standard output: that goes to standard error, and answers to the original output.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     engine = ENGINES[name](model, int(threads))
-    preprocess = engine.preprocess or (lambda content: preprocess_plainly(content, int(side)))
-    classify = engine.classify or (lambda content: engine.infer(preprocess(content)))
     content = Path(path).read_bytes()
-    image = preprocess(content)
+    pixels: Any = cv2.imread(network_input, cv2.IMREAD_GRAYSCALE)
+    image, size = np.ascontiguousarray(pixels[np.newaxis, :, :, np.newaxis]), len(pixels)
+    classify = engine.classify or (lambda content: engine.infer(preprocess_plainly(content, size)))
     queries: dict[str, Callable[[], Any]] = {"model": lambda: engine.infer(image), "end": lambda: classify(content)}
     for query in queries.values():
         for _ in range(10):

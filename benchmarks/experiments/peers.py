@@ -21,11 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import click
+import cv2
 import numpy as np
 
-from edge_ct.bundle import read_bundle
+from edge_ct.bundle import Bundle, read_bundle
 from edge_ct.cli import run_program
 from edge_ct.errors import EdgeCTError
+from edge_ct.slices import decode
 from edge_ct.system.csv_text import to_csv
 from edge_ct.system.files import write_text
 from edge_ct.system.progress import Progress
@@ -95,7 +97,19 @@ class Peer:
         return json.loads(line)
 
 
-def start_peer(engine: str, python: str, model: Path, path: Path, size: int, threads: int, stack: ExitStack) -> Peer:
+def write_slice_and_input(bundle: Bundle, folder: Path) -> tuple[Path, Path]:
+    """Write a phantom of 512 px, and what the network of a bundle sees of it, as PNG files to a folder."""
+    content = phantom_files(1)[0]
+    image = bundle.manifest.preprocess(decode(content, "phantom").pixels)
+    path, network_input = folder / "slice.png", folder / "input.png"
+    path.write_bytes(content)
+    network_input.write_bytes(cv2.imencode(".png", image)[1].tobytes())
+    return path, network_input
+
+
+def start_peer(
+    engine: str, python: str, model: Path, path: Path, network_input: Path, threads: int, stack: ExitStack
+) -> Peer:
     """Start a worker, which warms up; raises `EdgeCTError` if the engine is not installed.
 
     Args:
@@ -103,14 +117,14 @@ def start_peer(engine: str, python: str, model: Path, path: Path, size: int, thr
         python: Python of the environment that has the engine.
         model: Model file in the engine's format.
         path: The slice to judge.
-        size: Side of the input in pixels.
+        network_input: What the network sees of it, as PNG.
         threads: Number of threads.
         stack: Ends the process on exit.
     """
-    command = [python, str(Path(__file__).with_name("peer_worker.py")), engine, str(model), str(path), str(size)]
+    command = [python, str(Path(__file__).with_name("peer_worker.py")), engine, str(model), str(path)]
     process = stack.enter_context(
         subprocess.Popen(
-            [*command, str(threads)],
+            [*command, str(network_input), str(threads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -168,7 +182,7 @@ def peer_rows(peers: Sequence[Peer], model: str) -> list[dict[str, object]]:
 
 
 def _has_same_logits(peer: Peer, ours: Peer) -> str:
-    """Return whether the stored logits are within two steps of ours; engines round and resize differently."""
+    """Return whether the stored logits of the same input are within two steps of ours; engines round differently."""
     if peer.engine == "keras":
         return "not comparable"
     return "yes" if np.abs(np.subtract(peer.logits, ours.logits)).max() <= 2 else "no"
@@ -200,10 +214,9 @@ def command(bundle: Path, out: Path, run_folder: Path | None, tflite_python: str
     """Measure BUNDLE in all engines that are installed, in turns, and write the table OUT."""
     progress = Progress()
     opened = read_bundle(bundle)
-    size = opened.manifest.preprocess.size
     with tempfile.TemporaryDirectory() as work, ExitStack() as stack:
-        path, flatbuffer, onnx = (Path(work) / name for name in ("slice.png", "model.tflite", "model.onnx"))
-        path.write_bytes(phantom_files(1)[0])
+        path, network_input = write_slice_and_input(opened, Path(work))
+        flatbuffer, onnx = Path(work) / "model.tflite", Path(work) / "model.onnx"
         flatbuffer.write_bytes(opened.model)
         wanted = [(OURS, sys.executable, bundle), ("litert", sys.executable, flatbuffer)]
         try:
@@ -220,7 +233,7 @@ def command(bundle: Path, out: Path, run_folder: Path | None, tflite_python: str
         for engine, python, model in wanted:
             for threads in (1, 2):
                 try:
-                    peers.append(start_peer(engine, python, model, path, size, threads, stack))
+                    peers.append(start_peer(engine, python, model, path, network_input, threads, stack))
                 except EdgeCTError as error:
                     progress.say(f"not measured: {error}")
         if {peer.threads for peer in peers if peer.engine == OURS} != {1, 2}:

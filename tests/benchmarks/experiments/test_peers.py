@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from edge_ct.benchmarks.experiments import peers
-from edge_ct.benchmarks.measure import bundle
 from edge_ct.bundle import read_bundle
 from edge_ct.errors import EdgeCTError
 
@@ -36,18 +35,17 @@ def test_rows_hold_every_engine_and_query() -> None:
 
 @pytest.mark.slow
 def test_engines_take_turns_and_agree(tiny_bundle: Path, tmp_path: Path) -> None:
-    path, flatbuffer = tmp_path / "slice.png", tmp_path / "model.tflite"
-    path.write_bytes(bundle.phantom_files(1)[0])
-    opened = read_bundle(tiny_bundle)
+    opened, flatbuffer = read_bundle(tiny_bundle), tmp_path / "model.tflite"
+    path, network_input = peers.write_slice_and_input(opened, tmp_path)
     flatbuffer.write_bytes(opened.model)
-    size = opened.manifest.preprocess.size
     with ExitStack() as stack:
-        ours = peers.start_peer("edge-ct", sys.executable, tiny_bundle, path, size, 1, stack)
-        theirs = peers.start_peer("litert", sys.executable, flatbuffer, path, size, 1, stack)
+        ours = peers.start_peer("edge-ct", sys.executable, tiny_bundle, path, network_input, 1, stack)
+        theirs = peers.start_peer("litert", sys.executable, flatbuffer, path, network_input, 1, stack)
         for _ in range(2):
             for own in (ours, theirs):
                 for kind in peers.KINDS:
                     own.run_turn(kind, 0.05, 5)
+        assert ours.logits == theirs.logits
         assert theirs.version.startswith("ai-edge-litert ")
         assert all(1 <= len(turn) <= 5 for own in (ours, theirs) for turn in own.times["model"])
         assert len(peers.peer_rows([ours, theirs], "tiny")) == 4
@@ -59,7 +57,7 @@ def test_engines_take_turns_and_agree(tiny_bundle: Path, tmp_path: Path) -> None
 
 def test_an_engine_that_is_not_there(tmp_path: Path) -> None:
     with ExitStack() as stack, pytest.raises(EdgeCTError, match="ended with exit code"):
-        peers.start_peer("no-such-engine", sys.executable, tmp_path, tmp_path, 32, 1, stack)
+        peers.start_peer("no-such-engine", sys.executable, tmp_path, tmp_path, tmp_path, 1, stack)
 
 
 def test_the_worker_needs_nothing_of_edge_ct() -> None:
