@@ -3,6 +3,7 @@
 - `options`      the options of a training
 - `batches`      batches of augmented slices
 - `optimise`     optimiser, learning-rate schedule, loss, precision
+- `fused_batch_norm`  batch normalisation as one kernel
 - `checkpoint`   checkpoints that survive a kill, early stopping
 - `teacher`      a finished run as the teacher in distillation
 - `tensorboard`  logs for TensorBoard
