@@ -169,9 +169,10 @@ def test_what_does_not_go_together_is_refused(slices: Path, tmp_path: Path) -> N
         assert CliRunner().invoke(edge_ct, command).exit_code == 2
 
 
-def test_a_training_starts_from_the_weights_of_a_run(run: Run, slices: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [64, 96])
+def test_a_training_starts_from_the_weights_of_a_run(run: Run, slices: Path, tmp_path: Path, size: int) -> None:
     table, loader = slices / "slices.csv", partial(keras.saving.load_model, compile=False)
-    options = options_for(slices, weights=str(run.folder), epochs=1, learning_rate=1e-9, ema=0.0)
+    options = options_for(slices, weights=str(run.folder), epochs=1, learning_rate=1e-9, ema=0.0, size=size)
     further = train(table, tmp_path / "further", options, resume=False, force=False)
     before, after = run.load_model(loader, lesion_map=True), further.load_model(loader, lesion_map=True)
     values = {variable.path: variable.numpy() for variable in before.trainable_variables}
@@ -186,7 +187,7 @@ def test_a_training_starts_from_the_weights_of_a_run(run: Run, slices: Path, tmp
         ({"split_seed": 5}, "has already learned from .* that this training would be tested on"),
         ({"alpha": 0.5}, "weights do not fit"),
         ({"lesions": "", "lesion_phantoms": 0}, None),
-        ({"crop": "none"}, "another size or crop"),
+        ({"crop": "none"}, "cropped in another way"),
         ({"network": "customcnn", "lesions": "", "lesion_phantoms": 0}, "is not a run of customcnn"),
     ],
 )

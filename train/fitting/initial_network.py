@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from edge_ct.errors import DataRejected
 from edge_ct.reporting.counts import count_of
 from edge_ct.run import load_finished_run
@@ -40,14 +42,15 @@ def _copy_weights_of_run(folder: Path, network: Any, options: TrainingOptions) -
     first = load_finished_run(folder)
     if first.info.kind != "network" or first.info.network.architecture != options.network:
         raise DataRejected(f"{folder}: is not a run of {options.network}, so its weights do not fit")
-    if first.info.preprocess != options.preprocess:
-        raise DataRejected(f"{folder}: its network sees slices of another size or crop than this training")
+    # A network may learn from small slices first, and from larger ones later: its kernels do not depend on the size.
+    if msgspec.structs.replace(first.info.preprocess, size=options.size) != options.preprocess:
+        raise DataRejected(f"{folder}: its network sees slices that are cropped in another way than in this training")
     trained = first.load_model(partial(keras.saving.load_model, compile=False), lesion_map=options.lesion_map)
     values = {variable.path: variable for variable in trained.weights}
     if {path: variable.shape for path, variable in values.items()} != {w.path: w.shape for w in network.weights}:
         raise DataRejected(
-            f"{folder}: its weights do not fit; use the same --alpha and --size, and --lesions only if that run "
-            "has a lesion map"
+            f"{folder}: its weights do not fit; use the same --alpha, and --lesions only if that run has a lesion map; "
+            "some networks also need the same --size"
         )
     for variable in network.weights:
         variable.assign(values[variable.path])
