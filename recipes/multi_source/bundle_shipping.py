@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from edge_ct.bundle import CARD, add_members, read_bundle, unpack_bundle
@@ -11,17 +11,17 @@ from edge_ct.errors import GateFailed
 from edge_ct.system.files import write_bytes
 from edge_ct.system.progress import Progress
 
-from .cross_fit_pipeline import CrossFitPipeline
+from .source_recipe import SourceRecipe
 
 
 def ship_bundles(
-    pipeline: CrossFitPipeline, models: Sequence[str], into: Path, progress: Progress, card: str = ""
+    bundles: Mapping[str, Path], recipe: SourceRecipe, into: Path, progress: Progress, card: str = ""
 ) -> None:
-    """Copy the final bundles to a folder, each under the name of its model.
+    """Copy bundles to a folder, each under the name of its model.
 
     Args:
-        pipeline: The pipeline that made them.
-        models: Names of the models.
+        bundles: Name of a model -> its bundle; this may be the one in the folder, which gets the card.
+        recipe: The recipe that made them.
         into: The folder.
         progress: Where to show progress.
         card: Model card to put into each bundle; "" for none.
@@ -31,12 +31,12 @@ def ship_bundles(
         ModelRejected: A bundle gives other outputs for its golden slices than when it was made; nothing is copied.
     """
     contents = {}
-    for name in models:
-        bundle = read_bundle(pipeline.bundle(name))
+    for name, path in bundles.items():
+        bundle = read_bundle(path)
         if bundle.manifest.gate is None or not bundle.manifest.gate.passed:
             raise GateFailed(f"{bundle.source}: did not pass the gate, and is not shipped")
         content = add_members(bundle, {CARD: card.encode()}) if card else bundle.content
-        limit = pipeline.recipe.models[name].most_bytes
+        limit = recipe.models[name].most_bytes
         if limit and len(content) > limit:
             raise GateFailed(
                 f"{bundle.source}: {len(content):,} bytes with the model card, over the limit of {limit:,}"

@@ -86,12 +86,17 @@ def command(
     pipeline = CrossFitPipeline(content, options["data"], options["weights"], out, progress, most_folds)
     pipeline.make(options["splits"], models, options["stages"])
     names, text = models or tuple(content.models), ""
+    bundles = {name: pipeline.bundle(name) for name in names}
+    if into:  # a model that was shipped before and is not made this time gets the new card
+        shipped = {name: into / f"{name}.tflite" for name in content.models if name not in names}
+        found = bundles | {name: bundle for name, bundle in shipped.items() if bundle.is_file()}
+        bundles = {name: found[name] for name in content.models if name in found}
     if results:
         publish_results(pipeline, names, results, progress)
     if card and results:
-        text = write_model_card(card, pipeline, names, results)
+        text = write_model_card(card, bundles, results)
     if into:
-        ship_bundles(pipeline, names, into, progress, text)
+        ship_bundles(bundles, content, into, progress, text)
 
 
 if __name__ == "__main__":

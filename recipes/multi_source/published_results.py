@@ -6,11 +6,13 @@ multi-source-lesions-NAME.csv   the lesion map of a model against masks, by pati
 multi-source-out-of-distribution-NAME.csv   what a shipped bundle rejects, by `make results`
 multi-source-trials.csv      what was tried
 multi-source-worst-errors.md    the slices that the models were most wrong about
+
+Rows of models and trials that were not made this time stay as they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -18,7 +20,7 @@ import numpy as np
 
 from edge_ct.reporting.markdown import markdown_table
 from edge_ct.reporting.outcomes import DECISIONS, OutcomeTable, outcome_tables
-from edge_ct.system.csv_text import estimate_columns, to_csv
+from edge_ct.system.csv_text import estimate_columns, read_rows, to_csv
 from edge_ct.system.files import write_text
 from edge_ct.system.progress import Progress
 
@@ -30,6 +32,7 @@ EVIDENCE, OUTCOMES, TRIALS, ERRORS = (
     f"{PREFIX}-{name}" for name in ("evidence.csv", "outcomes.csv", "trials.csv", "worst-errors.md")
 )
 WORST = 20
+_ERRORS_TITLE = f"# The {WORST} slices that each model was most wrong about, of the folds by likely patient\n"
 
 
 def lesions_name(model: str) -> str:
@@ -43,14 +46,15 @@ def others_name(model: str) -> str:
 
 
 def publish_results(pipeline: CrossFitPipeline, models: Sequence[str], into: Path, progress: Progress) -> None:
-    """Write the results that have been made so far to a folder."""
-    copied = {EVIDENCE: "evidence.csv", TRIALS: "trials.csv"}
-    copied |= {lesions_name(name): f"{name}-lesions.csv" for name in models}
-    for name, source in copied.items():
-        if (pipeline.out / source).is_file():
-            write_text(into / name, (pipeline.out / source).read_text(encoding="utf-8"))
+    """Write the results that have been made so far to a folder, beside those of other models."""
+    evidence = [row for row in read_rows(pipeline.out / "evidence.csv") if row["model"] in models]
+    _update_table(into / EVIDENCE, evidence, EVIDENCE_SPLITS)
+    _update_table(into / TRIALS, read_rows(pipeline.out / "trials.csv"))
+    for name in models:
+        if (lesions := pipeline.out / f"{name}-lesions.csv").is_file():
+            write_text(into / lesions_name(name), lesions.read_text(encoding="utf-8"))
     rows: list[dict[str, object]] = []
-    errors = []
+    errors = read_worst_errors(into)
     for split in EVIDENCE_SPLITS:
         for name in models:
             results = pipeline.fold_results(split, name)
@@ -59,13 +63,32 @@ def publish_results(pipeline: CrossFitPipeline, models: Sequence[str], into: Pat
             for table in fold_outcomes(results):
                 rows += _outcome_rows(split, name, table)
             if split == "grouped":
-                errors.append(f"## {name}\n\n{worst_errors(results)}\n")
-    if rows:
-        write_text(into / OUTCOMES, to_csv(tuple(rows[0]), (row.values() for row in rows)))
+                errors[name] = worst_errors(results)
+    _update_table(into / OUTCOMES, rows, EVIDENCE_SPLITS)
     if errors:
-        head = f"# The {WORST} slices that each model was most wrong about, of the folds by likely patient\n\n"
-        write_text(into / ERRORS, head + "\n".join(errors))
+        parts = [_ERRORS_TITLE, *(f"## {name}\n\n{table}\n" for name, table in sorted(errors.items()))]
+        write_text(into / ERRORS, "\n".join(parts))
     progress.say(f"{into}: results of {', '.join(models)}")
+
+
+def read_worst_errors(folder: Path) -> dict[str, str]:
+    """Return model -> Markdown table of the slices that it was most wrong about, as they were published."""
+    if not (folder / ERRORS).is_file():
+        return {}
+    sections = (folder / ERRORS).read_text(encoding="utf-8").split("\n## ")[1:]
+    return {name: table.strip() for name, _, table in (section.partition("\n") for section in sections)}
+
+
+def _update_table(path: Path, rows: Sequence[Mapping[str, object]], splits: Sequence[str] = ()) -> None:
+    """Replace the rows of the models that `rows` names, and order all by split and model."""
+    if not rows:
+        return
+    made = {row["model"] for row in rows}
+    kept: list[Mapping[str, object]] = [row for row in read_rows(path) if row["model"] not in made]
+    table = [*kept, *rows]
+    if splits:
+        table.sort(key=lambda row: (splits.index(str(row["split"])), str(row["model"])))
+    write_text(path, to_csv(tuple(rows[0]), (row.values() for row in table)))
 
 
 def fold_outcomes(results: Sequence[FoldResult]) -> tuple[OutcomeTable, ...]:

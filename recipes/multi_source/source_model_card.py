@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from edge_ct.bundle import Bundle, read_bundle
 from edge_ct.manifest import Estimate
 from edge_ct.reporting.counts import count_of
 from edge_ct.reporting.markdown import markdown_table
-from edge_ct.reporting.outcomes import outcome_markdown
+from edge_ct.reporting.outcomes import DECISIONS
 from edge_ct.system.csv_text import read_rows
 from edge_ct.system.files import write_text
 
-from .cross_fit_pipeline import CrossFitPipeline
-from .published_results import EVIDENCE, TRIALS, fold_outcomes, lesions_name, worst_errors
+from .published_results import EVIDENCE, OUTCOMES, TRIALS, lesions_name, read_worst_errors
 
 CsvRow = dict[str, str]
 NOT_MEASURED = "Not measured."
@@ -99,29 +98,28 @@ sources, so that a "positive" slice may show nothing.
 """
 
 
-def write_model_card(path: Path, pipeline: CrossFitPipeline, models: Sequence[str], results: Path) -> str:
-    """Write the card of the final bundles, and return its text.
+def write_model_card(path: Path, bundles: Mapping[str, Path], results: Path) -> str:
+    """Write the card of bundles, and return its text.
 
     Args:
         path: The Markdown file.
-        pipeline: The pipeline that made the bundles.
-        models: Names of the models.
+        bundles: Name of a model -> its bundle.
         results: Folder of the tables that `publish_results` wrote.
     """
-    bundles = {name: read_bundle(pipeline.bundle(name)) for name in models}
-    folds = {name: pipeline.fold_results("grouped", name) for name in models}
-    manifest = next(iter(bundles.values())).manifest
+    models = {name: read_bundle(bundle) for name, bundle in bundles.items()}
+    outcomes, errors = read_rows(results / OUTCOMES), read_worst_errors(results)
+    manifest = next(iter(models.values())).manifest
     text = _TEMPLATE.format(
         names=", ".join(models),
-        models="\n".join(_model(name, bundle) for name, bundle in bundles.items()),
+        models="\n".join(_model(name, bundle) for name, bundle in models.items()),
         data=f"{sum(manifest.data.counts.values()):,} slices (fingerprint {manifest.data.fingerprint[:16]}).",
         licence=manifest.licence,
-        evidence=_evidence_table(read_rows(results / EVIDENCE), models),
-        outcomes=_by_model({name: outcome_markdown(fold_outcomes(found)) for name, found in folds.items() if found}),
-        lesions="\n\n".join(_lesions(name, bundle, results) for name, bundle in bundles.items()),
+        evidence=_evidence_table(read_rows(results / EVIDENCE), tuple(models)),
+        outcomes=_by_model({name: table for name in models if (table := _outcomes_table(outcomes, name))}),
+        lesions="\n\n".join(_lesions(name, bundle, results) for name, bundle in models.items()),
         trials=_trials_table(read_rows(results / TRIALS)),
         other_sources=_other_sources(read_rows(results / EVIDENCE)),
-        errors=_by_model({name: worst_errors(found) for name, found in folds.items() if found}),
+        errors=_by_model({name: errors[name] for name in models if name in errors}),
     )
     write_text(path, text)
     return text
@@ -164,6 +162,16 @@ def _evidence_table(rows: Iterable[CsvRow], models: Sequence[str]) -> str:
         if row["model"] in models
     ]
     return markdown_table(header, cells) if cells else NOT_MEASURED
+
+
+def _outcomes_table(rows: Iterable[CsvRow], model: str) -> str:
+    cells = [
+        (f"{row['label']}s by {row['unit']}", row["n"], *(_estimate(row, decision) for decision in DECISIONS))
+        for row in rows
+        if (row["split"], row["model"]) == ("grouped", model) and row["n"] != "0"
+    ]
+    header = ("cases", "n", *(f"called {decision}" for decision in DECISIONS[:3]), "rejected")
+    return markdown_table(header, cells) if cells else ""
 
 
 def _other_sources(rows: Sequence[CsvRow]) -> str:
