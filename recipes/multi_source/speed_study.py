@@ -27,7 +27,10 @@ from edge_ct.system.host import instruction_sets
 
 from .source_recipe import SourceRecipe, read_source_recipe
 
-QUALITY = ("n", "auc", "auc_low", "auc_high", "accuracy", "sensitivity", "specificity")
+QUALITY = (
+    "n",
+    *(f"{name}{end}" for name in ("auc", "accuracy", "sensitivity", "specificity") for end in ("", "_low", "_high")),
+)
 _VECTORS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "asimd", "asimddp", "i8mm")
 _QUERIES, _WARM_UP = 40, 10
 
