@@ -33,10 +33,17 @@ def test_the_study_varies_models_that_the_shipped_recipe_has() -> None:
     assert study.sources == shipped.sources
     assert "accurate" in study.trials
     sizes = {words[words.index("--size") + 1] for trial in study.trials.values() if "--size" in (words := trial.train)}
-    assert sizes == {"96", "128", "160", "224"}
+    assert sizes == {"96", "128", "160", "192", "224"}
     assert {trial.train[: trial.train.index("--epochs") + 2] for trial in study.trials.values()} == {
-        ("--augment", "standard", "--epochs", "6")
+        ("--augment", "standard", "--learning-rate", "7e-4", "--epochs", "6")
     }
+
+
+def test_the_published_study_is_that_of_the_recipe() -> None:
+    study = read_source_recipe(RECIPES / "fast_study.json")
+    with (RECIPES.parents[1] / "benchmarks" / "results" / "fast-study.csv").open(newline="") as file:
+        varied = {row["trial"]: (row["varies"], row["fold"]) for row in csv.DictReader(file)}
+    assert varied == {name: (" ".join(trial.train), "grouped-1") for name, trial in study.trials.items()}
 
 
 def test_a_row_for_each_trial_that_was_made(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
