@@ -13,6 +13,7 @@ from ..metrics import Outcomes, count_outcomes, score
 from .markdown import markdown_table
 
 DECISIONS = ("positive", "refer", "negative", "rejected")
+OUTCOME_HEADER = ("cases", "n", *(f"called {decision}" for decision in DECISIONS[:3]), "rejected")
 
 
 class OutcomeTable(msgspec.Struct, frozen=True):
@@ -124,8 +125,7 @@ def outcome_rows(tables: Sequence[OutcomeTable]) -> list[tuple[str, ...]]:
 
 def outcome_markdown(tables: Sequence[OutcomeTable]) -> str:
     """Return the table of outcomes as Markdown."""
-    header = ("cases", "n", *(f"called {decision}" for decision in DECISIONS[:3]), "rejected")
-    return markdown_table(header, outcome_rows(tables))
+    return markdown_table(OUTCOME_HEADER, outcome_rows(tables))
 
 
 def source_rows(by_source: Mapping[str, SourceScores]) -> list[tuple[str, ...]]:

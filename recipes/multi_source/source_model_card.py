@@ -10,7 +10,7 @@ from edge_ct.bundle import Bundle, read_bundle
 from edge_ct.manifest import Estimate
 from edge_ct.reporting.counts import count_of
 from edge_ct.reporting.markdown import markdown_table
-from edge_ct.reporting.outcomes import DECISIONS
+from edge_ct.reporting.outcomes import DECISIONS, OUTCOME_HEADER
 from edge_ct.system.csv_text import read_rows
 from edge_ct.system.files import write_text
 
@@ -170,8 +170,7 @@ def _outcomes_table(rows: Iterable[CsvRow], model: str) -> str:
         for row in rows
         if (row["split"], row["model"]) == ("grouped", model) and row["n"] != "0"
     ]
-    header = ("cases", "n", *(f"called {decision}" for decision in DECISIONS[:3]), "rejected")
-    return markdown_table(header, cells) if cells else ""
+    return markdown_table(OUTCOME_HEADER, cells) if cells else ""
 
 
 def _other_sources(rows: Sequence[CsvRow]) -> str:
