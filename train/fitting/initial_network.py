@@ -44,7 +44,9 @@ def _copy_weights_of_run(folder: Path, network: Any, options: TrainingOptions) -
         raise DataRejected(f"{folder}: is not a run of {options.network}, so its weights do not fit")
     # A network may learn from small slices first, and from larger ones later: its kernels do not depend on the size.
     if msgspec.structs.replace(first.info.preprocess, size=options.size) != options.preprocess:
-        raise DataRejected(f"{folder}: its network sees slices that are cropped in another way than in this training")
+        raise DataRejected(
+            f"{folder}: its slices were cropped in another way than in this training; use the same --crop"
+        )
     trained = first.load_model(partial(keras.saving.load_model, compile=False), lesion_map=options.lesion_map)
     values = {variable.path: variable for variable in trained.weights}
     if {path: variable.shape for path, variable in values.items()} != {w.path: w.shape for w in network.weights}:
